@@ -1,0 +1,59 @@
+"""Named crash points, so that a test can let a process die exactly there.
+
+``CALIB_CRASH_AT`` holds a comma-separated list of ``point`` or ``point@scope`` entries (a scope is a group's or a task's
+name). ``CALIB_CRASH_FOLDER`` must then name a folder: each entry fires once, remembered there by an empty file, so that
+the process that comes after the dead one gets through. Without both variables a crash point costs one dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+POINTS = frozenset(
+    {
+        "inject.before_commit",
+        "inject.after_commit",
+        "request.after_claim",
+        "request.after_trigger",
+        "request.after_record",
+        "generation.before_create",
+        "generation.after_create",
+        "round.before_submit",
+        "round.after_submit",
+        "round.after_record",
+        "jobs.before_apply",
+        "jobs.after_apply",
+        "products.before_promote",
+        "products.after_promote",
+        "generation.before_done",
+        "generation.after_done",
+        "payload.before_store",
+        "payload.after_store",
+        "payload.after_publish",
+        "supervisor.after_start",
+        "supervisor.job_started",
+    }
+)
+
+
+def crash_point(point: str, scope: str = "") -> None:
+    """Die by SIGKILL here if the environment asks for it.
+
+    :param point: one of :data:`POINTS`.
+    :param scope: group or task name that an entry ``point@scope`` must match.
+    """
+    wanted = os.environ.get("CALIB_CRASH_AT")
+    if not wanted:
+        return
+    assert point in POINTS, point
+    folder = Path(os.environ["CALIB_CRASH_FOLDER"])
+    for entry in wanted.split(","):
+        name, _, only = entry.partition("@")
+        if name == point and (not only or only == scope):
+            try:
+                (folder / entry.replace("/", "_")).touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,147 @@
+"""The error tree.
+
+::
+
+    CalibError                 anything a user is to read; exit code 1
+    ├── SpecError              one mistake in a YAML file, with its place; exit code 2
+    ├── SpecErrors             all mistakes of a set of files at once; exit code 2
+    ├── RunSourceError         a run source cannot be read or contradicts itself
+    ├── LedgerError            the ledger cannot be opened, read or written
+    │   ├── IllegalTransition  a state change that the state machine does not know
+    │   └── NotFound           a run, group, campaign, payload that the ledger does not have
+    ├── RenderError            a template cannot be rendered with a group's values
+    ├── BackendError           jobs cannot be submitted, seen or removed
+    ├── ProductError           a product is missing, empty, or outside its folder
+    ├── PayloadError           constants cannot be published
+    └── AirflowUnreachable     Airflow's REST API does not answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class CalibError(Exception):
+    """An error meant for people: what is wrong, and what to do about it.
+
+    :param message: what is wrong, and where.
+    :param hint: what to do; empty when the message says it already.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something stands in a file. ``line`` and ``column`` count from 1; 0 is unknown."""
+
+    file: Path | None = None
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file or '<text>'}:{self.line}:{self.column}"
+
+
+class SpecError(CalibError):
+    """One mistake in a YAML file.
+
+    The attributes carry the names of Airflow's ``DagImportError``, so that a DAG importer can pass them on.
+
+    :param message: what is wrong.
+    :param place: where.
+    :param expected: what would be right.
+    :param suggestion: what to do, such as the nearest spelling.
+    :param context: the line of the file, for display.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, message: str, place: Place | None = None, *, expected: str = "", suggestion: str = "", context: str = ""
+    ) -> None:
+        super().__init__(message, suggestion)
+        self.args = (message, place, expected, suggestion, context)
+        self.place = place or Place()
+        self.expected = expected
+        self.suggestion = suggestion
+        self.context = context
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_spec_error, self.args
+
+    @property
+    def file(self) -> Path | None:
+        return self.place.file
+
+    @property
+    def line(self) -> int:
+        return self.place.line
+
+    @property
+    def column(self) -> int:
+        return self.place.column
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (f"{self.place}: {self.message}", self.expected, self.suggestion) if part)
+
+
+def _rebuild_spec_error(message: str, place: Place, expected: str, suggestion: str, context: str) -> SpecError:
+    return SpecError(message, place, expected=expected, suggestion=suggestion, context=context)
+
+
+class SpecErrors(CalibError):
+    """All mistakes of one or more YAML files, in the order of the files."""
+
+    exit_code = 2
+
+    def __init__(self, errors: Sequence[SpecError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.args = (tuple(errors),)
+        self.errors = tuple(errors)
+
+
+class RunSourceError(CalibError):
+    """A run source cannot be read, or contradicts itself."""
+
+
+class LedgerError(CalibError):
+    """The ledger cannot be opened, read or written."""
+
+
+class IllegalTransition(LedgerError):
+    """A state change that the state machine does not know."""
+
+
+class NotFound(LedgerError):
+    """A run, group, campaign or payload that the ledger does not have."""
+
+
+class RenderError(CalibError):
+    """A template cannot be rendered with the values of a group."""
+
+
+class BackendError(CalibError):
+    """Jobs cannot be submitted, seen or removed."""
+
+
+class ProductError(CalibError):
+    """A product is missing, empty, or lies outside its folder."""
+
+
+class PayloadError(CalibError):
+    """Constants cannot be published."""
+
+
+class AirflowUnreachable(CalibError):
+    """Airflow's REST API does not answer."""

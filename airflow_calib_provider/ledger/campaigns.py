@@ -1,0 +1,91 @@
+"""Campaigns: named passes over runs (rules 3, 26)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from airflow_calib_provider.errors import LedgerError, NotFound
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
+
+PROMPT = "prompt"
+"""The campaign that takes new data; it exists as soon as the first runs are injected."""
+
+
+def create(
+    connection: Connection,
+    name: str,
+    *,
+    kind: str,
+    runs: Mapping[str, Iterable[int]] | None = None,
+    base_campaign: str | None = None,
+    spec_hashes: Mapping[str, str] | None = None,
+) -> None:
+    """Create a campaign.
+
+    :param kind: ``streamed`` or ``finite``.
+    :param runs: source → run numbers; a finite campaign's runs are fixed by it.
+    :param spec_hashes: workflow → hash of the spec at creation; empty means every workflow.
+    :raises LedgerError: the name is taken or not usable, or a finite campaign has no runs.
+    """
+    if not name or len(name) > 60 or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
+        raise LedgerError(f"{name!r} cannot name a campaign", "use up to 60 letters, digits, - and _")
+    if connection.execute(select(tables.campaign.c.name).where(tables.campaign.c.name == name)).first():
+        raise LedgerError(f"the campaign {name} exists already", "a campaign's name is never used twice; choose another")
+    if base_campaign is not None:
+        get(connection, base_campaign)
+    numbers = [(source, number) for source, listed in (runs or {}).items() for number in sorted(set(listed))]
+    if kind == "finite" and not numbers:
+        raise LedgerError(f"the finite campaign {name} would have no runs", "state runs that the source lists")
+    row = {
+        "kind": kind,
+        "base_campaign": base_campaign,
+        "overrides": {},
+        "spec_hashes": dict(spec_hashes or {}),
+        "created_at": now(),
+        "closed_at": None,
+    }
+    data = {"kind": kind, "runs": len(numbers)}
+    move(connection, tables.campaign, [Move({"name": name}, None, "open", Subject(campaign=name), row, data)])
+    if numbers:
+        rows = [{"campaign": name, "source": source, "run": number} for source, number in numbers]
+        connection.execute(insert(tables.campaign_run), rows)
+
+
+def ensure_prompt(connection: Connection) -> None:
+    """Create ``prompt`` in a ledger that has no campaign yet."""
+    if connection.execute(select(tables.campaign.c.name).limit(1)).first() is None:
+        create(connection, PROMPT, kind="streamed")
+
+
+def get(connection: Connection, name: str) -> Row[Any]:
+    """The campaign's row.
+
+    :raises NotFound: there is none of this name.
+    """
+    row = connection.execute(select(tables.campaign).where(tables.campaign.c.name == name)).first()
+    if row is None:
+        names = connection.execute(select(tables.campaign.c.name).order_by(tables.campaign.c.name)).scalars().all()
+        raise NotFound(f"there is no campaign {name}", f"known: {', '.join(names) or 'none'}")
+    return row
+
+
+def open_campaigns(connection: Connection) -> list[Row[Any]]:
+    """All open campaigns, ``prompt`` first, then by age."""
+    table = tables.campaign
+    rows = connection.execute(select(table).where(table.c.state == "open").order_by(table.c.created_at)).all()
+    return sorted(rows, key=lambda row: row.name != PROMPT)
+
+
+def close(connection: Connection, name: str) -> None:
+    """Mark a campaign closed; its unfinished groups must have met their tail rules before.
+
+    :raises NotFound: there is none of this name.
+    :raises IllegalTransition: it is closed already.
+    """
+    row = get(connection, name)
+    target = Move({"name": name}, row.state, "closed", Subject(campaign=name), {"closed_at": now()})
+    move(connection, tables.campaign, [target])

@@ -1,0 +1,224 @@
+"""Putting runs into groups: pure functions of the policy, what was assigned before, the runs and the clock (rules 2–8).
+
+Nothing here reads a database or a clock, so that the property of rule 6 can be tested: with equal horizon and clock
+history any order of arrival without late runs gives the same groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_calib_provider.ledger.reasons import Reason
+from airflow_calib_provider.spec.models import Grouping, GroupKind
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What grouping needs to know of one run.
+
+    :ivar selected: whether it enters the workflow; a run that does not still marks the end of an earlier fill.
+    """
+
+    number: int
+    start: datetime | None
+    end: datetime | None
+    fields: Mapping[str, Any]
+    selected: bool = True
+
+
+@dataclass
+class GroupDraft:
+    """A group as it is or as it is going to be.
+
+    :ivar id: the ledger's id, ``None`` while it is not stored.
+    :ivar added: runs that this assignment adds.
+    :ivar state: ``forming``, ``closed`` or ``dropped``.
+    """
+
+    policy: Grouping
+    id: int | None = None
+    first_run: int = 0
+    last_run: int = 0
+    n_runs: int = 0
+    start: datetime | None = None
+    end: datetime | None = None
+    amounts: dict[str, float] = field(default_factory=dict)
+    fills: list[Any] = field(default_factory=list)
+    added: list[int] = field(default_factory=list)
+    state: str = "forming"
+    close_reason: Reason | None = None
+
+    def add(self, run: RunFacts) -> None:
+        """Take in a run."""
+        if not self.n_runs:
+            self.first_run = run.number
+            self.start = run.start
+        self.last_run = max(self.last_run, run.number)
+        self.n_runs += 1
+        self.added.append(run.number)
+        self.start = min((t for t in (self.start, run.start) if t), default=None)
+        self.end = max((t for t in (self.end, run.end) if t), default=None)
+        for name in self.policy.minimum:
+            self.amounts[name] = self.amounts.get(name, 0.0) + float(run.fields[name])
+        fill = run.fields.get("fill")
+        if fill is not None and fill not in self.fills:
+            self.fills.append(fill)
+
+    @property
+    def has_enough(self) -> bool:
+        return all(self.amounts.get(name, 0.0) >= least for name, least in self.policy.minimum.items())
+
+    def close(self, why: str, **params: Any) -> None:
+        """It never changes again (rule 3)."""
+        self.state = "closed"
+        self.close_reason = {"code": why, "amounts": dict(self.amounts), **params}
+
+    def drop(self) -> None:
+        """Its runs end as skipped (rule 8)."""
+        self.state = "dropped"
+        self.close_reason = {"code": "dropped", "amounts": dict(self.amounts), "minimum": dict(self.policy.minimum)}
+
+
+@dataclass
+class Assignment:
+    """What an assignment does.
+
+    :ivar groups: the touched groups in the order of their first runs: the one that was forming, and new ones.
+    :ivar refused: runs that cannot be grouped, each with its reason (rule 7).
+    """
+
+    groups: list[GroupDraft] = field(default_factory=list)
+    refused: dict[int, Reason] = field(default_factory=dict)
+
+
+def horizon(
+    runs: Iterable[tuple[int, bool, datetime | None, datetime | None]],
+    now: datetime,
+    *,
+    settle: timedelta | None = None,
+    incomplete_after: timedelta | None = None,
+    passed: frozenset[int] = frozenset(),
+) -> int:
+    """The exclusive bound below which runs are assigned (rule 2).
+
+    :param runs: number, completed, start and end of every run that a complete read of the source listed.
+    :param settle: completed runs whose end is more recent than this hold the bound back.
+    :param incomplete_after: runs not completed for longer than this since their start are passed.
+    :param passed: runs that a person skipped.
+    :returns: the lowest run that holds, else the highest completed or passed one + 1, else 0.
+    """
+    highest = -1
+    holding: int | None = None
+    for number, completed, start, end in runs:
+        stuck = incomplete_after is not None and start is not None and now - start > incomplete_after
+        settling = completed and settle is not None and end is not None and now - end < settle
+        if number in passed or (completed and not settling) or (not completed and stuck):
+            highest = max(highest, number)
+        elif holding is None or number < holding:
+            holding = number
+    return holding if holding is not None else highest + 1
+
+
+def assign(
+    policy: Grouping,
+    forming: GroupDraft | None,
+    runs: Sequence[RunFacts],
+    now: datetime,
+    *,
+    final: bool = False,
+    finite: bool = False,
+) -> Assignment:
+    """Assign runs, in number order, to the forming group and to new ones.
+
+    :param policy: for new groups; the forming one keeps the policy that it opened with (rule 11).
+    :param runs: all runs of the source that are new below the horizon, selected or not, by ascending number.
+    :param final: no run will follow: the unfinished last group meets its ``tail`` rule (rule 8).
+    :param finite: the campaign is finite, so that a tail may join the group before it.
+    """
+    result = Assignment()
+    current = forming
+    if forming is not None:
+        result.groups.append(forming)
+    for run in runs:
+        current = _end_of_fill(current, run)
+        if not run.selected:
+            continue
+        missing = _missing_field(current.policy if current else policy, run)
+        if missing:
+            result.refused[run.number] = missing
+            continue
+        if current is None:
+            current = GroupDraft(policy)
+            result.groups.append(current)
+        current.add(run)
+        current = _close_if_complete(current)
+    if current is not None:
+        _close_after_wait(current, now)
+        if final and current.state == "forming":
+            _tail(current, result, finite)
+    return result
+
+
+def _missing_field(policy: Grouping, run: RunFacts) -> Reason | None:
+    needed = [*policy.minimum, *(["fill"] if policy.kind is GroupKind.FILL else [])]
+    for name in needed:
+        if run.fields.get(name) is None:
+            return {"code": "field_missing", "field": name, "needed_by": f"the grouping {policy.label}"}
+    return None
+
+
+def _end_of_fill(group: GroupDraft | None, run: RunFacts) -> GroupDraft | None:
+    fill = run.fields.get("fill")
+    if group is None or group.policy.kind is not GroupKind.FILL or fill is None or fill == group.fills[-1]:
+        return group
+    _finish_fill(group, "later_fill", by=run.number)
+    return group if group.state == "forming" else None
+
+
+def _finish_fill(group: GroupDraft, why: str, **params: Any) -> None:
+    if group.has_enough or group.policy.short == "keep":
+        group.close(why, **params)
+    elif group.policy.short == "drop":
+        group.drop()
+
+
+def _close_if_complete(group: GroupDraft) -> GroupDraft | None:
+    if group.policy.kind is GroupKind.RUN:
+        group.close("run")
+    elif group.policy.kind is GroupKind.SUM and group.has_enough:
+        group.close("reached")
+    return group if group.state == "forming" else None
+
+
+def _close_after_wait(group: GroupDraft, now: datetime) -> None:
+    wait = group.policy.max_wait
+    if group.policy.kind is GroupKind.FILL and wait and group.end and now - group.end >= wait:
+        _finish_fill(group, "max_wait", max_wait=wait.total_seconds())
+
+
+def _tail(group: GroupDraft, result: Assignment, finite: bool) -> None:
+    policy = group.policy
+    short_fill = policy.kind is GroupKind.FILL and not group.has_enough
+    rule = "drop" if short_fill and policy.short == "drop" else policy.tail
+    before = result.groups[-2] if len(result.groups) > 1 else None
+    if rule == "drop":
+        group.drop()
+    elif rule == "previous" and finite and before is not None and before.state == "closed" and before.id is None:
+        result.groups.remove(group)
+        _join(before, group)
+    else:
+        group.close("tail", rule="keep")
+
+
+def _join(before: GroupDraft, tail: GroupDraft) -> None:
+    before.last_run = tail.last_run
+    before.n_runs += tail.n_runs
+    before.added.extend(tail.added)
+    before.end = max((t for t in (before.end, tail.end) if t), default=None)
+    before.fills.extend(fill for fill in tail.fills if fill not in before.fills)
+    for name, amount in tail.amounts.items():
+        before.amounts[name] = before.amounts.get(name, 0.0) + amount
+    before.close("tail", rule="previous", joined_runs=list(tail.added))

@@ -1,0 +1,361 @@
+"""The tables of the ledger.
+
+Keys follow rule 13. Who may change a ``state`` column, and how, stands in :mod:`.transitions` alone.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, always UTC, on every database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a naive time cannot be stored: {value}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+Name = String(120)
+State = String(20)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _name(name: str, **options: Any) -> Column[str]:
+    return Column(name, Name, nullable=False, **options)
+
+
+run = Table(
+    "run",
+    metadata,
+    _name("source", primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("start", UtcDateTime),
+    Column("end", UtcDateTime),
+    Column("completed", Boolean, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("completed_at", UtcDateTime, comment="when it was first read as completed"),
+    Column("content_hash", String(64), nullable=False),
+)
+
+campaign = Table(
+    "campaign",
+    metadata,
+    _name("name", primary_key=True),
+    Column("kind", State, nullable=False, comment="streamed or finite"),
+    Column("state", State, nullable=False, comment="open or closed"),
+    Column("base_campaign", Name, ForeignKey("campaign.name")),
+    Column("overrides", JSON, nullable=False),
+    Column("spec_hashes", JSON, nullable=False, comment="workflow -> hash, fixed at creation; empty: all workflows"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+)
+
+campaign_run = Table(
+    "campaign_run",
+    metadata,
+    _name("campaign", primary_key=True),
+    _name("source", primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+)
+
+spec_text = Table(
+    "spec_text",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    _name("workflow"),
+    Column("text", Text, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
+
+workflow_seen = Table(
+    "workflow_seen",
+    metadata,
+    _name("workflow", primary_key=True),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+)
+
+grouping = Table(
+    "grouping",
+    metadata,
+    _name("campaign", primary_key=True),
+    _name("workflow", primary_key=True),
+    _name("label", primary_key=True),
+    Column("assigned_below", BigInteger, nullable=False, comment="runs below are assigned; what arrives there is late"),
+)
+
+run_group = Table(
+    "run_group",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    _name("campaign"),
+    _name("workflow"),
+    _name("grouping"),
+    _name("name"),
+    Column("first_run", BigInteger, nullable=False),
+    Column("last_run", BigInteger, nullable=False),
+    Column("state", State, nullable=False, comment="forming, closed, dropped"),
+    Column("policy", JSON, nullable=False, comment="frozen when the group opened (rule 11)"),
+    Column("amounts", JSON, nullable=False, comment="what its runs sum up to, by field"),
+    Column("fills", JSON, nullable=False),
+    Column("start", UtcDateTime),
+    Column("end", UtcDateTime),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    Column("close_reason", JSON),
+    UniqueConstraint("campaign", "workflow", "grouping", "first_run"),
+    Index(None, "state"),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    _name("campaign", primary_key=True),
+    _name("workflow", primary_key=True),
+    _name("grouping", primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    _name("source"),
+    Column("state", State, nullable=False, comment="grouped, late, not_selected, refused, dropped"),
+    Column("group_id", BigId, ForeignKey("run_group.id"), index=True),
+    Column("reason", JSON),
+    Column("record", JSON, nullable=False, comment="the run's metadata, frozen at assignment"),
+    Column("assigned_at", UtcDateTime, nullable=False),
+)
+
+group_task = Table(
+    "group_task",
+    metadata,
+    Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
+    _name("task", primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("kind", State, nullable=False, comment="jobs or publish"),
+    Column("is_root", Boolean, nullable=False, comment="nothing inside its own DAG comes before it"),
+    Column("spec_hash", String(64), nullable=False),
+    Column("state", State, nullable=False, comment="new, waiting, processing, done, failed, skipped"),
+    Column("reason", JSON),
+    Column("since", UtcDateTime, nullable=False),
+    Column("looked_at", UtcDateTime),
+    Index(None, "state"),
+)
+
+lock = Table(
+    "lock",
+    metadata,
+    Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
+    _name("task", primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("kind", State, nullable=False, comment="task or payload"),
+    Column("needs_workflow", Name),
+    Column("needs_grouping", Name),
+    Column("needs_task", Name),
+    Column("tag", Name),
+)
+
+skip = Table(
+    "skip",
+    metadata,
+    _name("campaign", primary_key=True),
+    _name("workflow", primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("task", Name, primary_key=True, comment="empty: every task"),
+    Column("reason", Text, nullable=False),
+    Column("person", Name, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+generation = Table(
+    "generation",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("group_id", BigId, ForeignKey("run_group.id"), nullable=False),
+    _name("task"),
+    Column("n", Integer, nullable=False),
+    Column("state", State, nullable=False, comment="running, done, failed"),
+    Column("max_tries", Integer, nullable=False, comment="Airflow's: a change means that a user cleared (rule 14)"),
+    Column("backend", Name, nullable=False),
+    Column("spec_hash", String(64), nullable=False),
+    Column("git_commit", String(64)),
+    Column("definitions_hash", String(64), nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("runs", JSON, nullable=False),
+    Column("excluded_runs", JSON, nullable=False),
+    Column("used", JSON, nullable=False, comment="generations and payloads whose products it reads"),
+    Column("retries", Integer, nullable=False),
+    Column("quorum", Float, nullable=False),
+    Column("products", JSON, nullable=False, comment="declared: name -> file relative to CALIB_OUT"),
+    Column("folder", Text, nullable=False),
+    Column("dag_run_id", String(250), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("reason", JSON),
+    Column("ended_by", Name, comment="a person, if one ended it"),
+    UniqueConstraint("group_id", "task", "n"),
+    Index(None, "state"),
+)
+
+round_ = Table(
+    "round",
+    metadata,
+    Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("key", String(400), nullable=False, unique=True),
+    Column("state", State, nullable=False, comment="planned, submitted, finished"),
+    Column("cursor", Text, nullable=False, server_default=""),
+    Column("planned_at", UtcDateTime, nullable=False),
+    Column("submitted_at", UtcDateTime),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("job_index", Integer, primary_key=True),
+    Column("state", State, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("accepted_attempt", Integer),
+    Column("definition", JSON, nullable=False),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("host", String(255)),
+    Column("start", UtcDateTime),
+    Column("end", UtcDateTime),
+    Column("reason", Text),
+    Column("retry_at", UtcDateTime),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("generation_id", BigId, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("job_index", Integer, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("state", State, nullable=False),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("host", String(255)),
+    Column("start", UtcDateTime),
+    Column("end", UtcDateTime),
+    Column("reason", Text),
+)
+
+value = Table(
+    "value",
+    metadata,
+    Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("job_index", Integer, primary_key=True),
+    _name("name", primary_key=True),
+    Column("value", Float, nullable=False),
+    Column("error", Float),
+)
+
+payload = Table(
+    "payload",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    _name("campaign"),
+    _name("tag"),
+    Column("first_run", BigInteger, nullable=False),
+    Column("last_run", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("state", State, nullable=False, comment="published, superseded"),
+    Column("content_hash", String(64), nullable=False),
+    Column("file_name", String(255), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    _name("workflow"),
+    _name("task"),
+    Column("group_id", BigId, ForeignKey("run_group.id"), nullable=False),
+    Column("provenance", JSON, nullable=False),
+    Column("published_at", UtcDateTime, nullable=False),
+    Column("superseded_at", UtcDateTime),
+    UniqueConstraint("campaign", "tag", "group_id", "task", "revision"),
+    Index(None, "campaign", "tag", "first_run"),
+)
+
+dag_run_request = Table(
+    "dag_run_request",
+    metadata,
+    Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
+    Column("dag_id", String(250), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("run_after", UtcDateTime, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("state", State, nullable=False, comment="wanted, claimed, opened"),
+    Column("wanted_at", UtcDateTime, nullable=False),
+    Column("not_before", UtcDateTime, nullable=False),
+    Column("claimed_at", UtcDateTime),
+    Column("claimed_by", String(64)),
+    Column("opened_at", UtcDateTime),
+    Column("refusals", Integer, nullable=False),
+    Column("error", Text),
+    UniqueConstraint("dag_id", "run_id"),
+    Index(None, "state"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False, comment="nanoseconds since 1970"),
+    Column("entity", State, nullable=False),
+    Column("campaign", Name),
+    Column("workflow", Name),
+    Column("task", Name),
+    Column("group_name", Name),
+    Column("run", BigInteger),
+    Column("generation", Integer),
+    Column("job_index", Integer),
+    Column("attempt", Integer),
+    Column("from_state", State),
+    Column("to_state", State),
+    Column("data", JSON, nullable=False),
+)

@@ -1,0 +1,188 @@
+"""The state machine: the only place where a ``state`` column is written.
+
+A caller says which rows are to move where; :func:`move` checks every single move against :data:`GRAPHS`, writes all of
+them by one statement that also checks the state they come from, and appends one event per row, all on the caller's
+connection and hence in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, bindparam, insert, update
+
+from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.ledger import tables
+
+GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
+    "run": {None: frozenset({"recorded"}), "recorded": frozenset({"changed"})},
+    "campaign": {None: frozenset({"open"}), "open": frozenset({"closed"})},
+    "membership": {
+        None: frozenset({"grouped", "late", "not_selected", "refused"}),
+        "grouped": frozenset({"dropped", "grouped"}),
+    },
+    "run_group": {None: frozenset({"forming"}), "forming": frozenset({"forming", "closed", "dropped"})},
+    "group_task": {
+        None: frozenset({"new"}),
+        "new": frozenset({"waiting", "processing", "done", "failed", "skipped"}),
+        "waiting": frozenset({"waiting", "new", "processing", "done", "failed", "skipped"}),
+        "processing": frozenset({"processing", "done", "failed", "skipped"}),
+        "done": frozenset({"processing", "waiting", "skipped"}),
+        "failed": frozenset({"new", "waiting", "processing", "done", "failed", "skipped"}),
+        "skipped": frozenset({"waiting", "processing", "done", "failed"}),
+    },
+    "generation": {
+        None: frozenset({"running"}),
+        "running": frozenset({"done", "failed"}),
+        "failed": frozenset({"running", "done"}),
+    },
+    "round": {
+        None: frozenset({"planned"}),
+        "planned": frozenset({"submitted"}),
+        "submitted": frozenset({"finished"}),
+    },
+    "job": {
+        None: frozenset({"waiting"}),
+        "waiting": frozenset({"submitted", "left_out", "removed"}),
+        "submitted": frozenset({"running", "succeeded", "failed", "waiting", "left_out", "removed"}),
+        "running": frozenset({"succeeded", "failed", "waiting", "left_out", "removed"}),
+        "failed": frozenset({"waiting"}),
+        "removed": frozenset({"waiting"}),
+    },
+    "attempt": {
+        None: frozenset({"submitted"}),
+        "submitted": frozenset({"running", "succeeded", "failed", "lost", "removed"}),
+        "running": frozenset({"succeeded", "failed", "lost", "removed"}),
+    },
+    "payload": {None: frozenset({"published"}), "published": frozenset({"superseded"})},
+    "dag_run_request": {
+        None: frozenset({"wanted"}),
+        "wanted": frozenset({"claimed"}),
+        "claimed": frozenset({"opened", "wanted", "claimed"}),
+    },
+    "skip": {None: frozenset({"skipped"})},
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an event is about; the columns of the table ``event`` of the same names."""
+
+    campaign: str | None = None
+    workflow: str | None = None
+    task: str | None = None
+    group_name: str | None = None
+    run: int | None = None
+    generation: int | None = None
+    job_index: int | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True)
+class Move:
+    """One row's change of state.
+
+    :ivar key: the primary key, by column.
+    :ivar source: the state that it is believed to be in; ``None`` for a new row.
+    :ivar target: the state that it shall have.
+    :ivar columns: further columns written with it; every move of one call has the same ones.
+    :ivar data: what the event says beyond the states.
+    """
+
+    key: Mapping[str, Any]
+    source: str | None
+    target: str
+    subject: Subject
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+_clock = 0
+
+
+def now_ns() -> int:
+    """Nanoseconds since 1970, strictly increasing within a process, also when the clock is set back."""
+    global _clock
+    _clock = max(_clock + 1, time.time_ns())
+    return _clock
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+def move(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
+    """Insert new rows or change the states of existing ones, with an event each.
+
+    :param table: its name is the entity's in :data:`GRAPHS`.
+    :raises IllegalTransition: a move is not in the graph, or a row was no longer in the state it was believed to be in.
+        Nothing may be committed then.
+    """
+    if not moves:
+        return
+    entity = table.name
+    graph = GRAPHS[entity]
+    for item in moves:
+        if item.target not in graph.get(item.source, frozenset()):
+            raise IllegalTransition(f"{entity} {dict(item.key)} cannot go from {item.source} to {item.target}")
+    created = [item for item in moves if item.source is None]
+    if created:
+        stated = "state" in table.c
+        rows = [{**item.key, **item.columns, **({"state": item.target} if stated else {})} for item in created]
+        connection.execute(insert(table), rows)
+    changed = [item for item in moves if item.source is not None]
+    if changed:
+        _update(connection, table, changed)
+    append_events(
+        connection,
+        ({"entity": entity, "from_state": m.source, "to_state": m.target, "subject": m.subject, "data": m.data} for m in moves),
+    )
+
+
+def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
+    key_columns = [column.name for column in table.primary_key]
+    statement = (
+        update(table)
+        .where(and_(*(table.c[name] == bindparam(f"key_{name}") for name in key_columns), table.c.state == bindparam("source")))
+        .values({"state": bindparam("target"), **{name: bindparam(f"new_{name}") for name in moves[0].columns}})
+    )
+    parameters = [
+        {
+            **{f"key_{name}": item.key[name] for name in key_columns},
+            **{f"new_{name}": value for name, value in item.columns.items()},
+            "source": item.source,
+            "target": item.target,
+        }
+        for item in moves
+    ]
+    if connection.dialect.supports_sane_multi_rowcount or len(parameters) == 1:
+        touched = connection.execute(statement, parameters if len(parameters) > 1 else parameters[0]).rowcount
+    else:
+        touched = sum(connection.execute(statement, one).rowcount for one in parameters)
+    if touched != len(moves):
+        raise IllegalTransition(
+            f"{len(moves) - touched} of {len(moves)} {table.name} rows are no longer in the state they were read in",
+            "another process was faster; look again",
+        )
+
+
+def append_events(connection: Connection, events: Iterable[Mapping[str, Any]]) -> None:
+    """Append to the outbox. Each item has ``entity``, ``subject``, and optionally states and ``data``."""
+    rows = [
+        {
+            "at": now_ns(),
+            "entity": item["entity"],
+            **vars(item["subject"]),
+            "from_state": item.get("from_state"),
+            "to_state": item.get("to_state"),
+            "data": dict(item.get("data") or {}),
+        }
+        for item in events
+    ]
+    if rows:
+        connection.execute(insert(tables.event), rows)

@@ -1,0 +1,209 @@
+"""The language ``calib/v1`` as models: what a workflow's YAML file may say.
+
+Unknown keys are errors everywhere, and nothing is converted in silence: a number where text is expected is a mistake of
+the file, not a value to be turned into text.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
+"""A workflow, task, product or grouping: becomes part of Airflow's ids, of keys and of file names."""
+
+
+class Model(BaseModel):
+    """Strict and immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class GroupKind(StrEnum):
+    RUN = "run"
+    FILL = "fill"
+    SUM = "sum"
+
+
+class Grouping(Model):
+    """How the runs of a task are put together (rules 2–8), normalized from the forms that YAML offers.
+
+    :ivar label: part of the DAG's id and of every group's name; the kind unless ``name`` says otherwise.
+    :ivar minimum: for fills, the least amount of each field; for sums, the one field and its amount.
+    :ivar max_wait: after this time past its last run's end a fill closes although no later fill was seen.
+    """
+
+    kind: GroupKind
+    label: Name
+    minimum: dict[str, float] = Field(default_factory=dict)
+    short: Literal["next", "keep", "drop"] = "keep"
+    max_wait: timedelta | None = None
+    tail: Literal["keep", "drop", "previous"] = "keep"
+    late_runs: Literal["ignore", "new_group"] = "ignore"
+
+
+class PayloadLock(Model):
+    """Open when the payloads of a tag cover each run of the group (rule 22)."""
+
+    tag: str
+    covers: Literal["group"] = "group"
+
+
+class Need(Model):
+    """A task that must be done first (rule 21). ``workflow`` is always filled in.
+
+    :ivar grouping: the label of the needed task's grouping; of another workflow known only once that was read
+        (:func:`~airflow_calib_provider.spec.loader.load_folder` fills it in).
+    """
+
+    workflow: Name
+    task: Name
+    grouping: str | None = None
+
+
+class Split(Model):
+    """How a job set becomes jobs: so many jobs, or so many inputs per job; neither is one job."""
+
+    count: int | str | None = None
+    per_job: int | None = None
+
+
+class ResourceRequest(Model):
+    """``memory`` and ``disk`` in bytes."""
+
+    cpus: int = 1
+    memory: int | None = None
+    disk: int | None = None
+
+
+class InputsCommand(Model):
+    """A command that prints one input per line (rule 33)."""
+
+    command: tuple[str, ...]
+
+
+class Jobs(Model):
+    """One job set. Strings are templates; ``timeout`` is wall time per attempt."""
+
+    command: tuple[str, ...]
+    split: Split = Split()
+    inputs: str | tuple[str, ...] | InputsCommand | None = None
+    environment: dict[str, str] = Field(default_factory=dict)
+    resources: ResourceRequest = ResourceRequest()
+    retries: int = 3
+    quorum: float = 1.0
+    timeout: timedelta | None = None
+
+
+class Publish(Model):
+    """What is published under which tag; the interval of validity is the group's (rule 25)."""
+
+    tag: str
+    file: str
+    iov: Literal["group"] = "group"
+
+
+class Task(Model):
+    """One step of a workflow: a job set, or the publication of a file."""
+
+    name: Name
+    grouping: Grouping
+    needs: tuple[Need, ...] = ()
+    payload_locks: tuple[PayloadLock, ...] = ()
+    backend: str = "local"
+    jobs: Jobs | None = None
+    products: dict[str, str] = Field(default_factory=dict)
+    """Product name → file, relative to ``CALIB_OUT``."""
+    publish: Publish | None = None
+
+
+class RunSelection(Model):
+    """Which runs enter (rules 2, 9, 10)."""
+
+    source: Name
+    where: str | None = None
+    since: int | datetime | None = None
+    incomplete_after: timedelta | None = None
+    settle: timedelta | None = None
+
+
+class Workflow(Model):
+    """One YAML file, checked and normalized: defaults merged, groupings resolved, needs qualified.
+
+    :ivar text: the file's text, byte for byte as stored in the ledger.
+    :ivar hash: SHA-256 of the text (hexadecimal).
+    :ivar file: the path as given.
+    """
+
+    name: Name
+    description: str = ""
+    owner: str = "airflow"
+    tags: tuple[str, ...] = ()
+    runs: RunSelection
+    params: dict[str, Any] = Field(default_factory=dict)
+    tasks: dict[str, Task]
+    text: str
+    hash: str
+    file: str
+
+    def groupings(self) -> dict[str, Grouping]:
+        """The distinct groupings by label, in the order of the tasks."""
+        return {task.grouping.label: task.grouping for task in self.tasks.values()}
+
+    def tasks_of(self, label: str) -> tuple[Task, ...]:
+        """The tasks of one grouping, in the order of the file."""
+        return tuple(task for task in self.tasks.values() if task.grouping.label == label)
+
+    def dag_id(self, label: str) -> str:
+        return f"{self.name}__{label}"
+
+    def inside_needs(self, task: Task) -> tuple[Need, ...]:
+        """The needs that are edges of the task's own DAG."""
+        return tuple(need for need in task.needs if self._is_inside(task, need))
+
+    def outside_needs(self, task: Task) -> tuple[Need, ...]:
+        """The needs that are locks: of another workflow or another grouping (rule 30)."""
+        return tuple(need for need in task.needs if not self._is_inside(task, need))
+
+    def _is_inside(self, task: Task, need: Need) -> bool:
+        return need.workflow == self.name and self.tasks[need.task].grouping.label == task.grouping.label
+
+
+class FieldType(StrEnum):
+    INT = "int"
+    FLOAT = "float"
+    STRING = "string"
+    BOOL = "bool"
+    TIME = "time"
+
+
+class CsvSource(Model):
+    """Runs from a CSV file. ``columns`` maps our field names to the file's headers."""
+
+    path: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    separator: str = ","
+    files_separator: str = ";"
+
+
+class EventsSource(Model):
+    """Runs derived from an event file: one run per distinct value of the column ``run``; supplies ``events``."""
+
+    path: str
+    run: str = "run"
+
+
+class RunSource(Model):
+    """One entry of ``sources.yaml``.
+
+    :ivar fields: the metadata that the source supplies, with types. ``number`` always, and of ``start``, ``end``,
+        ``completed``, ``files`` what it has.
+    """
+
+    name: Name
+    fields: dict[str, FieldType]
+    csv: CsvSource | None = None
+    events: EventsSource | None = None
