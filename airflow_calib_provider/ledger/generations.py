@@ -1,0 +1,339 @@
+"""Generations, rounds, jobs and attempts in the ledger (rules 13–19)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from airflow_calib_provider.backends.base import AttemptState, Observation, RoundKey
+from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.errors import NotFound
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.groups import set_task_states
+from airflow_calib_provider.ledger.reasons import Reason
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
+
+generation, round_, job, attempt, group = tables.generation, tables.round_, tables.job, tables.attempt, tables.run_group
+
+LIVE = ("waiting", "submitted", "running")
+
+
+@dataclass(frozen=True)
+class NewGeneration:
+    """What a generation is created with; the columns of the table of the same names."""
+
+    group_id: int
+    task: str
+    max_tries: int
+    backend: str
+    spec_hash: str
+    git_commit: str | None
+    definitions_hash: str
+    inputs: Sequence[str]
+    runs: Sequence[int]
+    excluded_runs: Sequence[int]
+    used: Mapping[str, Any]
+    retries: int
+    quorum: float
+    products: Mapping[str, str]
+    folder: str
+    dag_run_id: str
+    definitions: Sequence[Mapping[str, Any]] = field(default=())
+
+
+def latest(connection: Connection, group_id: int, task: str, *, state: str | None = None) -> Row[Any] | None:
+    """The newest generation of a task of a group, or the newest in a state."""
+    query = select(generation).where(generation.c.group_id == group_id, generation.c.task == task)
+    if state is not None:
+        query = query.where(generation.c.state == state)
+    return connection.execute(query.order_by(generation.c.n.desc()).limit(1)).first()
+
+
+def by_id(connection: Connection, generation_id: int) -> Row[Any]:
+    """A generation with its group's campaign, workflow and name.
+
+    :raises NotFound: there is none.
+    """
+    row = connection.execute(_with_group().where(generation.c.id == generation_id)).first()
+    if row is None:
+        raise NotFound(f"there is no generation with the id {generation_id}")
+    return row
+
+
+def running(connection: Connection, ids: Iterable[int] | None = None) -> list[Row[Any]]:
+    """Running generations with their groups' campaigns, workflows and names; all, or those of these ids."""
+    query = _with_group().where(generation.c.state == "running")
+    if ids is not None:
+        query = query.where(generation.c.id.in_(list(ids)))
+    return list(connection.execute(query).all())
+
+
+def _with_group() -> Any:
+    columns = (group.c.campaign, group.c.workflow, group.c.name.label("group_name"))
+    return select(generation, *columns).join(group, group.c.id == generation.c.group_id)
+
+
+def subject_of(row: Any) -> Subject:
+    return Subject(
+        campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.group_name, generation=row.n
+    )
+
+
+def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
+    """Start the next generation with its jobs; the earlier ones stay as they are.
+
+    :returns: its id.
+    """
+    before = latest(connection, new.group_id, new.task)
+    number = before.n + 1 if before else 1
+    about = connection.execute(select(group).where(group.c.id == new.group_id)).one()
+    subject = Subject(about.campaign, about.workflow, new.task, about.name, generation=number)
+    values = {name: value for name, value in vars(new).items() if name not in ("group_id", "task", "definitions")}
+    for name in ("inputs", "runs", "excluded_runs"):
+        values[name] = list(values[name])
+    columns = {
+        **values,
+        "folder": f"{new.folder}/g{number}",
+        "started_at": at,
+        "ended_at": None,
+        "reason": None,
+        "ended_by": None,
+    }
+    key = {"group_id": new.group_id, "task": new.task, "n": number}
+    data = {"jobs": len(new.definitions), "spec_hash": new.spec_hash, "git_commit": new.git_commit}
+    move(connection, generation, [Move(key, None, "running", subject, columns, data)])
+    row = latest(connection, new.group_id, new.task)
+    assert row is not None
+    moves = [
+        Move(
+            {"generation_id": row.id, "step": 0, "job_index": index},
+            None,
+            JobState.WAITING,
+            Subject(**{**vars(subject), "job_index": index}),
+            {"attempt": 0, "failures": 0, "losses": 0, "definition": dict(definition), "retry_at": None},
+        )
+        for index, definition in enumerate(new.definitions)
+    ]
+    move(connection, job, moves)
+    set_task_states(connection, new.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=new.task)
+    return int(row.id)
+
+
+def _counts(connection: Connection, row: Any) -> dict[str, Any]:
+    query = select(job.c.state, func.count()).where(job.c.generation_id == row.id).group_by(job.c.state)
+    return {"generation": row.n, "states": {state: n for state, n in connection.execute(query).all()}}
+
+
+def continue_failed(connection: Connection, row: Any, max_tries: int, at: datetime) -> None:
+    """A user cleared a failed generation: the jobs that are not done get a fresh retry budget (rule 14)."""
+    subject = subject_of(row)
+    columns = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
+    move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, {"cleared": True})])
+    again = connection.execute(
+        select(job).where(job.c.generation_id == row.id, job.c.state.in_(["failed", "removed"]))
+    ).all()
+    fresh = {"failures": 0, "losses": 0, "retry_at": None}
+    moves = [
+        Move(_job_key(item), item.state, JobState.WAITING, Subject(**{**vars(subject), "job_index": item.job_index}), fresh)
+        for item in again
+    ]
+    move(connection, job, moves)
+    set_task_states(connection, row.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=row.task)
+
+
+def note_max_tries(connection: Connection, generation_id: int, max_tries: int) -> None:
+    """Remember Airflow's counter, so that the next change of it is seen as a user's clear."""
+    connection.execute(update(generation).where(generation.c.id == generation_id).values(max_tries=max_tries))
+
+
+def _job_key(row: Any) -> dict[str, Any]:
+    return {"generation_id": row.generation_id, "step": row.step, "job_index": row.job_index}
+
+
+def jobs_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[Any]]:
+    """The rows of all jobs of these generations, in order."""
+    query = select(job).where(job.c.generation_id.in_(list(generation_ids)))
+    return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
+
+
+def as_job(row: Any) -> Job:
+    """The reducer's view of a job's row."""
+    return Job(
+        index=row.job_index,
+        state=JobState(row.state),
+        attempt=row.attempt,
+        failures=row.failures,
+        losses=row.losses,
+        accepted_attempt=row.accepted_attempt,
+        exit_code=row.exit_code,
+        signal=row.signal,
+        host=row.host,
+        start=row.start,
+        end=row.end,
+        reason=row.reason,
+    )
+
+
+def rounds_of(connection: Connection, generation_ids: Iterable[int], states: Sequence[str]) -> list[Row[Any]]:
+    """The rounds of these generations in these states."""
+    query = select(round_).where(round_.c.generation_id.in_(list(generation_ids)), round_.c.state.in_(states))
+    return list(connection.execute(query.order_by(round_.c.generation_id, round_.c.n)).all())
+
+
+def plan_round(connection: Connection, row: Any, at: datetime) -> int | None:
+    """Put every waiting job whose delay is over into a new round, as its next attempt.
+
+    :param row: the generation, as :func:`by_id` gives it.
+    :returns: the round's number, ``None`` if no job is to be submitted.
+    """
+    due = connection.execute(
+        select(job).where(
+            job.c.generation_id == row.id,
+            job.c.state == "waiting",
+            (job.c.retry_at.is_(None)) | (job.c.retry_at <= at),
+        )
+    ).all()
+    if not due:
+        return None
+    highest = connection.execute(select(func.max(round_.c.n)).where(round_.c.generation_id == row.id)).scalar()
+    number = 0 if highest is None else int(highest) + 1
+    key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, 0, number)
+    subject = subject_of(row)
+    columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None}
+    round_key = {"generation_id": row.id, "step": 0, "n": number}
+    move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
+    cleared = dict.fromkeys(("exit_code", "signal", "host", "start", "end", "reason", "retry_at"))
+    moves, attempts = [], []
+    for item in due:
+        of_job = Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt + 1})
+        moves.append(Move(_job_key(item), "waiting", "submitted", of_job, {**cleared, "attempt": item.attempt + 1}))
+        attempt_key = {**_job_key(item), "n": item.attempt + 1}
+        attempts.append(Move(attempt_key, None, "submitted", of_job, {"round": number}))
+    move(connection, job, moves)
+    move(connection, attempt, attempts)
+    return number
+
+
+def jobs_of_round(connection: Connection, generation_id: int, step: int, number: int) -> list[Row[Any]]:
+    """The jobs of a round with the attempt that it makes: columns ``job_index``, ``definition``, ``attempt_n``."""
+    return list(
+        connection.execute(
+            select(job.c.job_index, job.c.definition, attempt.c.n.label("attempt_n"))
+            .join(
+                attempt,
+                and_(
+                    attempt.c.generation_id == job.c.generation_id,
+                    attempt.c.step == job.c.step,
+                    attempt.c.job_index == job.c.job_index,
+                ),
+            )
+            .where(attempt.c.generation_id == generation_id, attempt.c.step == step, attempt.c.round == number)
+            .order_by(job.c.job_index)
+        ).all()
+    )
+
+
+def round_submitted(connection: Connection, row: Any, item: Any, at: datetime) -> bool:
+    """The backend has the round. Recording it again changes nothing.
+
+    :returns: whether this call recorded it.
+    """
+    key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
+    state = connection.execute(select(round_.c.state).where(*(round_.c[name] == key[name] for name in key))).scalar()
+    if state != "planned":
+        return False
+    move(connection, round_, [Move(key, "planned", "submitted", subject_of(row), {"submitted_at": at}, {"key": item.key})])
+    return True
+
+
+@dataclass(frozen=True)
+class JobChange:
+    """What an observation makes of a job, with what its attempt reported if it was accepted."""
+
+    before: Job
+    after: Job
+    observation: Observation
+    retry_after: timedelta = timedelta(0)
+    values: Sequence[tuple[str, float, float | None]] = ()
+
+
+def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChange], cursor: str, at: datetime) -> bool:
+    """Store the news of a round together with the cursor up to which they were read.
+
+    :param row: the generation.
+    :param item: the round, as it was when it was polled.
+    :returns: False if another process stored news of this round meanwhile; nothing is written then.
+    """
+    where = (round_.c.generation_id == item.generation_id, round_.c.step == item.step, round_.c.n == item.n)
+    taken = connection.execute(update(round_).where(*where, round_.c.cursor == item.cursor).values(cursor=cursor))
+    if taken.rowcount != 1:
+        return False
+    subject = subject_of(row)
+    job_moves, attempt_moves, values = [], [], []
+    for change in changes:
+        after = change.after
+        of_job = Subject(**{**vars(subject), "job_index": after.index, "attempt": change.observation.attempt})
+        seen = {name: getattr(after, name) for name in ("exit_code", "signal", "host", "start", "end", "reason")}
+        key = {"generation_id": row.id, "step": item.step, "job_index": after.index}
+        columns = {
+            **seen,
+            "failures": after.failures,
+            "losses": after.losses,
+            "accepted_attempt": after.accepted_attempt,
+            "retry_at": at + change.retry_after if after.state is JobState.WAITING else None,
+        }
+        data = {name: after_value for name, after_value in seen.items() if isinstance(after_value, int | str)}
+        job_moves.append(Move(key, change.before.state, after.state, of_job, columns, data))
+        attempt_key = {**key, "n": change.observation.attempt}
+        source = "submitted" if change.before.state is JobState.SUBMITTED else "running"
+        attempt_moves.append(Move(attempt_key, source, change.observation.state, of_job, seen, data))
+        values += [{**key, "name": name, "value": number, "error": error} for name, number, error in change.values]
+    move(connection, job, job_moves)
+    move(connection, attempt, attempt_moves)
+    if values:
+        connection.execute(insert(tables.value), values)
+    return True
+
+
+def finish_round(connection: Connection, row: Any, item: Any) -> None:
+    """No news of this round will come any more."""
+    key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
+    move(connection, round_, [Move(key, "submitted", "finished", subject_of(row), {})])
+
+
+def end(
+    connection: Connection,
+    row: Any,
+    target: str,
+    reason: Reason,
+    at: datetime,
+    *,
+    live_jobs: JobState = JobState.LEFT_OUT,
+    person: str | None = None,
+) -> None:
+    """End a generation, with the state of its task; jobs that still live get ``live_jobs``."""
+    subject = subject_of(row)
+    live = connection.execute(select(job).where(job.c.generation_id == row.id, job.c.state.in_(LIVE))).all()
+    moves = [
+        Move(_job_key(item), item.state, live_jobs, Subject(**{**vars(subject), "job_index": item.job_index}))
+        for item in live
+    ]
+    move(connection, job, moves)
+    begun = [
+        Move(
+            {**_job_key(item), "n": item.attempt},
+            item.state,
+            AttemptState.REMOVED,
+            Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt}),
+        )
+        for item in live
+        if item.state in ("submitted", "running")
+    ]
+    move(connection, attempt, begun)
+    columns = {"ended_at": at, "reason": reason, "ended_by": person}
+    move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
+    set_task_states(connection, row.group_id, target, reason, at, task=row.task)
