@@ -259,6 +259,7 @@ class JobChange:
     observation: Observation
     retry_after: timedelta = timedelta(0)
     values: Sequence[tuple[str, float, float | None]] = ()
+    products: Mapping[str, str] = field(default_factory=dict)
 
 
 def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChange], cursor: str, at: datetime) -> bool:
@@ -273,7 +274,7 @@ def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChan
     if taken.rowcount != 1:
         return False
     subject = subject_of(row)
-    job_moves, attempt_moves, values = [], [], []
+    job_moves, attempt_moves, values, products = [], [], [], []
     for change in changes:
         after = change.after
         of_job = Subject(**{**vars(subject), "job_index": after.index, "attempt": change.observation.attempt})
@@ -292,10 +293,13 @@ def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChan
         source = "submitted" if change.before.state is JobState.SUBMITTED else "running"
         attempt_moves.append(Move(attempt_key, source, change.observation.state, of_job, seen, data))
         values += [{**key, "name": name, "value": number, "error": error} for name, number, error in change.values]
+        products += [{**key, "name": name, "file": file} for name, file in change.products.items()]
     move(connection, job, job_moves)
     move(connection, attempt, attempt_moves)
     if values:
         connection.execute(insert(tables.value), values)
+    if products:
+        connection.execute(insert(tables.product), products)
     return True
 
 
@@ -337,3 +341,9 @@ def end(
     columns = {"ended_at": at, "reason": reason, "ended_by": person}
     move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
     set_task_states(connection, row.group_id, target, reason, at, task=row.task)
+
+
+def states_by_round(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
+    """Round key → state of its generation, for the keys that the ledger knows."""
+    query = select(round_.c.key, generation.c.state).join(generation, generation.c.id == round_.c.generation_id)
+    return {row.key: row.state for row in connection.execute(query.where(round_.c.key.in_(list(keys)))).all()}

@@ -113,6 +113,27 @@ def _end(connection: Connection, draft: GroupDraft, subject: Subject, at: dateti
         set_task_states(connection, draft.id, "skipped", {"code": "dropped"}, at, only=UNFINISHED)
 
 
+def drop_members(connection: Connection, campaign: str, workflow: str, group_id: int) -> None:
+    """The runs of a dropped group are in no group any more; the ledger remembers which one it was."""
+    member = tables.membership
+    rows = connection.execute(
+        select(member).where(member.c.group_id == group_id, member.c.state == "grouped")
+    ).all()
+    keys = ("campaign", "workflow", "grouping", "run")
+    reason = {"code": "dropped"}
+    moves = [
+        Move(
+            {name: row._mapping[name] for name in keys},
+            "grouped",
+            "dropped",
+            Subject(campaign=campaign, workflow=workflow, run=row.run),
+            {"reason": reason},
+        )
+        for row in rows
+    ]
+    move(connection, member, moves)
+
+
 def add_tasks(
     connection: Connection, group_id: int, subject: Subject, workflow: Workflow, tasks: Sequence[Task], at: datetime
 ) -> None:

@@ -298,6 +298,16 @@ value = Table(
     Column("error", Float),
 )
 
+product = Table(
+    "product",
+    metadata,
+    Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("job_index", Integer, primary_key=True),
+    _name("name", primary_key=True),
+    Column("file", Text, nullable=False, comment="relative to the job's CALIB_OUT"),
+)
+
 payload = Table(
     "payload",
     metadata,

@@ -122,6 +122,7 @@ def _task_locks(group_ids: list[int]) -> Select[Any]:
         (_skipped(lock.c.needs_workflow, lock.c.needs_task), SKIPPED),
         (_skipped(group.c.workflow, lock.c.task), SKIPPED),
         (other.c.run.is_(None), "not_assigned"),
+        (other.c.state == "dropped", SKIPPED),
         (other.c.state != "grouped", other.c.state),
         (done, SATISFIED),
         else_=func.coalesce(latest, "new"),
@@ -225,7 +226,6 @@ STATUS_TEXTS = {
     "failed": "failed",
     "late": "late there: in no group",
     "refused": "refused there",
-    "dropped": "its group was dropped there",
 }
 
 

@@ -1,0 +1,228 @@
+"""The local backend: see :mod:`airflow_calib_provider.backends.local`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_calib_provider import settings
+from airflow_calib_provider.backends.base import AttemptState, JobSubmission, RoundKey, RoundObservations
+from airflow_calib_provider.backends.local import folder as folders
+from airflow_calib_provider.backends.local import log
+from airflow_calib_provider.backends.local.care import tend
+from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
+from airflow_calib_provider.backends.local.processes import Host
+from airflow_calib_provider.errors import BackendError
+
+_REMOVAL_PATIENCE = 30.0
+
+
+@dataclass
+class _Cursor:
+    """How far a log was read, with what had been counted until there: a finished round need not be read again."""
+
+    offset: int = 0
+    ended: int = 0
+    jobs: int = -1
+
+    @classmethod
+    def parse(cls, text: str) -> _Cursor:
+        try:
+            return cls(*(int(part) for part in text.split("/", 2))) if text else cls()
+        except ValueError:
+            # To be told everything again does no harm.
+            return cls()
+
+    def __str__(self) -> str:
+        return f"{self.offset}/{self.ended}/{self.jobs}"
+
+    @property
+    def finished(self) -> bool:
+        return self.ended == self.jobs
+
+    def advance(self, lines: log.Lines) -> None:
+        if lines.begin < self.offset:
+            self.ended = 0
+        self.offset = lines.end
+        for line in lines.events:
+            if line["event"] == log.CREATED:
+                self.jobs = int(line["jobs"])
+            elif log.is_of_job(line):
+                self.ended += AttemptState(line["event"]).final
+
+
+class LocalBackend:
+    """Runs jobs on this machine, at most ``slots`` cpus at a time over all rounds of one spool.
+
+    :param spool: folder of the rounds; default :func:`settings.spool_folder`.
+    :param slots: cpus that jobs may take together; default ``CALIB_LOCAL_SLOTS``, else the number of cpus.
+    :param grace: seconds between SIGTERM and SIGKILL when a job is stopped; default ``CALIB_LOCAL_GRACE``, else 5.
+    :param host: the machine, for which this one is the default; rounds of another are left alone.
+    :raises BackendError: a number is impossible, or this is not Linux.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        spool: Path | None = None,
+        slots: int | None = None,
+        *,
+        grace: float | None = None,
+        host: Host | None = None,
+    ) -> None:
+        self.spool = (spool or settings.spool_folder()).absolute()
+        try:
+            self.slots = int(settings.number("LOCAL_SLOTS", os.cpu_count() or 1)) if slots is None else slots
+            self.grace = settings.number("LOCAL_GRACE", 5.0) if grace is None else grace
+            self.host = host or Host.here()
+        except ValueError as error:
+            raise BackendError(str(error)) from error
+        except OSError as error:
+            raise BackendError(f"the local backend needs Linux: {error}") from error
+        if self.slots < 1:
+            raise BackendError(f"the local backend needs at least one slot, not {self.slots}")
+
+    def _folder(self, key: RoundKey) -> RoundFolder:
+        return RoundFolder(self.spool / str(key))
+
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+        """Submit the jobs under this key, or find that they already are: the second call changes nothing.
+
+        :raises BackendError: they cannot be submitted; nothing was.
+        """
+        folders.check(jobs)
+        folder = self._folder(key)
+        try:
+            if not folder.path.is_dir():
+                submission = Submission(uuid.uuid4().hex, self.slots, self.grace, tuple(jobs))
+                folder = RoundFolder.create(folder.path, submission, self.host)
+        except OSError as error:
+            hint = "is the disk full, or the folder not writable?"
+            raise BackendError(f"{key} cannot be submitted to {self.spool}: {error}", hint) from error
+        # The round is submitted. What fails from here on is for the next poll to repair or to report.
+        with contextlib.suppress(OSError, BackendError):
+            tend(folder, self.host)
+
+    def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
+        """Look at several rounds at once; the cost of one without news is a look at its log's end and at its lock.
+
+        :param rounds: the rounds of interest with the cursor of the last poll, ``""`` at the first.
+        :returns: one entry for each round. A round that the spool does not have is finished, without observations.
+        :raises BackendError: a round's folder is damaged or cannot be read.
+        """
+        return {key: self._poll(key, cursor) for key, cursor in rounds.items()}
+
+    def _poll(self, key: RoundKey, cursor: str) -> RoundObservations:
+        folder = self._folder(key)
+        at = _Cursor.parse(cursor)
+        events: list[log.Event] = []
+        try:
+            with _known(folder):
+                events += self._news(folder, at)
+                # News that were read before the lock was found free may not be the last.
+                if not at.finished and tend(folder, self.host):
+                    events += self._news(folder, at)
+                return RoundObservations(
+                    [log.observation(line) for line in events if log.is_of_job(line)], str(at), at.finished
+                )
+        except OSError as error:
+            raise BackendError(f"{folder.path} cannot be looked at: {error}") from error
+        return RoundObservations([], cursor, finished=True)
+
+    def _news(self, folder: RoundFolder, at: _Cursor) -> list[log.Event]:
+        if folder.events.stat().st_size == at.offset:
+            return []
+        lines = log.read(folder.events, at.offset)
+        at.advance(lines)
+        return lines.events
+
+    def remove(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
+        """Remove these jobs (all without a list) of a round, and return when they are gone; what has ended stays.
+
+        :raises BackendError: they were not gone after 30 s; the request stands.
+        """
+        folder = self._folder(key)
+        try:
+            with _known(folder):
+                known = {job.index for job in folder.submission().jobs}
+                wanted = known if jobs is None else known & set(jobs)
+                if wanted <= log.Record.of(folder.events).ended:
+                    return
+                folder.request_removal(wanted)
+                self._wait_until_gone(key, folder, wanted)
+        except OSError as error:
+            raise BackendError(f"jobs of {key} cannot be removed: {error}") from error
+
+    def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, wanted: set[int]) -> None:
+        deadline = time.monotonic() + _REMOVAL_PATIENCE
+        at = 0
+        left = set(wanted)
+        while True:
+            tend(folder, self.host)
+            lines = log.read(folder.events, at)
+            at = lines.end
+            seen = (log.observation(line) for line in lines.events if log.is_of_job(line))
+            left -= {one.index for one in seen if one.state.final}
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise BackendError(
+                    f"jobs {sorted(left)} of {key} are not gone after {_REMOVAL_PATIENCE:g} s",
+                    f"see {folder.output} on host {folder.host().name}; the request stands",
+                )
+            time.sleep(0.05)
+
+    def rounds(self) -> Sequence[RoundKey]:
+        """All rounds of the spool that have jobs which have not ended.
+
+        :raises BackendError: the spool or a round in it cannot be read.
+        """
+        live = []
+        try:
+            for key in folders.keys(self.spool):
+                at = _Cursor()
+                with _known(self._folder(key)):
+                    self._news(self._folder(key), at)
+                    if not at.finished:
+                        live.append(key)
+        except OSError as error:
+            raise BackendError(f"the spool {self.spool} cannot be read: {error}") from error
+        return live
+
+    def forget(self, key: RoundKey) -> None:
+        """Delete the folder of a round whose jobs have all ended.
+
+        :raises BackendError: jobs have not ended, or the folder cannot be deleted.
+        """
+        folder = self._folder(key)
+        at = _Cursor()
+        try:
+            with _known(folder):
+                self._news(folder, at)
+                if not at.finished:
+                    raise BackendError(
+                        f"{key} cannot be forgotten: it has jobs that have not ended", "poll it, or remove them first"
+                    )
+                folders.forget(folder.path)
+        except OSError as error:
+            raise BackendError(f"{folder.path} cannot be deleted: {error}") from error
+
+
+@contextlib.contextmanager
+def _known(folder: RoundFolder) -> Iterator[None]:
+    """Leave the block if the round's folder is not there, or is forgotten by somebody meanwhile."""
+    try:
+        yield
+    except FileNotFoundError:
+        if folder.path.is_dir():
+            raise
+    except BackendError as error:
+        # A file that vanished together with its folder looks like a damaged one.
+        if folder.path.is_dir() or not isinstance(error.__cause__, FileNotFoundError):
+            raise

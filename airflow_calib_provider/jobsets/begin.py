@@ -1,0 +1,120 @@
+"""What an execution of a job set's Airflow task means for the ledger (rule 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import exc
+
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.jobsets.context import gather
+from airflow_calib_provider.jobsets.render import git_commit, render
+from airflow_calib_provider.ledger import generations, groups
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.reasons import Reason
+from airflow_calib_provider.spec.models import Task, Workflow
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The generation that the Airflow task now stands for.
+
+    :ivar state: ``running``, ``done`` or ``failed``.
+    :ivar attached: True if it was there already: nothing new was started.
+    """
+
+    generation_id: int
+    n: int
+    state: str
+    reason: Reason | None
+    attached: bool
+
+
+def begin(
+    ledger: Ledger,
+    workflow: Workflow,
+    task: Task,
+    group_id: int,
+    *,
+    max_tries: int,
+    dag_run_id: str,
+    now: datetime,
+    params: Mapping[str, Any] | None = None,
+) -> Begun:
+    """Attach to the generation that runs, return the recorded result, continue a cleared one, or start the next.
+
+    :param max_tries: Airflow's ``ti.max_tries``: only a user's clear changes it.
+    :raises RenderError: the jobs cannot be rendered; the task has failed with that reason.
+    """
+    with ledger.read() as connection:
+        before = generations.latest(connection, group_id, task.name)
+    if before is not None and (before.max_tries == max_tries or before.state == "running"):
+        if before.max_tries != max_tries:
+            with ledger.write() as connection:
+                generations.note_max_tries(connection, before.id, max_tries)
+        return Begun(before.id, before.n, before.state, before.reason, attached=True)
+    return _start(ledger, workflow, task, group_id, before, max_tries, dag_run_id, now, params)
+
+
+def _start(
+    ledger: Ledger,
+    workflow: Workflow,
+    task: Task,
+    group_id: int,
+    before: Any,
+    max_tries: int,
+    dag_run_id: str,
+    now: datetime,
+    params: Mapping[str, Any] | None,
+) -> Begun:
+    assert task.jobs is not None
+    with ledger.read() as connection:
+        context = gather(connection, workflow, task, group_id, params)
+    rendered = render(task, context)
+    new = generations.NewGeneration(
+        group_id=group_id,
+        task=task.name,
+        max_tries=max_tries,
+        backend=task.backend,
+        spec_hash=workflow.hash,
+        git_commit=git_commit(Path(workflow.file).resolve().parent),
+        definitions_hash=rendered.digest,
+        inputs=rendered.inputs,
+        runs=context.runs,
+        excluded_runs=context.excluded_runs,
+        used=context.used,
+        retries=task.jobs.retries,
+        quorum=task.jobs.quorum,
+        products=task.products,
+        folder=f"{context.campaign}/{workflow.name}/{task.name}/{context.group}",
+        dag_run_id=dag_run_id,
+        definitions=rendered.definitions,
+    )
+    crash_point("generation.before_create", context.group)
+    try:
+        with ledger.write() as connection:
+            current = generations.latest(connection, group_id, task.name)
+            if (current and (current.id, current.state)) != (before and (before.id, before.state)):
+                raise IllegalTransition(f"{task.name} of {context.group} was changed by another process meanwhile")
+            if before is not None and before.state == "failed" and before.definitions_hash == rendered.digest:
+                row = generations.by_id(connection, before.id)
+                generations.continue_failed(connection, row, max_tries, now)
+                generation_id = int(before.id)
+            else:
+                generation_id = generations.create(connection, new, now)
+            begun = generations.by_id(connection, generation_id)
+    except exc.IntegrityError as error:
+        raise IllegalTransition(f"{task.name} of {context.group} was begun by another process meanwhile") from error
+    crash_point("generation.after_create", context.group)
+    return Begun(begun.id, begun.n, begun.state, begun.reason, attached=False)
+
+
+def record_failure(ledger: Ledger, group_id: int, task: str, message: str, now: datetime) -> None:
+    """The task has failed before it had a generation, such as by a template: say so in the ledger."""
+    with ledger.write() as connection:
+        groups.set_task_states(connection, group_id, "failed", {"code": "error", "message": message}, now, task=task)

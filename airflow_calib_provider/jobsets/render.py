@@ -1,0 +1,207 @@
+"""From a task of the spec and a group's context to job definitions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_calib_provider.backends.base import JobSubmission, Resources
+from airflow_calib_provider.backends.environment import without_airflow
+from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.jobsets.context import GroupContext
+from airflow_calib_provider.jobsets.folders import attempt_folder
+from airflow_calib_provider.spec.models import InputsCommand, Jobs, Task
+from airflow_calib_provider.spec.templates import render_command, render_value
+
+# What is known only when an attempt is submitted stands in a definition as one of these, so that a definition (and its
+# hash) is the same for every attempt.
+OUT, REPORT, INPUTS_FILE, ATTEMPT = "⟦out⟧", "⟦report⟧", "⟦inputs_file⟧", "⟦attempt⟧"
+
+INPUTS_TIMEOUT = 300.0
+"""Seconds that a catalogue query may take."""
+
+MAX_JOBS = 100_000
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The jobs of a job set.
+
+    :ivar definitions: one JSON-able mapping per job: command, environment, inputs, resources, timeout.
+    :ivar inputs: the frozen list of inputs (rule 33).
+    :ivar digest: SHA-256 of the definitions: tells whether a cleared generation can be continued (rule 14).
+    """
+
+    definitions: Sequence[Mapping[str, Any]]
+    inputs: Sequence[str]
+    digest: str
+
+
+def render(task: Task, context: GroupContext) -> Rendered:
+    """Render a task's job set for a group.
+
+    :raises RenderError: a template cannot be rendered, a catalogue query fails, or there would be no job.
+    """
+    jobs = task.jobs
+    assert jobs is not None
+    inputs = _inputs(jobs, context.variables)
+    definitions = [
+        _definition(jobs, context, index, count, mine) for index, count, mine in _shares(jobs, inputs, context.variables)
+    ]
+    text = json.dumps(definitions, sort_keys=True)
+    return Rendered(definitions, inputs, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _inputs(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
+    wanted = jobs.inputs
+    if wanted is None:
+        return []
+    if isinstance(wanted, InputsCommand):
+        return _query(render_command(wanted.command, variables))
+    rendered = render_value(wanted, variables) if isinstance(wanted, str) else None
+    items = rendered if isinstance(wanted, str) else [render_value(item, variables) for item in wanted]
+    if isinstance(items, str):
+        items = [items]
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise RenderError(f"inputs must be a list of paths or URLs, not {items!r}"[:300])
+    if broken := next((item for item in items if "\n" in item or "\0" in item), None):
+        raise RenderError(f"an input holds a line break: {broken!r}")
+    return list(items)
+
+
+def _query(command: Sequence[str]) -> list[str]:
+    try:
+        result = subprocess.run(
+            list(command),
+            capture_output=True,
+            text=True,
+            timeout=INPUTS_TIMEOUT,
+            check=False,
+            env=without_airflow(),
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
+        raise RenderError(f"the query for inputs {command[0]} failed: {error}") from error
+    if result.returncode:
+        raise RenderError(
+            f"the query for inputs {command[0]} ended with exit code {result.returncode}: {result.stderr.strip()[-500:]}"
+        )
+    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    if not lines:
+        raise RenderError(f"the query for inputs {command[0]} printed nothing")
+    return lines
+
+
+def _shares(jobs: Jobs, inputs: Sequence[str], variables: Mapping[str, Any]) -> Iterator[tuple[int, int, Sequence[str]]]:
+    """Index, number of jobs and inputs of each job."""
+    if jobs.split.per_job is not None:
+        size = jobs.split.per_job
+        count = math.ceil(len(inputs) / size)
+        if not count:
+            raise RenderError("the job set has no inputs, hence no jobs")
+    else:
+        size = 0
+        count = _count(jobs, variables)
+    if count > MAX_JOBS:
+        raise RenderError(f"{count} jobs are more than the {MAX_JOBS} that a job set may have")
+    for index in range(count):
+        yield index, count, inputs[index * size : (index + 1) * size] if size else inputs
+
+
+def _count(jobs: Jobs, variables: Mapping[str, Any]) -> int:
+    wanted = jobs.split.count
+    if wanted is None:
+        return 1
+    value = render_value(wanted, variables) if isinstance(wanted, str) else wanted
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RenderError(f"split.count must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def _definition(
+    jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str]
+) -> dict[str, Any]:
+    job = {
+        "index": index,
+        "count": count,
+        "inputs": list(inputs),
+        "out": OUT,
+        "report": REPORT,
+        "inputs_file": INPUTS_FILE,
+        "attempt": ATTEMPT,
+    }
+    variables = {**context.variables, "job": job}
+    environment = {name: str(render_value(text, variables)) for name, text in sorted(jobs.environment.items())}
+    return {
+        "command": list(render_command(jobs.command, variables)),
+        "environment": environment,
+        "inputs": list(inputs),
+        "cpus": jobs.resources.cpus,
+        "memory": jobs.resources.memory,
+        "disk": jobs.resources.disk,
+        "timeout": jobs.timeout.total_seconds() if jobs.timeout else None,
+    }
+
+
+def submission(row: Any, index: int, attempt: int, definition: Mapping[str, Any]) -> JobSubmission:
+    """One attempt of a job, ready for a backend; its folder and its list of inputs are written.
+
+    :param row: the generation with its group's campaign, workflow and name.
+    """
+    folder = attempt_folder(row.folder, index, attempt)
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    inputs_file = folder / "inputs.txt"
+    inputs_file.write_text("".join(f"{item}\n" for item in definition["inputs"]), encoding="utf-8")
+    known = {
+        OUT: str(folder / "out"),
+        REPORT: str(folder / "report.jsonl"),
+        INPUTS_FILE: str(inputs_file),
+        ATTEMPT: str(attempt),
+    }
+    contract = {
+        "CALIB_CAMPAIGN": row.campaign,
+        "CALIB_WORKFLOW": row.workflow,
+        "CALIB_TASK": row.task,
+        "CALIB_GROUP": row.group_name,
+        "CALIB_RUNS": ",".join(str(run) for run in row.runs),
+        "CALIB_JOB": str(index),
+        "CALIB_ATTEMPT": str(attempt),
+        "CALIB_OUT": known[OUT],
+        "CALIB_REPORT": known[REPORT],
+        "CALIB_INPUTS": known[INPUTS_FILE],
+    }
+    own = {name: _fill(value, known) for name, value in definition["environment"].items()}
+    return JobSubmission(
+        index=index,
+        attempt=attempt,
+        command=tuple(_fill(argument, known) for argument in definition["command"]),
+        environment={**own, **contract},
+        folder=folder,
+        resources=Resources(definition["cpus"], definition["memory"], definition["disk"]),
+        timeout=definition["timeout"],
+    )
+
+
+def _fill(text: str, known: Mapping[str, str]) -> str:
+    for mark, value in known.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that the folder of the specs is at; ``None`` where there is no git or no repository."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,0 +1,247 @@
+"""The embedded payload store: rows in the ledger, files named by their content (rule 25).
+
+The file is written, synced and renamed into place before the row that names it is committed. A crash in between leaves
+a file that nothing names, never a row without its file; publishing again finds it and goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.errors import NotFound, PayloadError
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.payloads.iov import Iov
+from airflow_calib_provider.settings import payloads_folder
+
+payload = tables.payload
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication came to.
+
+    :ivar new: False if the same content was published by the same task and group already.
+    """
+
+    tag: str
+    iov: Iov
+    revision: int
+    content_hash: str
+    new: bool
+
+
+def publish(
+    ledger: Ledger,
+    *,
+    tag: str,
+    file: Path,
+    group_id: int,
+    task: str,
+    iov: Iov,
+    provenance: Mapping[str, Any],
+    at: datetime,
+) -> Published:
+    """Publish a file under a tag for the runs of a group.
+
+    The same content again is a no-op; other content is a new revision, which supersedes the old one.
+
+    :raises PayloadError: the file is missing or empty, the interval overlaps that of another group's payload, or the
+        tag belongs to another workflow or task.
+    """
+    crash_point("payload.before_store", task)
+    digest, size = store_file(file)
+    crash_point("payload.after_store", task)
+    with ledger.write() as connection:
+        result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, at)
+    crash_point("payload.after_publish", task)
+    return result
+
+
+def _publish_row(
+    connection: Connection,
+    tag: str,
+    file_name: str,
+    digest: str,
+    size: int,
+    group_id: int,
+    task: str,
+    iov: Iov,
+    provenance: Mapping[str, Any],
+    at: datetime,
+) -> Published:
+    group = group_by_id(connection, group_id)
+    rows = connection.execute(
+        select(payload).where(payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.state == "published")
+    ).all()
+    _refuse_foreign(rows, tag, group.workflow, task)
+    own = next((row for row in rows if row.group_id == group_id), None)
+    if own is not None and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
+        result = Published(tag, iov, own.revision, digest, new=False)
+    else:
+        _refuse_overlap(rows, tag, group_id, iov)
+        result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True)
+        subject = Subject(group.campaign, group.workflow, task, group.name)
+        if own is not None:
+            ended = Move({"id": own.id}, "published", "superseded", subject, {"superseded_at": at}, {"tag": tag})
+            move(connection, payload, [ended])
+        key = {"campaign": group.campaign, "tag": tag, "group_id": group_id, "task": task, "revision": result.revision}
+        columns = {
+            "first_run": iov.first,
+            "last_run": iov.last,
+            "content_hash": digest,
+            "file_name": file_name,
+            "size": size,
+            "workflow": group.workflow,
+            "provenance": dict(provenance),
+            "published_at": at,
+            "superseded_at": None,
+        }
+        data = {"tag": tag, "first_run": iov.first, "last_run": iov.last, "revision": result.revision, "hash": digest}
+        move(connection, payload, [Move(key, None, "published", subject, columns, data)])
+    reason = {
+        "code": "published",
+        "tag": tag,
+        "revision": result.revision,
+        "first_run": iov.first,
+        "last_run": iov.last,
+    }
+    state = connection.execute(
+        select(tables.group_task.c.state).where(
+            tables.group_task.c.group_id == group_id, tables.group_task.c.task == task
+        )
+    ).scalar()
+    if state == "done" and result.new:
+        set_task_states(connection, group_id, "processing", reason, at, task=task)
+    if state != "done" or result.new:
+        set_task_states(connection, group_id, "done", reason, at, task=task)
+    return result
+
+
+def _next_revision(connection: Connection, group: Any, tag: str, group_id: int) -> int:
+    highest = connection.execute(
+        select(func.max(payload.c.revision)).where(
+            payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.group_id == group_id
+        )
+    ).scalar()
+    return int(highest or 0) + 1
+
+
+def _refuse_foreign(rows: Iterable[Any], tag: str, workflow: str, task: str) -> None:
+    for row in rows:
+        if (row.workflow, row.task) != (workflow, task):
+            raise PayloadError(
+                f"the tag {tag} belongs to the task {row.workflow}.{row.task}; {workflow}.{task} cannot publish under it",
+                "a tag has one publisher: choose another tag",
+            )
+
+
+def _refuse_overlap(rows: Iterable[Any], tag: str, group_id: int, iov: Iov) -> None:
+    for row in rows:
+        other = Iov(row.first_run, row.last_run)
+        if row.group_id != group_id and other.overlaps(iov):
+            raise PayloadError(
+                f"the interval of validity {iov} of {tag} overlaps {other}, published for another group",
+                "a late group is published only by superseding; see `calib payload list`",
+            )
+
+
+def store_file(file: Path) -> tuple[str, int]:
+    """Copy a file into the store under the hash of its content.
+
+    :returns: SHA-256 (hexadecimal) and size in bytes.
+    :raises PayloadError: it is missing, empty, not a regular file, or the store cannot be written.
+    """
+    folder = payloads_folder()
+    try:
+        if not file.is_file() or not file.stat().st_size:
+            raise PayloadError(f"nothing to publish: {file} is missing or empty", "look at the job that makes it")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as target:
+            try:
+                with file.open("rb") as source:
+                    shutil.copyfileobj(source, target)
+                target.flush()
+                os.fsync(target.fileno())
+                with Path(target.name).open("rb") as copy:
+                    digest = hashlib.file_digest(copy, "sha256").hexdigest()
+                final = content_path(digest)
+                final.parent.mkdir(exist_ok=True)
+                Path(target.name).chmod(0o444)
+                Path(target.name).replace(final)
+            except BaseException:
+                Path(target.name).unlink(missing_ok=True)
+                raise
+        _sync_folder(final.parent)
+    except OSError as error:
+        raise PayloadError(f"cannot store {file} in {folder}: {error.strerror}", "nothing was published") from error
+    return digest, final.stat().st_size
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def content_path(digest: str) -> Path:
+    """Where the store keeps the content of this hash."""
+    return payloads_folder() / digest[:2] / digest
+
+
+def listed(connection: Connection, campaign: str, tag: str | None = None, *, history: bool = False) -> list[Row[Any]]:
+    """Payload rows by tag and first run; superseded ones only with ``history``."""
+    query = select(payload, tables.run_group.c.name.label("group_name")).join(
+        tables.run_group, tables.run_group.c.id == payload.c.group_id
+    )
+    query = query.where(payload.c.campaign == campaign)
+    if tag is not None:
+        query = query.where(payload.c.tag == tag)
+    if not history:
+        query = query.where(payload.c.state == "published")
+    return list(connection.execute(query.order_by(payload.c.tag, payload.c.first_run, payload.c.revision)).all())
+
+
+def find(connection: Connection, campaign: str, tag: str, run: int) -> Row[Any]:
+    """The payload that holds for a run: the campaign's own, else its base campaign's (rule 22).
+
+    :raises NotFound: no published interval of the tag contains the run.
+    """
+    rows = covering(connection, campaign, tag, [run])
+    if not rows:
+        raise NotFound(f"no payload of {tag} holds for run {run} in the campaign {campaign}", "see `calib payload list`")
+    return rows[0]
+
+
+def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int]) -> list[Row[Any]]:
+    """The payloads that cover any of these runs, each once, by first run; a base campaign's only where the campaign
+    itself has none."""
+    base = connection.execute(
+        select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign)
+    ).scalar()
+    names = [campaign] if base is None else [campaign, base]
+    rows = connection.execute(
+        select(payload).where(payload.c.campaign.in_(names), payload.c.tag == tag, payload.c.state == "published")
+    ).all()
+    chosen: dict[int, Row[Any]] = {}
+    for run in sorted(set(runs)):
+        fitting = [row for row in rows if run in Iov(row.first_run, row.last_run)]
+        if fitting:
+            best = min(fitting, key=lambda row: names.index(row.campaign))
+            chosen[best.id] = best
+    return sorted(chosen.values(), key=lambda row: row.first_run)
