@@ -5,6 +5,7 @@ A key is ``(group id, task)``; the task :data:`FORMING` stands for the group its
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Select, String, and_, case, cast, exists, func, literal, null, or_, select
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.reasons import Reason
+from airflow_calib_provider.ledger.transitions import now
 
 FORMING = ""
 Key = tuple[int, str]
@@ -210,8 +214,6 @@ def _look_at_group(row: Any) -> Look:
 
 
 def _group_columns(row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    import json
-
     policy = json.loads(row.what) if isinstance(row.what, str) else row.what
     amounts = json.loads(row.status) if isinstance(row.status, str) else row.status
     return json.loads(policy["json"]), amounts
@@ -257,3 +259,38 @@ def _combine(looks: Sequence[Look]) -> Look:
         if reasons:
             return Look(state, reasons[0] if len(reasons) == 1 else {"code": "several", "reasons": reasons})
     return Look("open")
+
+
+def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
+    """Look at all of these waits, and store what changed: the state and the reason of each task that waits.
+
+    A forming group's reason is stored with the tasks that begin it.
+    """
+    at = now()
+    with ledger.read() as connection:
+        looks = look(connection, keys)
+        stored = _stored(connection, keys)
+    changed = []
+    for key, rows in stored.items():
+        here = looks[key]
+        target = {"waiting": "waiting", "never": "failed", "open": "new"}[here.state]
+        for row in rows:
+            if row.state in ("new", "waiting", "failed") and (row.state, row.reason) != (target, here.reason):
+                changed.append((row.group_id, row.task, target, here.reason))
+    if changed:
+        with ledger.write() as connection:
+            for group_id, task, target, reason in changed:
+                set_task_states(connection, group_id, target, reason, at, task=task, only=("new", "waiting", "failed"))
+    return looks
+
+
+def _stored(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Any]]:
+    table = tables.group_task
+    rows = connection.execute(select(table).where(table.c.group_id.in_({group_id for group_id, _ in keys}))).all()
+    result: dict[Key, list[Any]] = {key: [] for key in keys}
+    for row in rows:
+        if (row.group_id, row.task) in result:
+            result[row.group_id, row.task].append(row)
+        if (row.group_id, FORMING) in result and row.is_root:
+            result[row.group_id, FORMING].append(row)
+    return result

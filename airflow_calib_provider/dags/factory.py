@@ -1,0 +1,133 @@
+"""From a workflow's YAML file to its DAGs: one per grouping (rules 4, 30, 31)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param, TaskGroup, get_parsing_context
+
+from airflow_calib_provider.operators.group import AIRFLOW_RETRIES, airflow_retry_delay
+from airflow_calib_provider.operators.jobs import JobsOperator
+from airflow_calib_provider.operators.publish import PublishOperator
+from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSensor
+from airflow_calib_provider.settings import number
+from airflow_calib_provider.spec.loader import load_workflow
+from airflow_calib_provider.spec.models import GroupKind, Task, Workflow
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def workflow_dags(stub: str, spec: str | None = None) -> dict[str, DAG]:
+    """The DAGs of the workflow that belongs to a stub.
+
+    In a worker only the DAG that is asked for is built.
+
+    :param stub: ``__file__`` of the stub, ``dags/<name>.py``.
+    :param spec: path of the YAML file, relative to the stub; ``../workflow_specs/<name>.yaml`` if left out. It is found
+        from the stub, so that it comes from the same checkout or bundle.
+    :returns: DAG id → DAG, for ``globals().update(...)``.
+    :raises SpecErrors: the YAML file has mistakes; Airflow shows them as this stub's import error.
+    """
+    here = Path(stub).resolve()
+    path = here.parent / (spec or f"../workflow_specs/{here.stem}.yaml")
+    wanted = get_parsing_context().dag_id
+    workflow = load_workflow(path.resolve(), deep=wanted is None)
+    return {
+        workflow.dag_id(label): build_dag(workflow, label)
+        for label in workflow.groupings()
+        if wanted in (None, workflow.dag_id(label))
+    }
+
+
+def build_dag(workflow: Workflow, label: str) -> DAG:
+    """One DAG of a workflow: the tasks that share a grouping."""
+    grouping = workflow.groupings()[label]
+    max_open, window = number("MAX_OPEN", 100), number("WINDOW", 20)
+    dag = DAG(
+        dag_id=workflow.dag_id(label),
+        description=workflow.description.strip().split("\n")[0] or None,
+        schedule=None,
+        start_date=START,
+        catchup=False,
+        tags=sorted({"calib", workflow.name, *workflow.tags}),
+        doc_md=_documentation(workflow, label),
+        params={name: _param(value) for name, value in workflow.params.items()},
+        # Waiting DAG runs count as active: the limit must lie above what the ledger opens (rule 27).
+        max_active_runs=int(2 * (max_open + window)),
+        max_active_tasks=int(2 * (max_open + window)),
+        is_paused_upon_creation=False,
+        default_args={
+            "owner": workflow.owner,
+            "retries": AIRFLOW_RETRIES,
+            "retry_delay": timedelta(seconds=airflow_retry_delay()),
+        },
+    )
+    with dag:
+        closed = None if grouping.kind is GroupKind.RUN else RunGroupSensor(task_id="group")
+        operators: dict[str, Any] = {}
+        for task in _in_order(workflow, label):
+            before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])
+            operators[task.name] = _operator(workflow, task, before)
+    return dag
+
+
+def _in_order(workflow: Workflow, label: str) -> list[Task]:
+    """The grouping's tasks, each after those that it needs inside this DAG."""
+    left = {task.name: task for task in workflow.tasks_of(label)}
+    ordered: list[Task] = []
+    while left:
+        name = next(
+            name for name, task in left.items() if all(need.task not in left for need in workflow.inside_needs(task))
+        )
+        ordered.append(left.pop(name))
+    return ordered
+
+
+def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
+    """The task's operator, behind a lock sensor if anything outside its DAG is awaited."""
+    inlets = [_asset(need.workflow, need.task) for need in workflow.outside_needs(task)]
+    inlets += [_payload_asset(lock.tag) for lock in task.payload_locks]
+    common: dict[str, Any] = {"workflow": workflow, "task": task.name, "inlets": inlets}
+    if not inlets:
+        operator = _of_kind(workflow, task, task.name, common)
+        before and before >> operator  # noqa: B018 - Airflow's own way to draw an edge
+        return operator
+    with TaskGroup(group_id=task.name, prefix_group_id=False, tooltip="its locks, then its jobs"):
+        locks = LockSensor(task_id=f"{task.name}.locks", task=task.name)
+        operator = _of_kind(workflow, task, f"{task.name}", common)
+        locks >> operator
+    before and before >> locks  # noqa: B018
+    return operator
+
+
+def _of_kind(workflow: Workflow, task: Task, task_id: str, common: Mapping[str, Any]) -> Any:
+    if task.publish is not None:
+        return PublishOperator(task_id=task_id, outlets=[_payload_asset(task.publish.tag)], **common)
+    return JobsOperator(task_id=task_id, outlets=[_asset(workflow.name, task.name)], **common)
+
+
+def _asset(workflow: str, task: str) -> Asset:
+    return Asset(name=f"{workflow}.{task}", uri=f"calib://task/{workflow}/{task}", group="calib")
+
+
+def _payload_asset(tag: str) -> Asset:
+    return Asset(name=f"payload {tag}", uri=f"calib://payload/{tag}", group="calib")
+
+
+def _param(value: Any) -> Param:
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    kind = kinds.get(type(value))
+    return Param(value, type=kind) if kind else Param(value)
+
+
+def _documentation(workflow: Workflow, label: str) -> str:
+    """Description and YAML: Airflow's Code view shows only the stub. The hash makes every edit a new DAG version."""
+    file = Path(workflow.file).name
+    return inspect.cleandoc(workflow.description) + (
+        f"\n\nGrouping `{label}` of workflow `{workflow.name}`, made from `{file}`, SHA-256 `{workflow.hash}`.\n\n"
+        f"```yaml\n{workflow.text}\n```\n"
+    )

@@ -1,0 +1,62 @@
+"""The system DAGs: everything recurring, so that there is no daemon of ours (rule 34)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+
+from airflow_calib_provider.operators.group import airflow_retry_delay
+from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
+    """``calib_inject`` and ``calib_housekeeping``.
+
+    :param stub: ``__file__`` of the stub.
+    :param specs: folder of the YAML files, relative to the stub.
+    :returns: DAG id → DAG, for ``globals().update(...)``.
+    """
+    folder = str((Path(stub).resolve().parent / specs).resolve())
+    with _dag(
+        "calib_inject",
+        "0 * * * *",
+        "Records completed runs, groups them, and opens the DAG runs that may start. Trigger it at any time: injecting "
+        "twice changes nothing.",
+        {
+            "campaign": Param(
+                "",
+                type="string",
+                title="Campaign",
+                description="Inject into this campaign only; empty: into every open one.",
+            )
+        },
+    ) as inject:
+        InjectOperator(task_id="inject", specs=folder)
+    with _dag(
+        "calib_housekeeping",
+        "30 * * * *",
+        "Removes jobs that a missed kill left behind, and reports drift between Airflow, the ledger and the backends.",
+        {},
+    ) as housekeeping:
+        HousekeepingOperator(task_id="housekeeping")
+    return {dag.dag_id: dag for dag in (inject, housekeeping)}
+
+
+def _dag(dag_id: str, cron: str, text: str, params: dict[str, Param]) -> DAG:
+    return DAG(
+        dag_id=dag_id,
+        description=text.split(". ")[0],
+        doc_md=text,
+        schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        tags=["calib", "calib-system"],
+        params=params,
+        default_args={"owner": "calib", "retries": 3, "retry_delay": timedelta(seconds=airflow_retry_delay())},
+    )

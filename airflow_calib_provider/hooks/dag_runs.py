@@ -1,0 +1,104 @@
+"""Opening DAG runs from a task: drains the ledger's table ``dag_run_request`` (rule 28).
+
+Airflow has no public call by which a task opens many DAG runs; this is what ``TriggerDagRunOperator`` does inside. All
+knowledge of it stands in this module.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.settings import number
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.openings import Limits, Request
+
+
+def opening_limits() -> Limits:
+    """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, of which ``CALIB_WINDOW`` (20) per campaign may wait (rule 27)."""
+    from airflow_calib_provider.ledger.openings import Limits
+
+    return Limits(max_open=int(number("MAX_OPEN", 100)), window=int(number("WINDOW", 20)))
+
+
+def open_dag_runs(ledger: Ledger, log: FilteringBoundLogger, patience: float = 0.0) -> int:
+    """Plan and open what may be opened now.
+
+    :param patience: seconds for which requests that Airflow refused are asked again, such as of a DAG that it has not
+        parsed yet.
+    :returns: how many DAG runs were opened.
+    """
+    from airflow_calib_provider.ledger import openings
+
+    claimant = uuid.uuid4().hex
+    until = time.monotonic() + patience
+    opened = 0
+    with ledger.write() as connection:
+        openings.plan(connection, datetime.now(UTC), opening_limits())
+    while True:
+        with ledger.write() as connection:
+            requests = openings.claim(connection, claimant, datetime.now(UTC))
+        for request in requests:
+            opened += _open(ledger, request, claimant, log)
+        if not requests:
+            if time.monotonic() >= until or not _refused_ones_wait(ledger, until):
+                return opened
+            time.sleep(2)
+
+
+def _refused_ones_wait(ledger: Ledger, until: float) -> bool:
+    from sqlalchemy import select
+
+    from airflow_calib_provider.ledger.tables import dag_run_request as request
+
+    latest = datetime.now(UTC) + timedelta(seconds=until - time.monotonic())
+    with ledger.read() as connection:
+        query = select(request.c.group_id).where(request.c.state == "wanted", request.c.not_before <= latest)
+        return connection.execute(query.limit(1)).first() is not None
+
+
+def _open(ledger: Ledger, request: Request, claimant: str, log: FilteringBoundLogger) -> int:
+    from airflow_calib_provider.ledger import openings
+
+    crash_point("request.after_claim", request.run_id)
+    error = _trigger(request)
+    crash_point("request.after_trigger", request.run_id)
+    now = datetime.now(UTC)
+    with ledger.write() as connection:
+        if error is None:
+            openings.opened(connection, request.group_id, claimant, now)
+        else:
+            openings.refused(connection, request.group_id, claimant, error, now)
+    crash_point("request.after_record", request.run_id)
+    if error is not None:
+        log.warning("Airflow refused the DAG run", dag_id=request.dag_id, run_id=request.run_id, error=error)
+        return 0
+    log.info("opened", dag_id=request.dag_id, run_id=request.run_id)
+    return 1
+
+
+def _trigger(request: Request) -> str | None:
+    """
+    :returns: ``None`` if Airflow has the DAG run now, by us or by somebody before us, else why not.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
+
+    message = TriggerDagRun(
+        dag_id=request.dag_id, run_id=request.run_id, run_after=request.run_after, logical_date=None, note=request.note
+    )
+    try:
+        answer = task_runner.SUPERVISOR_COMMS.send(message)
+    except AirflowRuntimeError as error:
+        answer = error.error
+    if isinstance(answer, ErrorResponse) and answer.error != ErrorType.DAGRUN_ALREADY_EXISTS:
+        return f"{answer.error}: {answer.detail}"
+    return None

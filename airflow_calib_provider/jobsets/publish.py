@@ -1,0 +1,104 @@
+"""Publication of a group's constants, with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from airflow_calib_provider.errors import PayloadError
+from airflow_calib_provider.jobsets.context import GroupContext, gather
+from airflow_calib_provider.jobsets.render import git_commit
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.groups import group_by_id
+from airflow_calib_provider.payloads.iov import Iov
+from airflow_calib_provider.payloads.store import Published, publish
+from airflow_calib_provider.settings import products_folder
+from airflow_calib_provider.spec.models import Task, Workflow
+from airflow_calib_provider.spec.templates import render_value
+
+
+def publish_group(
+    ledger: Ledger,
+    workflow: Workflow,
+    task: Task,
+    group_id: int,
+    *,
+    now: datetime,
+    params: Mapping[str, Any] | None = None,
+) -> Published:
+    """Publish the file that a task names, for the runs of a group.
+
+    :raises PayloadError: see :func:`airflow_calib_provider.payloads.store.publish`.
+    :raises RenderError: the file's template cannot be rendered.
+    """
+    assert task.publish is not None
+    with ledger.read() as connection:
+        context = gather(connection, workflow, task, group_id, params)
+        group = group_by_id(connection, group_id)
+        provenance = _provenance(connection, workflow, context)
+    file = _inside_products(render_value(task.publish.file, context.variables))
+    iov = Iov(group.first_run, group.last_run)
+    return publish(
+        ledger,
+        tag=task.publish.tag,
+        file=file,
+        group_id=group_id,
+        task=task.name,
+        iov=iov,
+        provenance=provenance,
+        at=now,
+    )
+
+
+def _inside_products(rendered: Any) -> Path:
+    if not isinstance(rendered, str):
+        raise PayloadError(f"publish.file must come to one file, not to {rendered!r}"[:300])
+    path = Path(rendered).resolve()
+    if not path.is_relative_to(products_folder().resolve()):
+        raise PayloadError(f"{rendered} is not a product: it lies outside {products_folder()}")
+    return path
+
+
+def _provenance(connection: Connection, workflow: Workflow, context: GroupContext) -> dict[str, Any]:
+    """Rule 25's provenance: what made it, out of what, and what was left out."""
+    generation, job = tables.generation, tables.job
+    ids = [number for listed in context.used["generations"].values() for number in listed]
+    rows = connection.execute(select(generation).where(generation.c.id.in_(ids)).order_by(generation.c.id)).all()
+    jobs = connection.execute(
+        select(job.c.generation_id, job.c.job_index, job.c.state, job.c.accepted_attempt, job.c.host).where(
+            job.c.generation_id.in_(ids)
+        )
+    ).all()
+    made_by = [
+        {
+            "task": row.task,
+            "generation": row.n,
+            "spec_hash": row.spec_hash,
+            "git_commit": row.git_commit,
+            "inputs": row.inputs,
+            "excluded_runs": row.excluded_runs,
+            "used": row.used,
+            "jobs": [
+                {"job": item.job_index, "state": item.state, "attempt": item.accepted_attempt, "host": item.host}
+                for item in jobs
+                if item.generation_id == row.id
+            ],
+        }
+        for row in rows
+    ]
+    excluded = sorted({*context.excluded_runs, *(run for row in rows for run in row.excluded_runs)})
+    return {
+        "campaign": context.campaign,
+        "workflow": workflow.name,
+        "group": context.group,
+        "runs": list(context.runs),
+        "excluded_runs": excluded,
+        "spec_hash": workflow.hash,
+        "git_commit": git_commit(Path(workflow.file).resolve().parent),
+        "made_by": made_by,
+    }

@@ -1,0 +1,46 @@
+"""From an Airflow task's context to the ledger's group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_calib_provider.settings import number
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_calib_provider.ledger.engine import Ledger
+
+AIRFLOW_RETRIES = 8
+"""Airflow's retries are for crashes only: what counts for jobs is the ledger (rules 14, 15)."""
+
+
+def airflow_retry_delay() -> float:
+    """Seconds before Airflow tries a crashed task again: ``CALIB_AIRFLOW_RETRY_DELAY`` (30)."""
+    return number("AIRFLOW_RETRY_DELAY", 30.0)
+
+
+def group_of(ledger: Ledger, context: Context) -> Any:
+    """The group that this DAG run was opened for.
+
+    :raises AirflowFailException: the DAG run was made by hand and belongs to no group (rule 28).
+    """
+    from airflow.sdk.exceptions import AirflowFailException
+    from sqlalchemy import select
+
+    from airflow_calib_provider.ledger.tables import dag_run_request, run_group
+
+    instance = context["ti"]
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(run_group)
+            .join(dag_run_request, dag_run_request.c.group_id == run_group.c.id)
+            .where(dag_run_request.c.dag_id == instance.dag_id, dag_run_request.c.run_id == instance.run_id)
+        ).first()
+    if row is None:
+        raise AirflowFailException(
+            f"the DAG run {instance.run_id} belongs to no group: DAG runs of {instance.dag_id} are opened by calib_inject. "
+            "To process runs again, clear a task here or use `calib retry`; for other runs, create a campaign with "
+            "`calib campaign create` and trigger calib_inject with it"
+        )
+    return row

@@ -1,0 +1,112 @@
+"""The work of the system DAGs calib_inject and calib_housekeeping."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_calib_provider.hooks.dag_runs import open_dag_runs, opening_limits
+from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.settings import number
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PATIENCE = 120.0
+"""Seconds for which calib_inject asks Airflow again for DAG runs that it refused."""
+
+
+class InjectOperator(BaseOperator):
+    """Records completed runs, groups them, and opens the DAG runs that may start.
+
+    :param specs: the folder of the YAML files.
+    """
+
+    ui_color = "#eadcf4"
+
+    def __init__(self, *, specs: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._specs = Path(specs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_calib_provider.errors import CalibError
+        from airflow_calib_provider.injection.inject import inject
+        from airflow_calib_provider.spec.loader import load_folder, load_sources
+
+        ledger = task_ledger()
+        campaign = (context["params"].get("campaign") or "").strip() or None
+        workflows, spec_errors = load_folder(self._specs)
+        for error in spec_errors:
+            self.log.error("%s", error)
+        try:
+            sources = load_sources(self._specs / "sources.yaml")
+            now = datetime.now(UTC)
+            report = inject(
+                ledger, workflows, sources, self._specs, now=now, campaign=campaign, limits=opening_limits()
+            )
+        except CalibError as error:
+            if error.hint:
+                self.log.error("what to do: %s", error.hint)
+            raise
+        self.log.info("%s", report)
+        opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE", PATIENCE))
+        problems = [*report.errors, *(str(error) for error in spec_errors)]
+        if problems:
+            raise AirflowFailException("what could be injected was; but:\n" + "\n".join(problems))
+        return {**{k: v for k, v in vars(report).items() if k != "errors"}, "opened": opened}
+
+
+class HousekeepingOperator(BaseOperator):
+    """Removes what a missed kill left, and reports drift between Airflow, the ledger and the backends."""
+
+    ui_color = "#eadcf4"
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_calib_provider.backends import get_backend
+        from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers, settle
+        from airflow_calib_provider.ledger import generations
+
+        ledger = task_ledger()
+        now = datetime.now(UTC)
+        with ledger.read() as connection:
+            running = generations.running(connection)
+            names = sorted({"local", *(row.backend for row in running)})
+        settled = []
+        for row in running:
+            state = self._airflow_state(context, row)
+            done = settle(ledger, get_backend, row.id, state, now)
+            if done != "nothing":
+                settled.append(f"{row.campaign} {row.workflow}.{row.task} {row.group_name}: Airflow {state}, {done}")
+        drift, errors = [], []
+        for name in names:
+            backend = get_backend(name)
+            found = leftovers(ledger, backend)
+            removed, failed = remove_leftovers(backend, found)
+            errors += failed
+            drift += [f"{item.key}: {item.why}{', removed' if item in removed else ''}" for item in found]
+        for line in [*settled, *drift]:
+            self.log.warning("drift: %s", line)
+        opened = open_dag_runs(ledger, self.log)
+        if errors:
+            raise AirflowFailException("\n".join(errors))
+        return {"settled": settled, "drift": drift, "opened": opened}
+
+    @staticmethod
+    def _airflow_state(context: Context, row: Any) -> str | None:
+        from sqlalchemy import select
+
+        from airflow_calib_provider.ledger.tables import dag_run_request
+
+        with task_ledger().read() as connection:
+            dag_id = connection.execute(
+                select(dag_run_request.c.dag_id).where(dag_run_request.c.group_id == row.group_id)
+            ).scalar()
+        if dag_id is None:
+            return None
+        states = context["ti"].get_task_states(dag_id=dag_id, run_ids=[row.dag_run_id])
+        of_run = states.get(row.dag_run_id) or {}
+        return next((state for name, state in of_run.items() if name.rpartition(".")[2] == row.task), None)

@@ -1,0 +1,91 @@
+"""JobsOperator: one Airflow task for one job set, whatever the number of its jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_calib_provider.hooks.dag_runs import open_dag_runs
+from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.operators.group import group_of
+from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.spec.models import Task, Workflow
+
+
+class JobsOperator(BaseOperator):
+    """Submits the jobs of a group, watches them from the triggerer, and ends when the job set has ended.
+
+    An Airflow retry attaches to what runs already, or returns what is recorded; only a user's clear starts anything
+    anew (rule 14).
+
+    :param workflow: the workflow, as :func:`~airflow_calib_provider.spec.loader.load_workflow` gives it.
+    :param task: the name of one of its tasks with ``jobs``.
+    """
+
+    ui_color = "#dbe9f6"
+
+    def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._workflow = workflow
+        self._task_name = task
+
+    @property
+    def _task_spec(self) -> Task:
+        return self._workflow.tasks[self._task_name]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+        from airflow_calib_provider.jobsets.begin import begin, record_failure
+
+        ledger = task_ledger()
+        group = group_of(ledger, context)
+        instance = context["ti"]
+        try:
+            begun = begin(
+                ledger,
+                self._workflow,
+                self._task_spec,
+                group.id,
+                max_tries=instance.max_tries,
+                dag_run_id=instance.run_id,
+                now=datetime.now(UTC),
+                params=dict(context["params"]),
+            )
+        except (LedgerError, IllegalTransition):
+            raise  # transient: Airflow tries again, and attaches
+        except CalibError as error:
+            record_failure(ledger, group.id, self._task_name, str(error), datetime.now(UTC))
+            raise AirflowFailException(str(error)) from error
+        verb = "attached to" if begun.attached else "started"
+        self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self._task_name, group.name, begun.state)
+        if begun.state == "running":
+            standing = advance_all(ledger.url.render_as_string(hide_password=False), [begun.generation_id])
+            if standing[begun.generation_id].state == "running":
+                self.defer(trigger=JobSetTrigger(begun.generation_id), method_name="execute_complete")
+        return self._finish(context, ledger, begun.generation_id)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """The trigger saw the job set end."""
+        return self._finish(context, task_ledger(), event["generation_id"])
+
+    def _finish(self, context: Context, ledger: Ledger, generation_id: int) -> dict[str, Any]:
+        from airflow_calib_provider.ledger import generations
+        from airflow_calib_provider.ledger.reasons import render
+
+        with ledger.read() as connection:
+            row = generations.by_id(connection, generation_id)
+        text = render(row.reason)
+        context["ti"].xcom_push("reason", text)
+        open_dag_runs(ledger, self.log)
+        if row.state != "done":
+            raise AirflowFailException(text or f"the job set is {row.state}")
+        self.log.info("%s", text)
+        return {"campaign": row.campaign, "group": row.group_name, "generation": row.n, "folder": row.folder}

@@ -1,0 +1,56 @@
+"""PublishOperator: constants become a payload with an interval of validity."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_calib_provider.hooks.dag_runs import open_dag_runs
+from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.operators.group import group_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_calib_provider.spec.models import Workflow
+
+
+class PublishOperator(BaseOperator):
+    """Publishes a product of an earlier task under a tag, valid for the runs of the group (rule 25).
+
+    :param workflow: the workflow.
+    :param task: the name of one of its tasks with ``publish``.
+    """
+
+    ui_color = "#e2f2df"
+
+    def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._workflow = workflow
+        self._task_name = task
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+        from airflow_calib_provider.jobsets.begin import record_failure
+        from airflow_calib_provider.jobsets.publish import publish_group
+
+        ledger = task_ledger()
+        group = group_of(ledger, context)
+        spec = self._workflow.tasks[self._task_name]
+        try:
+            published = publish_group(
+                ledger, self._workflow, spec, group.id, now=datetime.now(UTC), params=dict(context["params"])
+            )
+        except (LedgerError, IllegalTransition):
+            raise
+        except CalibError as error:
+            record_failure(ledger, group.id, self._task_name, str(error), datetime.now(UTC))
+            raise AirflowFailException(str(error)) from error
+        what = "published" if published.new else "was published already:"
+        self.log.info("%s %s revision %d for runs %s", what, published.tag, published.revision, published.iov)
+        context["ti"].xcom_push("reason", f"published {published.tag} revision {published.revision}")
+        open_dag_runs(ledger, self.log)
+        return {"tag": published.tag, "iov": str(published.iov), "revision": published.revision}

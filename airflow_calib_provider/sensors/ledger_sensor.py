@@ -1,0 +1,66 @@
+"""RunGroupSensor and LockSensor: they look once, and go on waiting in the triggerer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.operators.group import group_of
+from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class LedgerSensor(BaseSensorOperator):
+    """Waits for something in the ledger, without a time limit of its own (rule 24).
+
+    :param waits_for: the task of the group whose locks are waited for; empty: the group itself.
+    """
+
+    ui_color = "#fbeecb"
+
+    def __init__(self, *, waits_for: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._waits_for = waits_for
+
+    def execute(self, context: Context) -> None:
+        from airflow_calib_provider.ledger.reasons import render
+        from airflow_calib_provider.ledger.waiting import look_and_record
+
+        ledger = task_ledger()
+        group = group_of(ledger, context)
+        key = (group.id, self._waits_for)
+        seen = look_and_record(ledger, [key])[key]
+        if seen.state == "open":
+            self.log.info("open")
+            return
+        text = render(seen.reason)
+        context["ti"].xcom_push("reason", text)
+        if seen.state == "never":
+            raise AirflowFailException(text)
+        self.log.info("waits: %s", text)
+        self.defer(trigger=LedgerWaitTrigger(group.id, self._waits_for), method_name="execute_complete")
+
+    def execute_complete(self, context: Context, event: Any = None) -> None:
+        """Never called in practice: the trigger ends the task itself."""
+
+
+class RunGroupSensor(LedgerSensor):
+    """Waits until the group of its DAG run is closed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(waits_for="", **kwargs)
+
+
+class LockSensor(LedgerSensor):
+    """Waits until every lock of a task is open: other tasks (``needs``), payloads.
+
+    :param task: the task of the workflow whose locks they are.
+    """
+
+    def __init__(self, *, task: str, **kwargs: Any) -> None:
+        super().__init__(waits_for=task, **kwargs)

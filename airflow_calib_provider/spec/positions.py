@@ -1,0 +1,322 @@
+"""YAML with positions: every key and value knows its line and column.
+
+The text is read as events of the C parser and built into nodes here rather than by PyYAML's composer, because that way
+nesting, aliases and duplicate keys are under control, and because a plain scalar keeps its spelling: whether ``yes`` is
+a text or a truth value is decided, and explained, where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from airflow_calib_provider.errors import Place, SpecError
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+"""Nodes of a file after its aliases are expanded; a few nested aliases can otherwise stand for billions."""
+MAX_DEPTH = 30
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_OLD_BOOL = re.compile(r"(?i:yes|no|on|off|y|n)")
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_ODD_NUMBER = re.compile(
+    r"[-+]?(?:0[0-7_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?|"
+    r"[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
+)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:.*)?")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a node starts and ends; lines and columns count from 1, the end is exclusive."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A single value as it is written.
+
+    :ivar text: the value; without quotes, escapes resolved.
+    :ivar kind: what a plain spelling means: ``null``, ``bool``, ``int``, ``float``, ``date``, ``text``, or
+        ``odd number`` and ``odd bool``, which YAML's versions do not agree on. Anything quoted is ``text``.
+    """
+
+    text: str
+    kind: str
+    position: Position
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A list."""
+
+    items: tuple[Node, ...]
+    position: Position
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key of a mapping with its value."""
+
+    key: Scalar
+    value: Node
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A mapping; of a duplicate key the first entry is kept and the repetition reported.
+
+    :ivar is_template: the mapping is what YAML makes of an unquoted ``{{ … }}``.
+    """
+
+    entries: dict[str, Entry]
+    position: Position
+    is_template: bool = False
+
+
+Node: TypeAlias = Scalar | Sequence | Mapping
+
+
+@dataclass
+class Document:
+    """A file as nodes.
+
+    :ivar text: the file's text.
+    :ivar lines: its lines, for display.
+    :ivar errors: mistakes that do not keep the rest from being read, such as duplicate keys.
+    """
+
+    file: Path
+    text: str
+    lines: list[str]
+    root: Node
+    errors: list[SpecError] = field(default_factory=list)
+
+
+def kind_of(text: str) -> str:
+    """What YAML 1.1 or 1.2 makes of an unquoted spelling (see :class:`Scalar`)."""
+    for kind, pattern in (
+        ("null", _NULL),
+        ("bool", _BOOL),
+        ("odd bool", _OLD_BOOL),
+        ("int", _INT),
+        ("float", _FLOAT),
+        ("odd number", _ODD_NUMBER),
+        ("date", _DATE),
+    ):
+        if pattern.fullmatch(text):
+            return kind
+    return "text"
+
+
+def read_text(file: Path) -> str:
+    """The text of a file, byte for byte: line ends are not converted.
+
+    :raises SpecError: it cannot be read, is too large or not UTF-8.
+    """
+    place = Place(file, 1, 1)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SpecError(f"cannot read the file: {reason}", Place(file), expected="a readable file") from error
+    if len(content) > MAX_BYTES:
+        raise SpecError("the file is too large", place, expected=f"at most {MAX_BYTES:,} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = error.start - before.rfind(b"\n")
+        raise SpecError(
+            f"byte 0x{content[error.start]:02x} is not UTF-8",
+            Place(file, before.count(b"\n") + 1, column),
+            expected="text in UTF-8",
+            suggestion="save the file as UTF-8",
+        ) from error
+
+
+def read_document(file: Path) -> Document:
+    """Read a YAML file with one document.
+
+    :raises SpecError: it cannot be read, is empty, no YAML, has several documents, is nested too deeply, or its aliases
+        stand for too much.
+    """
+    return parse_document(read_text(file), file)
+
+
+def parse_document(text: str, file: Path) -> Document:
+    """As :func:`read_document`, for a text that is already there; ``file`` is for messages."""
+    return _Builder(text, file).build()
+
+
+class _Builder:
+    """Builds nodes from events."""
+
+    def __init__(self, text: str, file: Path) -> None:
+        self.file = file
+        self.text = text
+        self.lines = text.split("\n")
+        self.errors: list[SpecError] = []
+        self.anchors: dict[str, tuple[Node | None, int]] = {}
+        self.nodes = 0
+
+    def build(self) -> Document:
+        try:
+            loader = yaml.CSafeLoader(self.text)
+            try:
+                root = self._document(self._events(loader))
+            finally:
+                loader.dispose()
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax_error(error) from error
+        except yaml.reader.ReaderError as error:
+            position = error.position if isinstance(error.position, int) else 0
+            before = self.text[:position]
+            where = Place(self.file, before.count("\n") + 1, position - before.rfind("\n"))
+            raise self._error(f"{error.reason}: character U+{ord(self.text[position]):04X}", where) from error
+        return Document(self.file, self.text, self.lines, root, self.errors)
+
+    @staticmethod
+    def _events(loader: yaml.CSafeLoader) -> Iterator[Any]:
+        while loader.check_event():
+            yield loader.get_event()
+
+    def _document(self, events: Iterator[Any]) -> Node:
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    raise self._error(
+                        "a second document starts here",
+                        self._place(event),
+                        expected="one document per file",
+                        hint="remove '---', or use two files",
+                    )
+            elif isinstance(event, yaml.NodeEvent):
+                root = self._node(event, events, 0)
+        if root is None or (isinstance(root, Scalar) and root.kind == "null"):
+            raise self._error("the file is empty", Place(self.file, 1, 1), expected="a mapping of keys to values")
+        return root
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        self.nodes += 1
+        self._check_limits(event, depth)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        before = self.nodes
+        if event.anchor:
+            self.anchors[event.anchor] = (None, 0)
+        if event.tag not in (None, "!") and not str(event.tag).startswith("tag:yaml.org,2002:str"):
+            self.errors.append(
+                self._error(f"the tag {event.tag} is not allowed", self._place(event), expected="plain YAML")
+            )
+        node: Node
+        if isinstance(event, yaml.ScalarEvent):
+            quoted = bool(event.style) or event.tag is not None
+            node = Scalar(event.value, "text" if quoted else kind_of(event.value), _position(event, event), quoted)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self._sequence(event, events, depth)
+        else:
+            node = self._mapping(event, events, depth)
+        if event.anchor:
+            self.anchors[event.anchor] = (node, self.nodes - before + 1)
+        return node
+
+    def _check_limits(self, event: Any, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise self._error("nested too deeply", self._place(event), expected=f"at most {MAX_DEPTH} levels")
+        if self.nodes > MAX_NODES:
+            raise self._error(
+                "the file stands for too many values",
+                self._place(event),
+                expected=f"at most {MAX_NODES:,} with aliases expanded",
+                hint="use fewer aliases (*name)",
+            )
+
+    def _alias(self, event: Any) -> Node:
+        node, size = self.anchors.get(event.anchor, (None, -1))
+        if node is None:
+            what = "an alias inside what it stands for" if size == 0 else "an unknown alias"
+            raise self._error(f"{what}: *{event.anchor}", self._place(event), expected="an anchor (&name) before it")
+        self.nodes += size
+        self._check_limits(event, 0)
+        return node
+
+    def _sequence(self, start: Any, events: Iterator[Any], depth: int) -> Sequence:
+        items = []
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                return Sequence(tuple(items), _position(start, event))
+            items.append(self._node(event, events, depth + 1))
+        raise AssertionError("the parser closes every sequence")
+
+    def _mapping(self, start: Any, events: Iterator[Any], depth: int) -> Mapping:
+        entries: dict[str, Entry] = {}
+        is_template = False
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                return Mapping(entries, _position(start, event), is_template)
+            place = self._place(event)
+            key = self._node(event, events, depth + 1)
+            value = self._node(next(events), events, depth + 1)
+            if not isinstance(key, Scalar):
+                if isinstance(key, Mapping) and start.flow_style:
+                    is_template = True
+                else:
+                    self.errors.append(self._error("a list or mapping as key", place, expected="a text"))
+            elif key.text in entries:
+                first = entries[key.text].key.position.line
+                self.errors.append(
+                    self._error(
+                        f"the key {key.text!r} is there twice",
+                        place,
+                        expected=f"each key once (first in line {first})",
+                        hint="remove one of the two",
+                    )
+                )
+            else:
+                entries[key.text] = Entry(key, value)
+        raise AssertionError("the parser closes every mapping")
+
+    def _syntax_error(self, error: yaml.MarkedYAMLError) -> SpecError:
+        mark = error.problem_mark or error.context_mark
+        where = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file)
+        context = f" {error.context}" if error.context else ""
+        started = ""
+        if error.context_mark and mark and error.context_mark.line != mark.line:
+            started = f" that starts in line {error.context_mark.line + 1}"
+        return self._error(f"not YAML: {error.problem}{context}{started}", where, hint=self._syntax_hint(where))
+
+    def _syntax_hint(self, where: Place) -> str:
+        line = self.lines[where.line - 1] if 0 < where.line <= len(self.lines) else ""
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            return "indent with spaces, not with tabs"
+        if re.search(r"[:\[,-]\s*\{\{", line):
+            return 'put a template into quotes: "{{ … }}"'
+        return ""
+
+    def _place(self, event: Any) -> Place:
+        return Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _error(self, message: str, where: Place, *, expected: str = "", hint: str = "") -> SpecError:
+        context = self.lines[where.line - 1].rstrip("\r") if 0 < where.line <= len(self.lines) else ""
+        return SpecError(message, where, expected=expected, suggestion=hint, context=context)
+
+
+def _position(start: Any, end: Any) -> Position:
+    first, last = start.start_mark, end.end_mark
+    return Position(first.line + 1, first.column + 1, last.line + 1, last.column + 1)

@@ -1,0 +1,72 @@
+"""Durations and sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+DURATION = "a duration such as 30s, 10m, 36h, 2d or 1h30m"
+SIZE = "a size such as 500MB, 2GB or 4GiB"
+
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:(?P<d>\d{1,6})d)?(?:(?P<h>\d{1,8})h)?(?:(?P<m>\d{1,9})m)?(?:(?P<s>\d{1,10})s)?", re.ASCII)
+_BYTES = {
+    "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,6})?) ?(?P<unit>[kKMGT]?i?B)", re.ASCII)
+_LONGEST = timedelta(days=3_650)
+
+
+def parse_duration(text: str) -> timedelta:
+    """``1h30m`` → 1.5 hours.
+
+    :raises ValueError: it is not a duration, or longer than ten years.
+    """
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(f"{text!r} is not a duration")
+    value = timedelta(seconds=sum(int(match[unit] or 0) * seconds for unit, seconds in _SECONDS.items()))
+    if value > _LONGEST:
+        raise ValueError(f"{text!r} is longer than ten years")
+    return value
+
+
+def format_duration(value: timedelta) -> str:
+    """The inverse of :func:`parse_duration`, to the second."""
+    rest = int(value.total_seconds())
+    parts = []
+    for unit, seconds in _SECONDS.items():
+        amount, rest = divmod(rest, seconds)
+        if amount:
+            parts.append(f"{amount}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_size(text: str) -> int:
+    """``2GB`` → 2,000,000,000 bytes; ``2GiB`` → 2,147,483,648 bytes.
+
+    :raises ValueError: it is not a size.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None or match["unit"] not in _BYTES:
+        raise ValueError(f"{text!r} is not a size")
+    return round(float(match["number"]) * _BYTES[match["unit"]])
+
+
+def parse_time(text: str) -> datetime:
+    """A time in ISO 8601; one without a time zone is UTC.
+
+    :returns: with the time zone UTC.
+    :raises ValueError: it is not a time.
+    """
+    try:
+        value = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time") from None
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is not a time") from None

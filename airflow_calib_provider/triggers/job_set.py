@@ -1,0 +1,89 @@
+"""The deferred half of JobsOperator: watches a job set until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
+from airflow_calib_provider.settings import number
+from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
+from airflow_calib_provider.triggers.xcom import push
+
+
+def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Any]:
+    """One step for all job sets of this triggerer."""
+    from airflow_calib_provider.backends import get_backend
+    from airflow_calib_provider.jobsets.advance import RETRY_DELAY, advance
+
+    delay = number("RETRY_DELAY", RETRY_DELAY)
+    return advance(open_ledger(url), get_backend, generation_ids, datetime.now(UTC), delay)
+
+
+class JobSetTrigger(BaseTrigger):
+    """Submits, watches and resubmits the jobs of a generation.
+
+    It never removes anything when it ends, is handed over, or dies. It removes jobs only when Airflow itself says that
+    its task has ended and the ledger still has its own generation running (rule 19).
+
+    :param generation_id: the generation in the ledger.
+    """
+
+    def __init__(self, generation_id: int) -> None:
+        super().__init__()
+        self.generation_id = generation_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__name__}", {"generation_id": self.generation_id}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        url = await trigger_url()
+        poller = shared(f"job sets {url}", lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL", 2.0)))
+        said = None
+        async with poller.subscribe(self.generation_id) as queue:
+            while True:
+                news = await queue.get()
+                if isinstance(news, Trouble):
+                    text = news.message
+                else:
+                    text = ", ".join(f"{n} {state}" for state, n in sorted(news.counts.items()))
+                if text != said:
+                    self.log.info("jobs: %s", text)
+                    await push(self, "reason", text)
+                    said = text
+                if not isinstance(news, Trouble) and news.state != "running":
+                    yield TriggerEvent({"generation_id": self.generation_id, "state": news.state})
+                    return
+
+    async def on_kill(self) -> None:
+        """Called for a kill, but also when a trigger was handed to another triggerer: so ask Airflow what is true."""
+        state = await self._airflow_state()
+        url = await trigger_url()
+        done = await asyncio.to_thread(_settle, url, self.generation_id, state)
+        self.log.info("Airflow's state is %s: %s", state, done)
+
+    async def _airflow_state(self) -> str | None:
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+
+        instance = self.task_instance
+        if instance is None:
+            return None
+        message = GetTaskStates(dag_id=instance.dag_id, task_ids=[instance.task_id], run_ids=[instance.run_id])
+        answer = await task_runner.SUPERVISOR_COMMS.asend(message)  # type: ignore[arg-type]
+        if not isinstance(answer, TaskStatesResult):
+            return None
+        state = (answer.task_states.get(instance.run_id) or {}).get(instance.task_id)
+        return None if state is None else str(state)
+
+
+def _settle(url: str, generation_id: int, state: str | None) -> str:
+    from airflow_calib_provider.backends import get_backend
+    from airflow_calib_provider.jobsets.kill import settle
+
+    return settle(open_ledger(url), get_backend, generation_id, state, datetime.now(UTC))

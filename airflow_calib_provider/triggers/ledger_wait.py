@@ -1,0 +1,61 @@
+"""The deferred half of RunGroupSensor and LockSensor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+
+from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
+from airflow_calib_provider.settings import number
+from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
+from airflow_calib_provider.triggers.xcom import push
+
+
+def look_all(url: str, keys: Sequence[tuple[int, str]]) -> Mapping[tuple[int, str], Any]:
+    """One look for all waits of this triggerer; what changed is recorded."""
+    from airflow_calib_provider.ledger.waiting import look_and_record
+
+    return look_and_record(open_ledger(url), keys)
+
+
+class LedgerWaitTrigger(BaseTrigger):
+    """Waits until a group is closed, or until all locks of one of its tasks are open, and ends the task itself.
+
+    :param group_id: the group in the ledger.
+    :param task: the task whose locks are waited for; empty: the group itself.
+    """
+
+    def __init__(self, group_id: int, task: str) -> None:
+        super().__init__()
+        self.group_id = group_id
+        self.task_name = task
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__name__}", {"group_id": self.group_id, "task": self.task_name}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from airflow_calib_provider.ledger.reasons import render
+
+        url = await trigger_url()
+        poller = shared(f"waits {url}", lambda: Poller(partial(look_all, url), number("POLL_INTERVAL", 5.0)))
+        said = None
+        async with poller.subscribe((self.group_id, self.task_name)) as queue:
+            while True:
+                news = await queue.get()
+                text = news.message if isinstance(news, Trouble) else render(news.reason)
+                if text and text != said:
+                    self.log.info("waits: %s", text)
+                    await push(self, "reason", text)
+                    said = text
+                if isinstance(news, Trouble) or news.state == "waiting":
+                    continue
+                if news.state == "open":
+                    self.log.info("open")
+                    yield TaskSuccessEvent()
+                else:
+                    self.log.error("can never open: %s", text)
+                    yield TaskFailedEvent(xcoms={"reason": text})
+                return

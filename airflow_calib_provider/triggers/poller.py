@@ -1,0 +1,99 @@
+"""One poller for everything of a kind that waits in this triggerer.
+
+Deferred tasks that look at the same thing would each ask the ledger; instead they subscribe here, and one look serves
+all of them. The look runs in a thread: nothing blocks the triggerer's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Look = Callable[[Sequence[Any]], Mapping[Any, Any]]
+
+
+class Trouble:
+    """What subscribers get when a look failed: they go on waiting, and say why."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class Poller:
+    """Looks at all subscribed keys, again and again, while there are any.
+
+    :param look: called in a thread with the keys; returns what is known of each.
+    :param interval: seconds between two looks.
+    """
+
+    def __init__(self, look: Look, interval: float) -> None:
+        self._look = look
+        self._interval = interval
+        self._queues: dict[Hashable, set[asyncio.Queue[Any]]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+
+    @asynccontextmanager
+    async def subscribe(self, key: Hashable) -> AsyncIterator[asyncio.Queue[Any]]:
+        """A queue that always holds the latest news of a key only."""
+        queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
+        self._queues.setdefault(key, set()).add(queue)
+        self._hurry.set()
+        if self._task is None or self._task.done():
+            # An empty context: log lines of the poller belong to no trigger's task log.
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        try:
+            yield queue
+        finally:
+            self._queues[key].discard(queue)
+            if not self._queues[key]:
+                del self._queues[key]
+
+    async def _run(self) -> None:
+        failures = 0
+        while self._queues:
+            self._hurry.clear()
+            keys = list(self._queues)
+            try:
+                news = await asyncio.to_thread(self._look, keys)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, all that wait must hear of it and go on
+                failures += 1
+                await log.aexception("a look at what deferred tasks wait for failed", failures=failures)
+                news = {key: Trouble(f"{type(error).__name__}: {error}") for key in keys}
+            for key, value in news.items():
+                for queue in self._queues.get(key, ()):
+                    _replace(queue, value)
+            await self._pause(self._interval * min(30, 2**failures))
+
+    async def _pause(self, seconds: float) -> None:
+        # A newcomer is looked at soon, but a burst of newcomers together.
+        try:
+            await asyncio.wait_for(self._hurry.wait(), timeout=seconds)
+            await asyncio.sleep(min(0.2, seconds))
+        except TimeoutError:
+            pass
+
+
+def _replace(queue: asyncio.Queue[Any], value: Any) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(value)
+
+
+_pollers: dict[tuple[int, str], Poller] = {}
+
+
+def shared(name: str, make: Callable[[], Poller]) -> Poller:
+    """The poller of this name in the running event loop, made at its first use."""
+    key = (id(asyncio.get_running_loop()), name)
+    if key not in _pollers:
+        _pollers[key] = make()
+    return _pollers[key]
