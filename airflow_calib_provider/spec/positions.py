@@ -24,7 +24,7 @@ MAX_DEPTH = 30
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
-_OLD_BOOL = re.compile(r"(?i:yes|no|on|off|y|n)")
+_OLD_BOOL = re.compile(r"(?i:yes|no|on|off)")
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _ODD_NUMBER = re.compile(

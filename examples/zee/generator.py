@@ -43,10 +43,10 @@ class Detector:
     pt_cut: float = 25.0
     eta_edges: tuple[float, float, float] = (1.4442, 1.566, 2.5)
     efficiency: tuple[float, float] = (0.85, 0.92)
-    constant: tuple[float, float] = (0.013, 0.026)
-    stochastic: tuple[float, float] = (0.06, 0.12)
-    soft_radiation: tuple[float, float] = (0.040, 0.040)
-    hard_loss: tuple[float, float] = (0.12, 0.12)
+    constant: tuple[float, float] = (0.017, 0.036)
+    stochastic: tuple[float, float] = (0.08, 0.16)
+    soft_radiation: tuple[float, float] = (0.045, 0.045)
+    hard_loss: tuple[float, float] = (0.20, 0.20)
     hard_loss_mean: tuple[float, float] = (0.03, 0.03)
     charge_confusion: tuple[float, float] = (0.004, 0.02)
 
@@ -61,8 +61,8 @@ class Sample:
     :param detector: the detector.
     """
 
-    background: float = 0.44
-    background_pt: float = 13.0
+    background: float = 0.42
+    background_pt: float = 16.0
     background_endcap: float = 0.38
     detector: Detector = field(default_factory=Detector)
 

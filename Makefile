@@ -1,0 +1,46 @@
+# Everything a user needs is `make demo` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+KEEP ?=
+DATA ?=
+
+.PHONY: help install demo test test-quick test-long check bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with PYTHON=..."; exit 1; }
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## install the package and its tools into .venv
+
+demo: install ## stream synthetic runs through a real Airflow; KEEP=1 leaves it running; DATA=FILE.csv takes CMS events
+	@PYTHONPATH=examples $(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(DATA),--data '$(DATA)')
+
+check: install ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-quick: install ## what is quick enough for every save
+	$(BIN)/python -m pytest -q -m "not airflow and not long" -x -n 2
+
+test: check ## every test but the long ones
+	$(BIN)/python -m pytest -m "not airflow and not long" -n 2
+	$(BIN)/python -m pytest -m "airflow and not long"
+
+test-long: install ## the long ones
+	$(BIN)/python -m pytest -m long
+
+bench: install ## ratios beside a peer
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what the demo and the installation made
+	rm -rf .demo $(VENV)

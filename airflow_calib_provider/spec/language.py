@@ -1,0 +1,39 @@
+"""The keys of the language, in one place: what may stand where."""
+
+from __future__ import annotations
+
+API_VERSION = "calib/v1"
+SOURCES_FILE = "sources.yaml"
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "the workflow": (
+        "apiVersion", "workflow", "description", "owner", "tags", "runs", "params", "defaults", "tasks",
+    ),
+    "runs": ("source", "where", "since", "incomplete_after", "settle"),
+    "defaults": ("backend", "retries", "quorum", "timeout", "resources", "environment"),
+    "a task": ("group_by", "needs", "locks", "backend", "jobs", "products", "publish"),
+    "group_by": ("run", "fill", "sum"),
+    "group_by.run": ("name", "late_runs"),
+    "group_by.fill": ("at_least", "short", "max_wait", "name", "late_runs"),
+    "group_by.sum": ("tail", "name", "late_runs"),
+    "a lock": ("payload",),
+    "payload": ("tag", "covers"),
+    "jobs": ("command", "split", "inputs", "environment", "resources", "retries", "quorum", "timeout"),
+    "split": ("count", "per_job"),
+    "inputs": ("command",),
+    "resources": ("cpus", "memory", "disk"),
+    "publish": ("tag", "file", "iov"),
+    "the sources file": ("apiVersion", "sources"),
+    "a source": ("csv", "events", "fields"),
+    "csv": ("path", "columns", "separator", "files_separator"),
+    "events": ("path", "run"),
+}  # fmt: skip
+
+BACKENDS = ("local",)
+SHORT = ("next", "keep", "drop")
+TAIL = ("keep", "drop", "previous")
+MAX_RETRIES = 100
+MAX_JOBS = 1_000_000
+
+ALWAYS = ("number", "start", "end", "files")
+"""Fields of a run that every template may use, whatever the source supplies; a time may be null."""

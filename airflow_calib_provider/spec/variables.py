@@ -1,0 +1,160 @@
+"""The variables of templates, and checking that each template names only what will be there.
+
+A known variable is a leaf or a mapping of its parts; ``ANY`` stands for whatever name another file declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import TypeAlias, Union
+
+from airflow_calib_provider.spec.language import ALWAYS
+from airflow_calib_provider.spec.models import Grouping, GroupKind, RunSource
+from airflow_calib_provider.spec.positions import Scalar
+from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.templates import LIST_HINT, TemplateSyntaxError, Use, is_template, uses_of
+
+
+class Leaf(Enum):
+    """What a variable is that has no parts."""
+
+    VALUE = "a value"
+    LIST = "a list"
+
+
+Known: TypeAlias = Mapping[str, Union["Known", Leaf]]
+
+ANY = "*"
+
+_GROUP: Known = {
+    "name": Leaf.VALUE,
+    "first_run": Leaf.VALUE,
+    "last_run": Leaf.VALUE,
+    "runs": Leaf.LIST,
+    "start": Leaf.VALUE,
+    "end": Leaf.VALUE,
+    "files": Leaf.LIST,
+    "n_runs": Leaf.VALUE,
+}
+JOB: Known = {
+    "index": Leaf.VALUE,
+    "count": Leaf.VALUE,
+    "attempt": Leaf.VALUE,
+    "out": Leaf.VALUE,
+    "report": Leaf.VALUE,
+    "inputs": Leaf.LIST,
+    "inputs_file": Leaf.VALUE,
+}
+
+
+def task_variables(
+    grouping: Grouping | None,
+    source: RunSource | None,
+    params: Mapping[str, object],
+    products: Mapping[str, Iterable[str]],
+    outside: Iterable[tuple[str, str]],
+    locked_tags: Iterable[str],
+) -> dict[str, Known | Leaf]:
+    """The variables of a task's templates, without ``job``.
+
+    :param source: ``None`` when it is not known; then any field of a run is taken for known.
+    :param products: of each task of this workflow that this one needs, directly or not.
+    :param outside: workflow and task of the needs in other workflows, whose products are not known here.
+    """
+    known: dict[str, Known | Leaf] = {
+        "campaign": Leaf.VALUE,
+        "workflow": Leaf.VALUE,
+        "task": Leaf.VALUE,
+        "group": _GROUP,
+        "runs": Leaf.LIST,
+        "params": {name: Leaf.LIST if isinstance(value, list) else Leaf.VALUE for name, value in params.items()},
+        "tasks": {
+            task: {"products": {name: Leaf.VALUE for name in names}} for task, names in products.items()
+        },
+        "payloads": {tag: Leaf.LIST for tag in locked_tags},
+        "spec": {"folder": Leaf.VALUE},
+    }  # fmt: skip
+    workflows: dict[str, dict[str, dict[str, Known]]] = {}
+    for workflow, task in outside:
+        workflows.setdefault(workflow, {"tasks": {}})["tasks"][task] = {"products": {ANY: Leaf.VALUE}}
+    known["workflows"] = workflows
+    if grouping is None or grouping.kind is GroupKind.RUN:
+        names = [*ALWAYS, *(source.fields if source else [ANY])]
+        known["run"] = {name: Leaf.LIST if name == "files" else Leaf.VALUE for name in names}
+    return known
+
+
+def check_template(
+    scalar: Scalar, text: str, known: Known, problems: Problems, *, one_text: bool, seen: dict[tuple[int, str], None]
+) -> None:
+    """Report the variables of a template that do not exist, and lists where one text is needed.
+
+    :param text: the template; a part of the scalar where that is a whole command line.
+    :param one_text: the place takes one text, as an argument does.
+    :param seen: what was reported already, because a command line shares one scalar.
+    """
+    if not is_template(text):
+        return
+    try:
+        uses = uses_of(text)
+    except TemplateSyntaxError as error:
+        problems.add(error.message, problems.offset(scalar, error.line, 1), expected=error.hint)
+        return
+    for use in uses:
+        _check_use(use, scalar, known, problems, one_text, seen)
+
+
+def _check_use(
+    use: Use,
+    scalar: Scalar,
+    known: Known,
+    problems: Problems,
+    one_text: bool,
+    seen: dict[tuple[int, str], None],
+) -> None:
+    dotted = ".".join(use.path)
+    if (id(scalar), dotted) in seen:
+        return
+    found: Known | Leaf = known
+    for depth, part in enumerate(use.path):
+        before = ".".join(use.path[:depth])
+        if isinstance(found, Leaf):
+            seen[id(scalar), dotted] = None
+            problems.add(f"{before!r} has no part {part!r}", problems.find(scalar, dotted), expected=f"just {before}")
+            return
+        inner = found.get(part, found.get(ANY))
+        if inner is None:
+            seen[id(scalar), dotted] = None
+            _unknown(use, depth, found, known, scalar, problems)
+            return
+        found = inner
+    if one_text and use.printed and found is not Leaf.VALUE:
+        seen[id(scalar), dotted] = None
+        what = found.value if isinstance(found, Leaf) else "a mapping"
+        problems.add(
+            f"{dotted!r} is {what}, and only one text can stand here", problems.find(scalar, dotted), hint=LIST_HINT
+        )
+
+
+def _unknown(use: Use, depth: int, options: Known, known: Known, scalar: Scalar, problems: Problems) -> None:
+    dotted = ".".join(use.path[: depth + 1])
+    before = ".".join(use.path[:depth])
+    hint = nearest(use.path[depth], options)
+    root = use.path[0]
+    if not hint and depth == 0:
+        homes = [name for name, parts in known.items() if isinstance(parts, Mapping) and root in parts]
+        hint = f"did you mean '{homes[0]}.{root}'?" if homes else ""
+    if depth == 0 and root == "run":
+        hint = "'run' exists where tasks are grouped by run; use 'runs' or 'group' here"
+    elif depth == 0 and root == "job":
+        hint = "'job' exists in jobs.command and jobs.environment only"
+    elif root in ("tasks", "workflows") and depth <= 3 and not hint:
+        hint = "a task's products can be used where it is among 'needs'"
+    elif root == "payloads" and not hint:
+        hint = "a tag's files can be used where it is among 'locks'"
+    elif root == "run" and not hint:
+        hint = "declare it under 'fields' of the run source"
+    names = [f"{before}.{name}" if before else name for name in options if name != ANY]
+    expected = one_of(names) or "nothing of that kind is there"
+    problems.add(f"unknown variable {dotted!r}", problems.find(scalar, dotted), expected=expected, hint=hint)

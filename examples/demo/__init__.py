@@ -1,0 +1,1 @@
+"""A real Airflow on one machine, with the example calibration streamed through it."""

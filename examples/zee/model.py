@@ -1,0 +1,211 @@
+"""Expected bin contents of one category: Breit–Wigner ⊗ Crystal Ball plus an exponential, normalized in the window.
+
+The convolution is done in u = ln m, where a scale is an exact shift and the resolution is relative:
+
+    signal(u; t, σ) = ∫ BW(v) · CB(u − v − t; σ, α, n) dv,     t = ln s of the category.
+
+* BW: relativistic Breit–Wigner with an s-dependent width,
+  dN/dM ∝ M² / ((M² − m²)² + M⁴ Γ²/m²), Particle Data Group, review of resonances;
+* CB: Gaussian core with a power-law tail towards low masses below −α σ (J. Gaiser, SLAC-R-255, 1982, appendix F);
+* background: exp(−k m).
+
+The integral is computed once per tail (α, n), for a grid of σ, and kept as a spline of the cumulative distribution;
+bin contents are differences of it, and the spline gives the derivatives that the fit needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import RectBivariateSpline
+from scipy.signal import fftconvolve
+
+from zee.events import FloatArray
+
+M_Z = 91.1876
+"""Mass of the Z boson, GeV (Particle Data Group)."""
+
+GAMMA_Z = 2.4952
+"""Width of the Z boson, GeV (Particle Data Group)."""
+
+SIGMA_RANGE = (0.004, 0.09)
+"""Relative mass resolutions for which the convolution is tabulated."""
+
+SHIFT_RANGE = 0.12
+"""Largest |ln s| for which the table reaches the widest window."""
+
+_MASS_RANGE = (30.0, 260.0)
+_POINTS = 12_000
+_TABLE_RANGE = (50.0, 140.0)
+_TABLE_STEP = 5
+_SIGMAS = 40
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The fixed shape of the radiative tail.
+
+    :param alpha: where the tail begins, in units of σ below the peak.
+    :param n: the tail's power.
+    """
+
+    alpha: float
+    n: float
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Equal bins of a mass window.
+
+    :param lower: lower edge, GeV.
+    :param upper: upper edge, GeV.
+    :param width: bin width, GeV; a divisor of the window.
+    """
+
+    lower: float
+    upper: float
+    width: float = 0.5
+
+    @property
+    def edges(self) -> FloatArray:
+        """Bin edges, GeV, shape (bins + 1,)."""
+        return np.linspace(self.lower, self.upper, round((self.upper - self.lower) / self.width) + 1)
+
+    def count(self, mass: FloatArray) -> FloatArray:
+        """Histogram masses.
+
+        :param mass: GeV, shape (n,).
+        :returns: contents, shape (bins,).
+        """
+        position = np.floor((mass - self.lower) / self.width)
+        inside = position[(mass >= self.lower) & (mass < self.upper)].astype(np.int64)
+        bins = len(self.edges) - 1
+        return np.bincount(np.minimum(inside, bins - 1), minlength=bins).astype(np.float64)
+
+
+def crystal_ball(x: FloatArray, sigma: float, tail: Tail) -> FloatArray:
+    """One-sided Crystal Ball function with its peak at 0 and height 1.
+
+    :param x: any shape.
+    :param sigma: core width, unit of ``x``.
+    :param tail: where the tail begins, and its power.
+    """
+    z = x / sigma
+    alpha, n = tail.alpha, tail.n
+    base = np.maximum((n / alpha) - alpha - z, 1e-12)
+    power = np.exp(n * np.log(n / alpha) - 0.5 * alpha**2 - n * np.log(base))
+    return np.where(z > -alpha, np.exp(-0.5 * z**2), power)
+
+
+def breit_wigner(mass: FloatArray) -> FloatArray:
+    """Relativistic Breit–Wigner dN/dM with an s-dependent width, not normalized.
+
+    :param mass: GeV, any shape.
+    """
+    squared = mass**2
+    return squared / ((squared - M_Z**2) ** 2 + squared**2 * (GAMMA_Z / M_Z) ** 2)
+
+
+class SignalShape:
+    """The tabulated convolution for one tail.
+
+    :param tail: the tail.
+    """
+
+    def __init__(self, tail: Tail) -> None:
+        u = np.linspace(np.log(_MASS_RANGE[0]), np.log(_MASS_RANGE[1]), _POINTS)
+        step = u[1] - u[0]
+        line = breit_wigner(np.exp(u)) * np.exp(u)
+        distance = (np.arange(2 * _POINTS - 1) - (_POINTS - 1)) * step
+        inside = np.flatnonzero((u > np.log(_TABLE_RANGE[0])) & (u < np.log(_TABLE_RANGE[1])))
+        keep = inside[::_TABLE_STEP]
+        log_sigmas = np.linspace(np.log(SIGMA_RANGE[0]), np.log(SIGMA_RANGE[1]), _SIGMAS)
+        table = np.empty((len(keep), _SIGMAS))
+        for column, log_sigma in enumerate(log_sigmas):
+            density = fftconvolve(line, crystal_ball(distance, float(np.exp(log_sigma)), tail), mode="valid")
+            cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2.0)])
+            table[:, column] = (cumulative[keep] - cumulative[keep[0]]) / (cumulative[keep[-1]] - cumulative[keep[0]])
+        self.tail = tail
+        self._spline = RectBivariateSpline(u[keep], log_sigmas, table, kx=3, ky=3)
+
+    def fractions(self, log_edges: FloatArray, shift: float, sigma: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Bin contents normalized in the window, and their derivatives.
+
+        :param log_edges: ln of the bin edges in GeV, shape (bins + 1,).
+        :param shift: t = ln s.
+        :param sigma: relative mass resolution.
+        :returns: contents, d/dshift, d/dsigma; each of shape (bins,).
+        """
+        points = log_edges - shift
+        log_sigma = np.full_like(points, np.log(sigma))
+        value = self._spline.ev(points, log_sigma)
+        by_shift = -self._spline.ev(points, log_sigma, dx=1)
+        by_sigma = self._spline.ev(points, log_sigma, dy=1) / sigma
+        total = value[-1] - value[0]
+        content = np.diff(value) / total
+        return (
+            content,
+            (np.diff(by_shift) - content * (by_shift[-1] - by_shift[0])) / total,
+            (np.diff(by_sigma) - content * (by_sigma[-1] - by_sigma[0])) / total,
+        )
+
+
+def background_fractions(edges: FloatArray, slope: float) -> tuple[FloatArray, FloatArray]:
+    """Bin contents of exp(−slope · m), normalized in the window, and their derivative.
+
+    For equal bins the integral over a bin is proportional to the value at its centre, with the same factor everywhere.
+
+    :param edges: GeV, equally spaced, shape (bins + 1,).
+    :param slope: 1/GeV; may be negative or zero.
+    :returns: contents and d/dslope; each of shape (bins,).
+    """
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    centre = centre - centre.mean()
+    exponent = -slope * centre
+    weight = np.exp(exponent - exponent.max())
+    content = weight / weight.sum()
+    return content, content * ((content * centre).sum() - centre)
+
+
+class CategoryModel:
+    """Expected bin contents of one category as a function of its five parameters.
+
+    :param shape: the category's signal.
+    :param binning: window and bins.
+    :param offset: the estimator's bias in ln s at s = 1, subtracted by adding it to the peak's position.
+    """
+
+    PARAMETERS = ("shift", "events", "background", "sigma", "slope")
+
+    def __init__(self, shape: SignalShape, binning: Binning, offset: float = 0.0) -> None:
+        self._shape = shape
+        self._edges = binning.edges
+        self._log_edges = np.log(self._edges)
+        self._offset = offset
+
+    def expected(
+        self, shift: float, events: float, background: float, sigma: float, slope: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Expected bin contents and their gradient.
+
+        :param shift: ln s of the category.
+        :param events: expected number of events in the window.
+        :param background: fraction of background among them.
+        :param sigma: relative mass resolution.
+        :param slope: slope of the background, 1/GeV.
+        :returns: contents of shape (bins,); derivatives by the parameters in this order, shape (5, bins).
+        """
+        signal, by_shift, by_sigma = self._shape.fractions(self._log_edges, shift + self._offset, sigma)
+        falling, by_slope = background_fractions(self._edges, slope)
+        total = (1.0 - background) * signal + background * falling
+        gradient = np.stack(
+            [
+                events * (1.0 - background) * by_shift,
+                total,
+                events * (falling - signal),
+                events * (1.0 - background) * by_sigma,
+                events * background * by_slope,
+            ]
+        )
+        return events * total, gradient
