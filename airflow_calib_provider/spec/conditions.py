@@ -264,7 +264,10 @@ class _Fields:
         name = _text_literal(part)
         if name is None:
             raise ConditionError(
-                "run[…] with something else than a text", "write run.field", line=tree.meta.line, column=tree.meta.column
+                "run[…] with something else than a text",
+                "write run.field",
+                line=tree.meta.line,
+                column=tree.meta.column,
             )
         self.uses.append(FieldUse(name, part.meta.line, part.meta.column))
 

@@ -42,9 +42,7 @@ class Problems:
         """Record a mistake."""
         self.errors.append(self.error(message, where, expected=expected, hint=hint))
 
-    def error(
-        self, message: str, where: Node | Position | Place, *, expected: str = "", hint: str = ""
-    ) -> SpecError:
+    def error(self, message: str, where: Node | Position | Place, *, expected: str = "", hint: str = "") -> SpecError:
         """The error that :meth:`add` would record."""
         place = self.place(where)
         context = self.lines[place.line - 1].rstrip("\r") if 0 < place.line <= len(self.lines) else ""

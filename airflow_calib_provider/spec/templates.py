@@ -16,7 +16,14 @@ import jinja2
 from jinja2 import nodes
 
 from airflow_calib_provider.errors import RenderError
-from airflow_calib_provider.spec.sandbox import MAX_ITEMS, MAX_TEXT, ListInText, NullInText, TemplateEnvironment, as_text
+from airflow_calib_provider.spec.sandbox import (
+    MAX_ITEMS,
+    MAX_TEXT,
+    ListInText,
+    NullInText,
+    TemplateEnvironment,
+    as_text,
+)
 
 Path = tuple[str, ...]
 

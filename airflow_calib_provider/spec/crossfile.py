@@ -1,0 +1,160 @@
+"""What only the files of a folder together show: names, tags, needs and circles across workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.spec.models import Need, Task, Workflow
+from airflow_calib_provider.spec.problems import nearest, one_of
+from airflow_calib_provider.spec.resolving import find_cycle
+from airflow_calib_provider.spec.templates import uses_of
+from airflow_calib_provider.spec.workflow_file import Loaded
+
+
+def connect(files: Sequence[Loaded]) -> dict[str, Workflow]:
+    """Check the files against each other, reporting into each file's problems.
+
+    :returns: the workflows without mistakes, by name, with the grouping of every need.
+    """
+    named = _by_name(files)
+    _check_tags(files)
+    # A workflow that needs a broken one is broken too, which is known only after that one was looked at.
+    while True:
+        good = {name: loaded for name, loaded in named.items() if loaded.workflow and not loaded.problems.errors}
+        before = sum(len(loaded.problems.errors) for loaded in files)
+        for loaded in good.values():
+            _check_needs(loaded, good, named)
+        if sum(len(loaded.problems.errors) for loaded in files) == before:
+            break
+    if _check_cycles(good):
+        return connect_again(good, named)
+    return {name: _filled_in(loaded.workflow, good) for name, loaded in good.items() if loaded.workflow}
+
+
+def connect_again(good: dict[str, Loaded], named: dict[str, Loaded]) -> dict[str, Workflow]:
+    """After circles were reported: what is left without the workflows in them, and without those that need these."""
+    left = {name: loaded for name, loaded in good.items() if not loaded.problems.errors}
+    for loaded in left.values():
+        _check_needs(loaded, left, named)
+    still = {name: loaded for name, loaded in left.items() if not loaded.problems.errors}
+    if len(still) < len(good):
+        return connect_again(still, named)
+    return {name: _filled_in(loaded.workflow, still) for name, loaded in still.items() if loaded.workflow}
+
+
+def _by_name(files: Sequence[Loaded]) -> dict[str, Loaded]:
+    named: dict[str, Loaded] = {}
+    for loaded in files:
+        if loaded.name is None:
+            continue
+        first = named.setdefault(loaded.name, loaded)
+        if first is not loaded and loaded.name_node is not None:
+            loaded.problems.add(
+                f"a workflow {loaded.name!r} is in {first.document.file.name} already",
+                loaded.name_node,
+                expected="one file for each workflow",
+            )
+    return named
+
+
+def _check_tags(files: Sequence[Loaded]) -> None:
+    publishers: dict[str, Loaded] = {}
+    for loaded in files:
+        for task in loaded.raw_tasks.values():
+            if task.publish is None or task.publish_tag is None:
+                continue
+            first = publishers.setdefault(task.publish.tag, loaded)
+            if first is not loaded and first.name != loaded.name:
+                loaded.problems.add(
+                    f"the tag {task.publish.tag!r} is published by the workflow {first.name!r} already "
+                    f"({first.document.file.name})",
+                    task.publish_tag,
+                    expected="one task for each tag",
+                )
+
+
+def _check_needs(loaded: Loaded, good: dict[str, Loaded], named: dict[str, Loaded]) -> None:
+    for task in loaded.raw_tasks.values():
+        for need, node in task.needs:
+            if need.workflow == loaded.name:
+                continue
+            if need.workflow not in named:
+                others = [name for name in named if name != loaded.name]
+                loaded.problems.add(
+                    f"unknown workflow {need.workflow!r}",
+                    node,
+                    expected=one_of(others) or "there is no other workflow",
+                    hint=nearest(need.workflow, others),
+                )
+            elif need.task not in named[need.workflow].raw_tasks:
+                tasks = list(named[need.workflow].raw_tasks)
+                loaded.problems.add(
+                    f"the workflow {need.workflow!r} has no task {need.task!r}",
+                    node,
+                    expected=one_of(tasks),
+                    hint=nearest(need.task, tasks),
+                )
+            elif need.workflow not in good:
+                file = named[need.workflow].document.file.name
+                loaded.problems.add(f"the needed workflow {need.workflow!r} has mistakes of its own", node,
+                                    hint=f"see {file}")  # fmt: skip
+    _check_products(loaded, named)
+
+
+def _check_products(loaded: Loaded, named: dict[str, Loaded]) -> None:
+    for task in loaded.raw_tasks.values():
+        for template in task.templates:
+            try:
+                uses = uses_of(template.text)
+            except RenderError:
+                continue
+            for use in uses:
+                if len(use.path) != 6 or use.path[0] != "workflows" or use.path[1] not in named:
+                    continue
+                other = named[use.path[1]].raw_tasks.get(use.path[3])
+                if other is not None and use.path[5] not in other.products:
+                    loaded.problems.add(
+                        f"the task {'.'.join((use.path[1], use.path[3]))!r} has no product {use.path[5]!r}",
+                        loaded.problems.find(template.scalar, ".".join(use.path)),
+                        expected=one_of(other.products) or "a task with products",
+                        hint=nearest(use.path[5], other.products),
+                    )
+
+
+def _check_cycles(good: dict[str, Loaded]) -> bool:
+    edges = {
+        f"{name}.{task}": [f"{need.workflow}.{need.task}" for need, _ in raw.needs]
+        for name, loaded in good.items()
+        for task, raw in loaded.raw_tasks.items()
+    }
+    found = False
+    while cycle := find_cycle(edges):
+        found = True
+        for step, following in zip(cycle, cycle[1:], strict=False):
+            workflow, task = step.split(".")
+            other = following.split(".")[0]
+            if other == workflow:
+                continue
+            raw = good[workflow].raw_tasks[task]
+            node = next(node for need, node in raw.needs if f"{need.workflow}.{need.task}" == following)
+            good[workflow].problems.add(
+                f"the workflows need each other in a circle: {' → '.join(cycle)}", node, expected="no circle"
+            )
+        edges[cycle[0]] = [name for name in edges[cycle[0]] if name != cycle[1]]
+    return found
+
+
+def _filled_in(workflow: Workflow, good: dict[str, Loaded]) -> Workflow:
+    tasks = {name: _with_groupings(task, workflow, good) for name, task in workflow.tasks.items()}
+    return workflow.model_copy(update={"tasks": tasks})
+
+
+def _with_groupings(task: Task, workflow: Workflow, good: dict[str, Loaded]) -> Task:
+    def fill_in(need: Need) -> Need:
+        other = good[need.workflow].workflow
+        if need.workflow == workflow.name or other is None:
+            return need
+        return need.model_copy(update={"grouping": other.tasks[need.task].grouping.label})
+
+    return task.model_copy(update={"needs": tuple(fill_in(need) for need in task.needs)})

@@ -1,0 +1,198 @@
+"""What the tasks of a workflow are to each other: needs, cycles, groupings, and which variables their templates have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from airflow_calib_provider.spec.models import Grouping, Need, RunSource
+from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.tasks import RawTask
+from airflow_calib_provider.spec.variables import JOB, check_template, task_variables
+
+
+@dataclass
+class Resolved:
+    """Groupings and needs of all tasks, complete as far as one file can tell."""
+
+    groupings: dict[str, Grouping] = field(default_factory=dict)
+    needs: dict[str, list[Need]] = field(default_factory=dict)
+
+
+def resolve(tasks: Mapping[str, RawTask], workflow: str, problems: Problems) -> Resolved | None:
+    """Resolve needs and groupings inside one workflow.
+
+    :returns: ``None`` when that is not possible; why was reported.
+    """
+    before = len(problems.errors)
+    _check_needs(tasks, workflow, problems)
+    cycle = find_cycle({name: _inside(task, workflow, tasks) for name, task in tasks.items()})
+    if cycle:
+        task = tasks[cycle[0]]
+        node = next(node for need, node in task.needs if need.task == cycle[1] and need.workflow == workflow)
+        problems.add(f"the tasks need each other in a circle: {' → '.join(cycle)}", node, expected="no circle")
+        return None
+    result = Resolved()
+    for name in tasks:
+        _resolve_grouping(name, tasks, workflow, result, problems)
+    _check_labels(tasks, result, problems)
+    _check_tags(tasks, problems)
+    if len(problems.errors) > before or len(result.groupings) < len(tasks):
+        return None
+    for name, task in tasks.items():
+        result.needs[name] = [
+            need.model_copy(update={"grouping": result.groupings[need.task].label})
+            if need.workflow == workflow
+            else need
+            for need, _ in task.needs
+        ]
+    return result
+
+
+def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str]:
+    """A closed path of names (first = last), or an empty list. Takes time linear in the edges."""
+    done: set[str] = set()
+    for start in edges:
+        path: list[str] = []
+        stack: list[tuple[str, bool]] = [(start, False)]
+        while stack:
+            name, leaving = stack.pop()
+            if leaving:
+                path.pop()
+                done.add(name)
+            elif name in path:
+                return [*path[path.index(name) :], name]
+            elif name not in done:
+                path.append(name)
+                stack.append((name, True))
+                stack.extend((other, False) for other in edges.get(name, ()))
+    return []
+
+
+def upstream(name: str, tasks: Mapping[str, RawTask], workflow: str) -> list[str]:
+    """The tasks of this workflow that a task needs, directly or through others."""
+    found: dict[str, None] = {}
+    waiting = _inside(tasks[name], workflow, tasks)
+    while waiting:
+        other = waiting.pop(0)
+        if other not in found and other != name:
+            found[other] = None
+            waiting.extend(_inside(tasks[other], workflow, tasks))
+    return list(found)
+
+
+def check_templates(
+    tasks: Mapping[str, RawTask],
+    workflow: str,
+    source: RunSource | None,
+    params: Mapping[str, object],
+    problems: Problems,
+) -> None:
+    """Report every variable of a template that will not be there."""
+    seen: dict[tuple[int, str], None] = {}
+    groupings = {name: effective_grouping(name, tasks, workflow) for name in tasks}
+    for name, task in tasks.items():
+        outside = [(need.workflow, need.task) for need, _ in task.needs if need.workflow != workflow]
+        products = {other: tasks[other].products for other in upstream(name, tasks, workflow)}
+        tags = [lock.tag for lock in task.locks]
+        known = task_variables(groupings[name], source, params, products, outside, tags)
+        for template in task.templates:
+            variables = {**known, "job": JOB} if template.with_job else known
+            check_template(template.scalar, template.text, variables, problems, one_text=template.one_text, seen=seen)
+
+
+def effective_grouping(name: str, tasks: Mapping[str, RawTask], workflow: str) -> Grouping | None:
+    """A task's grouping, found through its needs where left out; ``None`` where that fails."""
+    task = tasks[name]
+    if task.grouping_node is not None:
+        return task.grouping
+    for other in upstream(name, tasks, workflow):
+        if tasks[other].grouping_node is not None:
+            return tasks[other].grouping
+    return None
+
+
+def _inside(task: RawTask, workflow: str, tasks: Mapping[str, RawTask]) -> list[str]:
+    return [need.task for need, _ in task.needs if need.workflow == workflow and need.task in tasks]
+
+
+def _check_needs(tasks: Mapping[str, RawTask], workflow: str, problems: Problems) -> None:
+    for name, task in tasks.items():
+        for need, node in task.needs:
+            if need.workflow == workflow and need.task not in tasks:
+                others = [other for other in tasks if other != name]
+                problems.add(
+                    f"unknown task {need.task!r}",
+                    node,
+                    expected=one_of(others) or "this workflow has no other task",
+                    hint=nearest(need.task, others) or "a task of another workflow is written workflow.task",
+                )
+
+
+def _resolve_grouping(
+    name: str, tasks: Mapping[str, RawTask], workflow: str, result: Resolved, problems: Problems
+) -> Grouping | None:
+    if name in result.groupings:
+        return result.groupings[name]
+    task = tasks[name]
+    if task.grouping_node is not None:
+        if task.grouping is not None:
+            result.groupings[name] = task.grouping
+        return task.grouping
+    needs = _inside(task, workflow, tasks)
+    if not needs:
+        # Where a need is misspelt, that is the mistake to report.
+        if not any(need.workflow == workflow for need, _ in task.needs):
+            problems.add(
+                f"the key 'group_by' is missing in the task {name!r}",
+                task.key,
+                expected="run, fill, {run: …}, {fill: …} or {sum: …}",
+                hint="it may be left out where the task needs others of this workflow",
+            )
+        return None
+    found = {need: _resolve_grouping(need, tasks, workflow, result, problems) for need in needs}
+    different = {grouping.label for grouping in found.values() if grouping is not None}
+    if any(grouping is None for grouping in found.values()):
+        return None
+    if len(different) > 1:
+        listed = ", ".join(f"{need} by {grouping.label}" for need, grouping in found.items() if grouping)
+        problems.add(
+            f"the key 'group_by' is missing in the task {name!r}, and what it needs is grouped differently",
+            task.key,
+            expected=f"group_by, because of {listed}",
+        )
+        return None
+    grouping = found[needs[0]]
+    if grouping is not None:
+        result.groupings[name] = grouping
+    return grouping
+
+
+def _check_labels(tasks: Mapping[str, RawTask], result: Resolved, problems: Problems) -> None:
+    first: dict[str, str] = {}
+    for name, task in tasks.items():
+        grouping = result.groupings.get(name)
+        if grouping is None:
+            continue
+        other = first.setdefault(grouping.label, name)
+        if result.groupings[other] != grouping and task.grouping_node is not None:
+            problems.add(
+                f"the tasks {other!r} and {name!r} are grouped differently under the same name {grouping.label!r}",
+                task.grouping_node,
+                expected="one policy for each name",
+                hint=f"name one of them, such as {{{grouping.kind}: {{name: {grouping.label}2, …}}}}",
+            )
+
+
+def _check_tags(tasks: Mapping[str, RawTask], problems: Problems) -> None:
+    publishers: dict[str, str] = {}
+    for name, task in tasks.items():
+        if task.publish is None or task.publish_tag is None:
+            continue
+        other = publishers.setdefault(task.publish.tag, name)
+        if other != name:
+            problems.add(
+                f"the tasks {other!r} and {name!r} publish the same tag {task.publish.tag!r}",
+                task.publish_tag,
+                expected="one task for each tag",
+            )

@@ -1,0 +1,31 @@
+"""Checking a workflow's condition at load; apart from the rest, because reading conditions is slow to import."""
+
+from __future__ import annotations
+
+from airflow_calib_provider.spec.conditions import Condition, ConditionError
+from airflow_calib_provider.spec.models import RunSource
+from airflow_calib_provider.spec.positions import Scalar
+from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+
+
+def check_condition(scalar: Scalar, text: str, source: RunSource | None, problems: Problems) -> None:
+    """Report a condition that cannot be read, or that does not fit the fields of its source.
+
+    :param source: ``None`` leaves the fields unchecked.
+    """
+    try:
+        condition = Condition(text)
+        if source is not None:
+            unknown = [use for use in condition.uses if use.name not in source.fields]
+            for use in unknown:
+                problems.add(
+                    f"the source {source.name!r} supplies no field {use.name!r}",
+                    problems.find(scalar, f"run.{use.name}"),
+                    expected=one_of(source.fields),
+                    hint=nearest(use.name, source.fields) or "declare it under 'fields' of the run source",
+                )
+            if not unknown:
+                condition.check(source.fields)
+    except ConditionError as error:
+        place = problems.offset(scalar, error.line, error.column) if error.line else scalar.position
+        problems.add(error.message, place, hint=error.hint)

@@ -1,0 +1,184 @@
+"""A real Airflow with the toy workflows, and what tests ask of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from airflow_calib_provider.ledger import schema, tables
+from airflow_calib_provider.ledger.engine import Ledger
+from demo.airflow_server import COMPONENTS, AirflowServer
+
+HERE = Path(__file__).parent
+HEADER = "number,start,end,fill,luminosity,completed,files"
+FIRST_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+QUICK = {
+    "CALIB_AIRFLOW_RETRY_DELAY": "2",
+    "CALIB_RETRY_DELAY": "1",
+    "CALIB_WATCH_INTERVAL": "1",
+    "CALIB_POLL_INTERVAL": "2",
+    "CALIB_OPEN_PATIENCE": "60",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+}
+
+
+class Installation:
+    """Airflow, ledger, run source and job control of one test session.
+
+    :param folder: everything is written below.
+    """
+
+    def __init__(self, folder: Path, extra: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        shutil.copytree(HERE / "installation", folder / "installation")
+        self.control = folder / "control"
+        self.crashes = folder / "crashes"
+        for path in (self.control, self.crashes):
+            path.mkdir()
+        self.runs_file = folder / "runs.csv"
+        self.runs_file.write_text(HEADER + "\n")
+        self.home = folder / "calib"
+        self.environment = {
+            **QUICK,
+            "CALIB_HOME": str(self.home),
+            "CALIB_TEST_RUNS": str(self.runs_file),
+            "CALIB_CRASH_FOLDER": str(self.crashes),
+            "TOY_CONTROL": str(self.control),
+            **(extra or {}),
+        }
+        self.airflow = AirflowServer(folder / "airflow", folder / "installation" / "dags", self.environment)
+        os.environ["CALIB_HOME"] = str(self.home)
+        self.ledger = Ledger(f"sqlite:///{self.home / 'ledger.db'}")
+        self._keep = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self.restarts: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Start everything, and restart what dies, as a service manager does."""
+        schema.upgrade(self.ledger)
+        self.airflow.prepare()
+        self.airflow.start()
+        self.airflow.wait_healthy()
+        self._keep.set()
+        self._keeper = threading.Thread(target=self._restart_the_dead, daemon=True)
+        self._keeper.start()
+
+    def _restart_the_dead(self) -> None:
+        while self._keep.is_set():
+            for name in COMPONENTS:
+                process = self.airflow.processes.get(name)
+                if process is not None and process.poll() is not None:
+                    self.restarts[name] += 1
+                    self.airflow.start(name)
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        self._keep.clear()
+        if self._keeper:
+            self._keeper.join()
+        self.airflow.stop()
+        self.ledger.close()
+
+    def kill(self, component: str) -> None:
+        """Kill -9; the keeper starts it again."""
+        process = self.airflow.processes[component]
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait()
+
+    def add_runs(self, numbers: Sequence[int], *, fill: int = 1, completed: bool = True, luminosity: float = 1.0) -> None:
+        """Let the run source list these runs."""
+        with self.runs_file.open("a") as stream:
+            for number in numbers:
+                start = FIRST_START + timedelta(minutes=number)
+                end = start + timedelta(seconds=50)
+                stream.write(
+                    f"{number},{start.isoformat()},{end.isoformat()},{fill},{luminosity},{str(completed).lower()},\n"
+                )
+
+    def control_job(self, run: int, what: str) -> None:
+        (self.control / str(run)).write_text(what)
+
+    def inject(self, timeout: float = 120.0) -> str:
+        """Trigger calib_inject, and wait for its end."""
+        run_id = self.airflow.trigger("calib_inject")
+        self.wait(lambda: self.airflow.run_state("calib_inject", run_id) in ("success", "failed"), timeout, "calib_inject")
+        return self.airflow.run_state("calib_inject", run_id)
+
+    def wait(self, condition: Callable[[], Any], timeout: float, what: str = "") -> Any:
+        """Wait for a condition, and say how everything stands if it does not come."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            if found := condition():
+                return found
+            time.sleep(1)
+        raise AssertionError(f"after {timeout:g} s still waiting for {what}\n{self.describe()}")
+
+    def describe(self) -> str:
+        states = self.task_states()
+        tasks: dict[str, Counter[str]] = {}
+        for (_, task), state in states.items():
+            tasks.setdefault(task, Counter())[state] += 1
+        open_tasks = [f"{key}: {state}" for key, state in sorted(states.items()) if state not in ("done", "skipped")]
+        return f"ledger: {tasks}\nnot done: {open_tasks[:30]}\nrestarts: {dict(self.restarts)}\nlogs: {self.folder}"
+
+    def rows(self, query: Any) -> list[Any]:
+        with self.ledger.read() as connection:
+            return list(connection.execute(query).all())
+
+    def task_states(self, campaign: str = "prompt") -> dict[tuple[str, str], str]:
+        """(group, task) → state in the ledger."""
+        table, group = tables.group_task, tables.run_group
+        query = select(group.c.workflow, group.c.name, table.c.task, table.c.state)
+        query = query.join(group, group.c.id == table.c.group_id).where(group.c.campaign == campaign)
+        return {(f"{row.workflow}/{row.name}", row.task): row.state for row in self.rows(query)}
+
+    def executions(self) -> Counter[tuple[int, int, int]]:
+        """How often (run, job, attempt) was really executed."""
+        file = self.control / "executions"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return Counter(tuple(int(word) for word in line.split()) for line in lines)  # type: ignore[misc]
+
+    def airflow_runs(self, dag_id: str) -> list[Any]:
+        return list(self.airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=500")["dag_runs"])
+
+    def airflow_tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        answer = self.airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return {item["task_id"]: item["state"] for item in answer["task_instances"]}
+
+    def set_state(self, dag_id: str, run_id: str, task: str, state: str) -> None:
+        """Mark success or failed, as a user does in the UI."""
+        self.airflow.call(
+            "PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}", {"new_state": state}
+        )
+
+    def clear(self, dag_id: str, run_id: str, *tasks: str, downstream: bool = False) -> None:
+        """Clear tasks, as a user does in the UI."""
+        body = {
+            "dag_run_id": run_id,
+            "task_ids": list(tasks),
+            "dry_run": False,
+            "only_failed": False,
+            "reset_dag_runs": True,
+            "include_downstream": downstream,
+        }
+        self.airflow.call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
