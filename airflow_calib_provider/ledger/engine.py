@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
 from airflow_calib_provider.errors import LedgerError
@@ -20,6 +21,9 @@ BUSY_TIMEOUT = 30.0
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "glusterfs", "fuse.sshfs", "beegfs", "9p"}
 )
+
+
+MOUNTS = Path("/proc/self/mounts")
 
 
 def default_url() -> str:
@@ -80,12 +84,14 @@ class Ledger:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except exc.OperationalError as error:
-            raise LedgerError(f"the ledger {self.place} {_explain(str(error.orig))}", _remedy(str(error.orig))) from error
-        except exc.DatabaseError as error:
-            if isinstance(error, exc.IntegrityError):
-                raise
-            raise LedgerError(f"the ledger {self.place}: {error.orig}", _remedy(str(error.orig))) from error
+        except exc.IntegrityError:
+            raise
+        except exc.DBAPIError as error:
+            raise self.error(error.orig or error) from error
+
+    def error(self, cause: BaseException) -> LedgerError:
+        """What the driver said, for people: the place, and what to do."""
+        return LedgerError(f"the ledger {self.place} {_explain(str(cause))}", _remedy(str(cause)))
 
     def close(self) -> None:
         self.engine.dispose()
@@ -108,18 +114,31 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-def refuse_network_file_system(file: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
+def take_turns(connection: Connection, what: str) -> None:
+    """Let one transaction at a time do this kind of work; the others wait until it is committed.
+
+    On SQLite there is one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"calib {what}"})
+
+
+def refuse_network_file_system(file: Path, mounts: Path | None = None) -> None:
     """SQLite's locks do not hold on network file systems (rule 35).
 
     :raises LedgerError: the file lies, or would lie, on one.
     """
+    mounts = mounts or MOUNTS
     if not mounts.exists():
         return
     resolved = file.resolve()
     best, kind = Path("/"), ""
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, point, file_system, *_ = line.split(" ")
-        mounted = Path(point.encode().decode("unicode_escape"))
+        parts = line.split(" ")
+        if len(parts) < 3:
+            continue
+        point, file_system = parts[1:3]
+        mounted = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point))
         if resolved.is_relative_to(mounted) and len(mounted.parts) >= len(best.parts):
             best, kind = mounted, file_system
     if kind in NETWORK_FILE_SYSTEMS:
@@ -129,23 +148,25 @@ def refuse_network_file_system(file: Path, mounts: Path = Path("/proc/self/mount
         )
 
 
-def _explain(text: str) -> str:
-    if "no such table" in text or "does not exist" in text:
-        return f"has no tables of ours yet, or not all ({text})"
-    return f"cannot be used: {text}"
+def _explain(said: str) -> str:
+    if "no such table" in said or "does not exist" in said:
+        return f"has no tables of ours yet, or not all ({said})"
+    return f"cannot be used: {said}"
 
 
-def _remedy(text: str) -> str:
-    if "no such table" in text or "does not exist" in text:
+def _remedy(said: str) -> str:
+    if "no such table" in said or "does not exist" in said:
         return "run `calib db upgrade`"
-    if "readonly" in text or "read-only" in text:
+    if "already exists" in said:
+        return "it holds tables of another program: give the ledger a database (on PostgreSQL: or a schema) of its own"
+    if "readonly" in said or "read-only" in said:
         return "give this user write permission on the file and its folder"
-    if "full" in text:
+    if "full" in said:
         return "free space on its disk (or raise the limit on the database's size), then repeat; nothing was changed"
-    if "locked" in text:
+    if "locked" in said:
         return f"another process held it for more than {BUSY_TIMEOUT:g} s; look for a hanging one"
-    if "unable to open" in text:
+    if "unable to open" in said:
         return "check that its folder exists and is writable"
-    if "not a database" in text or "malformed" in text:
+    if "not a database" in said or "malformed" in said:
         return "the file is damaged: restore it from a backup"
     return "check that the database is up and reachable"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 
 from alembic import command
@@ -10,14 +12,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from airflow_calib_provider.errors import LedgerError
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.engine import BUSY_TIMEOUT, Ledger, take_turns
 
 VERSION_TABLE = "calib_version"
 
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     return config
 
 
@@ -47,6 +49,7 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
     _refuse_newer(ledger, before)
     if before != head_version():
         with ledger.write() as connection:
+            take_turns(connection, "schema")
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -82,12 +85,20 @@ def _prepare_file(file: Path) -> None:
 
 
 def _write_ahead(ledger: Ledger) -> None:
-    with ledger._errors():
-        raw = ledger.engine.raw_connection()
+    """Let readers and a writer work at the same time. SQLite does not wait for a lock here, so we do."""
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        with ledger._errors():
+            raw = ledger.engine.raw_connection()
         try:
             raw.cursor().execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.Error as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise ledger.error(error) from error
         finally:
             raw.close()
+        time.sleep(0.05)
 
 
 def _refuse_newer(ledger: Ledger, version: str | None) -> None:

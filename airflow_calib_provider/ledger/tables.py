@@ -125,6 +125,7 @@ grouping = Table(
     _name("workflow", primary_key=True),
     _name("label", primary_key=True),
     Column("assigned_below", BigInteger, nullable=False, comment="runs below are assigned; what arrives there is late"),
+    Column("first_seen_at", UtcDateTime, nullable=False, comment="a grouping added later takes no history (rule 10)"),
 )
 
 run_group = Table(

@@ -7,6 +7,7 @@ connection and hence in the caller's transaction.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,16 +43,18 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
     },
     "round": {
         None: frozenset({"planned"}),
-        "planned": frozenset({"submitted"}),
+        "planned": frozenset({"submitted", "finished"}),
         "submitted": frozenset({"finished"}),
     },
     "job": {
         None: frozenset({"waiting"}),
-        "waiting": frozenset({"submitted", "left_out", "removed"}),
+        # Succeeded from elsewhere than an attempt: a person marked the task as success, and its products exist.
+        "waiting": frozenset({"submitted", "succeeded", "left_out", "removed"}),
         "submitted": frozenset({"running", "succeeded", "failed", "waiting", "left_out", "removed"}),
         "running": frozenset({"succeeded", "failed", "waiting", "left_out", "removed"}),
-        "failed": frozenset({"waiting"}),
-        "removed": frozenset({"waiting"}),
+        "failed": frozenset({"waiting", "succeeded"}),
+        "removed": frozenset({"waiting", "succeeded"}),
+        "left_out": frozenset({"succeeded"}),
     },
     "attempt": {
         None: frozenset({"submitted"}),
@@ -102,13 +105,15 @@ class Move:
 
 
 _clock = 0
+_clock_lock = threading.Lock()
 
 
 def now_ns() -> int:
     """Nanoseconds since 1970, strictly increasing within a process, also when the clock is set back."""
     global _clock
-    _clock = max(_clock + 1, time.time_ns())
-    return _clock
+    with _clock_lock:
+        _clock = max(_clock + 1, time.time_ns())
+        return _clock
 
 
 def now() -> datetime:

@@ -15,6 +15,7 @@ from typing import Any
 import celpy
 import lark
 from celpy import celtypes
+from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError, base_functions
 
 from airflow_calib_provider.errors import CalibError
@@ -86,7 +87,7 @@ class Condition:
     def _parse(text: str) -> lark.Tree[Any]:
         try:
             return _ENVIRONMENT.compile(text)
-        except celpy.CELParseError as error:
+        except CELParseError as error:
             line, column = error.line or 0, error.column or 0
             if line < 0 or column < 0:
                 # The parser's way of saying that the text ended too early.
@@ -131,7 +132,7 @@ class Condition:
         :raises ConditionError: the operators are not made for these types, or the result is neither true nor false.
         """
         samples = {name: _SAMPLES.get(types[name], "a") for name in self.fields if name in types}
-        samples.update({name: _SAMPLES[FieldType.TIME] for name in FIELDS_OF_RUNS & samples.keys()})
+        samples.update(dict.fromkeys(FIELDS_OF_RUNS & samples.keys(), _SAMPLES[FieldType.TIME]))
         if "files" in samples:
             samples["files"] = ["a"]
         try:
@@ -147,14 +148,16 @@ class Condition:
             for use in self.uses:
                 if fields.get(use.name) is None and f"'{use.name}'" in str(error):
                     return _null_field(use.name)
-        where = {"line": error.line or 0, "column": error.column or 0}
+        line, column = error.line or 0, error.column or 0
         if _root(error) is TypeError:
             operands = re.findall(r"celtypes\.(\w+?)Type|(NoneType)", str(error.args[0]))
             kinds = " and ".join(_TYPE_NAMES.get(a or b, a or b) for a, b in operands)
             message = f"the condition {self.text!r} puts together what does not fit" + (f": {kinds}" if kinds else "")
-            return ConditionError(message, "convert with int(…), double(…), string(…) or timestamp(…)", **where)
+            return ConditionError(
+                message, "convert with int(…), double(…), string(…) or timestamp(…)", line=line, column=column
+            )
         reason = error.args[0] if error.args else error
-        return ConditionError(f"the condition {self.text!r} fails: {reason}", **where)
+        return ConditionError(f"the condition {self.text!r} fails: {reason}", line=line, column=column)
 
 
 _TYPE_NAMES = {
@@ -330,7 +333,11 @@ def _is_run(tree: Any) -> bool:
 
 def _text_literal(tree: Any) -> str | None:
     inner = _unwrap(tree)
-    if isinstance(inner, lark.Tree) and inner.data == "literal" and inner.children[0].type == "STRING_LIT":
+    if (
+        isinstance(inner, lark.Tree)
+        and inner.data == "literal"
+        and getattr(inner.children[0], "type", "") == "STRING_LIT"
+    ):
         return str(inner.children[0])[1:-1]
     return None
 

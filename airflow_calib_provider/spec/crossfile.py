@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.models import Need, Task, Workflow
@@ -131,7 +132,7 @@ def _check_cycles(good: dict[str, Loaded]) -> bool:
     found = False
     while cycle := find_cycle(edges):
         found = True
-        for step, following in zip(cycle, cycle[1:], strict=False):
+        for step, following in pairwise(cycle):
             workflow, task = step.split(".")
             other = following.split(".")[0]
             if other == workflow:

@@ -257,7 +257,7 @@ class _Builder:
         return node
 
     def _sequence(self, start: Any, events: Iterator[Any], depth: int) -> Sequence:
-        items = []
+        items: list[Node] = []
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
                 return Sequence(tuple(items), _position(start, event))

@@ -51,7 +51,7 @@ class Keys:
     def __init__(self, reader: Reader, node: Node, what: str, known: Iterable[str]) -> None:
         self.reader = reader
         self.what = what
-        self.node = node
+        self.mapping = node
         self.entries = reader.mapping(node, what) or {}
         known = tuple(known)
         for name, entry in self.entries.items():
@@ -65,17 +65,21 @@ class Keys:
     def __getitem__(self, name: str) -> Node:
         return self.entries[name].value
 
-    def get(self, name: str, read: Callable[[Node, str], T | None]) -> T | None:
+    def node(self, name: str, expected: str) -> Node | None:
+        """The node of a key that must be there."""
+        return self.require(name, lambda node, _: node, expected)
+
+    def get(self, name: str, read: Callable[[Node, str], T]) -> T | None:
         """Read an optional key."""
         if name not in self.entries:
             return None
         return read(self.entries[name].value, name)
 
-    def require(self, name: str, read: Callable[[Node, str], T | None], expected: str) -> T | None:
+    def require(self, name: str, read: Callable[[Node, str], T], expected: str) -> T | None:
         """Read a key that must be there."""
         if name not in self.entries:
-            if isinstance(self.node, Mapping):
-                self.reader.problems.add(f"the key {name!r} is missing in {self.what}", self.node, expected=expected)
+            if isinstance(self.mapping, Mapping):
+                self.reader.problems.add(f"the key {name!r} is missing in {self.what}", self.mapping, expected=expected)
             return None
         return read(self.entries[name].value, name)
 

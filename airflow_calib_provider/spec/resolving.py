@@ -1,4 +1,4 @@
-"""What the tasks of a workflow are to each other: needs, cycles, groupings, and which variables their templates have."""
+"""What the tasks of a workflow are to each other: needs, circles, groupings, and the variables of their templates."""
 
 from __future__ import annotations
 

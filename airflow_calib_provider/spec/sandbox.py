@@ -23,14 +23,16 @@ MAX_RANGE = 10_000
 MAX_WIDTH = 1_000
 
 FILTERS = (
-    "abs default d first float int items join last length count list lower max min reject rejectattr replace reverse "
-    "round select selectattr sort string sum title tojson trim unique upper capitalize dictsort map"
-).split()
+    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join", "last",
+    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "select",
+    "selectattr", "sort", "string", "sum", "title", "tojson", "trim", "unique", "upper",
+)  # fmt: skip
 """The filters of templates: those of Jinja2 that cannot build large values out of small ones, or are bounded below."""
-_METHODS = frozenset(
-    "lower upper title capitalize strip lstrip rstrip removeprefix removesuffix split rsplit startswith endswith "
-    "replace join format zfill ljust rjust isdigit find isoformat strftime".split()
-)
+_METHODS = frozenset({
+    "capitalize", "endswith", "find", "format", "isdigit", "isoformat", "join", "ljust", "lower", "lstrip",
+    "removeprefix", "removesuffix", "replace", "rjust", "rsplit", "rstrip", "split", "startswith", "strftime", "strip",
+    "title", "upper", "zfill",
+})  # fmt: skip
 _WIDTHS = frozenset({"zfill", "ljust", "rjust"})
 _WIDE_FORMAT = re.compile(r"\d{4,}|\{[^{}]*\{|%[^a-zA-Z%]*\*")
 
@@ -96,7 +98,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             _check_format(left)
         return super().call_binop(context, operator, left, right)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         # The odd names are Jinja2's: keyword arguments of a template must not meet those of this method.
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if name in _WIDTHS and any(isinstance(arg, int) and arg > MAX_WIDTH for arg in args):
@@ -105,9 +107,6 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             _check_replace(owner, *args[:2])
         if name == "join" and isinstance(owner, str) and args and isinstance(args[0], list | tuple):
             _check_size(sum(len(owner) + _length(part) for part in args[0]))
-        if name == "format":
-            # Jinja2 wraps str.format, so its owner is not seen here: the text was checked when it was looked up.
-            pass
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Any:

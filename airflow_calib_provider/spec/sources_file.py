@@ -43,7 +43,7 @@ class SourcesFile:
         version = keys.require("apiVersion", lambda node, what: self._reader.text(node, what), API_VERSION)
         if version is not None and version != API_VERSION:
             self._problems.add(f"apiVersion {version!r} is not known", keys["apiVersion"], expected=API_VERSION)
-        node = keys.require("sources", lambda value, _: value, "{<name>: {csv: …} or {events: …}}")
+        node = keys.node("sources", "{<name>: {csv: …} or {events: …}}")
         if node is None:
             return
         entries = self._reader.mapping(node, "sources")

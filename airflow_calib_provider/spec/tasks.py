@@ -148,7 +148,7 @@ class TaskReader:
     def _locks(self, node: Node, task: RawTask) -> None:
         for item in self.reader.sequence(node, "locks") or ():
             keys = Keys(self.reader, item, "a lock", KEYS["a lock"])
-            payload = keys.require("payload", lambda value, _: value, "{payload: {tag: …, covers: group}}")
+            payload = keys.node("payload", "{payload: {tag: …, covers: group}}")
             if payload is None:
                 continue
             inner = Keys(self.reader, payload, "payload", KEYS["payload"])

@@ -7,6 +7,7 @@ else becomes text.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -151,8 +152,6 @@ def split_command(line: str) -> tuple[str, ...]:
 
     :raises RenderError: an expression or a quotation that does not end.
     """
-    import shlex
-
     pieces: list[str] = []
     rest = ""
     depth = 0
@@ -194,16 +193,20 @@ def _compile(template: str) -> _Compiled:
         _only_expressions(tree)
         outputs = [part for node in tree.body if isinstance(node, nodes.Output) for part in node.nodes]
         expression = None
-        if len(outputs) == 1 and not isinstance(outputs[0], nodes.TemplateData):
-            if template.startswith("{{") and template.endswith("}}"):
-                inner = template[2:-2].removeprefix("-").removeprefix("+").removesuffix("-").removesuffix("+")
-                expression = _ENVIRONMENT.compile_expression(inner, undefined_to_none=False)
+        if _is_whole_value(template, outputs):
+            inner = template[2:-2].removeprefix("-").removeprefix("+").removesuffix("-").removesuffix("+")
+            expression = _ENVIRONMENT.compile_expression(inner, undefined_to_none=False)
         return _Compiled(tuple(_uses(outputs)), expression, _ENVIRONMENT.from_string(tree))
     except jinja2.TemplateSyntaxError as error:
         hint = f"filters: {', '.join(sorted(_ENVIRONMENT.filters))}" if "No filter named" in str(error) else ""
         raise TemplateSyntaxError(f"cannot read the template: {error.message}", hint, error.lineno) from error
     except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
         raise TemplateSyntaxError("the template is too complicated") from error
+
+
+def _is_whole_value(template: str, outputs: Sequence[nodes.Expr]) -> bool:
+    is_one_expression = len(outputs) == 1 and not isinstance(outputs[0], nodes.TemplateData)
+    return is_one_expression and template.startswith("{{") and template.endswith("}}")
 
 
 def _only_expressions(tree: nodes.Template) -> None:
@@ -277,7 +280,7 @@ def _bounded(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> Any:
     """A value without generators: what a filter such as ``select`` gives becomes a list."""
     if isinstance(value, range | Iterator):
-        items = []
+        items: list[Any] = []
         for item in value:
             if len(items) >= MAX_ITEMS:
                 raise ValueError(f"more than {MAX_ITEMS:,} elements")

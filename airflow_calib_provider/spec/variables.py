@@ -70,9 +70,9 @@ def task_variables(
         "runs": Leaf.LIST,
         "params": {name: Leaf.LIST if isinstance(value, list) else Leaf.VALUE for name, value in params.items()},
         "tasks": {
-            task: {"products": {name: Leaf.VALUE for name in names}} for task, names in products.items()
+            task: {"products": dict.fromkeys(names, Leaf.VALUE)} for task, names in products.items()
         },
-        "payloads": {tag: Leaf.LIST for tag in locked_tags},
+        "payloads": dict.fromkeys(locked_tags, Leaf.LIST),
         "spec": {"folder": Leaf.VALUE},
     }  # fmt: skip
     workflows: dict[str, dict[str, dict[str, Known]]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
-from airflow_calib_provider.spec.language import API_VERSION, KEYS, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, BACKENDS, KEYS, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
@@ -92,7 +92,7 @@ class _WorkflowReader:
         check_version(keys, self.reader)
         name = keys.require("workflow", self._workflow_name, "the workflow's name")
         self.loaded.name = name
-        self.loaded.name_node = keys["workflow"] if "workflow" in keys else None
+        self.loaded.name_node = keys.get("workflow", lambda node, _: node)
         description = keys.get("description", lambda node, what: self.reader.text(node, what))
         owner = keys.get("owner", self.reader.filled)
         tags = keys.get("tags", self.reader.texts)
@@ -142,14 +142,14 @@ class _WorkflowReader:
     # runs
 
     def _runs(self, top: Keys) -> tuple[RunSelection | None, RunSource | None]:
-        node = top.require("runs", lambda value, _: value, "{source: <name>}")
+        node = top.node("runs", "{source: <name>}")
         if node is None:
             return None, None
         keys = Keys(self.reader, node, "runs", KEYS["runs"])
         name = keys.require("source", self.reader.name, f"a run source of {SOURCES_FILE}")
         source = self._source(name, keys) if name is not None else None
         where = keys.get("where", self.reader.filled)
-        since = keys.get("since", self._since)
+        since: int | datetime | None = keys.get("since", self._since)
         if source is not None and source.events is not None and "since" not in keys:
             self.problems.add(
                 f"runs.since is missing, which the events source {source.name!r} needs",
@@ -235,7 +235,7 @@ class _WorkflowReader:
 
     def _tasks(self, top: Keys, workflow: str, source: RunSource | None) -> dict[str, RawTask]:
         defaults = self._defaults(top, workflow, source)
-        node = top.require("tasks", lambda value, _: value, "{<name>: {…}}")
+        node = top.node("tasks", "{<name>: {…}}")
         if node is None:
             return {}
         entries = self.reader.mapping(node, "tasks")
@@ -252,8 +252,6 @@ class _WorkflowReader:
         if "defaults" not in top:
             return Defaults()
         keys = Keys(self.reader, top["defaults"], "defaults", KEYS["defaults"])
-        from airflow_calib_provider.spec.language import BACKENDS
-
         defaults = TaskReader(self.reader, workflow, Defaults(), source).read_settings(keys, "defaults")
         defaults.backend = keys.get("backend", self.reader.choice(BACKENDS))
         return defaults

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration import test_kills
 from tests.integration.harness import Installation
 
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("installation"))
+    crashes = ",".join(test_kills.entries())
+    made = Installation(tmp_path_factory.mktemp("installation"), {"CALIB_CRASH_AT": crashes})
     try:
         made.start()
         yield made

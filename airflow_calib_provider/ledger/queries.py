@@ -1,0 +1,355 @@
+"""What people ask the ledger: lists and overviews, each a fixed number of statements, never one per run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
+
+from airflow_calib_provider.ledger import tables
+
+run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
+generation, job, skip, request = tables.generation, tables.job, tables.skip, tables.dag_run_request
+
+UNASSIGNED = "unassigned"
+
+
+@dataclass(frozen=True, order=True)
+class Column:
+    """One task, as a column of the overview."""
+
+    workflow: str
+    position: int
+    grouping: str
+    task: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.workflow}.{self.task}"
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One run; ``states`` in the order of the columns, empty where the task does not concern the run."""
+
+    source: str
+    run: int
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Runs × tasks.
+
+    :ivar totals: per column, how many of all runs of the campaign (not only of the shown ones) are in which state.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[StatusRow]
+    totals: Sequence[dict[str, int]]
+
+
+def status(
+    connection: Connection,
+    campaign: str,
+    *,
+    workflow: str | None = None,
+    runs: Sequence[int] = (),
+    last: int = 20,
+) -> Status:
+    """The state of each task for each run (rule 1), for these runs or the last ones.
+
+    :param last: how many runs are shown if none are named; 0: all.
+    """
+    columns = _columns(connection, campaign, workflow)
+    sources = _sources(connection, campaign, workflow)
+    chosen = _chosen_runs(connection, campaign, runs, last, sorted(set().union(*sources.values())) if sources else [])
+    wanted = select(chosen.c.number)
+    members = {
+        (row.workflow, row.grouping, row.run): row
+        for row in connection.execute(
+            select(membership.c.workflow, membership.c.grouping, membership.c.run, membership.c.state, membership.c.group_id)
+            .where(membership.c.campaign == campaign, membership.c.run.in_(wanted))
+        ).all()
+    }
+    ids = select(membership.c.group_id).where(membership.c.campaign == campaign, membership.c.run.in_(wanted))
+    tasks = {
+        (row.group_id, row.task): row
+        for row in connection.execute(
+            select(group_task.c.group_id, group_task.c.task, group_task.c.state, group_task.c.since).where(
+                group_task.c.group_id.in_(ids)
+            )
+        ).all()
+    }
+    skips = {
+        (row.workflow, row.task, row.run): row.at
+        for row in connection.execute(
+            select(skip.c.workflow, skip.c.task, skip.c.run, skip.c.at).where(
+                skip.c.campaign == campaign, skip.c.run.in_(wanted)
+            )
+        ).all()
+    }
+    rows = []
+    for number, source in connection.execute(select(chosen.c.number, chosen.c.source).order_by(chosen.c.number)).all():
+        states = tuple(
+            _cell(column, number, source in sources[column.workflow], members, tasks, skips) for column in columns
+        )
+        rows.append(StatusRow(source, number, states))
+    return Status(columns, rows, _totals(connection, campaign, columns, sources))
+
+
+def _cell(column: Column, number: int, concerned: bool, members: Any, tasks: Any, skips: Any) -> str:
+    member = members.get((column.workflow, column.grouping, number))
+    at = skips.get((column.workflow, "", number)) or skips.get((column.workflow, column.task, number))
+    if member is None:
+        return ("skipped" if at else "new") if concerned else ""
+    if member.state != "grouped":
+        return "skipped" if member.state == "dropped" else str(member.state)
+    task = tasks.get((member.group_id, column.task))
+    if task is None:
+        return ""
+    # What was done before somebody skipped the run was done with it.
+    return "skipped" if at and (task.state != "done" or at <= task.since) else str(task.state)
+
+
+def _columns(connection: Connection, campaign: str, workflow: str | None) -> list[Column]:
+    query = (
+        select(group.c.workflow, func.max(group_task.c.position).label("position"), group.c.grouping, group_task.c.task)
+        .join(group, group.c.id == group_task.c.group_id)
+        .where(group.c.campaign == campaign)
+        .group_by(group.c.workflow, group.c.grouping, group_task.c.task)
+    )
+    if workflow is not None:
+        query = query.where(group.c.workflow == workflow)
+    return sorted(Column(*row) for row in connection.execute(query).all())
+
+
+def _sources(connection: Connection, campaign: str, workflow: str | None) -> dict[str, set[str]]:
+    """Workflow → the sources that its runs came from."""
+    query = select(membership.c.workflow, membership.c.source).where(membership.c.campaign == campaign).distinct()
+    if workflow is not None:
+        query = query.where(membership.c.workflow == workflow)
+    result: dict[str, set[str]] = defaultdict(set)
+    for row in connection.execute(query).all():
+        result[row.workflow].add(row.source)
+    return result
+
+
+def _campaign_runs(connection: Connection, campaign: str) -> Select[Any]:
+    """The runs of a finite campaign; of a streamed one every run."""
+    kind = connection.execute(select(tables.campaign.c.kind).where(tables.campaign.c.name == campaign)).scalar()
+    query = select(run.c.number, run.c.source)
+    if kind != "finite":
+        return query
+    listed = tables.campaign_run
+    here = and_(listed.c.campaign == campaign, listed.c.source == run.c.source, listed.c.run == run.c.number)
+    return query.join(listed, here)
+
+
+def _chosen_runs(connection: Connection, campaign: str, runs: Sequence[int], last: int, sources: Sequence[str]) -> Any:
+    query = _campaign_runs(connection, campaign)
+    if runs:
+        query = query.where(run.c.number.in_(list(runs)))
+    elif sources:
+        query = query.where(run.c.source.in_(list(sources)))
+    if not runs and last:
+        query = query.order_by(run.c.number.desc()).limit(last)
+    return query.subquery("chosen")
+
+
+def _totals(
+    connection: Connection, campaign: str, columns: Sequence[Column], sources: dict[str, set[str]]
+) -> list[dict[str, int]]:
+    skipped = exists().where(
+        skip.c.campaign == campaign,
+        skip.c.workflow == membership.c.workflow,
+        skip.c.run == membership.c.run,
+        skip.c.task.in_(["", group_task.c.task]),
+        or_(group_task.c.state != "done", skip.c.at <= group_task.c.since),
+    )
+    state = case((skipped, "skipped"), else_=group_task.c.state).label("shown")
+    by_task: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+    grouped = (
+        select(membership.c.workflow, membership.c.grouping, group_task.c.task, state, func.count())
+        .join(group_task, group_task.c.group_id == membership.c.group_id)
+        .where(membership.c.campaign == campaign, membership.c.state == "grouped")
+        .group_by(membership.c.workflow, membership.c.grouping, group_task.c.task, state)
+    )
+    for workflow, label, task, shown, n in connection.execute(grouped).all():
+        by_task[workflow, label, task][shown] = n
+    by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    others = (
+        select(membership.c.workflow, membership.c.grouping, membership.c.state, func.count())
+        .where(membership.c.campaign == campaign)
+        .group_by(membership.c.workflow, membership.c.grouping, membership.c.state)
+    )
+    for workflow, label, shown, n in connection.execute(others).all():
+        by_grouping[workflow, label][shown] = n
+    listed = _campaign_runs(connection, campaign).subquery()
+    per_source = dict(
+        connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).tuples().all()
+    )
+    result = []
+    for column in columns:
+        counts = dict(by_task[column.workflow, column.grouping, column.task])
+        elsewhere = by_grouping[column.workflow, column.grouping]
+        for shown, n in elsewhere.items():
+            if shown != "grouped":
+                name = "skipped" if shown == "dropped" else shown
+                counts[name] = counts.get(name, 0) + n
+        unassigned = sum(per_source.get(source, 0) for source in sources[column.workflow]) - sum(elsewhere.values())
+        if unassigned > 0:
+            counts["new"] = counts.get("new", 0) + unassigned
+        result.append(counts)
+    return result
+
+
+def runs_listed(
+    connection: Connection,
+    campaign: str,
+    *,
+    workflow: str | None = None,
+    state: str | None = None,
+    last: int = 0,
+) -> list[Row[Any]]:
+    """Runs with what each workflow and grouping of a campaign decided about them; a run that nothing decided about yet
+    has one row without.
+
+    :param state: of the membership, or :data:`UNASSIGNED`.
+    :param last: only the last rows; 0: all.
+    """
+    here = and_(
+        membership.c.campaign == campaign, membership.c.run == run.c.number, membership.c.source == run.c.source
+    )
+    if workflow is not None:
+        here = and_(here, membership.c.workflow == workflow)
+    shown = func.coalesce(membership.c.state, UNASSIGNED)
+    query = (
+        select(
+            run.c.number,
+            run.c.source,
+            run.c.start,
+            run.c.end,
+            run.c.completed,
+            membership.c.workflow,
+            membership.c.grouping,
+            shown.label("state"),
+            group.c.name.label("group_name"),
+            membership.c.reason,
+            membership.c.assigned_at,
+        )
+        .outerjoin(membership, here)
+        .outerjoin(group, group.c.id == membership.c.group_id)
+    )
+    if state is not None:
+        query = query.where(shown == state)
+    query = query.order_by(run.c.number.desc(), membership.c.workflow.desc(), membership.c.grouping.desc())
+    return list(connection.execute(query.limit(last) if last else query).all())[::-1]
+
+
+@dataclass
+class GroupLine:
+    """One group with the states of its tasks."""
+
+    row: Row[Any]
+    tasks: dict[str, str] = field(default_factory=dict)
+
+
+def groups_listed(
+    connection: Connection,
+    campaign: str,
+    *,
+    workflow: str | None = None,
+    state: str | None = None,
+    last: int = 0,
+) -> list[GroupLine]:
+    """Groups of a campaign with their number of runs, their DAG run and the states of their tasks.
+
+    :param state: of the group (``forming``, ``closed``, ``dropped``), or of any of its tasks.
+    """
+    members = (
+        select(func.count())
+        .where(membership.c.group_id == group.c.id, membership.c.state == "grouped")
+        .scalar_subquery()
+    )
+    query = (
+        select(group, members.label("n_runs"), request.c.dag_id, request.c.run_id, request.c.state.label("dag_run_state"))
+        .outerjoin(request, request.c.group_id == group.c.id)
+        .where(group.c.campaign == campaign)
+    )
+    if workflow is not None:
+        query = query.where(group.c.workflow == workflow)
+    if state is not None:
+        of_task = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == state)
+        query = query.where(or_(group.c.state == state, of_task))
+    query = query.order_by(group.c.first_run.desc(), group.c.workflow.desc(), group.c.grouping.desc())
+    query = query.limit(last) if last else query
+    lines = {row.id: GroupLine(row) for row in reversed(connection.execute(query).all())}
+    ids = query.with_only_columns(group.c.id).subquery()
+    tasks = connection.execute(
+        select(group_task.c.group_id, group_task.c.task, group_task.c.state)
+        .where(group_task.c.group_id.in_(select(ids.c.id)))
+        .order_by(group_task.c.position)
+    ).all()
+    for row in tasks:
+        if row.group_id in lines:
+            lines[row.group_id].tasks[row.task] = row.state
+    return list(lines.values())
+
+
+def jobs_listed(
+    connection: Connection,
+    campaign: str,
+    *,
+    workflow: str | None = None,
+    group_name: str | None = None,
+    task: str | None = None,
+    state: str | None = None,
+    last: int = 0,
+) -> list[Row[Any]]:
+    """The jobs of the latest generation of every job set of a campaign."""
+    newer = generation.alias("newer")
+    latest = ~exists().where(
+        newer.c.group_id == generation.c.group_id, newer.c.task == generation.c.task, newer.c.n > generation.c.n
+    )
+    query = (
+        select(
+            group.c.workflow,
+            group.c.name.label("group_name"),
+            generation.c.task,
+            generation.c.n.label("generation"),
+            job.c.job_index,
+            job.c.state,
+            job.c.attempt,
+            job.c.exit_code,
+            job.c.signal,
+            job.c.host,
+            job.c.start,
+            job.c.end,
+            job.c.reason,
+            job.c.retry_at,
+        )
+        .join(generation, generation.c.id == job.c.generation_id)
+        .join(group, group.c.id == generation.c.group_id)
+        .where(group.c.campaign == campaign, latest)
+    )
+    filters = ((group.c.workflow, workflow), (group.c.name, group_name), (generation.c.task, task), (job.c.state, state))
+    for column, value in filters:
+        if value is not None:
+            query = query.where(column == value)
+    query = query.order_by(group.c.first_run.desc(), generation.c.id.desc(), job.c.step.desc(), job.c.job_index.desc())
+    return list(connection.execute(query.limit(last) if last else query).all())[::-1]
+
+
+def campaigns_listed(connection: Connection) -> list[Row[Any]]:
+    """All campaigns, by age, with the numbers of their runs (finite ones), groups and groups with a failed task."""
+    table, listed = tables.campaign, tables.campaign_run
+    runs = select(func.count()).where(listed.c.campaign == table.c.name).scalar_subquery()
+    groups = select(func.count()).where(group.c.campaign == table.c.name).scalar_subquery()
+    has_failed = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "failed")
+    failed = select(func.count()).where(group.c.campaign == table.c.name, has_failed).scalar_subquery()
+    query = select(table, runs.label("n_runs"), groups.label("n_groups"), failed.label("n_failed"))
+    return list(connection.execute(query.order_by(table.c.created_at)).all())

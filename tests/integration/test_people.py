@@ -1,0 +1,148 @@
+"""What people do in Airflow's UI, and what it means: clear, mark failed, mark success, edit a YAML file."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+
+from airflow_calib_provider.ledger import tables
+from tests.integration.harness import Installation
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
+
+DAG = "toy__run"
+
+
+def run_id(run: int) -> str:
+    return f"prompt__run-r{run}"
+
+
+def state(installation: Installation, run: int) -> str | None:
+    return installation.task_states().get((f"toy/run-r{run}", "work"))
+
+
+def generations(installation: Installation, run: int) -> list[str]:
+    table, group = tables.generation, tables.run_group
+    query = select(table.c.state).join(group).where(group.c.name == f"run-r{run}", group.c.workflow == "toy")
+    return [row.state for row in installation.rows(query.order_by(table.c.n))]
+
+
+def attempts(installation: Installation, run: int) -> int:
+    return sum(n for key, n in installation.executions().items() if key[0] == run)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_runs(installation: Installation) -> None:
+    """All runs of this module, injected together: a task start costs seconds."""
+    installation.control_job(2001, "always")
+    installation.control_job(2003, "sleep 90")
+    installation.control_job(2004, "sleep 90")
+    installation.control_job(2005, "once")
+    installation.control_job(2006, "empty")
+    installation.add_runs(range(2001, 2009))
+    assert installation.inject() == "success"
+
+
+def wait_for(installation: Installation, run: int, wanted: str, timeout: float = 240) -> None:
+    installation.wait(lambda: state(installation, run) == wanted, timeout, f"run {run} to be {wanted}")
+
+
+def wait_airflow(installation: Installation, run: int, wanted: str, timeout: float = 120) -> None:
+    installation.wait(
+        lambda: installation.airflow_tasks(DAG, run_id(run)).get("work") == wanted, timeout, f"Airflow: {run} {wanted}"
+    )
+
+
+def test_a_job_that_fails_once_is_resubmitted_alone(installation: Installation) -> None:
+    wait_for(installation, 2005, "done")
+    executed = {key[1:]: n for key, n in installation.executions().items() if key[0] == 2005}
+    assert executed == {(0, 1): 1, (0, 2): 1, (1, 1): 1}
+
+
+def test_an_empty_product_fails_the_job_with_that_reason(installation: Installation) -> None:
+    wait_for(installation, 2006, "failed")
+    reasons = installation.rows(
+        select(tables.job.c.reason)
+        .join(tables.generation, tables.generation.c.id == tables.job.c.generation_id)
+        .join(tables.run_group)
+        .where(tables.run_group.c.name == "run-r2006")
+    )
+    assert {row.reason for row in reasons} == {"product result: result.txt is empty"}
+
+
+def test_clear_of_a_failed_task_continues_it(installation: Installation) -> None:
+    wait_for(installation, 2001, "failed")
+    wait_airflow(installation, 2001, "failed")
+    assert attempts(installation, 2001) == 6, "retries: 2 means three attempts of each of two jobs"
+    (installation.control / "2001").unlink()
+    installation.clear(DAG, run_id(2001), "work")
+    wait_for(installation, 2001, "done")
+    assert generations(installation, 2001) == ["done"], "a failed generation is continued, not replaced"
+    assert attempts(installation, 2001) == 8
+
+
+def test_clear_of_a_done_task_starts_the_next_generation(installation: Installation) -> None:
+    wait_for(installation, 2002, "done")
+    wait_airflow(installation, 2002, "success")
+    installation.clear(DAG, run_id(2002), "work")
+    installation.wait(lambda: generations(installation, 2002) == ["done", "done"], 120, "the second generation")
+    assert attempts(installation, 2002) == 4
+
+
+def test_mark_failed_removes_the_jobs(installation: Installation) -> None:
+    wait_for(installation, 2003, "processing")
+    wait_airflow(installation, 2003, "deferred")
+    installation.set_state(DAG, run_id(2003), "work", "failed")
+    wait_for(installation, 2003, "failed", 60)
+    jobs = installation.rows(
+        select(tables.job.c.state)
+        .join(tables.generation, tables.generation.c.id == tables.job.c.generation_id)
+        .join(tables.run_group)
+        .where(tables.run_group.c.name == "run-r2003")
+    )
+    assert {row.state for row in jobs} == {"removed"}
+    (installation.control / "2003").unlink()
+    installation.clear(DAG, run_id(2003), "work")
+    wait_for(installation, 2003, "done")
+    assert generations(installation, 2003) == ["done"]
+
+
+def test_mark_success_without_products_leaves_the_ledger_as_it_was(installation: Installation) -> None:
+    wait_for(installation, 2004, "processing")
+    wait_airflow(installation, 2004, "deferred")
+    installation.set_state(DAG, run_id(2004), "work", "success")
+
+    def said() -> bool:
+        query = select(tables.group_task.c.reason).join(tables.run_group).where(tables.run_group.c.name == "run-r2004")
+        return any((row.reason or {}).get("code") == "marked_success_without_products" for row in installation.rows(query))
+
+    installation.wait(said, 60, "the reason")
+    assert state(installation, 2004) == "processing"
+    installation.clear(DAG, run_id(2004), "work")
+    wait_for(installation, 2004, "done")
+    assert attempts(installation, 2004) == 2, "the jobs went on, and the cleared task attached to them"
+
+
+def test_clear_of_a_publish_task_publishes_the_same_content_once(installation: Installation) -> None:
+    key = ("toy/sum-r2005", "deliver")
+    (installation.control / "2006").unlink()
+    installation.clear(DAG, run_id(2006), "work")
+    installation.wait(lambda: installation.task_states().get(key) == "done", 240, "the publication")
+    sum_run = "prompt__sum-r2005"
+    installation.wait(
+        lambda: installation.airflow_tasks("toy__sum", sum_run).get("deliver") == "success", 60, "Airflow's publish"
+    )
+    installation.clear("toy__sum", sum_run, "deliver")
+    installation.wait(
+        lambda: installation.airflow_tasks("toy__sum", sum_run).get("deliver") != "success", 30, "the clear"
+    )
+    installation.wait(
+        lambda: installation.airflow_tasks("toy__sum", sum_run).get("deliver") == "success", 120, "published again"
+    )
+    rows = installation.rows(select(func.count()).where(tables.payload.c.first_run == 2005))
+    assert rows[0][0] == 1
+
+
+def test_a_dag_run_by_hand_fails_with_instructions(installation: Installation) -> None:
+    by_hand = installation.airflow.trigger(DAG)
+    installation.wait(lambda: installation.airflow.run_state(DAG, by_hand) == "failed", 120, "the failure")
