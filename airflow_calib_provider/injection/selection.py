@@ -36,12 +36,22 @@ class Selector:
     first_seen: datetime
     members: frozenset[int] | None = None
 
-    def admit(self, number: int, start: datetime | None, end: datetime | None, fields: Mapping[str, Any]) -> Admission:
-        """Decide about a completed run. Evaluated once, at injection; the outcome is stored."""
+    def admit(
+        self,
+        number: int,
+        start: datetime | None,
+        end: datetime | None,
+        fields: Mapping[str, Any],
+        completed_at: datetime | None = None,
+    ) -> Admission:
+        """Decide about a completed run. Evaluated once, at injection; the outcome is stored.
+
+        :param completed_at: when the run was first read as completed, for sources that do not tell its end.
+        """
         if self.members is not None:
             if number not in self.members:
                 return Admission("not_selected", {"code": "not_in_campaign"})
-        elif before := self._before(number, start, end):
+        elif before := self._before(number, start, end, completed_at):
             return before
         if self.condition is None:
             return ADMITTED
@@ -51,7 +61,9 @@ class Selector:
             return Admission("refused", {"code": "condition_error", "message": str(error)})
         return ADMITTED if fits else Admission("not_selected", {"code": "where_false", "where": self.selection.where})
 
-    def _before(self, number: int, start: datetime | None, end: datetime | None) -> Admission | None:
+    def _before(
+        self, number: int, start: datetime | None, end: datetime | None, completed_at: datetime | None
+    ) -> Admission | None:
         since = self.selection.since
         if isinstance(since, int):
             early = number < since
@@ -59,6 +71,9 @@ class Selector:
             early = start is None or start < since
         else:
             if end is not None and end >= self.first_seen:
+                return None
+            # What the read that comes with the workflow's first sight brings may be years old.
+            if end is None and completed_at is not None and completed_at > self.first_seen:
                 return None
             return Admission("not_selected", {"code": "before_first_seen", "first_seen": self.first_seen.isoformat()})
         return Admission("not_selected", {"code": "before_since", "since": str(since)}) if early else None

@@ -6,6 +6,7 @@ history any order of arrival without late runs gives the same groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -165,9 +166,14 @@ def assign(
 def _missing_field(policy: Grouping, run: RunFacts) -> Reason | None:
     needed = [*policy.minimum, *(["fill"] if policy.kind is GroupKind.FILL else [])]
     for name in needed:
-        if run.fields.get(name) is None:
+        value = run.fields.get(name)
+        if value is None or (name in policy.minimum and not _is_amount(value)):
             return {"code": "field_missing", "field": name, "needed_by": f"the grouping {policy.label}"}
     return None
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _end_of_fill(group: GroupDraft | None, run: RunFacts) -> GroupDraft | None:
@@ -200,9 +206,12 @@ def _close_after_wait(group: GroupDraft, now: datetime) -> None:
 
 
 def _tail(group: GroupDraft, result: Assignment, finite: bool) -> None:
-    policy = group.policy
-    short_fill = policy.kind is GroupKind.FILL and not group.has_enough
-    rule = "drop" if short_fill and policy.short == "drop" else policy.tail
+    rule: str = group.policy.tail
+    if group.policy.kind is GroupKind.FILL:
+        # Nothing follows, so its fill is over: only a fill that would join the next one is unfinished.
+        _finish_fill(group, "last_fill")
+        if group.state != "forming":
+            return
     before = result.groups[-2] if len(result.groups) > 1 else None
     if rule == "drop":
         group.drop()

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
@@ -15,6 +29,8 @@ from airflow_calib_provider.ledger.transitions import Move, Subject, append_even
 from airflow_calib_provider.spec.models import Grouping, Task, Workflow
 
 UNFINISHED = ("new", "waiting")
+UNBEGUN = (*UNFINISHED, "failed")
+"""States from which a task starts anew, with what the spec says then."""
 
 
 def group_name(label: str, first_run: int) -> str:
@@ -35,17 +51,16 @@ def forming_group(connection: Connection, campaign: str, workflow: str, label: s
     ).first()
     if row is None:
         return None
-    members = connection.execute(
-        select(tables.membership.c.run).where(
-            tables.membership.c.group_id == row.id, tables.membership.c.state == "grouped"
-        )
-    ).all()
+    member = tables.membership
+    n_runs = connection.execute(
+        select(func.count()).where(member.c.group_id == row.id, member.c.state == "grouped")
+    ).scalar_one()
     return GroupDraft(
         policy=Grouping.model_validate_json(row.policy["json"]),
         id=row.id,
         first_run=row.first_run,
         last_run=row.last_run,
-        n_runs=len(members),
+        n_runs=n_runs,
         start=row.start,
         end=row.end,
         amounts=dict(row.amounts),
@@ -55,11 +70,16 @@ def forming_group(connection: Connection, campaign: str, workflow: str, label: s
 
 def store(connection: Connection, campaign: str, workflow: Workflow, drafts: Sequence[GroupDraft], at: datetime) -> None:
     """Write new groups with their tasks and locks, and what changed of the forming one. Fills in ``draft.id``."""
-    for draft in drafts:
-        if draft.id is None:
-            _insert(connection, campaign, workflow, draft, at)
-        elif draft.added or draft.state != "forming":
-            _update(connection, campaign, workflow, draft, at)
+    new = [draft for draft in drafts if draft.id is None]
+    for label in sorted({draft.policy.label for draft in new}):
+        _insert(connection, campaign, workflow, label, [draft for draft in new if draft.policy.label == label], at)
+    grown = [draft for draft in drafts if draft not in new and (draft.added or draft.state != "forming")]
+    ended = [draft for draft in new if draft.state != "forming"]
+    moves = [_update(campaign, workflow.name, draft, at, {"runs": draft.added}) for draft in grown]
+    moves += [_update(campaign, workflow.name, draft, at, {}) for draft in ended]
+    move(connection, tables.run_group, moves)
+    dropped = [draft.id for draft in drafts if draft.state == "dropped" and draft.id is not None]
+    _skip_tasks(connection, dropped, {"code": "dropped"}, at)
 
 
 def _columns(draft: GroupDraft, at: datetime) -> dict[str, Any]:
@@ -74,59 +94,84 @@ def _columns(draft: GroupDraft, at: datetime) -> dict[str, Any]:
     }
 
 
-def _insert(connection: Connection, campaign: str, workflow: Workflow, draft: GroupDraft, at: datetime) -> None:
-    label = draft.policy.label
-    name = group_name(label, draft.first_run)
-    subject = Subject(campaign=campaign, workflow=workflow.name, group_name=name)
-    key = {"campaign": campaign, "workflow": workflow.name, "grouping": label, "first_run": draft.first_run}
-    columns = {
-        **_columns(draft, at),
-        "name": name,
-        "policy": {"json": draft.policy.model_dump_json()},
-        "opened_at": at,
-    }
-    data = {"runs": draft.added}
-    opened = Move(key, None, "forming", subject, {**columns, "closed_at": None, "close_reason": None}, data)
-    move(connection, tables.run_group, [opened])
-    table = tables.run_group
-    draft.id = connection.execute(
-        select(table.c.id).where(*(table.c[column] == value for column, value in key.items()))
-    ).scalar_one()
-    add_tasks(connection, draft.id, subject, workflow, workflow.tasks_of(label), at)
-    if draft.state != "forming":
-        _end(connection, draft, subject, at, data={})
-
-
-def _update(connection: Connection, campaign: str, workflow: Workflow, draft: GroupDraft, at: datetime) -> None:
-    assert draft.id is not None
+def _subject(campaign: str, workflow: str, draft: GroupDraft) -> Subject:
     name = group_name(draft.policy.label, draft.first_run)
-    subject = Subject(campaign=campaign, workflow=workflow.name, group_name=name)
-    _end(connection, draft, subject, at, data={"runs": draft.added})
+    return Subject(campaign=campaign, workflow=workflow, group_name=name)
 
 
-def _end(connection: Connection, draft: GroupDraft, subject: Subject, at: datetime, data: Mapping[str, Any]) -> None:
-    assert draft.id is not None
-    said = {**data, **({"reason": draft.close_reason} if draft.close_reason else {})}
-    target = Move({"id": draft.id}, "forming", draft.state, subject, _columns(draft, at), said)
-    move(connection, tables.run_group, [target])
-    if draft.state == "dropped":
-        set_task_states(connection, draft.id, "skipped", {"code": "dropped"}, at, only=UNFINISHED)
-
-
-def drop_members(connection: Connection, campaign: str, workflow: str, group_id: int) -> None:
-    """The runs of a dropped group are in no group any more; the ledger remembers which one it was."""
-    member = tables.membership
+def _insert(
+    connection: Connection, campaign: str, workflow: Workflow, label: str, drafts: Sequence[GroupDraft], at: datetime
+) -> None:
+    table = tables.run_group
+    here = {"campaign": campaign, "workflow": workflow.name, "grouping": label}
+    subjects = {draft.first_run: _subject(campaign, workflow.name, draft) for draft in drafts}
+    moves = [
+        Move(
+            {**here, "first_run": draft.first_run},
+            None,
+            "forming",
+            subjects[draft.first_run],
+            {
+                **_columns(draft, at),
+                "name": subjects[draft.first_run].group_name,
+                "policy": {"json": draft.policy.model_dump_json()},
+                "opened_at": at,
+                "closed_at": None,
+                "close_reason": None,
+            },
+            {"runs": draft.added},
+        )
+        for draft in drafts
+    ]
+    move(connection, table, moves)
     rows = connection.execute(
-        select(member).where(member.c.group_id == group_id, member.c.state == "grouped")
+        select(table.c.id, table.c.first_run).where(
+            *(table.c[column] == value for column, value in here.items()), tables.one_of(table.c.first_run, subjects)
+        )
     ).all()
-    keys = ("campaign", "workflow", "grouping", "run")
+    ids = {row.first_run: row.id for row in rows}
+    for draft in drafts:
+        draft.id = ids[draft.first_run]
+    tasks = workflow.tasks_of(label)
+    add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], at)
+
+
+def _update(campaign: str, workflow: str, draft: GroupDraft, at: datetime, data: Mapping[str, Any]) -> Move:
+    said = {**data, **({"reason": draft.close_reason} if draft.close_reason else {})}
+    subject = _subject(campaign, workflow, draft)
+    return Move({"id": draft.id}, "forming", draft.state, subject, _columns(draft, at), said)
+
+
+def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mapping[str, Any], at: datetime) -> None:
+    if not group_ids:
+        return
+    table = tables.group_task
+    rows = connection.execute(
+        select(table.c.group_id, table.c.task).where(
+            tables.one_of(table.c.group_id, group_ids), table.c.state.in_(UNFINISHED)
+        )
+    ).all()
+    change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], at)
+
+
+def drop_members(connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int]) -> None:
+    """The runs of dropped groups are in no group any more; the ledger remembers which one it was."""
+    if not group_ids:
+        return
+    member, group = tables.membership, tables.run_group
+    rows = connection.execute(
+        select(member.c.grouping, member.c.run, group.c.name)
+        .join(group, group.c.id == member.c.group_id)
+        .where(tables.one_of(member.c.group_id, group_ids), member.c.state == "grouped")
+    ).all()
     reason = {"code": "dropped"}
     moves = [
         Move(
-            {name: row._mapping[name] for name in keys},
+            {"campaign": campaign, "workflow": workflow, "grouping": row.grouping, "run": row.run},
             "grouped",
             "dropped",
-            Subject(campaign=campaign, workflow=workflow, run=row.run),
+            Subject(campaign=campaign, workflow=workflow, run=row.run, group_name=row.name),
+            {"reason": reason},
             {"reason": reason},
         )
         for row in rows
@@ -135,32 +180,45 @@ def drop_members(connection: Connection, campaign: str, workflow: str, group_id:
 
 
 def add_tasks(
-    connection: Connection, group_id: int, subject: Subject, workflow: Workflow, tasks: Sequence[Task], at: datetime
+    connection: Connection,
+    workflow: Workflow,
+    wanted: Sequence[tuple[int, Subject, Sequence[Task]]],
+    at: datetime,
 ) -> None:
-    """Write the rows of these tasks of a group, and their locks."""
-    positions = {name: position for position, name in enumerate(workflow.tasks)}
+    """Write the rows of these tasks of groups, and their locks.
+
+    :param wanted: for each group its id, whom its events are about, and the tasks.
+    """
     moves = [
         Move(
             {"group_id": group_id, "task": task.name},
             None,
             "new",
-            Subject(**{**vars(subject), "task": task.name}),
-            {
-                "position": positions[task.name],
-                "kind": "jobs" if task.jobs else "publish",
-                "is_root": not workflow.inside_needs(task),
-                "spec_hash": workflow.hash,
-                "reason": None,
-                "since": at,
-                "looked_at": None,
-            },
+            replace(subject, task=task.name),
+            {**_of_spec(workflow, task), "reason": None, "since": at, "looked_at": None},
         )
+        for group_id, subject, tasks in wanted
         for task in tasks
     ]
     move(connection, tables.group_task, moves)
-    locks = [{"group_id": group_id, "task": task.name, **row} for task in tasks for row in _locks(workflow, task)]
-    if locks:
-        connection.execute(insert(tables.lock), locks)
+    _add_locks(connection, workflow, [(group_id, task) for group_id, _, tasks in wanted for task in tasks])
+
+
+def _of_spec(workflow: Workflow, task: Task) -> dict[str, Any]:
+    """What the row of a group's task says of the spec."""
+    return {
+        "position": list(workflow.tasks).index(task.name),
+        "kind": "jobs" if task.jobs else "publish",
+        "is_root": not workflow.inside_needs(task),
+        "spec_hash": workflow.hash,
+    }
+
+
+def _add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tuple[int, Task]]) -> None:
+    of_task = {task.name: _locks(workflow, task) for _, task in wanted}
+    rows = [{"group_id": group_id, "task": task.name, **row} for group_id, task in wanted for row in of_task[task.name]]
+    if rows:
+        connection.execute(insert(tables.lock), rows)
 
 
 def _locks(workflow: Workflow, task: Task) -> list[dict[str, Any]]:
@@ -175,38 +233,138 @@ def _locks(workflow: Workflow, task: Task) -> list[dict[str, Any]]:
     return [{**row, "position": position} for position, row in enumerate(rows)]
 
 
+def ensure_task(connection: Connection, workflow: Workflow, group_id: int, task: Task, at: datetime) -> None:
+    """Write the row of a task that was added to the spec after its group was opened, and runs there nevertheless."""
+    table = tables.group_task
+    here = (table.c.group_id == group_id, table.c.task == task.name)
+    if connection.execute(select(table.c.task).where(*here)).first() is None:
+        row = group_by_id(connection, group_id)
+        subject = Subject(campaign=row.campaign, workflow=row.workflow, group_name=row.name)
+        add_tasks(connection, workflow, [(group_id, subject, [task])], at)
+
+
 def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: datetime) -> None:
     """After an edit of the spec, let groups wait for what it says now (rule 11: their runs and policy stay).
 
-    Tasks that have not begun get the new locks; tasks that the spec no longer has are taken out of the groups where
-    they have not begun; new tasks are added to groups that have anything left to do.
+    Tasks that are not running or done get the new locks; tasks that the spec no longer has are taken out of the groups
+    where they never ran; new tasks are added to groups that have anything left to do. Groups of a grouping that the
+    spec no longer has stay as they are: taking them out in silence would lose their runs.
     """
+    table = tables.group_task
+    wanted = {label: {task.name: task for task in workflow.tasks_of(label)} for label in workflow.groupings()}
+    removed, edited, events = [], [], []
+    added: list[tuple[int, Subject, Sequence[Task]]] = []
+    for rows in _edited_groups(connection, campaign, workflow).values():
+        first, tasks = rows[0], wanted[rows[0].grouping]
+        subject = Subject(campaign=campaign, workflow=workflow.name, group_name=first.name)
+        missing = [task for name, task in tasks.items() if name not in {row.task for row in rows}]
+        old = [row for row in rows if row.state in UNBEGUN and row.spec_hash != workflow.hash]
+        gone = [row for row in old if row.task not in tasks and not row.begun]
+        stay = [row for row in old if row.task in tasks]
+        added += [(first.group_id, subject, missing)] if missing else []
+        removed += [{"key_group_id": row.group_id, "key_task": row.task} for row in gone]
+        edited += [(row.group_id, tasks[row.task]) for row in stay]
+        events += [(replace(subject, task=row.task), row.state, None) for row in gone]
+        events += [(replace(subject, task=row.task), row.state, row.state) for row in stay]
+    _delete_locks(connection, [*removed, *({"key_group_id": i, "key_task": task.name} for i, task in edited)])
+    if removed:
+        connection.execute(delete(table).where(*_key(table)), removed)
+    if edited:
+        columns = [{f"new_{name}": value for name, value in _of_spec(workflow, task).items()} for _, task in edited]
+        values = {name.removeprefix("new_"): bindparam(name) for name in columns[0]}
+        keys = [{"key_group_id": group_id, "key_task": task.name} for group_id, task in edited]
+        statement = update(table).where(*_key(table)).values(values)
+        connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])
+        _add_locks(connection, workflow, edited)
+    add_tasks(connection, workflow, added, at)
+    data = {"spec_hash": workflow.hash}
+    append_events(
+        connection,
+        [
+            {"entity": "group_task", "subject": subject, "from_state": before, "to_state": after, "data": data}
+            for subject, before, after in events
+        ],
+    )
+
+
+def _key(table: Table) -> tuple[ColumnElement[bool], ...]:
+    return table.c.group_id == bindparam("key_group_id"), table.c.task == bindparam("key_task")
+
+
+def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, Any]]) -> None:
+    if keys:
+        connection.execute(delete(tables.lock).where(*_key(tables.lock)), keys)
+
+
+def _edited_groups(connection: Connection, campaign: str, workflow: Workflow) -> dict[int, list[Any]]:
+    """All task rows of the groups in which something is left to do that an older text of the spec wrote."""
     table, group = tables.group_task, tables.run_group
-    stale = connection.execute(
-        select(table.c.group_id, table.c.task, group.c.name, group.c.grouping)
-        .join(group, group.c.id == table.c.group_id)
+    old = table.alias("old")
+    stale = (
+        select(old.c.group_id)
+        .join(group, group.c.id == old.c.group_id)
         .where(
             group.c.campaign == campaign,
             group.c.workflow == workflow.name,
-            table.c.state.in_(UNFINISHED),
-            table.c.spec_hash != workflow.hash,
+            group.c.grouping.in_(list(workflow.groupings())),
+            old.c.state.in_([*UNBEGUN, "processing"]),
+            old.c.spec_hash != workflow.hash,
         )
+    )
+    ran, published = tables.generation, tables.payload
+    begun = or_(
+        exists().where(ran.c.group_id == table.c.group_id, ran.c.task == table.c.task),
+        exists().where(published.c.group_id == table.c.group_id, published.c.task == table.c.task),
+    )
+    columns = (table.c.group_id, table.c.task, table.c.state, table.c.spec_hash, group.c.name, group.c.grouping)
+    rows = connection.execute(
+        select(*columns, begun.label("begun"))
+        .join(group, group.c.id == table.c.group_id)
+        .where(table.c.group_id.in_(stale))
+        .order_by(table.c.group_id, table.c.position)
     ).all()
-    by_group: dict[tuple[int, str, str], set[str]] = {}
-    for row in stale:
-        by_group.setdefault((row.group_id, row.name, row.grouping), set()).add(row.task)
-    for (group_id, name, label), names in by_group.items():
-        subject = Subject(campaign=campaign, workflow=workflow.name, group_name=name)
-        here = (table.c.group_id == group_id, table.c.task.in_(names))
-        connection.execute(
-            delete(tables.lock).where(tables.lock.c.group_id == group_id, tables.lock.c.task.in_(names))
-        )
-        connection.execute(delete(table).where(*here))
-        known = set(connection.execute(select(table.c.task).where(table.c.group_id == group_id)).scalars())
-        tasks = [task for task in workflow.tasks_of(label) if task.name not in known]
-        add_tasks(connection, group_id, subject, workflow, tasks, at)
-        data = {"spec_hash": workflow.hash}
-        append_events(connection, [{"entity": "group_task", "subject": subject, "data": data}])
+    result: dict[int, list[Any]] = {}
+    for row in rows:
+        result.setdefault(row.group_id, []).append(row)
+    return result
+
+
+@dataclass(frozen=True)
+class TaskChange:
+    """A task of a group that is to get a state and a reason."""
+
+    group_id: int
+    task: str
+    target: str
+    reason: Mapping[str, Any] | None
+
+
+def change_tasks(
+    connection: Connection, changes: Sequence[TaskChange], at: datetime, *, only: Sequence[str] | None = None
+) -> None:
+    """Give tasks of groups their new states by one statement. What is as wanted, or not in ``only``, stays as it is."""
+    if not changes:
+        return
+    table, group = tables.group_task, tables.run_group
+    wanted = {(change.group_id, change.task): change for change in changes}
+    rows = connection.execute(
+        select(table, group.c.campaign, group.c.workflow, group.c.name)
+        .join(group, group.c.id == table.c.group_id)
+        .where(tables.one_of(table.c.group_id, {change.group_id for change in changes}))
+    ).all()
+    moves = []
+    for row in rows:
+        change = wanted.get((row.group_id, row.task))
+        if change is None or (only is not None and row.state not in only):
+            continue
+        if row.state == change.target and row.reason == change.reason:
+            continue
+        subject = Subject(campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.name)
+        since = row.since if row.state == change.target else at
+        columns = {"reason": change.reason, "since": since, "looked_at": at}
+        key = {"group_id": row.group_id, "task": row.task}
+        moves.append(Move(key, row.state, change.target, subject, columns, {"reason": change.reason}))
+    move(connection, table, moves)
 
 
 def set_task_states(
@@ -220,35 +378,18 @@ def set_task_states(
     only: Sequence[str] | None = None,
 ) -> None:
     """Move one task of a group, or all, to a state. Rows outside ``only`` stay as they are."""
-    table, group = tables.group_task, tables.run_group
-    query = select(table, group.c.campaign, group.c.workflow, group.c.name).join(group, group.c.id == table.c.group_id)
-    query = query.where(table.c.group_id == group_id)
-    if task is not None:
-        query = query.where(table.c.task == task)
-    if only is not None:
-        query = query.where(table.c.state.in_(only))
-    moves = []
-    for row in connection.execute(query).all():
-        same = row.state == target and row.reason == reason
-        if same:
-            continue
-        subject = Subject(campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.name)
-        since = row.since if row.state == target else at
-        columns = {"reason": reason, "since": since, "looked_at": at}
-        moves.append(
-            Move({"group_id": group_id, "task": row.task}, row.state, target, subject, columns, {"reason": reason})
-        )
-    move(connection, table, moves)
-
-
-def touch_looked_at(connection: Connection, keys: Sequence[tuple[int, str]], at: datetime) -> None:
-    """Note that somebody looked, without an event: nothing changed."""
     table = tables.group_task
-    for group_id in {key[0] for key in keys}:
-        names = [name for other, name in keys if other == group_id]
-        connection.execute(
-            update(table).where(table.c.group_id == group_id, table.c.task.in_(names)).values(looked_at=at)
-        )
+    names = [task]
+    if task is None:
+        names = list(connection.execute(select(table.c.task).where(table.c.group_id == group_id)).scalars())
+    change_tasks(connection, [TaskChange(group_id, name, target, reason) for name in names if name], at, only=only)
+
+
+def touch_looked_at(connection: Connection, group_ids: Iterable[int], at: datetime) -> None:
+    """Note that somebody looked at what these groups wait for, without an event: nothing changed."""
+    table = tables.group_task
+    here = (tables.one_of(table.c.group_id, group_ids), table.c.state == "waiting")
+    connection.execute(update(table).where(*here).values(looked_at=at))
 
 
 def find_group(connection: Connection, campaign: str, workflow: str | None, name: str) -> Row[Any]:

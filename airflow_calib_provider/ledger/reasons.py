@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 Reason = dict[str, Any]
@@ -50,6 +52,35 @@ def _several(params: Mapping[str, Any]) -> str:
     return "; ".join(render(reason) for reason in params["reasons"])
 
 
+def _behind(params: Mapping[str, Any]) -> str:
+    if not params["n_behind"]:
+        return "no completed run is behind it"
+    named = ", ".join(str(number) for number in params["behind"][:SHOWN])
+    more = params["n_behind"] - len(params["behind"][:SHOWN])
+    return f"{params['n_behind']} completed runs are behind it: {named}{f' and {more} more' if more else ''}"
+
+
+def _started(params: Mapping[str, Any]) -> str:
+    return f", which started at {params['started']} and" if params.get("started") else ", which"
+
+
+def _dropped(params: Mapping[str, Any]) -> str:
+    minimum = params.get("minimum") or {}
+    if not minimum:
+        return "the group was dropped: it did not reach its minimum"
+    amounts = ", ".join(f"{params['amounts'].get(name, 0):g} of {least:g} {name}" for name, least in minimum.items())
+    return f"the group was dropped: it ended with {amounts}"
+
+
+def _retry_pending(params: Mapping[str, Any]) -> str:
+    jobs = listed([f"job {index}: {why}" for index, why in params["jobs"]], 3)
+    return f"{params['n_jobs']} jobs failed and are tried again, the first at {params['until']} ({jobs})"
+
+
+def _unreachable(params: Mapping[str, Any]) -> str:
+    return f"Airflow cannot be asked, so causes on its side are not known: {params['why']}"
+
+
 TEXTS: dict[str, Any] = {
     # waiting
     "forming": _forming,
@@ -59,12 +90,22 @@ TEXTS: dict[str, Any] = {
     "queued_in_ledger": lambda p: f"waits in the ledger: {p['open']} of at most {p['max_open']} DAG runs of {p['dag_id']} are open",
     "dag_run_wanted": lambda p: f"its DAG run {p['run_id']} is about to be opened by the next calib_inject"
     + (f" (last refusal: {p['error']})" if p.get("error") else ""),
-    "dag_run_opened": lambda p: f"its DAG run {p['run_id']} is open since {p['since']}; Airflow has not started the task yet",
+    "dag_run_opened": lambda p: f"its DAG run {p['run_id']} is open since {p['since']}; Airflow has not started "
+    + (listed(p["tasks"]) if p.get("tasks") else "the task")
+    + " yet",
     "upstream": lambda p: f"waits for {listed(p['tasks'])} in its own DAG run",
     # locks that can never open
     "needs_selected_none": lambda p: f"{p['needs']} selected none of the {p['total']} runs, so it will never be done for them",
     "all_skipped": lambda p: f"all {p['total']} runs are skipped in {p['needs']}",
-    "dropped": lambda p: "the group was dropped: it did not reach its minimum",
+    "dropped": _dropped,
+    "nothing_left": lambda p: "all runs of the group are skipped for it: there is nothing to process",
+    "upstream_ended": lambda p: "cannot start: "
+    + listed([f"{task} is {state}" for task, state in p["tasks"]])
+    + " in its own DAG run",
+    "dag_run_refused": lambda p: f"Airflow refused its DAG run {p['run_id']} {p['refusals']} times: {p['error']}",
+    "dag_run_claimed": lambda p: f"its DAG run {p['run_id']} is being opened right now",
+    "claim_expired": lambda p: f"the process that was opening its DAG run {p['run_id']} died",
+    "dag_run_not_asked": lambda p: f"nothing holds it; a DAG run of {p['dag_id']} was not asked for yet",
     # processing
     "jobs": lambda p: ", ".join(f"{n} {state}" for state, n in p["states"].items()) + f" (generation {p['generation']})",
     # ends
@@ -77,6 +118,9 @@ TEXTS: dict[str, Any] = {
     + f"missing products {listed(p['missing'])}",
     "skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",
     "error": lambda p: str(p["message"]),
+    "publish_failed": lambda p: f"could not be published: {p['message']}",
+    "retry_pending": _retry_pending,
+    "running": lambda p: "Airflow works on it",
     # runs
     "where_false": lambda p: f"not selected: `{p['where']}` is false",
     "before_since": lambda p: f"not selected: before runs.since ({p['since']})",
@@ -87,6 +131,40 @@ TEXTS: dict[str, Any] = {
     "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
     "late": lambda p: f"late: it arrived when all runs below {p['assigned_below']} were already assigned",
     "run_skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",
+    "run_unknown": lambda p: f"the ledger has no run {p['run']}"
+    + (f"; the highest is {p['highest']}" if p.get("highest") is not None else "; it has no runs at all"),
+    "no_workflow": lambda p: f"no workflow{' ' + p['workflow'] if p.get('workflow') else ''} of this campaign takes runs "
+    + f"of the source {p['source']} yet",
+    "not_completed": lambda p: "the source does not list it as completed",
+    "holds_horizon": lambda p: f"run {p['run']}{_started(p)} is not completed, holds back every run above it: {_behind(p)}",
+    "held_by_run": lambda p: f"held back by run {p['run']}{_started(p)} is not completed; {_behind(p)}",
+    "settle": lambda p: f"run {p['run']} ended less than {p['settle']} ago (runs.settle); taken from {p['until']} on",
+    "finite_incomplete": lambda p: "the finite campaign waits for all of its runs to complete; missing "
+    + listed(p["missing"]),
+    "next_inject": lambda p: "nothing holds it: the next calib_inject puts it into a group",
+    "campaign_closed": lambda p: f"the campaign {p['campaign']} is closed: nothing is injected into it any more",
+    # Airflow's side
+    "airflow_unreachable": _unreachable,
+    "scheduler_down": lambda p: f"Airflow's scheduler is down (last heartbeat {p['heartbeat'] or 'never'})",
+    "triggerer_down": lambda p: f"Airflow's triggerer is down (last heartbeat {p['heartbeat'] or 'never'}): nothing that "
+    + "waits or runs is looked at",
+    "dag_processor_down": lambda p: f"Airflow's DAG processor is down (last heartbeat {p['heartbeat'] or 'never'}): new and "
+    + "edited DAGs are not seen",
+    "metadatabase_down": lambda p: "Airflow's own database is down",
+    "dag_not_found": lambda p: f"Airflow does not know the DAG {p['dag_id']}",
+    "dag_import_error": lambda p: f"Airflow cannot import {p['file']}: {p['error']}",
+    "dag_paused": lambda p: f"the DAG {p['dag_id']} is paused",
+    "dag_run_missing": lambda p: f"the ledger says that the DAG run {p['run_id']} was opened, but Airflow does not have it",
+    "dag_run_queued": lambda p: f"the DAG run {p['run_id']} is queued: Airflow's limit max_active_runs is reached, or its "
+    + "scheduler has not looked yet",
+    "dag_run_failed": lambda p: f"the DAG run {p['run_id']} has failed in Airflow"
+    + (f": {listed(p['tasks'])}" if p.get("tasks") else ""),
+    "pool_full": lambda p: f"{p['task']} is {p['state']}: all {p['slots']} slots of Airflow's pool {p['pool']} are occupied",
+    "task_queued": lambda p: f"{p['task']} is {p['state']} in Airflow: no worker has taken it yet",
+    "up_for_retry": lambda p: f"{p['task']} crashed in Airflow (try {p['try_number']}) and will be tried again; it attaches "
+    + "to the jobs that run",
+    "airflow_upstream_failed": lambda p: f"Airflow will not start {p['task']}: a task before it has failed",
+    "airflow_task_ended": lambda p: f"{p['task']} is {p['state']} in Airflow, but {p['ledger']} in the ledger",
 }
 
 
@@ -96,3 +174,98 @@ def render(reason: Mapping[str, Any] | None) -> str:
         return ""
     text = TEXTS.get(reason.get("code", ""))
     return text(reason) if text else f"{reason}"
+
+
+RELEASES: dict[str, str] = {
+    "forming": "more runs, as its grouping asks for; or `calib campaign close`",
+    "needs": "the missing runs done there (`calib explain` each), or `calib skip` them",
+    "payload": "a payload of the tag that covers the missing runs",
+    "several": "all of these",
+    "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
+    "dag_run_wanted": "the next calib_inject, or any task of ours that finishes",
+    "dag_run_claimed": "the process that opens it, within a minute",
+    "claim_expired": "the next calib_inject, or any task of ours that finishes, takes it over",
+    "dag_run_refused": "what Airflow complains about; it is asked again by itself",
+    "dag_run_not_asked": "the next calib_inject, or any task of ours that finishes",
+    "dag_run_opened": "Airflow's scheduler",
+    "upstream": "these tasks done",
+    "upstream_ended": "`calib retry` of these tasks",
+    "needs_selected_none": "nothing, unless a condition in a spec is changed; `calib skip` ends it",
+    "all_skipped": "nothing",
+    "dropped": "nothing: the group will not be processed",
+    "nothing_left": "nothing",
+    "jobs": "the end of these jobs (`calib jobs list`)",
+    "retry_pending": "the delay before the next attempt",
+    "jobs_failed": "`calib jobs logs` shows why; then `calib retry`",
+    "killed": "`calib retry`",
+    "error": "a corrected spec or input; then `calib retry`",
+    "publish_failed": "what the message asks for; then `calib retry`",
+    "marked_success_without_products": "the products; or `calib retry`",
+    "skipped": "nothing",
+    "run_skipped": "nothing",
+    "run_unknown": "the next calib_inject, if the run source lists it",
+    "no_workflow": "a workflow with this runs.source, and the next calib_inject",
+    "not_completed": "its end: the source then lists it as completed",
+    "holds_horizon": "its completion; `calib skip` of it; or runs.incomplete_after in the spec",
+    "held_by_run": "completion of that run; `calib skip` of it; or runs.incomplete_after in the spec",
+    "settle": "time",
+    "finite_incomplete": "their completion, or `calib skip` of them",
+    "next_inject": "calib_inject: every hour, or triggered by hand",
+    "where_false": "nothing in this campaign: the outcome was stored at injection",
+    "before_since": "nothing in this campaign; a campaign of its own takes it",
+    "before_first_seen": "a campaign of its own (`calib campaign create --finite`)",
+    "not_in_campaign": "nothing: a finite campaign's runs are fixed",
+    "condition_error": "a campaign of its own, after the condition or the run's metadata was corrected",
+    "field_missing": "a campaign of its own, after the run's metadata was corrected",
+    "incomplete_too_long": "a campaign of its own, after the run was completed",
+    "late": "a campaign of its own (`calib campaign create --finite`)",
+    "campaign_closed": "nothing; create another campaign",
+    "airflow_unreachable": "CALIB_AIRFLOW_URL and CALIB_AIRFLOW_TOKEN (or CALIB_AIRFLOW_TOKEN_FILE) of a running Airflow",
+    "scheduler_down": "`airflow scheduler`",
+    "triggerer_down": "`airflow triggerer`",
+    "dag_processor_down": "`airflow dag-processor`",
+    "metadatabase_down": "Airflow's administrator",
+    "dag_not_found": "`calib spec stubs`, then Airflow's DAG processor",
+    "dag_import_error": "a corrected file: `calib spec check`",
+    "dag_paused": "unpausing it in Airflow: `airflow dags unpause`",
+    "dag_run_missing": "an expert: somebody deleted it in Airflow; a group is opened once only",
+    "dag_run_queued": "a DAG run of this DAG that ends",
+    "dag_run_failed": "`calib retry` of what failed",
+    "pool_full": "a free slot; or a larger pool",
+    "task_queued": "a free worker",
+    "up_for_retry": "time: Airflow's retry delay",
+    "airflow_upstream_failed": "`calib retry` of the task that failed",
+    "airflow_task_ended": "`calib retry`, which clears it in Airflow",
+}
+"""What would release a wait, by code; codes that are no wait have none."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One answer to "why does it not move?".
+
+    :ivar about: what is held: a run, a group, a task.
+    :ivar state: as shown to people.
+    :ivar looked_at: when Airflow's side last looked; the answer itself is of now.
+    """
+
+    about: str
+    reason: Reason
+    state: str = "waiting"
+    since: datetime | None = None
+    looked_at: datetime | None = None
+    workflow: str | None = None
+    group: str | None = None
+    task: str | None = None
+
+    @property
+    def code(self) -> str:
+        return str(self.reason.get("code", ""))
+
+    @property
+    def text(self) -> str:
+        return render(self.reason)
+
+    @property
+    def release(self) -> str:
+        return RELEASES.get(self.code, "")

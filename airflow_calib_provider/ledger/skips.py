@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, exists, or_, select
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.groups import set_task_states
+from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 
 skip = tables.skip
@@ -53,72 +54,111 @@ def add(
         for run in new
     ]
     move(connection, skip, moves)
-    _end_fully_skipped_groups(connection, campaign, workflow, new, task, said, at)
+    _end_fully_skipped_groups(connection, campaign, workflow, new, at)
     return new
 
 
 def _end_fully_skipped_groups(
-    connection: Connection,
-    campaign: str,
-    workflow: str,
-    runs: Sequence[int],
-    task: str,
-    said: dict[str, str],
-    at: datetime,
+    connection: Connection, campaign: str, workflow: str, runs: Sequence[int], at: datetime
 ) -> None:
-    member = tables.membership
-    held = select(member.c.group_id).where(
-        member.c.campaign == campaign,
-        member.c.workflow == workflow,
-        member.c.run.in_(list(runs)),
-        member.c.state == "grouped",
-    )
+    member, group = tables.membership, tables.run_group
     closed = connection.execute(
-        select(tables.run_group.c.id).where(tables.run_group.c.id.in_(held), tables.run_group.c.state == "closed")
+        select(group.c.id)
+        .distinct()
+        .join(member, member.c.group_id == group.c.id)
+        .where(
+            member.c.campaign == campaign,
+            member.c.workflow == workflow,
+            tables.one_of(member.c.run, runs),
+            member.c.state == "grouped",
+            group.c.state == "closed",
+        )
     ).scalars()
-    for group_id in closed:
-        names = connection.execute(
-            select(tables.group_task.c.task).where(tables.group_task.c.group_id == group_id)
-        ).scalars()
-        for name in [name for name in names if task in ("", name)]:
-            if not remaining_runs(connection, group_id, name)[0]:
-                set_task_states(
-                    connection,
-                    group_id,
-                    "skipped",
-                    {"code": "skipped", **said},
-                    at,
-                    task=name,
-                    only=("new", "waiting", "failed"),
-                )
+    end_fully_skipped(connection, campaign, workflow, list(closed), at)
+
+
+def end_fully_skipped(
+    connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int], at: datetime
+) -> None:
+    """End tasks as skipped where all runs of their closed groups are skipped: there is nothing left to process."""
+    if not group_ids or not connection.execute(_of(campaign, workflow).limit(1)).first():
+        return
+    member, task = tables.membership, tables.group_task
+    left = (
+        select(member.c.run)
+        .where(
+            member.c.group_id == task.c.group_id,
+            member.c.state == "grouped",
+            ~exists().where(
+                skip.c.campaign == campaign,
+                skip.c.workflow == workflow,
+                skip.c.run == member.c.run,
+                or_(skip.c.task == "", skip.c.task == task.c.task),
+            ),
+        )
+        .exists()
+    )
+    rows = connection.execute(
+        select(task.c.group_id, task.c.task).where(
+            tables.one_of(task.c.group_id, group_ids), task.c.state.in_(UNBEGUN), ~left
+        )
+    ).all()
+    said = connection.execute(_of(campaign, workflow).order_by(skip.c.at.desc())).first()
+    assert said is not None
+    reason = {"code": "skipped", "reason": said.reason, "person": said.person}
+    change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], at)
+
+
+def _of(campaign: str, workflow: str) -> Select[Any]:
+    return select(skip).where(skip.c.campaign == campaign, skip.c.workflow == workflow)
 
 
 def skipped_runs(connection: Connection, campaign: str) -> frozenset[int]:
-    """Runs skipped for some whole workflow of a campaign: the horizon passes them."""
+    """Runs skipped for some whole workflow of a campaign."""
     rows = connection.execute(select(skip.c.run).where(skip.c.campaign == campaign, skip.c.task == "")).scalars()
     return frozenset(rows)
 
 
-def remaining_runs(connection: Connection, group_id: int, task: str) -> tuple[list[int], list[int]]:
+def skipped_in(connection: Connection, campaign: str, workflow: str) -> dict[int, dict[str, Any]]:
+    """Runs skipped for a whole workflow, each with person and reason: its horizon passes them."""
+    rows = connection.execute(_of(campaign, workflow).where(skip.c.task == "")).all()
+    return {row.run: {"person": row.person, "reason": row.reason} for row in rows}
+
+
+def remaining_runs(
+    connection: Connection, group_id: int, task: str, inside: Iterable[str] = ()
+) -> tuple[list[int], list[int]]:
     """A group's runs without and with a skip that concerns this task.
 
-    A run skipped in a task that this one needs is skipped here too: there is nothing of it to process.
+    A run skipped or dropped in a task that this one needs is skipped here too: there is nothing of it to process.
+
+    :param inside: the tasks of its own DAG that this one needs; the others are among its locks.
     """
     member, group, lock = tables.membership, tables.run_group, tables.lock
     about = connection.execute(select(group.c.campaign, group.c.workflow).where(group.c.id == group_id)).one()
-    members = connection.execute(
-        select(member.c.run).where(member.c.group_id == group_id, member.c.state == "grouped").order_by(member.c.run)
-    ).scalars()
+    runs = list(
+        connection.execute(
+            select(member.c.run).where(member.c.group_id == group_id, member.c.state == "grouped").order_by(member.c.run)
+        ).scalars()
+    )
     needed = connection.execute(
-        select(lock.c.needs_workflow, lock.c.needs_task).where(
+        select(lock.c.needs_workflow, lock.c.needs_grouping, lock.c.needs_task).where(
             lock.c.group_id == group_id, lock.c.task == task, lock.c.kind == "task"
         )
     ).all()
-    concerned = {(about.workflow, ""), (about.workflow, task)}
+    concerned = {(about.workflow, name) for name in ("", task, *inside)}
     concerned |= {(row.needs_workflow, name) for row in needed for name in ("", row.needs_task)}
     rows = connection.execute(
-        select(skip.c.workflow, skip.c.task, skip.c.run).where(skip.c.campaign == about.campaign)
+        select(skip.c.workflow, skip.c.task, skip.c.run).where(
+            skip.c.campaign == about.campaign, tables.one_of(skip.c.run, runs)
+        )
     ).all()
     skipped = {row.run for row in rows if (row.workflow, row.task) in concerned}
-    listed = list(members)
-    return [run for run in listed if run not in skipped], [run for run in listed if run in skipped]
+    dropped = connection.execute(
+        select(member.c.workflow, member.c.grouping, member.c.run).where(
+            member.c.campaign == about.campaign, member.c.state == "dropped", tables.one_of(member.c.run, runs)
+        )
+    ).all()
+    awaited = {(row.needs_workflow, row.needs_grouping) for row in needed}
+    skipped |= {row.run for row in dropped if (row.workflow, row.grouping) in awaited}
+    return [run for run in runs if run not in skipped], [run for run in runs if run in skipped]

@@ -5,6 +5,7 @@ Keys follow rule 13. Who may change a ``state`` column, and how, stands in :mod:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    bindparam,
 )
 
 
@@ -60,6 +63,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def one_of(column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[bool]:
+    """``column IN (...)`` for any number of integers: written into the statement, since parameters are limited."""
+    values = sorted({int(number) for number in numbers})
+    return column.in_(bindparam(None, values, expanding=True, literal_execute=True, type_=BigInteger()))
 
 
 def _name(name: str, **options: Any) -> Column[str]:

@@ -54,7 +54,6 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "running": frozenset({"succeeded", "failed", "waiting", "left_out", "removed"}),
         "failed": frozenset({"waiting", "succeeded"}),
         "removed": frozenset({"waiting", "succeeded"}),
-        "left_out": frozenset({"succeeded"}),
     },
     "attempt": {
         None: frozenset({"submitted"}),

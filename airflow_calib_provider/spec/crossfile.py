@@ -85,7 +85,7 @@ def _check_needs(loaded: Loaded, good: dict[str, Loaded], named: dict[str, Loade
                 loaded.problems.add(
                     f"unknown workflow {need.workflow!r}",
                     node,
-                    expected=one_of(others) or "there is no other workflow",
+                    expected=one_of(others),
                     hint=nearest(need.workflow, others),
                 )
             elif need.task not in named[need.workflow].raw_tasks:

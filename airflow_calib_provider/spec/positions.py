@@ -133,9 +133,9 @@ def read_text(file: Path) -> str:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SpecError(f"cannot read the file: {reason}", Place(file), expected="a readable file") from error
+        raise SpecError(f"cannot read the file: {reason}", Place(file), expected="expected a readable file") from error
     if len(content) > MAX_BYTES:
-        raise SpecError("the file is too large", place, expected=f"at most {MAX_BYTES:,} bytes")
+        raise SpecError("the file is too large", place, expected=f"expected at most {MAX_BYTES:,} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -144,7 +144,7 @@ def read_text(file: Path) -> str:
         raise SpecError(
             f"byte 0x{content[error.start]:02x} is not UTF-8",
             Place(file, before.count(b"\n") + 1, column),
-            expected="text in UTF-8",
+            expected="expected text in UTF-8",
             suggestion="save the file as UTF-8",
         ) from error
 
@@ -203,13 +203,15 @@ class _Builder:
                     raise self._error(
                         "a second document starts here",
                         self._place(event),
-                        expected="one document per file",
+                        expected="expected one document per file",
                         hint="remove '---', or use two files",
                     )
             elif isinstance(event, yaml.NodeEvent):
                 root = self._node(event, events, 0)
         if root is None or (isinstance(root, Scalar) and root.kind == "null"):
-            raise self._error("the file is empty", Place(self.file, 1, 1), expected="a mapping of keys to values")
+            raise self._error(
+                "the file is empty", Place(self.file, 1, 1), expected="expected a mapping of keys to values"
+            )
         return root
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
@@ -222,7 +224,7 @@ class _Builder:
             self.anchors[event.anchor] = (None, 0)
         if event.tag not in (None, "!") and not str(event.tag).startswith("tag:yaml.org,2002:str"):
             self.errors.append(
-                self._error(f"the tag {event.tag} is not allowed", self._place(event), expected="plain YAML")
+                self._error(f"the tag {event.tag} is not allowed", self._place(event), expected="expected plain YAML")
             )
         node: Node
         if isinstance(event, yaml.ScalarEvent):
@@ -238,12 +240,12 @@ class _Builder:
 
     def _check_limits(self, event: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise self._error("nested too deeply", self._place(event), expected=f"at most {MAX_DEPTH} levels")
+            raise self._error("nested too deeply", self._place(event), expected=f"expected at most {MAX_DEPTH} levels")
         if self.nodes > MAX_NODES:
             raise self._error(
                 "the file stands for too many values",
                 self._place(event),
-                expected=f"at most {MAX_NODES:,} with aliases expanded",
+                expected=f"expected at most {MAX_NODES:,} with aliases expanded",
                 hint="use fewer aliases (*name)",
             )
 
@@ -251,7 +253,7 @@ class _Builder:
         node, size = self.anchors.get(event.anchor, (None, -1))
         if node is None:
             what = "an alias inside what it stands for" if size == 0 else "an unknown alias"
-            raise self._error(f"{what}: *{event.anchor}", self._place(event), expected="an anchor (&name) before it")
+            raise self._error(f"{what}: *{event.anchor}", self._place(event))
         self.nodes += size
         self._check_limits(event, 0)
         return node
@@ -277,14 +279,14 @@ class _Builder:
                 if isinstance(key, Mapping) and start.flow_style:
                     is_template = True
                 else:
-                    self.errors.append(self._error("a list or mapping as key", place, expected="a text"))
+                    self.errors.append(self._error("a list or mapping as key", place, expected="expected a text"))
             elif key.text in entries:
                 first = entries[key.text].key.position.line
                 self.errors.append(
                     self._error(
                         f"the key {key.text!r} is there twice",
                         place,
-                        expected=f"each key once (first in line {first})",
+                        expected=f"expected each key once (first in line {first})",
                         hint="remove one of the two",
                     )
                 )

@@ -46,6 +46,8 @@ class Problems:
         """The error that :meth:`add` would record."""
         place = self.place(where)
         context = self.lines[place.line - 1].rstrip("\r") if 0 < place.line <= len(self.lines) else ""
+        if expected and not expected.startswith("expected"):
+            expected = f"expected {expected}"
         return SpecError(message, place, expected=expected, suggestion=hint, context=context)
 
     def place(self, where: Node | Position | Place) -> Place:

@@ -97,12 +97,10 @@ class Reader:
         self.problems.add(f"{what} is {describe(node)}", node, expected=f"expected {expected}", hint=hint)
 
     def mapping(self, node: Node, what: str) -> dict[str, Entry] | None:
-        """The entries of a mapping; keys must be texts."""
+        """The entries of a mapping."""
         if not isinstance(node, Mapping) or node.is_template:
             self.wrong(node, what, "a mapping")
             return None
-        for entry in node.entries.values():
-            self.text(entry.key, f"a key of {what}")
         return node.entries
 
     def sequence(self, node: Node, what: str) -> tuple[Node, ...] | None:
@@ -220,36 +218,26 @@ class Reader:
 
     def duration(self, node: Node, what: str) -> timedelta | None:
         """A duration above 0."""
-        text = self.text(node, what, DURATION) if not _is_number(node) else None
-        if text is None:
-            if _is_number(node):
-                self.problems.add(f"{what} is a number without a unit", node, expected=f"expected {DURATION}")
-            return None
-        try:
-            value = parse_duration(text)
-        except ValueError as error:
-            self.problems.add(f"{what}: {error}", node, expected=f"expected {DURATION}")
-            return None
-        if not value:
-            self.problems.add(f"{what} is 0", node, expected="expected a duration above 0", hint="or leave it out")
-            return None
-        return value
+        return self._quantity(node, what, DURATION, parse_duration)
 
     def size(self, node: Node, what: str) -> int | None:
         """A size above 0, in bytes."""
+        return self._quantity(node, what, SIZE, parse_size)
+
+    def _quantity(self, node: Node, what: str, expected: str, parse: Callable[[str], T]) -> T | None:
         if _is_number(node):
-            self.problems.add(f"{what} is a number without a unit", node, expected=f"expected {SIZE}")
+            self.problems.add(f"{what} is a number without a unit", node, expected=expected)
             return None
-        text = self.text(node, what, SIZE)
-        if text is None:
+        if not isinstance(node, Scalar) or node.kind != "text":
+            self.wrong(node, what, expected)
             return None
         try:
-            value = parse_size(text)
+            value = parse(node.text)
         except ValueError as error:
-            self.problems.add(f"{what}: {error}", node, expected=f"expected {SIZE}")
+            self.problems.add(f"{what}: {error}", node, expected=expected)
             return None
         if not value:
-            self.problems.add(f"{what} is 0", node, expected=f"expected {SIZE}", hint="or leave it out")
+            self.problems.add(f"{what} is 0", node, expected=expected, hint="or leave it out")
             return None
         return value
 

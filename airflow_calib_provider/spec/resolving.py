@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from airflow_calib_provider.spec.models import Grouping, Need, RunSource
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.tasks import RawTask
-from airflow_calib_provider.spec.variables import JOB, check_template, task_variables
+from airflow_calib_provider.spec.variables import ANY, JOB, check_template, task_variables
 
 
 @dataclass
@@ -93,7 +93,10 @@ def check_templates(
     groupings = {name: effective_grouping(name, tasks, workflow) for name in tasks}
     for name, task in tasks.items():
         outside = [(need.workflow, need.task) for need, _ in task.needs if need.workflow != workflow]
-        products = {other: tasks[other].products for other in upstream(name, tasks, workflow)}
+        products = {other: _product_names(tasks[other]) for other in upstream(name, tasks, workflow)}
+        if task.needs_wrong:
+            products[ANY] = [ANY]
+            outside.append((ANY, ANY))
         tags = [lock.tag for lock in task.locks]
         known = task_variables(groupings[name], source, params, products, outside, tags)
         for template in task.templates:
@@ -112,6 +115,10 @@ def effective_grouping(name: str, tasks: Mapping[str, RawTask], workflow: str) -
     return None
 
 
+def _product_names(task: RawTask) -> list[str]:
+    return [*task.products, ANY] if task.products_wrong else list(task.products)
+
+
 def _inside(task: RawTask, workflow: str, tasks: Mapping[str, RawTask]) -> list[str]:
     return [need.task for need, _ in task.needs if need.workflow == workflow and need.task in tasks]
 
@@ -121,10 +128,11 @@ def _check_needs(tasks: Mapping[str, RawTask], workflow: str, problems: Problems
         for need, node in task.needs:
             if need.workflow == workflow and need.task not in tasks:
                 others = [other for other in tasks if other != name]
+                task.needs_wrong = True
                 problems.add(
                     f"unknown task {need.task!r}",
                     node,
-                    expected=one_of(others) or "this workflow has no other task",
+                    expected=one_of(others),
                     hint=nearest(need.task, others) or "a task of another workflow is written workflow.task",
                 )
 
@@ -142,7 +150,7 @@ def _resolve_grouping(
     needs = _inside(task, workflow, tasks)
     if not needs:
         # Where a need is misspelt, that is the mistake to report.
-        if not any(need.workflow == workflow for need, _ in task.needs):
+        if not task.needs_wrong:
             problems.add(
                 f"the key 'group_by' is missing in the task {name!r}",
                 task.key,

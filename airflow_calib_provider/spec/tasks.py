@@ -59,6 +59,8 @@ class RawTask:
 
     :ivar grouping_node: where ``group_by`` stands, ``None`` where it is left out.
     :ivar needs: with the node of each.
+    :ivar needs_wrong: some need could not be read, so that what follows from the needs is not to be judged.
+    :ivar products_wrong: the same for products.
     """
 
     name: str
@@ -67,10 +69,12 @@ class RawTask:
     grouping: Grouping | None = None
     grouping_node: Node | None = None
     needs: list[tuple[Need, Scalar]] = field(default_factory=list)
+    needs_wrong: bool = False
     locks: list[PayloadLock] = field(default_factory=list)
     backend: str = "local"
     jobs: Jobs | None = None
     products: dict[str, str] = field(default_factory=dict)
+    products_wrong: bool = False
     publish: Publish | None = None
     publish_tag: Node | None = None
     templates: list[TemplateText] = field(default_factory=list)
@@ -97,13 +101,17 @@ class TaskReader:
             task.grouping_node = keys["group_by"]
             task.grouping = read_grouping(keys["group_by"], "group_by", self.reader, self.source)
         if "needs" in keys:
+            before = len(self.problems.errors)
             self._needs(keys["needs"], task)
+            task.needs_wrong = len(self.problems.errors) > before
         if "locks" in keys:
             self._locks(keys["locks"], task)
         backend = keys.get("backend", self.reader.choice(BACKENDS))
         task.backend = backend or self.defaults.backend or "local"
         if "products" in keys:
+            before = len(self.problems.errors)
             task.products = self._products(keys["products"])
+            task.products_wrong = len(self.problems.errors) > before
         if "jobs" in keys:
             task.jobs = self._jobs(keys["jobs"], task)
         if "publish" in keys:
@@ -206,7 +214,9 @@ class TaskReader:
 
     def _environment(self, node: Node, what: str, result: Defaults) -> None:
         for name, entry in (self.reader.mapping(node, what) or {}).items():
-            if not NAME.fullmatch(name.lstrip("_")) and name.strip("_"):
+            if self.reader.text(entry.key, f"a variable of {what}") is None:
+                continue
+            if not NAME.fullmatch(name.lstrip("_")):
                 self.problems.add(
                     f"{name!r} is no name of an environment variable", entry.key, expected="letters, digits and '_'"
                 )
@@ -223,7 +233,7 @@ class TaskReader:
                 f"{what} is {value:g}",
                 node,
                 expected="expected a fraction of the jobs, above 0 and at most 1",
-                hint=f"did you mean {value / 100:g}?" if 1 < value <= 100 else "",
+                hint=f"did you mean {value / 100:g}?" if 10 <= value <= 100 else "",
             )
             return None
         return value

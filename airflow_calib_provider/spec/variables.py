@@ -156,5 +156,5 @@ def _unknown(use: Use, depth: int, options: Known, known: Known, scalar: Scalar,
     elif root == "run" and not hint:
         hint = "declare it under 'fields' of the run source"
     names = [f"{before}.{name}" if before else name for name in options if name != ANY]
-    expected = one_of(names) or "nothing of that kind is there"
+    expected = one_of(names)
     problems.add(f"unknown variable {dotted!r}", problems.find(scalar, dotted), expected=expected, hint=hint)

@@ -39,13 +39,15 @@ def tend(folder: RoundFolder, host: processes.Host) -> bool:
         submission = folder.submission()
         if len(record.ended) == len(submission.jobs):
             return True
-        if here.boot != host.boot:
-            _settle(folder, submission, record, host, "the host was rebooted")
-        elif record.supervised:
+        rebooted = here.boot != host.boot
+        if rebooted or record.supervised:
             marks = {submission.mark(index) for index in record.running}
+            # A process id of an earlier boot says nothing, the mark always does.
+            leaders = {} if rebooted else dict(record.running.values())
             # What cannot be killed (yet) is not lost (yet): the next look tries again.
-            if processes.kill_leftovers(dict(record.running.values()), marks):
-                _settle(folder, submission, record, host, "the supervisor died")
+            if processes.kill_leftovers(leaders, marks):
+                reason = "the host was rebooted" if rebooted else "the supervisor died"
+                _settle(folder, submission, record, host, reason)
         else:
             _remove_requested(folder, submission, record, host)
             if len(record.ended) < len(submission.jobs):

@@ -1,0 +1,340 @@
+"""Why a run or a group does not move: every cause, with since when, what would release it, and who looked last (rule 23).
+
+Nothing is written here. Causes on Airflow's side stand in :mod:`.explain_airflow`, because they need facts that the
+ledger does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select
+
+from airflow_calib_provider.ledger import campaigns, openings, tables
+from airflow_calib_provider.ledger.explain_tasks import task_causes
+from airflow_calib_provider.ledger.groups import find_group
+from airflow_calib_provider.ledger.reasons import Cause
+from airflow_calib_provider.ledger.waiting import FORMING, look
+from airflow_calib_provider.spec.models import Workflow
+
+run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
+request, skip = tables.dag_run_request, tables.skip
+
+SHOWN_RUNS = 20
+"""How many runs behind a held one are listed."""
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """A DAG run that has to do with the question.
+
+    :ivar state: as in ``dag_run_request``: ``wanted``, ``claimed`` or ``opened``.
+    :ivar tasks: tasks that have not ended → their states in the ledger.
+    """
+
+    workflow: str
+    group: str
+    dag_id: str
+    run_id: str
+    state: str
+    tasks: Mapping[str, str]
+    forming: bool
+
+
+@dataclass
+class Explanation:
+    """All causes, and the DAG runs about which Airflow can be asked."""
+
+    causes: list[Cause] = field(default_factory=list)
+    dag_runs: list[DagRun] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What an explanation may look at besides the ledger.
+
+    :ivar workflow: only this one.
+    :ivar task: only this one.
+    :ivar specs: the workflows as their YAML files say now; without them ``settle`` and the order of tasks are unknown.
+    """
+
+    campaign: str
+    now: datetime
+    workflow: str | None = None
+    task: str | None = None
+    specs: Mapping[str, Workflow] = field(default_factory=dict)
+    limits: openings.Limits = field(default_factory=openings.Limits)
+
+
+def explain_group(connection: Connection, scope: Scope, name: str) -> Explanation:
+    """Why a group does not move.
+
+    :raises NotFound: there is no such campaign or group, or several workflows have one of this name.
+    """
+    found = campaigns.get(connection, scope.campaign)
+    result = Explanation(_closed_campaign(found))
+    _add_group(connection, scope, find_group(connection, scope.campaign, scope.workflow, name), result)
+    return result
+
+
+def explain_run(connection: Connection, scope: Scope, number: int) -> Explanation:
+    """Why a run does not move, in every workflow and grouping that it concerns.
+
+    :raises NotFound: there is no such campaign.
+    """
+    campaign = campaigns.get(connection, scope.campaign)
+    rows = connection.execute(select(run).where(run.c.number == number)).all()
+    result = Explanation(_closed_campaign(campaign))
+    if not rows:
+        highest = connection.execute(select(func.max(run.c.number))).scalar()
+        result.causes.append(Cause(f"run {number}", {"code": "run_unknown", "run": number, "highest": highest}))
+    members = connection.execute(
+        select(membership).where(membership.c.campaign == scope.campaign, membership.c.run == number)
+    ).all()
+    result.causes += _skips(connection, scope, number)
+    for row in rows:
+        _explain_in_groupings(connection, scope, campaign, row, members, result)
+    return result
+
+
+def _closed_campaign(campaign: Row[Any]) -> list[Cause]:
+    if campaign.state != "closed":
+        return []
+    reason = {"code": "campaign_closed", "campaign": campaign.name}
+    return [Cause(f"campaign {campaign.name}", reason, since=campaign.closed_at)]
+
+
+def _skips(connection: Connection, scope: Scope, number: int) -> list[Cause]:
+    query = select(skip).where(skip.c.campaign == scope.campaign, skip.c.run == number)
+    return [
+        Cause(
+            f"run {number} in {row.workflow}{'.' + row.task if row.task else ''}",
+            {"code": "run_skipped", "person": row.person, "reason": row.reason},
+            state="skipped",
+            since=row.at,
+            workflow=row.workflow,
+            task=row.task or None,
+        )
+        for row in connection.execute(query).all()
+        if scope.workflow in (None, row.workflow) and scope.task in (None, "", row.task or scope.task)
+    ]
+
+
+def _explain_in_groupings(
+    connection: Connection, scope: Scope, campaign: Any, row: Any, members: Sequence[Any], result: Explanation
+) -> None:
+    targets = _targets(connection, scope, row, members)
+    if not targets:
+        reason = {"code": "no_workflow", "source": row.source, "workflow": scope.workflow}
+        result.causes.append(Cause(f"run {row.number}", reason, since=row.recorded_at))
+    of_grouping = {(member.workflow, member.grouping): member for member in members if member.source == row.source}
+    for workflow, label in targets:
+        member = of_grouping.get((workflow, label))
+        if member is None:
+            result.causes += _unassigned(connection, scope, campaign, row, workflow, label)
+        elif member.state != "grouped":
+            result.causes += _left_out(connection, scope, member)
+        else:
+            held = connection.execute(select(group).where(group.c.id == member.group_id)).one()
+            _add_group(connection, scope, held, result)
+
+
+def _targets(connection: Connection, scope: Scope, row: Any, members: Sequence[Any]) -> list[tuple[str, str]]:
+    """Workflow and grouping of everything that takes runs of this run's source."""
+    found = {(item.workflow, item.grouping) for item in members if item.source == row.source}
+    taken = exists().where(
+        membership.c.campaign == tables.grouping.c.campaign,
+        membership.c.workflow == tables.grouping.c.workflow,
+        membership.c.source != row.source,
+    )
+    query = select(tables.grouping.c.workflow, tables.grouping.c.label).where(
+        tables.grouping.c.campaign == scope.campaign, ~taken
+    )
+    for name, label in connection.execute(query).tuples():
+        if name not in scope.specs or scope.specs[name].runs.source == row.source:
+            found.add((name, label))
+    for name, workflow in scope.specs.items():
+        if workflow.runs.source == row.source:
+            found |= {(name, label) for label in workflow.groupings()}
+    wanted = [(name, label) for name, label in sorted(found) if scope.workflow in (None, name)]
+    if scope.task is None:
+        return wanted
+    return [(name, label) for name, label in wanted if _has_task(connection, scope, name, label)]
+
+
+def _has_task(connection: Connection, scope: Scope, workflow: str, label: str) -> bool:
+    if workflow in scope.specs:
+        return any(task.name == scope.task for task in scope.specs[workflow].tasks_of(label))
+    query = select(group_task.c.task).join(group, group.c.id == group_task.c.group_id)
+    query = query.where(group.c.workflow == workflow, group.c.grouping == label, group_task.c.task == scope.task)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _left_out(connection: Connection, scope: Scope, member: Any) -> list[Cause]:
+    """A run in no group: late, not selected, refused, or dropped with its group."""
+    reason = dict(member.reason or {})
+    if reason.get("code") == "run_skipped":
+        return []  # who skipped it, and why, was said already
+    if member.state == "dropped":
+        dropped = connection.execute(select(group).where(group.c.id == member.group_id)).first()
+        reason = {**reason, **(dropped.close_reason or {})} if dropped else reason
+    about = f"run {member.run} in {member.workflow} ({member.grouping})"
+    return [Cause(about, reason, state=member.state, since=member.assigned_at, workflow=member.workflow)]
+
+
+def _unassigned(
+    connection: Connection, scope: Scope, campaign: Any, row: Any, workflow: str, label: str
+) -> list[Cause]:
+    """A run that the horizon has not passed (rule 2)."""
+    about = f"run {row.number} in {workflow} ({label})"
+    table = tables.grouping
+    below = connection.execute(
+        select(table.c.assigned_below).where(
+            table.c.campaign == scope.campaign, table.c.workflow == workflow, table.c.label == label
+        )
+    ).scalar()
+    since = row.completed_at or row.recorded_at
+    if below is not None and row.number < below:
+        return [Cause(about, {"code": "late", "assigned_below": below}, since=row.recorded_at, workflow=workflow)]
+    causes = []
+    holder = _holder(connection, scope, row, workflow)
+    if not row.completed:
+        if holder is not None and holder.number == row.number:
+            behind = _behind(connection, row)
+            reason = {"code": "holds_horizon", "run": row.number, "started": _iso(row.start), **behind}
+            return [Cause(about, reason, since=row.recorded_at, workflow=workflow)]
+        causes.append(Cause(about, {"code": "not_completed"}, since=row.recorded_at, workflow=workflow))
+    if holder is not None:
+        reason = {"code": "held_by_run", "run": holder.number, "started": _iso(holder.start), **_behind(connection, holder)}
+        return [*causes, Cause(about, reason, since=since, workflow=workflow)]
+    if not row.completed:
+        return causes
+    reason = _settling(connection, scope, row, workflow) or _finite_incomplete(connection, campaign, row)
+    return [Cause(about, reason or {"code": "next_inject"}, since=since, workflow=workflow)]
+
+
+def _holder(connection: Connection, scope: Scope, row: Any, workflow: str) -> Any:
+    """The lowest run that is not completed and that nothing passes, up to this one."""
+    skipped = exists().where(
+        skip.c.campaign == scope.campaign, skip.c.workflow == workflow, skip.c.task == "", skip.c.run == run.c.number
+    )
+    query = select(run).where(run.c.source == row.source, run.c.number <= row.number, ~run.c.completed, ~skipped)
+    spec = scope.specs.get(workflow)
+    if spec is not None and spec.runs.incomplete_after is not None:
+        query = query.where(or_(run.c.start.is_(None), run.c.start >= scope.now - spec.runs.incomplete_after))
+    return connection.execute(query.order_by(run.c.number).limit(1)).first()
+
+
+def _behind(connection: Connection, holder: Any) -> dict[str, Any]:
+    here = and_(run.c.source == holder.source, run.c.number > holder.number, run.c.completed)
+    total = connection.execute(select(func.count()).where(here)).scalar()
+    query = select(run.c.number).where(here).order_by(run.c.number).limit(SHOWN_RUNS)
+    return {"n_behind": total, "behind": list(connection.execute(query).scalars())}
+
+
+def _settling(connection: Connection, scope: Scope, row: Any, workflow: str) -> dict[str, Any] | None:
+    spec = scope.specs.get(workflow)
+    settle: timedelta | None = spec.runs.settle if spec is not None else None
+    if settle is None:
+        return None
+    query = select(run.c.number, run.c.end).where(
+        run.c.source == row.source, run.c.number <= row.number, run.c.completed, run.c.end > scope.now - settle
+    )
+    young = connection.execute(query.order_by(run.c.number).limit(1)).first()
+    if young is None:
+        return None
+    return {"code": "settle", "run": young.number, "settle": str(settle), "until": _iso(young.end + settle)}
+
+
+def _finite_incomplete(connection: Connection, campaign: Any, row: Any) -> dict[str, Any] | None:
+    """A finite campaign waits until all of its runs are completed: it is grouped in one go (rule 3)."""
+    if campaign.kind != "finite":
+        return None
+    listed = tables.campaign_run
+    here = and_(listed.c.campaign == campaign.name, listed.c.source == row.source)
+    if connection.execute(select(listed.c.run).where(here, listed.c.run == row.number)).first() is None:
+        return {"code": "not_in_campaign"}
+    ready = exists().where(run.c.source == listed.c.source, run.c.number == listed.c.run, run.c.completed)
+    missing = list(connection.execute(select(listed.c.run).where(here, ~ready).order_by(listed.c.run)).scalars())
+    return {"code": "finite_incomplete", "missing": missing} if missing else None
+
+
+def _add_group(connection: Connection, scope: Scope, row: Any, result: Explanation) -> None:
+    """The causes of a group, once, however many of its runs are asked for."""
+    asked = connection.execute(select(request).where(request.c.group_id == row.id)).first()
+    tasks = [
+        item
+        for item in connection.execute(
+            select(group_task).where(group_task.c.group_id == row.id).order_by(group_task.c.position)
+        ).all()
+    ]
+    chosen = [item for item in tasks if scope.task in (None, item.task)]
+    if row.state == "dropped":
+        reason = {"code": "dropped", **(row.close_reason or {})}
+        result.causes.append(_of_group(row, reason, "skipped", row.closed_at))
+        return
+    if row.state == "forming":
+        reason = dict(look(connection, [(row.id, FORMING)])[row.id, FORMING].reason or {})
+        looked = max((item.looked_at for item in tasks if item.looked_at), default=None)
+        result.causes.append(_of_group(row, reason, "waiting", row.opened_at, looked))
+    spec = scope.specs.get(row.workflow)
+    found = task_causes(connection, row, tasks, [item.task for item in chosen], spec, scope.now)
+    result.causes += found.causes
+    left = {item.task: item.state for item in chosen if item.state in ("new", "waiting", "processing")}
+    if asked is None:
+        if found.ready:
+            result.causes.append(_of_group(row, _no_dag_run(connection, scope, row), "waiting", row.closed_at))
+        return
+    result.dag_runs.append(
+        DagRun(row.workflow, row.name, asked.dag_id, asked.run_id, asked.state, left, row.state == "forming")
+    )
+    if found.ready:
+        result.causes += _of_request(row, asked, found.ready, scope.now)
+
+
+def _of_group(
+    row: Any, reason: Mapping[str, Any], state: str, since: datetime | None, looked_at: datetime | None = None
+) -> Cause:
+    about = f"group {row.name} of {row.workflow}"
+    return Cause(about, dict(reason), state, since, looked_at, row.workflow, row.name)
+
+
+def _no_dag_run(connection: Connection, scope: Scope, row: Any) -> dict[str, Any]:
+    working, _ = openings._open_counts(connection)
+    open_now = working[row.workflow, row.grouping]
+    reserved = 0 if row.campaign == campaigns.PROMPT else int(scope.limits.max_open * scope.limits.prompt_share)
+    limit = scope.limits.max_open - reserved
+    dag_id = f"{row.workflow}__{row.grouping}"
+    if open_now >= limit:
+        return {"code": "queued_in_ledger", "open": open_now, "max_open": limit, "dag_id": dag_id}
+    return {"code": "dag_run_not_asked", "dag_id": dag_id}
+
+
+def _of_request(row: Any, asked: Any, ready: Iterable[str], now: datetime) -> list[Cause]:
+    names = list(ready)
+    if asked.state == "opened":
+        reason = {"code": "dag_run_opened", "run_id": asked.run_id, "since": _iso(asked.opened_at), "tasks": names}
+        return [_of_group(row, reason, "waiting", asked.opened_at)]
+    if asked.state == "claimed":
+        expired = asked.claimed_at is not None and asked.claimed_at < now - openings.CLAIM_EXPIRES
+        reason = {"code": "claim_expired" if expired else "dag_run_claimed", "run_id": asked.run_id}
+        return [_of_group(row, reason, "waiting", asked.claimed_at)]
+    if asked.error:
+        reason = {
+            "code": "dag_run_refused",
+            "run_id": asked.run_id,
+            "dag_id": asked.dag_id,
+            "error": asked.error,
+            "refusals": asked.refusals,
+            "not_before": _iso(asked.not_before),
+        }
+    else:
+        reason = {"code": "dag_run_wanted", "run_id": asked.run_id}
+    return [_of_group(row, reason, "waiting", asked.wanted_at)]
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None

@@ -1,0 +1,171 @@
+"""Why the tasks of one group do not move: their locks, their jobs, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, select
+
+from airflow_calib_provider.ledger import skips, tables
+from airflow_calib_provider.ledger.reasons import Cause
+from airflow_calib_provider.ledger.waiting import look
+from airflow_calib_provider.spec.models import Workflow
+
+generation, job = tables.generation, tables.job
+
+SHOWN_JOBS = 20
+
+
+@dataclass
+class TaskCauses:
+    """The causes, and the tasks that nothing in the ledger holds back: only Airflow has to begin them."""
+
+    causes: list[Cause] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
+
+
+def task_causes(
+    connection: Connection, group: Any, tasks: Sequence[Any], chosen: Sequence[str], spec: Workflow | None, now: datetime
+) -> TaskCauses:
+    """
+    :param tasks: all rows of ``group_task`` of the group, in order.
+    :param chosen: the names of those that are asked for.
+    :param spec: tells which tasks of the group come before which; without it every earlier one does.
+    """
+    result = TaskCauses()
+    open_tasks = [row.task for row in tasks if row.state in ("new", "waiting") and row.task in chosen]
+    looks = look(connection, [(group.id, name) for name in open_tasks])
+    states = {row.task: row.state for row in tasks}
+    counts = _jobs(connection, group.id, now)
+    for row in tasks:
+        if row.task not in chosen:
+            continue
+        if row.state in ("new", "waiting"):
+            _waiting(connection, group, row, looks[group.id, row.task], _before(row, tasks, spec), states, result)
+        elif row.state == "processing":
+            result.causes += _processing(group, row, counts.get(row.task))
+        else:
+            result.causes.append(_ended(group, row))
+    return result
+
+
+def _cause(group: Any, row: Any, reason: Mapping[str, Any], state: str | None = None) -> Cause:
+    about = f"{group.workflow}.{row.task} of {group.name}"
+    return Cause(
+        about, dict(reason), state or row.state, row.since, row.looked_at, group.workflow, group.name, row.task
+    )
+
+
+def _before(row: Any, tasks: Sequence[Any], spec: Workflow | None) -> list[str]:
+    """The tasks of the same DAG that must be done before."""
+    known = spec.tasks.get(row.task) if spec is not None else None
+    if spec is not None and known is not None:
+        return [need.task for need in spec.inside_needs(known)]
+    return [] if row.is_root else [item.task for item in tasks if item.position < row.position]
+
+
+def _waiting(
+    connection: Connection,
+    group: Any,
+    row: Any,
+    seen: Any,
+    before: Sequence[str],
+    states: Mapping[str, str],
+    result: TaskCauses,
+) -> None:
+    if group.state == "closed" and not skips.remaining_runs(connection, group.id, row.task)[0]:
+        result.causes.append(_cause(group, row, {"code": "nothing_left"}, "waiting"))
+        return
+    held = False
+    if seen.state != "open":
+        held = True
+        result.causes.append(_cause(group, row, seen.reason or {}, "failed" if seen.state == "never" else "waiting"))
+    ended = [name for name in before if states.get(name) in ("failed", "skipped")]
+    pending = [name for name in before if states.get(name) in ("new", "waiting", "processing")]
+    if ended:
+        reason = {"code": "upstream_ended", "tasks": [[name, states[name]] for name in ended]}
+        result.causes.append(_cause(group, row, reason, "waiting"))
+    if pending:
+        result.causes.append(_cause(group, row, {"code": "upstream", "tasks": pending}, "waiting"))
+    if not held and not ended and not pending and group.state == "closed":
+        result.ready.append(row.task)
+
+
+@dataclass
+class _Counts:
+    generation: Any
+    states: dict[str, int] = field(default_factory=dict)
+    retrying: list[Any] = field(default_factory=list)
+    failed: list[Any] = field(default_factory=list)
+
+
+def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Counts]:
+    """Per task: the jobs of its latest generation, counted, and those that failed or wait for another attempt."""
+    latest = (
+        select(generation.c.task, func.max(generation.c.n).label("n"))
+        .where(generation.c.group_id == group_id)
+        .group_by(generation.c.task)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(generation)
+        .join(latest, and_(latest.c.task == generation.c.task, latest.c.n == generation.c.n))
+        .where(generation.c.group_id == group_id)
+    ).all()
+    result = {row.task: _Counts(row) for row in rows}
+    by_id = {row.id: result[row.task] for row in rows}
+    counted = select(job.c.generation_id, job.c.state, func.count()).where(job.c.generation_id.in_(by_id))
+    for generation_id, state, n in connection.execute(counted.group_by(job.c.generation_id, job.c.state)).tuples():
+        by_id[generation_id].states[state] = n
+    notable = select(job).where(
+        job.c.generation_id.in_(by_id),
+        (job.c.state == "failed") | ((job.c.state == "waiting") & (job.c.retry_at > now)),
+    )
+    for row in connection.execute(notable.order_by(job.c.job_index)).all():
+        counts = by_id[row.generation_id]
+        (counts.failed if row.state == "failed" else counts.retrying).append(row)
+    return result
+
+
+def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
+    stored = row.reason or {}
+    causes = []
+    if stored.get("code") == "marked_success_without_products":
+        causes.append(_cause(group, row, stored))
+    if counts is None:
+        return causes or [_cause(group, row, stored or {"code": "running"})]
+    number = counts.generation.n
+    causes.append(_cause(group, row, {"code": "jobs", "generation": number, "states": counts.states}))
+    if counts.retrying:
+        reason = {
+            "code": "retry_pending",
+            "n_jobs": len(counts.retrying),
+            "until": min(item.retry_at for item in counts.retrying).isoformat(timespec="seconds"),
+            "jobs": [[item.job_index, job_problem(item)] for item in counts.retrying[:SHOWN_JOBS]],
+        }
+        causes.append(_cause(group, row, reason))
+    if counts.failed:
+        failed = [[item.job_index, job_problem(item)] for item in counts.failed[:SHOWN_JOBS]]
+        total = sum(counts.states.values())
+        reason = {"code": "jobs_failed", "n_failed": len(counts.failed), "n_jobs": total, "failed": failed}
+        causes.append(_cause(group, row, reason))
+    return causes
+
+
+def job_problem(row: Any) -> str:
+    """What the last attempt of a job came to, in a few words."""
+    if row.reason:
+        return str(row.reason)
+    if row.signal is not None:
+        return f"killed by signal {row.signal}"
+    return f"exit code {row.exit_code}" if row.exit_code is not None else str(row.state)
+
+
+def _ended(group: Any, row: Any) -> Cause:
+    reason = dict(row.reason or {"code": row.state})
+    if row.kind == "publish" and row.state == "failed" and reason.get("code") == "error":
+        reason["code"] = "publish_failed"
+    return _cause(group, row, reason)

@@ -1,0 +1,78 @@
+"""Runs as their sources tell of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from airflow_calib_provider.errors import RenderError, RunSourceError
+from airflow_calib_provider.spec.models import RunSource
+from airflow_calib_provider.spec.templates import render_text
+
+FieldValue: TypeAlias = int | float | str | bool | None
+
+MAX_RUN_NUMBER = 2**53
+"""Larger whole numbers are not exact in JSON and InfluxDB."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    :ivar start: with the time zone UTC, as ``end``; ``None`` when the source does not say.
+    :ivar completed: whether data taking and bookkeeping of the run have ended.
+    :ivar fields: the metadata that the source declares besides the attributes here; times in ISO 8601.
+    :ivar files: input files: absolute paths or URLs.
+    """
+
+    number: int
+    start: datetime | None = None
+    end: datetime | None = None
+    completed: bool = True
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, object]:
+        """Everything by name, as conditions and templates see a run."""
+        return {
+            **self.fields,
+            "number": self.number,
+            "start": self.start,
+            "end": self.end,
+            "completed": self.completed,
+            "files": list(self.files),
+        }
+
+
+def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
+    """Read a run source completely.
+
+    :param base_folder: what a relative path is relative to: the folder of ``sources.yaml``.
+    :returns: the runs by ascending number.
+    :raises RunSourceError: it cannot be read or contradicts itself; names up to 20 mistakes with their places.
+    """
+    if source.csv is not None:
+        from airflow_calib_provider.runsources.csv_file import read_csv
+
+        return read_csv(_path(source.csv.path, source, base_folder), source.csv, source.fields)
+    if source.events is not None:
+        from airflow_calib_provider.runsources.event_file import read_events
+
+        return read_events(_path(source.events.path, source, base_folder), source.events, source.fields)
+    raise RunSourceError(f"the run source {source.name!r} has neither csv nor events")
+
+
+def _path(template: str, source: RunSource, base_folder: Path) -> Path:
+    environment = {name: value for name, value in os.environ.items() if name.startswith("CALIB_")}
+    try:
+        text = render_text(template, {"env": environment})
+    except RenderError as error:
+        raise RunSourceError(
+            f"the path {template!r} of the run source {source.name!r} cannot be rendered: {error.message}",
+            "set the environment variable that it names",
+        ) from error
+    return (base_folder / Path(text).expanduser()).absolute()

@@ -1,0 +1,191 @@
+"""Runs from a CSV file: one line for each run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from airflow_calib_provider.runsources.base import FieldValue, RunRecord
+from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
+from airflow_calib_provider.runsources.values import BadValue, read_bool, read_run_number, read_value, shown
+from airflow_calib_provider.spec.models import CsvSource, FieldType
+from airflow_calib_provider.spec.problems import nearest, one_of
+
+RESERVED = ("number", "start", "end", "completed", "files")
+MAX_CELL = 16_000_000
+"""Characters of a cell: a run may have very many files. Python's own limit is 131,072."""
+
+
+def read_csv(path: Path, source: CsvSource, fields: Mapping[str, FieldType]) -> list[RunRecord]:
+    """Read the runs of a CSV file with a header line.
+
+    ``start``, ``end``, ``completed`` and ``files`` are read where the file has such a column; all other fields, and
+    these where they are declared, must be there.
+
+    :param path: absolute.
+    :param fields: the declared fields with their types.
+    :raises RunSourceError: anything is wrong with the file.
+    """
+    faults = Faults(path)
+    reader = _CsvReader(path, source, fields, faults)
+    try:
+        text = _read_text(path, faults)
+        if text is not None:
+            reader.read(text)
+    except TooManyFaults:
+        pass
+    faults.raise_if_any()
+    return [record for _, record in sorted(reader.runs.values(), key=lambda pair: pair[1].number)]
+
+
+def _read_text(path: Path, faults: Faults) -> str | None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        faults.add(0, 0, f"cannot read the file: {error.strerror or error}", "a readable CSV file")
+        return None
+    if (position := content.find(b"\x00")) >= 0:
+        faults.add(content.count(b"\n", 0, position) + 1, _column(content, position), "a NUL byte", "text in UTF-8")
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        faults.add(
+            line,
+            _column(content, error.start),
+            f"byte 0x{content[error.start]:02x} is not UTF-8",
+            "text in UTF-8",
+            "save the file as UTF-8",
+        )
+        return None
+
+
+def _column(content: bytes, position: int) -> int:
+    return position - content.rfind(b"\n", 0, position)
+
+
+class _CsvReader:
+    """Reads the lines of one file.
+
+    :ivar runs: by number, with the line where each was found first.
+    """
+
+    def __init__(self, path: Path, source: CsvSource, fields: Mapping[str, FieldType], faults: Faults) -> None:
+        self.folder = path.parent
+        self.source = source
+        self.fields = fields
+        self.faults = faults
+        self.runs: dict[int, tuple[int, RunRecord]] = {}
+        self.positions: dict[str, int] = {}
+
+    def read(self, text: str) -> None:
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
+        lines = self._lines(text)
+        header = next(lines, None)
+        if header is None:
+            self.faults.add(1, 1, "the file is empty", "a header line")
+            return
+        if not self._find_columns(*header):
+            return
+        n_columns = len(header[1])
+        for line, row in lines:
+            if len(row) != n_columns:
+                hint = "the file may be truncated" if len(row) < n_columns else "quote values with separators"
+                self.faults.add(line, len(row), f"the line has {len(row)} columns", f"{n_columns} columns", hint)
+                continue
+            self._add(line, row)
+
+    def _lines(self, text: str) -> Iterator[tuple[int, list[str]]]:
+        """Rows that are not blank, each with the line it starts in."""
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.source.separator, strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self.faults.add(line, 1, f"not CSV: {error}", "quotes that are closed", "the file may be truncated")
+                return
+            if any(cell.strip() for cell in row):
+                yield line, row
+
+    def _find_columns(self, line: int, header: list[str]) -> bool:
+        headers = [cell.strip() for cell in header]
+        before = len(self.faults.messages)
+        for position, name in enumerate(headers):
+            if name and name in headers[:position]:
+                self.faults.add(line, name, f"the column {name!r} is there twice", "each column once")
+        for name in dict.fromkeys([*RESERVED, *self.fields]):
+            column = self.source.columns.get(name, name)
+            needed = name == "number" or name in self.fields or name in self.source.columns
+            if column in headers:
+                self.positions[name] = headers.index(column)
+            elif needed:
+                self.faults.add(
+                    line,
+                    column,
+                    f"there is no column {column!r} for the field {name!r}",
+                    one_of(name for name in headers if name),
+                    nearest(column, headers) or "say under 'columns' how the file calls it",
+                )
+        return len(self.faults.messages) == before
+
+    def _add(self, line: int, row: list[str]) -> None:
+        before = len(self.faults.messages)
+        values: dict[str, FieldValue] = {}
+        number = 0
+        files: tuple[str, ...] = ()
+        for name, position in self.positions.items():
+            cell = row[position]
+            try:
+                if name == "number":
+                    number = read_run_number(cell)
+                elif name == "files":
+                    files = self._files(cell)
+                elif name == "completed":
+                    values[name] = read_bool(cell)
+                else:
+                    kind = FieldType.TIME if name in ("start", "end") else self.fields[name]
+                    values[name] = read_value(cell, kind, name)
+            except BadValue as error:
+                self.faults.add(line, self.source.columns.get(name, name), str(error), error.expected)
+        if len(self.faults.messages) > before:
+            return
+        start, end = _as_time(values.pop("start", None)), _as_time(values.pop("end", None))
+        completed = bool(values.pop("completed", True))
+        if start is not None and end is not None and end < start:
+            self.faults.add(
+                line, self.source.columns.get("end", "end"), f"run {number} ends before it starts", "end after start"
+            )
+            return
+        self._keep(line, RunRecord(number, start, end, completed, values, files))
+
+    def _keep(self, line: int, record: RunRecord) -> None:
+        first, known = self.runs.setdefault(record.number, (line, record))
+        if known != record:
+            self.faults.add(
+                line,
+                self.source.columns.get("number", "number"),
+                f"run {record.number} is there twice with different content",
+                f"each run once (first in line {first})",
+            )
+
+    def _files(self, cell: str) -> tuple[str, ...]:
+        files = []
+        for part in cell.split(self.source.files_separator):
+            file = part.strip()
+            if not file:
+                continue
+            if not file.isprintable():
+                raise BadValue(f"the file {shown(file)} has a control character", "one path or URL")
+            files.append(file if "://" in file else str(self.folder / file))
+        return tuple(files)
+
+
+def _as_time(value: FieldValue) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None

@@ -1,0 +1,140 @@
+"""Whatever the order and the repetitions in which a backend tells its observations."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_calib_provider.backends.base import AttemptState, Observation
+from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, submitted
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+ENDS = {
+    AttemptState.SUCCEEDED: JobState.SUCCEEDED,
+    AttemptState.REMOVED: JobState.REMOVED,
+}
+
+limits = st.builds(Limits, retries=st.integers(0, 4), infrastructure_retries=st.integers(0, 4))
+observations = st.builds(
+    Observation,
+    index=st.just(0),
+    attempt=st.integers(1, 6),
+    state=st.sampled_from(AttemptState),
+    at=st.just(AT),
+    exit_code=st.sampled_from([None, 0, 1]),
+)
+
+
+def see(state: AttemptState, attempt: int) -> Observation:
+    return Observation(0, attempt, state, AT)
+
+
+def play(steps: list[Observation | None], bounds: Limits) -> list[Job]:
+    """The job after each step; ``None`` submits it if it waits."""
+    jobs = [Job(0)]
+    for step in steps:
+        job = jobs[-1]
+        if step is not None:
+            jobs.append(reduce(job, step, bounds))
+        elif job.state is JobState.WAITING:
+            jobs.append(submitted(job))
+    return jobs
+
+
+@given(st.lists(st.none() | observations, max_size=60), limits)
+def test_any_history(steps, bounds):
+    jobs = play(steps, bounds)
+    for before, after in itertools.pairwise(jobs):
+        assert after.attempt - before.attempt in (0, 1)
+        assert after.failures - before.failures + after.losses - before.losses in (0, 1)
+        if before.state.final:
+            assert after == before
+        if before.accepted_attempt is not None:
+            assert after.accepted_attempt == before.accepted_attempt
+        if before.state is JobState.RUNNING:
+            assert after.state is not JobState.SUBMITTED
+        if before.state is JobState.WAITING:
+            assert after.state in (JobState.WAITING, JobState.SUBMITTED)
+    last = jobs[-1]
+    assert (last.accepted_attempt is not None) == (last.state is JobState.SUCCEEDED)
+    assert last.failures <= bounds.retries + 1
+    assert last.losses <= bounds.infrastructure_retries + 1
+    assert last.attempt <= 1 + bounds.retries + bounds.infrastructure_retries
+    over = last.failures > bounds.retries or last.losses > bounds.infrastructure_retries
+    assert over == (last.state is JobState.FAILED)
+
+
+@given(st.lists(st.none() | observations, max_size=40), limits)
+def test_repetition_changes_nothing(steps, bounds):
+    once = Job(0)
+    twice = Job(0)
+    for number, step in enumerate(steps):
+        if step is None:
+            if once.state is JobState.WAITING:
+                once, twice = submitted(once), submitted(twice)
+            continue
+        once = reduce(once, step, bounds)
+        twice = reduce(reduce(twice, step, bounds), step, bounds)
+        for old in steps[:number]:
+            # What belongs to an attempt that is over says nothing new, however late it comes.
+            if old is not None and old.attempt < twice.attempt:
+                assert reduce(twice, old, bounds) == twice
+        assert once == twice
+
+
+@given(st.sampled_from(sorted(state for state in AttemptState if state.final)), st.data())
+def test_order_within_an_attempt_does_not_matter(end, data):
+    told = [see(AttemptState.SUBMITTED, 1), see(AttemptState.RUNNING, 1), see(end, 1)]
+    order = data.draw(st.permutations(told + told))
+    bounds = Limits(retries=1, infrastructure_retries=1)
+    job = play([None, *order], bounds)[-1]
+    assert job.state is ENDS.get(end, JobState.WAITING)
+    assert (job.failures, job.losses) == (end is AttemptState.FAILED, end is AttemptState.LOST)
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.randoms())
+def test_retries_are_counted_exactly(retries, losses, chance):
+    """Losses in between change nothing in the number of failures that are forgiven."""
+    bounds = Limits(retries, infrastructure_retries=losses)
+    ends = [AttemptState.FAILED] * (retries + 1) + [AttemptState.LOST] * losses
+    head = ends[:-1] if not losses else ends[1:]
+    chance.shuffle(head)
+    job = Job(0)
+    for end in [*head, AttemptState.FAILED]:
+        assert job.state is JobState.WAITING
+        job = submitted(job)
+        job = reduce(job, see(end, job.attempt), bounds)
+    assert (job.state, job.failures, job.losses) == (JobState.FAILED, retries + 1, losses)
+    assert job.attempt == retries + 1 + losses
+
+
+def test_three_retries_are_four_attempts():
+    job = Job(0)
+    while job.state is JobState.WAITING:
+        job = submitted(job)
+        job = reduce(job, see(AttemptState.FAILED, job.attempt), Limits(retries=3))
+    assert (job.attempt, job.state) == (4, JobState.FAILED)
+
+
+def test_losses_are_capped():
+    job = Job(0)
+    while job.state is JobState.WAITING:
+        job = submitted(job)
+        job = reduce(job, see(AttemptState.LOST, job.attempt), Limits(retries=3, infrastructure_retries=10))
+    assert (job.attempt, job.losses, job.failures, job.state) == (11, 11, 0, JobState.FAILED)
+
+
+def test_a_new_attempt_starts_clean():
+    job = reduce(submitted(Job(0)), Observation(0, 1, AttemptState.FAILED, AT, exit_code=3, host="h"), Limits(1))
+    assert (job.exit_code, job.host) == (3, "h")
+    job = submitted(job)
+    assert (job.exit_code, job.host, job.reason, job.end) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 10), (1, 10), (2, 20), (3, 40), (7, 600), (5000, 600)])
+def test_retry_delay(failures, seconds):
+    assert retry_delay(failures, base=10) == seconds
