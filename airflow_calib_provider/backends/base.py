@@ -47,10 +47,7 @@ class RoundKey:
     round: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.campaign}.{self.workflow}.{self.task}.{self.group}"
-            f".g{self.generation}.s{self.step}.r{self.round}"
-        )
+        return f"{self.campaign}.{self.workflow}.{self.task}.{self.group}.g{self.generation}.s{self.step}.r{self.round}"
 
     @classmethod
     def parse(cls, text: str) -> RoundKey:
@@ -61,8 +58,9 @@ class RoundKey:
         parts = text.split(".")
         if len(parts) != 7 or [part[:1] for part in parts[4:]] != ["g", "s", "r"]:
             raise ValueError(f"not the key of a round: {text!r}")
-        numbers = [int(part[1:]) for part in parts[4:]]
-        return cls(*parts[:4], *numbers)
+        campaign, workflow, task, group = parts[:4]
+        generation, step, number = (int(part[1:]) for part in parts[4:])
+        return cls(campaign, workflow, task, group, generation, step, number)
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,14 @@ def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
         operator = _of_kind(workflow, task, task.name, common)
         before and before >> operator  # noqa: B018 - Airflow's own way to draw an edge
         return operator
-    with TaskGroup(group_id=task.name, prefix_group_id=False, tooltip="its locks, then its jobs"):
+    with TaskGroup(
+        group_id=f"{task.name}__and_locks",
+        group_display_name=task.name,
+        prefix_group_id=False,
+        tooltip="its locks, then the task itself",
+    ):
         locks = LockSensor(task_id=f"{task.name}.locks", task=task.name)
-        operator = _of_kind(workflow, task, f"{task.name}", common)
+        operator = _of_kind(workflow, task, task.name, common)
         locks >> operator
     before and before >> locks  # noqa: B018
     return operator

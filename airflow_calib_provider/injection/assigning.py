@@ -46,6 +46,7 @@ class _Pass:
     :ivar members: a finite campaign's runs; ``None`` in a streamed one.
     :ivar skipped: runs that a person skipped here, with what was said.
     :ivar bound: runs below are assigned.
+    :ivar begun: the workflow was injected into this campaign before.
     """
 
     campaign: str
@@ -54,6 +55,7 @@ class _Pass:
     members: frozenset[int] | None
     skipped: Mapping[int, Mapping[str, Any]]
     bound: int
+    begun: bool
     now: datetime
 
     @property
@@ -88,7 +90,8 @@ def assign_workflow(
         incomplete_after=selection.incomplete_after,
         passed=frozenset(skipped),
     )
-    here = _Pass(campaign.name, workflow, _first_seen(connection, workflow), members, skipped, bound, now)
+    first_seen, begun = _first_seen(connection, workflow), _has_begun(connection, campaign.name, workflow.name)
+    here = _Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
     groups.sync_tasks(connection, campaign.name, workflow, now)
     condition = Condition(selection.where) if selection.where else None
     for label, policy in workflow.groupings().items():
@@ -107,6 +110,12 @@ def _first_seen(connection: Connection, workflow: Workflow) -> datetime:
     seen = tables.workflow_seen
     query = select(seen.c.first_seen_at).where(seen.c.workflow == workflow.name)
     return connection.execute(query).scalar_one()  # type: ignore[no-any-return]
+
+
+def _has_begun(connection: Connection, campaign: str, workflow: str) -> bool:
+    table = tables.grouping
+    query = select(table.c.label).where(table.c.campaign == campaign, table.c.workflow == workflow)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _assign_grouping(
@@ -162,12 +171,8 @@ def _grouping(connection: Connection, here: _Pass, label: str) -> Any:
     query = select(table).where(*(table.c[name] == value for name, value in key.items()))
     found = connection.execute(query).first()
     if found is None:
-        # In a campaign's first injection all groupings of the spec are as old as the workflow itself.
-        others = select(table.c.label).where(
-            table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.first_seen_at < here.now
-        )
-        later = connection.execute(others.limit(1)).first() is not None
-        seen = here.now if later else here.first_seen
+        # Those of the first injection are as old as the workflow; one that an edit adds takes no history (rule 10).
+        seen = here.now if here.begun else here.first_seen
         connection.execute(insert(table).values(**key, assigned_below=0, first_seen_at=seen))
         found = connection.execute(query).one()
     return found
@@ -189,7 +194,9 @@ def _unassigned(connection: Connection, here: _Pass, label: str) -> list[Any]:
         membership.c.run == run.c.number,
     )
     query = select(run).outerjoin(membership, held)
-    query = query.where(run.c.source == here.workflow.runs.source, run.c.number < here.bound, membership.c.run.is_(None))
+    query = query.where(
+        run.c.source == here.workflow.runs.source, run.c.number < here.bound, membership.c.run.is_(None)
+    )
     if here.members:
         query = query.where(run.c.number >= min(here.members))
     return list(connection.execute(query.order_by(run.c.number)).all())

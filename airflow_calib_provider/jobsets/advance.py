@@ -8,21 +8,24 @@ first wins, the others look again at the next step.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
+
 from airflow_calib_provider.backends.base import AttemptState, Backend, Observation, RoundKey, RoundObservations
 from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.errors import IllegalTransition, ProductError
+from airflow_calib_provider.errors import BackendError, IllegalTransition, NotFound, ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.jobsets.reports import Report, read_outcome
 from airflow_calib_provider.ledger import generations
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.engine import Ledger, take_turns
 from airflow_calib_provider.ledger.reasons import Reason
 
 RETRY_DELAY = 10.0
@@ -31,19 +34,29 @@ RETRY_DELAY = 10.0
 
 @dataclass(frozen=True)
 class Standing:
-    """How a generation stands after a step."""
+    """How a generation stands after a step.
+
+    :ivar trouble: why this step could not take it further; empty if it could. The next one tries again.
+    """
 
     generation_id: int
     state: str
     reason: Reason | None
     counts: Mapping[str, int]
+    trouble: str = ""
 
 
 @dataclass
 class _Watched:
+    """A running generation.
+
+    :ivar due: whether a job waits whose delay is over.
+    """
+
     row: Any
     rounds: list[Any]
     jobs: dict[int, Job]
+    due: bool
 
 
 def advance(
@@ -57,32 +70,51 @@ def advance(
 
     :param backend_of: a backend by name.
     :param base_delay: seconds before the second attempt of a job.
-    :raises BackendError: a backend does not answer; what was done until then is stored.
+    :raises BackendError: a backend does not answer, for none of these generations; what was done until then is stored.
+        Where others could be taken further, it stands in ``trouble``.
     """
     ids = sorted(set(generation_ids))
-    for watched in _load(ledger, ids):
-        _submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
-    for backend_name, watched_here in _by_backend(_load(ledger, ids)).items():
-        backend = backend_of(backend_name)
-        cursors = {RoundKey.parse(item.key): item.cursor for watched in watched_here for item in watched.rounds}
-        news = backend.poll(cursors) if cursors else {}
-        for watched in watched_here:
-            _apply_all(ledger, watched, news, now, base_delay)
-    for watched in _load(ledger, ids):
-        _end_if_complete(ledger, backend_of(watched.row.backend), watched, now)
-    return _standings(ledger, ids)
+    troubles: dict[int, BackendError] = {}
+    for watched in _load(ledger, ids, now):
+        if watched.due or any(item.state == "planned" for item in watched.rounds):
+            with _own_trouble(troubles, watched.row.id):
+                _submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
+    for name, watched_here in _by_backend(_load(ledger, ids, now)).items():
+        with _own_trouble(troubles, *(watched.row.id for watched in watched_here)):
+            _poll(ledger, backend_of(name), watched_here, now, base_delay)
+    for watched in _load(ledger, ids, now):
+        with _own_trouble(troubles, watched.row.id):
+            _end_if_complete(ledger, backend_of, watched, now)
+    if ids and len(troubles) == len(ids):
+        raise next(iter(troubles.values()))
+    return _standings(ledger, ids, troubles)
 
 
-def _load(ledger: Ledger, ids: Sequence[int]) -> list[_Watched]:
+@contextmanager
+def _own_trouble(troubles: dict[int, BackendError], *ids: int) -> Iterator[None]:
+    """Let one generation's trouble be its own: the others go on."""
+    try:
+        yield
+    except BackendError as error:
+        troubles.update(dict.fromkeys(ids, error))
+    except OSError as error:
+        troubles.update(dict.fromkeys(ids, BackendError(f"the files of the job set cannot be used: {error}")))
+
+
+def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[_Watched]:
     with ledger.read() as connection:
         rows = generations.running(connection, ids)
         live = [row.id for row in rows]
-        rounds, jobs = defaultdict(list), defaultdict(dict)
+        rounds: dict[int, list[Any]] = defaultdict(list)
+        jobs: dict[int, dict[int, Job]] = defaultdict(dict)
+        due = set()
         for item in generations.rounds_of(connection, live, ["planned", "submitted"]):
             rounds[item.generation_id].append(item)
-        for item in generations.jobs_of(connection, live):
+        for item in generations.job_states_of(connection, live):
             jobs[item.generation_id][item.job_index] = generations.as_job(item)
-    return [_Watched(row, rounds[row.id], jobs[row.id]) for row in rows]
+            if item.state == "waiting" and (item.retry_at is None or item.retry_at <= now):
+                due.add(item.generation_id)
+    return [_Watched(row, rounds[row.id], jobs[row.id], row.id in due) for row in rows]
 
 
 def _by_backend(watched: Iterable[_Watched]) -> dict[str, list[_Watched]]:
@@ -94,11 +126,11 @@ def _by_backend(watched: Iterable[_Watched]) -> dict[str, list[_Watched]]:
 
 def _submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> None:
     """Plan a round of the jobs that are due, and submit every planned round: first the ledger, then the backend."""
-    try:
-        with ledger.write() as connection:
+    with suppress(IllegalTransition, IntegrityError), ledger.write() as connection:
+        # Another watcher may have planned it, or somebody have ended the generation: then there is nothing to plan.
+        take_turns(connection, f"generation {row.id}")
+        if generations.states_of(connection, [row.id])[row.id].state == "running":
             generations.plan_round(connection, row, now)
-    except IllegalTransition:
-        return  # another watcher planned it; it, or the next step, submits
     with ledger.read() as connection:
         planned = generations.rounds_of(connection, [row.id], ["planned"])
     for item in planned:
@@ -108,9 +140,30 @@ def _submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> No
         crash_point("round.before_submit", row.group_name)
         backend.submit(RoundKey.parse(item.key), jobs)
         crash_point("round.after_submit", row.group_name)
-        with ledger.write() as connection:
-            generations.round_submitted(connection, row, item, now)
+        _record_submission(ledger, backend, row, item, now)
         crash_point("round.after_record", row.group_name)
+
+
+def _record_submission(ledger: Ledger, backend: Backend, row: Any, item: Any, now: datetime) -> None:
+    with ledger.write() as connection:
+        if generations.round_submitted(connection, row, item, now):
+            return
+        state = generations.round_state(connection, item)
+    if state == "finished":
+        # A kill, or the end of the generation, came between plan and submission, and found nothing to remove.
+        backend.remove(RoundKey.parse(item.key))
+
+
+def _poll(ledger: Ledger, backend: Backend, watched: Sequence[_Watched], now: datetime, base_delay: float) -> None:
+    cursors = {
+        RoundKey.parse(item.key): item.cursor for one in watched for item in one.rounds if item.state == "submitted"
+    }
+    if not cursors:
+        return
+    news = backend.poll(cursors)
+    for one in watched:
+        with suppress(IllegalTransition):  # another watcher was faster, or a person's kill; the next step sees it
+            _apply_all(ledger, one, news, now, base_delay)
 
 
 def _apply_all(
@@ -119,16 +172,33 @@ def _apply_all(
     limits = Limits(retries=watched.row.retries)
     for item in watched.rounds:
         seen = news.get(RoundKey.parse(item.key))
-        if seen is None or item.state != "submitted":
+        if seen is None:
             continue
         if not seen.observations and seen.cursor == item.cursor and not seen.finished:
             continue
-        changes = _changes(watched, seen.observations, limits, base_delay)
+        observations = [*seen.observations, *(_vanished(ledger, item, now) if seen.finished else [])]
+        changes = _changes(watched, observations, limits, base_delay)
         crash_point("jobs.before_apply", watched.row.group_name)
         with ledger.write() as connection:
-            if generations.apply(connection, watched.row, item, changes, seen.cursor, now) and seen.finished:
+            if not generations.apply(connection, watched.row, item, changes, seen.cursor, now):
+                return  # another watcher stored these news
+            if seen.finished:
                 generations.finish_round(connection, watched.row, item)
         crash_point("jobs.after_apply", watched.row.group_name)
+        for change in changes:
+            if change.after.state is JobState.SUCCEEDED and change.after.accepted_attempt is not None:
+                with suppress(ProductError):  # told when the generation ends
+                    promote(
+                        watched.row.folder, change.after.index, change.after.accepted_attempt, watched.row.group_name
+                    )
+
+
+def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:
+    """What to think of the attempts of a round of which no news will come: lost, unless their end is known already."""
+    with ledger.read() as connection:
+        attempts = generations.attempts_of_round(connection, item)
+    reason = "the backend does not know of it any more"
+    return [Observation(index, number, AttemptState.LOST, now, reason=reason) for index, number in attempts]
 
 
 def _changes(
@@ -166,21 +236,33 @@ def _checked(row: Any, observation: Observation) -> tuple[Observation, Report]:
         return replace(observation, state=AttemptState.FAILED, reason=f"its products cannot be read: {error}"), Report()
 
 
-def _end_if_complete(ledger: Ledger, backend: Backend, watched: _Watched, now: datetime) -> None:
+def jobs_needed(quorum: float, n_jobs: int) -> int:
+    """How many jobs must succeed (rule 17)."""
+    # 0.07 × 100 is 7.000000000000001 in floating point: it must not ask for an eighth job.
+    return max(1, math.ceil(quorum * n_jobs - 1e-9))
+
+
+def _end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watched: _Watched, now: datetime) -> None:
     row, jobs = watched.row, list(watched.jobs.values())
     accepted = [job for job in jobs if job.state is JobState.SUCCEEDED]
-    for job in accepted:
-        assert job.accepted_attempt is not None
-        promote(row.folder, job.index, job.accepted_attempt, row.group_name)
     live = [job for job in jobs if not job.state.final]
-    # 0.9 × 10 is 9.000000000000002 in floating point: it must not ask for a tenth job.
-    needed = math.ceil(row.quorum * len(jobs) - 1e-9)
-    if len(accepted) >= needed:
+    complete = len(accepted) >= jobs_needed(row.quorum, len(jobs))
+    if not complete and live:
+        return
+    try:
+        for job in accepted:
+            if job.accepted_attempt is not None:
+                promote(row.folder, job.index, job.accepted_attempt, row.group_name)
+    except ProductError as error:
+        remove_jobs(backend_of(row.backend), watched.rounds)
+        _end(ledger, row, "failed", {"code": "error", "message": str(error)}, now)
+        return
+    if complete:
         if live:
-            remove_jobs(backend, watched.rounds)
+            remove_jobs(backend_of(row.backend), watched.rounds)
         left_out = [job.index for job in jobs if job.state is not JobState.SUCCEEDED]
         _end(ledger, row, "done", {"code": "done", "n_jobs": len(jobs), "left_out": left_out}, now)
-    elif not live:
+    else:
         failed = [job for job in jobs if job.state is not JobState.SUCCEEDED]
         reason = {
             "code": "jobs_failed",
@@ -221,13 +303,13 @@ def remove_jobs(backend: Backend, rounds: Iterable[Any]) -> None:
         backend.remove(RoundKey.parse(item.key))
 
 
-def _standings(ledger: Ledger, ids: Sequence[int]) -> dict[int, Standing]:
-    result = {}
+def _standings(ledger: Ledger, ids: Sequence[int], troubles: Mapping[int, BackendError]) -> dict[int, Standing]:
     with ledger.read() as connection:
-        counts: dict[int, Counter[str]] = defaultdict(Counter)
-        for item in generations.jobs_of(connection, ids):
-            counts[item.generation_id][item.state] += 1
-        for generation_id in ids:
-            row = generations.by_id(connection, generation_id)
-            result[generation_id] = Standing(generation_id, row.state, row.reason, dict(counts[generation_id]))
-    return result
+        counts = generations.job_counts(connection, ids)
+        rows = generations.states_of(connection, ids)
+    if unknown := [generation_id for generation_id in ids if generation_id not in rows]:
+        raise NotFound(f"there is no generation with the id {unknown[0]}")
+    return {
+        row.id: Standing(row.id, row.state, row.reason, counts.get(row.id, {}), str(troubles.get(row.id, "")))
+        for row in rows.values()
+    }

@@ -13,6 +13,7 @@ from sqlalchemy import exc
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.jobsets.context import gather
+from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.jobsets.render import git_commit, render
 from airflow_calib_provider.ledger import generations, groups
 from airflow_calib_provider.ledger.engine import Ledger
@@ -95,15 +96,22 @@ def _start(
         dag_run_id=dag_run_id,
         definitions=rendered.definitions,
     )
+    continued = (
+        before is not None
+        and before.state == "failed"
+        and before.definitions_hash == rendered.digest
+        and not _products_gone(ledger, before)
+    )
     crash_point("generation.before_create", context.group)
     try:
         with ledger.write() as connection:
             current = generations.latest(connection, group_id, task.name)
             if (current and (current.id, current.state)) != (before and (before.id, before.state)):
                 raise IllegalTransition(f"{task.name} of {context.group} was changed by another process meanwhile")
-            if before is not None and before.state == "failed" and before.definitions_hash == rendered.digest:
+            groups.ensure_task(connection, workflow, group_id, task, now)
+            if continued:
                 row = generations.by_id(connection, before.id)
-                generations.continue_failed(connection, row, max_tries, now)
+                generations.continue_failed(connection, row, max_tries, now, new)
                 generation_id = int(before.id)
             else:
                 generation_id = generations.create(connection, new, now)
@@ -112,6 +120,18 @@ def _start(
         raise IllegalTransition(f"{task.name} of {context.group} was begun by another process meanwhile") from error
     crash_point("generation.after_create", context.group)
     return Begun(begun.id, begun.n, begun.state, begun.reason, attached=False)
+
+
+def _products_gone(ledger: Ledger, before: Any) -> bool:
+    """Whether a job that succeeded must run again, because somebody deleted what it made."""
+    with ledger.read() as connection:
+        jobs = generations.job_states_of(connection, [before.id])
+    return any(
+        not job_folder(before.folder, job.job_index).exists()
+        and not attempt_folder(before.folder, job.job_index, job.accepted_attempt).exists()
+        for job in jobs
+        if job.accepted_attempt is not None
+    )
 
 
 def record_failure(ledger: Ledger, group_id: int, task: str, message: str, now: datetime) -> None:

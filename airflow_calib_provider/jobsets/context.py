@@ -49,12 +49,11 @@ def gather(
     :raises RenderError: every run of the group is skipped.
     """
     group = group_by_id(connection, group_id)
-    kept, excluded = remaining_runs(connection, group_id, task.name)
+    kept, excluded = remaining_runs(connection, group_id, task.name, _needed_inside(workflow, task))
     if not kept:
         raise RenderError(f"all runs of {group.name} are skipped: there is nothing to process")
     records = _records(connection, group_id, set(kept))
-    tasks, generations = _products(connection, workflow, task, group, kept)
-    others = tasks.pop("workflows", {})
+    tasks, others, generations = _products(connection, workflow, task, group, kept)
     payloads, used_payloads = _payloads(connection, task, group.campaign, kept)
     variables: dict[str, Any] = {
         "campaign": group.campaign,
@@ -80,9 +79,19 @@ def gather(
     if task.grouping.kind == "run":
         variables["run"] = records[0]
     used = {"generations": generations, "payloads": used_payloads}
-    return GroupContext(
-        group.campaign, workflow.name, task.name, group_id, group.name, variables, kept, excluded, used
-    )
+    return GroupContext(group.campaign, workflow.name, task.name, group_id, group.name, variables, kept, excluded, used)
+
+
+def _needed_inside(workflow: Workflow, task: Task) -> set[str]:
+    """All tasks of its own DAG that a task comes after."""
+    found: set[str] = set()
+    left = [task]
+    while left:
+        for need in workflow.inside_needs(left.pop()):
+            if need.task not in found:
+                found.add(need.task)
+                left.append(workflow.tasks[need.task])
+    return found
 
 
 def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict[str, Any]]:
@@ -97,9 +106,10 @@ def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict
 
 def _products(
     connection: Connection, workflow: Workflow, task: Task, group: Any, runs: Sequence[int]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Product variables, and the ids of the generations that they come from."""
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Product variables of this workflow and of others, and the ids of the generations that they come from."""
     variables: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     generations: dict[str, Any] = {}
     inside = set(workflow.inside_needs(task))
     for need in task.needs:
@@ -112,9 +122,9 @@ def _products(
             values: dict[str, Any] = {name: paths[0] if single else paths for name, paths in files.items()}
             variables[need.task] = {"products": values}
         else:
-            other = variables.setdefault("workflows", {}).setdefault(need.workflow, {"tasks": {}})
+            other = others.setdefault(need.workflow, {"tasks": {}})
             other["tasks"][need.task] = {"products": dict(files)}
-    return variables, generations
+    return variables, others, generations
 
 
 def _is_single(task: Task) -> bool:

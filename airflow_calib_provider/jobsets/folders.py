@@ -65,7 +65,8 @@ def promote(folder: str, index: int, attempt: int, scope: str = "") -> None:
     except FileNotFoundError:
         if not target.exists():
             raise ProductError(
-                f"the products of job {index}, attempt {attempt}, are gone from {source}", "clear the task to run it again"
+                f"the products of job {index}, attempt {attempt}, are gone from {source}",
+                "clear the task to run it again",
             ) from None
     descriptor = os.open(target.parent, os.O_RDONLY)
     try:

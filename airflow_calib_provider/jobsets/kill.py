@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.base import Backend, RoundKey
 from airflow_calib_provider.backends.reducer import JobState
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.advance import remove_jobs
-from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
+from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.reports import check_product
 from airflow_calib_provider.ledger import generations, groups
 from airflow_calib_provider.ledger.engine import Ledger
 
-ENDED_IN_AIRFLOW = ("failed", "skipped", "success", "upstream_failed", "removed")
+ENDED_IN_AIRFLOW = ("failed", "skipped", "success")
+"""What a person can make of a task; others, such as ``removed`` after an edit of the spec, are nobody's wish to kill."""
+
+PERSON = "a person, in Airflow"
 
 
 def settle(
@@ -28,7 +32,8 @@ def settle(
 ) -> str:
     """Bring a running generation in line with an end that a person gave its task in Airflow.
 
-    Nothing happens if Airflow's task has not ended, or if the generation has ended or is superseded already.
+    Nothing happens if Airflow's task has not ended, or if the generation has ended or is superseded already; a failed
+    one can still be marked as success.
 
     :param airflow_state: the task's state as Airflow says it now, not as it was when somebody was notified.
     :returns: what was done: ``nothing``, ``removed``, ``marked`` (success with products) or ``kept`` (without).
@@ -40,40 +45,85 @@ def settle(
         row = generations.by_id(connection, generation_id)
         newest = generations.latest(connection, row.group_id, row.task)
         rounds = generations.rounds_of(connection, [generation_id], ["planned", "submitted"])
-        jobs = generations.jobs_of(connection, [generation_id])
-    if row.state != "running" or newest is None or newest.id != generation_id:
+        jobs = generations.job_states_of(connection, [generation_id])
+    if newest is None or newest.id != generation_id:
         return "nothing"
     if airflow_state == "success":
-        missing = _missing_products(row, jobs)
-        if missing:
-            reason = {"code": "marked_success_without_products", "missing": missing[:20]}
-            with ledger.write() as connection:
-                groups.set_task_states(connection, row.group_id, "processing", reason, now, task=row.task)
-            return "kept"
-    backend = backend_of(row.backend)
-    remove_jobs(backend, rounds)
-    marked = airflow_state == "success"
-    reason = {"code": "marked_success"} if marked else {"code": "killed", "airflow_state": airflow_state}
-    live = JobState.LEFT_OUT if marked else JobState.REMOVED
+        return _mark(ledger, backend_of, row, rounds, jobs, now)
+    if row.state != "running":
+        return "nothing"
+    remove_jobs(backend_of(row.backend), rounds)
+    reason = {"code": "killed", "airflow_state": airflow_state}
     with ledger.write() as connection:
         current = generations.by_id(connection, generation_id)
         if current.state == "running":
-            target = "done" if marked else "failed"
-            generations.end(connection, current, target, reason, now, live_jobs=live, person="a person, in Airflow")
-    return "marked" if marked else "removed"
+            generations.end(connection, current, "failed", reason, now, live_jobs=JobState.REMOVED, person=PERSON)
+        elif current.state == "failed":  # a watcher saw the jobs vanish, and was faster
+            groups.set_task_states(connection, row.group_id, "failed", reason, now, task=row.task)
+    return "removed"
 
 
-def _missing_products(row: Any, jobs: list[Any]) -> list[str]:
-    missing = []
+def _mark(
+    ledger: Ledger,
+    backend_of: Callable[[str], Backend],
+    row: Any,
+    rounds: Sequence[Any],
+    jobs: Sequence[Any],
+    now: datetime,
+) -> str:
+    """Airflow says success: a person marked it, unless the generation is done, as Airflow's own success comes after."""
+    if row.state not in ("running", "failed"):
+        return "nothing"
+    found, missing = _find_products(row, jobs)
+    if missing:
+        reason = {"code": "marked_success_without_products", "missing": missing[:20]}
+        state = "processing" if row.state == "running" else "failed"
+        with ledger.write() as connection:
+            groups.set_task_states(connection, row.group_id, state, reason, now, task=row.task, only=[state])
+        return "kept"
+    remove_jobs(backend_of(row.backend), rounds)
+    for index, attempt in found.items():
+        if attempt_folder(row.folder, index, attempt).is_dir():
+            promote(row.folder, index, attempt, row.group_name)
+    with ledger.write() as connection:
+        current = generations.by_id(connection, row.id)
+        if current.state not in ("running", "failed"):
+            return "nothing"
+        reason = {"code": "marked_success"}
+        generations.mark_done(connection, current, found, row.products, reason, now, PERSON)
+    return "marked"
+
+
+def _find_products(row: Any, jobs: Sequence[Any]) -> tuple[dict[int, int], list[str]]:
+    """For each job the attempt that has all declared products (0: never tried, none declared), and what none has."""
+    found: dict[int, int] = {}
+    missing: list[str] = []
     for job in jobs:
-        accepted = job_folder(row.folder, job.job_index)
-        folder = accepted if accepted.exists() else attempt_folder(row.folder, job.job_index, max(1, job.attempt))
-        for name, file in row.products.items():
-            try:
-                check_product(folder / "out", name, file)
-            except ProductError:
-                missing.append(f"{name} of job {job.job_index}")
-    return missing
+        if job.accepted_attempt is not None or not row.products:
+            found[job.job_index] = job.accepted_attempt or job.attempt
+            continue
+        numbers = range(max(1, job.attempt), 0, -1)
+        lacking = {
+            number: _lacking(attempt_folder(row.folder, job.job_index, number), row.products) for number in numbers
+        }
+        best = next((number for number, names in lacking.items() if not names), None)
+        if best is not None:
+            found[job.job_index] = best
+        else:
+            missing += [f"{name} of job {job.job_index}" for name in lacking[max(1, job.attempt)]]
+    return found, missing
+
+
+def _lacking(folder: Path, products: Mapping[str, str]) -> list[str]:
+    if not folder.is_dir():
+        return list(products)
+    lacking = []
+    for name, file in products.items():
+        try:
+            check_product(folder / "out", name, file)
+        except ProductError:
+            lacking.append(name)
+    return lacking
 
 
 @dataclass(frozen=True)

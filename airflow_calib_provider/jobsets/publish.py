@@ -14,7 +14,7 @@ from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.render import git_commit
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.groups import group_by_id
+from airflow_calib_provider.ledger.groups import ensure_task, group_by_id
 from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import Published, publish
 from airflow_calib_provider.settings import products_folder
@@ -41,6 +41,8 @@ def publish_group(
         context = gather(connection, workflow, task, group_id, params)
         group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context)
+    with ledger.write() as connection:
+        ensure_task(connection, workflow, group_id, task, now)
     file = _inside_products(render_value(task.publish.file, context.variables))
     iov = Iov(group.first_run, group.last_run)
     return publish(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.spec.models import InputsCommand, Jobs, Task
-from airflow_calib_provider.spec.templates import render_command, render_value
+from airflow_calib_provider.spec.templates import render_command, render_text, render_value
 
 # What is known only when an attempt is submitted stands in a definition as one of these, so that a definition (and its
 # hash) is the same for every attempt.
@@ -35,7 +37,8 @@ class Rendered:
 
     :ivar definitions: one JSON-able mapping per job: command, environment, inputs, resources, timeout.
     :ivar inputs: the frozen list of inputs (rule 33).
-    :ivar digest: SHA-256 of the definitions: tells whether a cleared generation can be continued (rule 14).
+    :ivar digest: SHA-256 of the definitions, the inputs, the runs, the backend and the declared products: tells whether
+        a cleared generation can be continued (rule 14).
     """
 
     definitions: Sequence[Mapping[str, Any]]
@@ -52,9 +55,11 @@ def render(task: Task, context: GroupContext) -> Rendered:
     assert jobs is not None
     inputs = _inputs(jobs, context.variables)
     definitions = [
-        _definition(jobs, context, index, count, mine) for index, count, mine in _shares(jobs, inputs, context.variables)
+        _definition(jobs, context, index, count, mine)
+        for index, count, mine in _shares(jobs, inputs, context.variables)
     ]
-    text = json.dumps(definitions, sort_keys=True)
+    content = [definitions, inputs, list(context.runs), task.backend, dict(sorted(task.products.items()))]
+    text = json.dumps(content, sort_keys=True)
     return Rendered(definitions, inputs, hashlib.sha256(text.encode()).hexdigest())
 
 
@@ -89,16 +94,17 @@ def _query(command: Sequence[str]) -> list[str]:
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
         raise RenderError(f"the query for inputs {command[0]} failed: {error}") from error
     if result.returncode:
-        raise RenderError(
-            f"the query for inputs {command[0]} ended with exit code {result.returncode}: {result.stderr.strip()[-500:]}"
-        )
+        said = result.stderr.strip()[-500:]
+        raise RenderError(f"the query for inputs {command[0]} ended with exit code {result.returncode}: {said}")
     lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
     if not lines:
         raise RenderError(f"the query for inputs {command[0]} printed nothing")
     return lines
 
 
-def _shares(jobs: Jobs, inputs: Sequence[str], variables: Mapping[str, Any]) -> Iterator[tuple[int, int, Sequence[str]]]:
+def _shares(
+    jobs: Jobs, inputs: Sequence[str], variables: Mapping[str, Any]
+) -> Iterator[tuple[int, int, Sequence[str]]]:
     """Index, number of jobs and inputs of each job."""
     if jobs.split.per_job is not None:
         size = jobs.split.per_job
@@ -126,9 +132,7 @@ def _count(jobs: Jobs, variables: Mapping[str, Any]) -> int:
     return value
 
 
-def _definition(
-    jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str]
-) -> dict[str, Any]:
+def _definition(jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str]) -> dict[str, Any]:
     job = {
         "index": index,
         "count": count,
@@ -139,11 +143,12 @@ def _definition(
         "attempt": ATTEMPT,
     }
     variables = {**context.variables, "job": job}
-    environment = {name: str(render_value(text, variables)) for name, text in sorted(jobs.environment.items())}
+    environment = {name: render_text(text, variables) for name, text in sorted(jobs.environment.items())}
     return {
         "command": list(render_command(jobs.command, variables)),
         "environment": environment,
-        "inputs": list(inputs),
+        # Inputs that all jobs share stand in the generation, once.
+        "inputs": list(inputs) if jobs.split.per_job is not None else None,
         "cpus": jobs.resources.cpus,
         "memory": jobs.resources.memory,
         "disk": jobs.resources.disk,
@@ -159,7 +164,8 @@ def submission(row: Any, index: int, attempt: int, definition: Mapping[str, Any]
     folder = attempt_folder(row.folder, index, attempt)
     (folder / "out").mkdir(parents=True, exist_ok=True)
     inputs_file = folder / "inputs.txt"
-    inputs_file.write_text("".join(f"{item}\n" for item in definition["inputs"]), encoding="utf-8")
+    inputs = row.inputs if definition["inputs"] is None else definition["inputs"]
+    _write_once(inputs_file, "".join(f"{item}\n" for item in inputs))
     known = {
         OUT: str(folder / "out"),
         REPORT: str(folder / "report.jsonl"),
@@ -188,6 +194,15 @@ def submission(row: Any, index: int, attempt: int, definition: Mapping[str, Any]
         resources=Resources(definition["cpus"], definition["memory"], definition["disk"]),
         timeout=definition["timeout"],
     )
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Write a file as a whole; one that is there is left alone, since a job may be reading it."""
+    if file.exists():
+        return
+    part = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
 
 
 def _fill(text: str, known: Mapping[str, str]) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 
 from airflow_calib_provider.errors import ProductError
 
+MAX_REPORT = 20_000_000
+"""Bytes."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -42,13 +45,16 @@ def check_product(out: Path, name: str, file: str) -> None:
     """
     :raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link).
     """
-    path = out / file
-    if not path.resolve().is_relative_to(out.resolve()):
-        raise ProductError(f"product {name}: {file} leaves its folder")
-    if not path.exists():
-        raise ProductError(f"product {name}: {file} is missing")
-    if path.is_file() and not path.stat().st_size:
-        raise ProductError(f"product {name}: {file} is empty")
+    try:
+        path = out / file
+        if not path.resolve().is_relative_to(out.resolve()):
+            raise ProductError(f"product {name}: {file} leaves its folder")
+        if not path.exists():
+            raise ProductError(f"product {name}: {file} is missing")
+        if not (any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size):
+            raise ProductError(f"product {name}: {file} is empty")
+    except (ValueError, RuntimeError) as error:  # a NUL in the name, or a loop of symbolic links
+        raise ProductError(f"product {name}: {file!r} is not the name of a file: {error}") from error
 
 
 def read_report(file: Path) -> Report:
@@ -59,31 +65,58 @@ def read_report(file: Path) -> Report:
         return Report()
     values: dict[str, tuple[str, float, float | None]] = {}
     products: dict[str, str] = {}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ProductError(f"{file.name} is not UTF-8: {error.reason} at byte {error.start}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
             kind = item.get("type")
             if kind == "value":
-                values[str(item["name"])] = _value(item)
+                values[_name(item)] = _value(item)
             elif kind == "product":
-                products[str(item["name"])] = str(item["file"])
+                products[_name(item)] = _text(item["file"], "file")
             elif kind != "progress":
-                raise ProductError(f"{file.name}:{number}: type must be value, product or progress, not {kind!r}")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ProductError(f"{file.name}:{number}: not a valid line ({error!r}): {line[:120]}") from error
+                raise ValueError(f"type must be value, product or progress, not {kind!r}")
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+            why = error if isinstance(error, ValueError) else repr(error)
+            raise ProductError(f"{file.name}:{number}: not a valid line ({why}): {line[:120]}") from error
     return Report(list(values.values()), products)
 
 
+def _lines(file: Path) -> list[str]:
+    # A pipe would let us wait for ever, a huge file fill our memory: the report is the job's, and may be anything.
+    if not file.is_file() or file.is_symlink():
+        raise ProductError(f"{file.name} is not a regular file")
+    if file.stat().st_size > MAX_REPORT:
+        raise ProductError(f"{file.name} has more than {MAX_REPORT:,} bytes")
+    try:
+        return file.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ProductError(f"{file.name} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{what} must be text, not {value!r}")
+    return value
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    name = _text(item["name"], "name")
+    if len(name) > 120:
+        raise ValueError("a name has at most 120 characters")
+    return name
+
+
 def _value(item: Mapping[str, Any]) -> tuple[str, float, float | None]:
-    name, number, error = str(item["name"]), float(item["value"]), item.get("error")
-    if not name or len(name) > 120:
-        raise ValueError("a value's name has 1 to 120 characters")
-    if not math.isfinite(number) or (error is not None and not math.isfinite(float(error))):
+    error = item.get("error")
+    return _name(item), _number(item["value"]), None if error is None else _number(error)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a value and its error must be numbers, not {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
         raise ValueError("a value and its error must be finite")
-    return name, number, None if error is None else float(error)
+    return number

@@ -34,7 +34,9 @@ def create(
     if not name or len(name) > 60 or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
         raise LedgerError(f"{name!r} cannot name a campaign", "use up to 60 letters, digits, - and _")
     if connection.execute(select(tables.campaign.c.name).where(tables.campaign.c.name == name)).first():
-        raise LedgerError(f"the campaign {name} exists already", "a campaign's name is never used twice; choose another")
+        raise LedgerError(
+            f"the campaign {name} exists already", "a campaign's name is never used twice; choose another"
+        )
     if base_campaign is not None:
         get(connection, base_campaign)
     numbers = [(source, number) for source, listed in (runs or {}).items() for number in sorted(set(listed))]

@@ -76,8 +76,9 @@ class Ledger:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction: everything in it happens, or nothing. On SQLite it is immediate, so it never fails late."""
-        with self._errors(), self.engine.connect() as connection:
-            with connection.execution_options(calib_immediate=True).begin():
+        with self._errors(), self.engine.connect() as plain:
+            connection = plain.execution_options(calib_immediate=True)
+            with connection.begin():
                 yield connection
 
     @contextmanager
@@ -143,7 +144,7 @@ def refuse_network_file_system(file: Path, mounts: Path | None = None) -> None:
             best, kind = mounted, file_system
     if kind in NETWORK_FILE_SYSTEMS:
         raise LedgerError(
-            f"the ledger {file} would lie on a network file system ({kind} at {best}), where SQLite's locks do not hold",
+            f"the ledger {file} would lie on a network file system ({kind} at {best}): SQLite's locks do not hold there",
             "set CALIB_HOME to a local folder, or CALIB_LEDGER to a PostgreSQL URL",
         )
 

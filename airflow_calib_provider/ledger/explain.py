@@ -1,4 +1,4 @@
-"""Why a run or a group does not move: every cause, with since when, what would release it, and who looked last (rule 23).
+"""Why a run or a group does not move: every cause, since when, what would release it, who looked last (rule 23).
 
 Nothing is written here. Causes on Airflow's side stand in :mod:`.explain_airflow`, because they need facts that the
 ledger does not have.
@@ -190,6 +190,8 @@ def _unassigned(
 ) -> list[Cause]:
     """A run that the horizon has not passed (rule 2)."""
     about = f"run {row.number} in {workflow} ({label})"
+    if campaign.kind == "finite" and not _is_listed(connection, campaign, row):
+        return [Cause(about, {"code": "not_in_campaign"}, "not_selected", campaign.created_at, workflow=workflow)]
     table = tables.grouping
     below = connection.execute(
         select(table.c.assigned_below).where(
@@ -200,7 +202,7 @@ def _unassigned(
     if below is not None and row.number < below:
         return [Cause(about, {"code": "late", "assigned_below": below}, since=row.recorded_at, workflow=workflow)]
     causes = []
-    holder = _holder(connection, scope, row, workflow)
+    holder = _holder(connection, scope, campaign, row, workflow)
     if not row.completed:
         if holder is not None and holder.number == row.number:
             behind = _behind(connection, row)
@@ -208,7 +210,12 @@ def _unassigned(
             return [Cause(about, reason, since=row.recorded_at, workflow=workflow)]
         causes.append(Cause(about, {"code": "not_completed"}, since=row.recorded_at, workflow=workflow))
     if holder is not None:
-        reason = {"code": "held_by_run", "run": holder.number, "started": _iso(holder.start), **_behind(connection, holder)}
+        reason = {
+            "code": "held_by_run",
+            "run": holder.number,
+            "started": _iso(holder.start),
+            **_behind(connection, holder),
+        }
         return [*causes, Cause(about, reason, since=since, workflow=workflow)]
     if not row.completed:
         return causes
@@ -216,12 +223,27 @@ def _unassigned(
     return [Cause(about, reason or {"code": "next_inject"}, since=since, workflow=workflow)]
 
 
-def _holder(connection: Connection, scope: Scope, row: Any, workflow: str) -> Any:
+def _is_listed(connection: Connection, campaign: Any, row: Any) -> bool:
+    query = select(run.c.number).where(
+        run.c.source == row.source, run.c.number == row.number, _listed_in(campaign.name)
+    )
+    return connection.execute(query).first() is not None
+
+
+def _listed_in(campaign: str) -> Any:
+    """The run is one of a finite campaign's."""
+    listed = tables.campaign_run
+    return exists().where(listed.c.campaign == campaign, listed.c.source == run.c.source, listed.c.run == run.c.number)
+
+
+def _holder(connection: Connection, scope: Scope, campaign: Any, row: Any, workflow: str) -> Any:
     """The lowest run that is not completed and that nothing passes, up to this one."""
     skipped = exists().where(
         skip.c.campaign == scope.campaign, skip.c.workflow == workflow, skip.c.task == "", skip.c.run == run.c.number
     )
     query = select(run).where(run.c.source == row.source, run.c.number <= row.number, ~run.c.completed, ~skipped)
+    if campaign.kind == "finite":
+        query = query.where(_listed_in(campaign.name))
     spec = scope.specs.get(workflow)
     if spec is not None and spec.runs.incomplete_after is not None:
         query = query.where(or_(run.c.start.is_(None), run.c.start >= scope.now - spec.runs.incomplete_after))
@@ -255,8 +277,6 @@ def _finite_incomplete(connection: Connection, campaign: Any, row: Any) -> dict[
         return None
     listed = tables.campaign_run
     here = and_(listed.c.campaign == campaign.name, listed.c.source == row.source)
-    if connection.execute(select(listed.c.run).where(here, listed.c.run == row.number)).first() is None:
-        return {"code": "not_in_campaign"}
     ready = exists().where(run.c.source == listed.c.source, run.c.number == listed.c.run, run.c.completed)
     missing = list(connection.execute(select(listed.c.run).where(here, ~ready).order_by(listed.c.run)).scalars())
     return {"code": "finite_incomplete", "missing": missing} if missing else None
@@ -265,12 +285,8 @@ def _finite_incomplete(connection: Connection, campaign: Any, row: Any) -> dict[
 def _add_group(connection: Connection, scope: Scope, row: Any, result: Explanation) -> None:
     """The causes of a group, once, however many of its runs are asked for."""
     asked = connection.execute(select(request).where(request.c.group_id == row.id)).first()
-    tasks = [
-        item
-        for item in connection.execute(
-            select(group_task).where(group_task.c.group_id == row.id).order_by(group_task.c.position)
-        ).all()
-    ]
+    listed = select(group_task).where(group_task.c.group_id == row.id).order_by(group_task.c.position)
+    tasks = list(connection.execute(listed).all())
     chosen = [item for item in tasks if scope.task in (None, item.task)]
     if row.state == "dropped":
         reason = {"code": "dropped", **(row.close_reason or {})}

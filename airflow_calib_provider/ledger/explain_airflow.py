@@ -90,7 +90,7 @@ def _of_dag(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
 def _is_stub(error: Mapping[str, Any], dag: Mapping[str, Any] | None, workflow: str) -> bool:
     file = str(error.get("filename") or "")
     if dag is not None and dag.get("relative_fileloc"):
-        return file == dag["relative_fileloc"]
+        return file == str(dag["relative_fileloc"])
     return PurePath(file).stem == workflow
 
 

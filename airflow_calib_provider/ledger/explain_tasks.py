@@ -28,7 +28,12 @@ class TaskCauses:
 
 
 def task_causes(
-    connection: Connection, group: Any, tasks: Sequence[Any], chosen: Sequence[str], spec: Workflow | None, now: datetime
+    connection: Connection,
+    group: Any,
+    tasks: Sequence[Any],
+    chosen: Sequence[str],
+    spec: Workflow | None,
+    now: datetime,
 ) -> TaskCauses:
     """
     :param tasks: all rows of ``group_task`` of the group, in order.
@@ -76,7 +81,7 @@ def _waiting(
     states: Mapping[str, str],
     result: TaskCauses,
 ) -> None:
-    if group.state == "closed" and not skips.remaining_runs(connection, group.id, row.task)[0]:
+    if group.state == "closed" and not skips.remaining_runs(connection, group.id, row.task, before)[0]:
         result.causes.append(_cause(group, row, {"code": "nothing_left"}, "waiting"))
         return
     held = False

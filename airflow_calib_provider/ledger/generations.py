@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -119,30 +119,50 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
         for index, definition in enumerate(new.definitions)
     ]
     move(connection, job, moves)
-    set_task_states(connection, new.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=new.task)
+    set_task_states(
+        connection, new.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=new.task
+    )
     return int(row.id)
 
 
 def _counts(connection: Connection, row: Any) -> dict[str, Any]:
     query = select(job.c.state, func.count()).where(job.c.generation_id == row.id).group_by(job.c.state)
-    return {"generation": row.n, "states": {state: n for state, n in connection.execute(query).all()}}
+    return {"generation": row.n, "states": {item[0]: item[1] for item in connection.execute(query).all()}}
 
 
-def continue_failed(connection: Connection, row: Any, max_tries: int, at: datetime) -> None:
-    """A user cleared a failed generation: the jobs that are not done get a fresh retry budget (rule 14)."""
+def continue_failed(
+    connection: Connection, row: Any, max_tries: int, at: datetime, new: NewGeneration | None = None
+) -> None:
+    """A user cleared a failed generation: the jobs that are not done get a fresh retry budget (rule 14).
+
+    :param new: what would be created now: its limits hold from here on. Spec and commit go into the event; the
+        generation keeps those that it was made with, as the jobs are the same.
+    """
     subject = subject_of(row)
-    columns = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
-    move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, {"cleared": True})])
+    columns: dict[str, Any] = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
+    data: dict[str, Any] = {"cleared": True}
+    if new is not None:
+        columns |= {"retries": new.retries, "quorum": new.quorum, "dag_run_id": new.dag_run_id}
+        data |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "retries": new.retries, "quorum": new.quorum}
+    move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, data)])
     again = connection.execute(
         select(job).where(job.c.generation_id == row.id, job.c.state.in_(["failed", "removed"]))
     ).all()
     fresh = {"failures": 0, "losses": 0, "retry_at": None}
     moves = [
-        Move(_job_key(item), item.state, JobState.WAITING, Subject(**{**vars(subject), "job_index": item.job_index}), fresh)
+        Move(
+            _job_key(item),
+            item.state,
+            JobState.WAITING,
+            Subject(**{**vars(subject), "job_index": item.job_index}),
+            fresh,
+        )
         for item in again
     ]
     move(connection, job, moves)
-    set_task_states(connection, row.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=row.task)
+    set_task_states(
+        connection, row.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=row.task
+    )
 
 
 def note_max_tries(connection: Connection, generation_id: int, max_tries: int) -> None:
@@ -158,6 +178,30 @@ def jobs_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[A
     """The rows of all jobs of these generations, in order."""
     query = select(job).where(job.c.generation_id.in_(list(generation_ids)))
     return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
+
+
+def job_states_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[Any]]:
+    """As :func:`jobs_of`, without the definitions, which are most of the bytes and do not change."""
+    columns = [column for column in job.c if column.name != "definition"]
+    query = select(*columns).where(tables.one_of(job.c.generation_id, generation_ids))
+    return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
+
+
+def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Generation → state → number of jobs."""
+    query = select(job.c.generation_id, job.c.state, func.count().label("n"))
+    query = query.where(tables.one_of(job.c.generation_id, generation_ids))
+    counts: dict[int, dict[str, int]] = {}
+    for row in connection.execute(query.group_by(job.c.generation_id, job.c.state)).all():
+        counts.setdefault(row.generation_id, {})[row.state] = row.n
+    return counts
+
+
+def states_of(connection: Connection, generation_ids: Iterable[int]) -> dict[int, Any]:
+    """Columns ``id``, ``state`` and ``reason`` of these generations, by id."""
+    query = select(generation.c.id, generation.c.state, generation.c.reason)
+    rows = connection.execute(query.where(tables.one_of(generation.c.id, generation_ids))).all()
+    return {row.id: row for row in rows}
 
 
 def as_job(row: Any) -> Job:
@@ -218,7 +262,7 @@ def plan_round(connection: Connection, row: Any, at: datetime) -> int | None:
     return number
 
 
-def jobs_of_round(connection: Connection, generation_id: int, step: int, number: int) -> list[Row[Any]]:
+def jobs_of_round(connection: Connection, generation_id: int, step: int, number: int) -> list[Any]:
     """The jobs of a round with the attempt that it makes: columns ``job_index``, ``definition``, ``attempt_n``."""
     return list(
         connection.execute(
@@ -237,17 +281,33 @@ def jobs_of_round(connection: Connection, generation_id: int, step: int, number:
     )
 
 
+def attempts_of_round(connection: Connection, item: Any) -> list[tuple[int, int]]:
+    """Job index and attempt of each job of a round."""
+    here = (attempt.c.generation_id == item.generation_id, attempt.c.step == item.step, attempt.c.round == item.n)
+    rows = connection.execute(select(attempt.c.job_index, attempt.c.n).where(*here).order_by(attempt.c.job_index)).all()
+    return [(row.job_index, row.n) for row in rows]
+
+
 def round_submitted(connection: Connection, row: Any, item: Any, at: datetime) -> bool:
     """The backend has the round. Recording it again changes nothing.
 
     :returns: whether this call recorded it.
     """
     key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
-    state = connection.execute(select(round_.c.state).where(*(round_.c[name] == key[name] for name in key))).scalar()
-    if state != "planned":
+    if round_state(connection, item) != "planned":
         return False
-    move(connection, round_, [Move(key, "planned", "submitted", subject_of(row), {"submitted_at": at}, {"key": item.key})])
+    move(
+        connection,
+        round_,
+        [Move(key, "planned", "submitted", subject_of(row), {"submitted_at": at}, {"key": item.key})],
+    )
     return True
+
+
+def round_state(connection: Connection, item: Any) -> str | None:
+    """The state that a round has now."""
+    here = (round_.c.generation_id == item.generation_id, round_.c.step == item.step, round_.c.n == item.n)
+    return connection.execute(select(round_.c.state).where(*here)).scalar()
 
 
 @dataclass(frozen=True)
@@ -338,9 +398,56 @@ def end(
         if item.state in ("submitted", "running")
     ]
     move(connection, attempt, begun)
+    _finish_rounds(connection, row)
     columns = {"ended_at": at, "reason": reason, "ended_by": person}
     move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
     set_task_states(connection, row.group_id, target, reason, at, task=row.task)
+
+
+def _finish_rounds(connection: Connection, row: Any) -> None:
+    """A round that is left over must not be submitted, or looked at, when the generation is continued one day."""
+    subject = subject_of(row)
+    moves = [
+        Move({"generation_id": item.generation_id, "step": item.step, "n": item.n}, item.state, "finished", subject)
+        for item in rounds_of(connection, [row.id], ["planned", "submitted"])
+    ]
+    move(connection, round_, moves)
+
+
+def mark_done(
+    connection: Connection,
+    row: Any,
+    accepted: Mapping[int, int],
+    products: Mapping[str, str],
+    reason: Reason,
+    at: datetime,
+    person: str,
+) -> None:
+    """A person declares a generation done: the products that lie there count, whoever made them (rule 19).
+
+    :param row: the generation, running or failed.
+    :param accepted: job → the attempt whose folder holds the products, for the jobs that have not succeeded.
+    :param products: the declared ones: name → file.
+    """
+    subject = subject_of(row)
+    rows = {item.job_index: item for item in job_states_of(connection, [row.id])}
+    moves, attempts, files = [], [], []
+    for index, number in accepted.items():
+        item = rows[index]
+        if item.state == JobState.SUCCEEDED:
+            continue
+        of_job = replace(subject, job_index=index, attempt=item.attempt or None)
+        columns = {"accepted_attempt": number or None, "attempt": max(item.attempt, number), "retry_at": None}
+        moves.append(Move(_job_key(item), item.state, JobState.SUCCEEDED, of_job, columns, {"by": person}))
+        if item.state in ("submitted", "running"):
+            key = {**_job_key(item), "n": item.attempt}
+            attempts.append(Move(key, item.state, AttemptState.REMOVED, of_job))
+        files += [{**_job_key(item), "name": name, "file": file} for name, file in products.items()]
+    move(connection, job, moves)
+    move(connection, attempt, attempts)
+    if files:
+        connection.execute(insert(tables.product), files)
+    end(connection, row, "done", reason, at, person=person)
 
 
 def states_by_round(connection: Connection, keys: Sequence[str]) -> dict[str, str]:

@@ -68,7 +68,9 @@ def forming_group(connection: Connection, campaign: str, workflow: str, label: s
     )
 
 
-def store(connection: Connection, campaign: str, workflow: Workflow, drafts: Sequence[GroupDraft], at: datetime) -> None:
+def store(
+    connection: Connection, campaign: str, workflow: Workflow, drafts: Sequence[GroupDraft], at: datetime
+) -> None:
     """Write new groups with their tasks and locks, and what changed of the forming one. Fills in ``draft.id``."""
     new = [draft for draft in drafts if draft.id is None]
     for label in sorted({draft.policy.label for draft in new}):
@@ -271,7 +273,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: da
         connection.execute(delete(table).where(*_key(table)), removed)
     if edited:
         columns = [{f"new_{name}": value for name, value in _of_spec(workflow, task).items()} for _, task in edited]
-        values = {name.removeprefix("new_"): bindparam(name) for name in columns[0]}
+        values: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in columns[0]}
         keys = [{"key_group_id": group_id, "key_task": task.name} for group_id, task in edited]
         statement = update(table).where(*_key(table)).values(values)
         connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])

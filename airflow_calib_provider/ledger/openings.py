@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, exists, or_, select
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import take_turns
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.ledger.waiting import unopened_looks
 
@@ -51,10 +52,13 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> 
     :returns: how many were added.
     """
     limits = limits or Limits()
+    take_turns(connection, "openings")
+    # A group in which nothing is left to do, as all of its runs are skipped, needs no DAG run.
+    left = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["new", "waiting"]))
     unopened = connection.execute(
         select(group)
         .outerjoin(request, request.c.group_id == group.c.id)
-        .where(request.c.group_id.is_(None), group.c.state.in_(["forming", "closed"]))
+        .where(request.c.group_id.is_(None), group.c.state.in_(["forming", "closed"]), left)
         .order_by(group.c.first_run)
     ).all()
     if not unopened:
@@ -62,7 +66,8 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> 
     ready = _ready(connection, [row for row in unopened if row.state == "closed"])
     open_now, waiting_now = _open_counts(connection)
     chosen: list[Any] = []
-    for row in sorted(unopened, key=lambda row: (row.campaign != "prompt", row.first_run)):
+    # The forming group comes first: what takes data now is what people look for in the grid.
+    for row in sorted(unopened, key=lambda row: (row.campaign != "prompt", row.state != "forming", row.first_run)):
         dag = (row.workflow, row.grouping)
         if row.id in ready:
             reserved = 0 if row.campaign == "prompt" else int(limits.max_open * limits.prompt_share)
@@ -84,10 +89,12 @@ def _ready(connection: Connection, rows: Sequence[Any]) -> set[int]:
     looks = unopened_looks(connection, ids)
     roots = connection.execute(
         select(group_task.c.group_id, group_task.c.task).where(
-            group_task.c.group_id.in_(ids), group_task.c.is_root, group_task.c.state.in_(["new", "waiting"])
+            tables.one_of(group_task.c.group_id, ids), group_task.c.is_root, group_task.c.state.in_(["new", "waiting"])
         )
     ).all()
-    return {row.group_id for row in roots if (row.group_id, row.task) not in looks or _opens(looks[row.group_id, row.task])}
+    return {
+        row.group_id for row in roots if (row.group_id, row.task) not in looks or _opens(looks[row.group_id, row.task])
+    }
 
 
 def _opens(look: Any) -> bool:
@@ -98,12 +105,14 @@ def _opens(look: Any) -> bool:
 def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]]:
     """DAG runs that work, per DAG, and that wait, per DAG and campaign."""
     begun = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["processing", "done"]))
-    left = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["new", "waiting", "processing"]))
+    # What is new behind a failed task will not run before somebody clears: the DAG run has ended.
+    alive = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["waiting", "processing"]))
+    new = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "new")
     failed = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "failed")
     rows = connection.execute(
         select(group.c.id, group.c.workflow, group.c.grouping, group.c.campaign, group.c.state, begun.label("begun"))
         .join(request, request.c.group_id == group.c.id)
-        .where(and_(left, ~failed))
+        .where(or_(alive, and_(new, ~failed)))
     ).all()
     idle = [row for row in rows if not row.begun]
     ready = _ready(connection, [row for row in idle if row.state == "closed"])

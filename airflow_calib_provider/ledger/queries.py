@@ -71,8 +71,13 @@ def status(
     members = {
         (row.workflow, row.grouping, row.run): row
         for row in connection.execute(
-            select(membership.c.workflow, membership.c.grouping, membership.c.run, membership.c.state, membership.c.group_id)
-            .where(membership.c.campaign == campaign, membership.c.run.in_(wanted))
+            select(
+                membership.c.workflow,
+                membership.c.grouping,
+                membership.c.run,
+                membership.c.state,
+                membership.c.group_id,
+            ).where(membership.c.campaign == campaign, membership.c.run.in_(wanted))
         ).all()
     }
     ids = select(membership.c.group_id).where(membership.c.campaign == campaign, membership.c.run.in_(wanted))
@@ -189,7 +194,7 @@ def _totals(
     for workflow, label, shown, n in connection.execute(others).all():
         by_grouping[workflow, label][shown] = n
     listed = _campaign_runs(connection, campaign).subquery()
-    per_source = dict(
+    per_source: dict[str, int] = dict(
         connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).tuples().all()
     )
     result = []
@@ -247,7 +252,11 @@ def runs_listed(
     if state is not None:
         query = query.where(shown == state)
     query = query.order_by(run.c.number.desc(), membership.c.workflow.desc(), membership.c.grouping.desc())
-    return list(connection.execute(query.limit(last) if last else query).all())[::-1]
+    return _ascending(connection, query.limit(last) if last else query)
+
+
+def _ascending(connection: Connection, query: Any) -> list[Row[Any]]:
+    return list(connection.execute(query).all())[::-1]
 
 
 @dataclass
@@ -276,7 +285,9 @@ def groups_listed(
         .scalar_subquery()
     )
     query = (
-        select(group, members.label("n_runs"), request.c.dag_id, request.c.run_id, request.c.state.label("dag_run_state"))
+        select(
+            group, members.label("n_runs"), request.c.dag_id, request.c.run_id, request.c.state.label("dag_run_state")
+        )
         .outerjoin(request, request.c.group_id == group.c.id)
         .where(group.c.campaign == campaign)
     )
@@ -336,12 +347,17 @@ def jobs_listed(
         .join(group, group.c.id == generation.c.group_id)
         .where(group.c.campaign == campaign, latest)
     )
-    filters = ((group.c.workflow, workflow), (group.c.name, group_name), (generation.c.task, task), (job.c.state, state))
+    filters = (
+        (group.c.workflow, workflow),
+        (group.c.name, group_name),
+        (generation.c.task, task),
+        (job.c.state, state),
+    )
     for column, value in filters:
         if value is not None:
             query = query.where(column == value)
     query = query.order_by(group.c.first_run.desc(), generation.c.id.desc(), job.c.step.desc(), job.c.job_index.desc())
-    return list(connection.execute(query.limit(last) if last else query).all())[::-1]
+    return _ascending(connection, query.limit(last) if last else query)
 
 
 def campaigns_listed(connection: Connection) -> list[Row[Any]]:

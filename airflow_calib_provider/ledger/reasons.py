@@ -29,12 +29,15 @@ def _task_lock(params: Mapping[str, Any]) -> str:
 
 
 def _payload_lock(params: Mapping[str, Any]) -> str:
-    return f"{params['done']} of {params['total']} runs covered by payloads of {params['tag']}; missing {_missing(params)}"
+    return (
+        f"{params['done']} of {params['total']} runs covered by payloads of {params['tag']}; missing {_missing(params)}"
+    )
 
 
 def _forming(params: Mapping[str, Any]) -> str:
     amounts = ", ".join(
-        f"{params['amounts'].get(name, 0):g} of {minimum:g} {name}" for name, minimum in params.get("minimum", {}).items()
+        f"{params['amounts'].get(name, 0):g} of {minimum:g} {name}"
+        for name, minimum in params.get("minimum", {}).items()
     )
     until = {
         "fill": "closes when a run of a later fill completes",
@@ -87,35 +90,48 @@ TEXTS: dict[str, Any] = {
     "needs": _task_lock,
     "payload": _payload_lock,
     "several": _several,
-    "queued_in_ledger": lambda p: f"waits in the ledger: {p['open']} of at most {p['max_open']} DAG runs of {p['dag_id']} are open",
-    "dag_run_wanted": lambda p: f"its DAG run {p['run_id']} is about to be opened by the next calib_inject"
-    + (f" (last refusal: {p['error']})" if p.get("error") else ""),
-    "dag_run_opened": lambda p: f"its DAG run {p['run_id']} is open since {p['since']}; Airflow has not started "
-    + (listed(p["tasks"]) if p.get("tasks") else "the task")
-    + " yet",
+    "queued_in_ledger": lambda p: (
+        f"waits in the ledger: {p['open']} of at most {p['max_open']} DAG runs of {p['dag_id']} are open"
+    ),
+    "dag_run_wanted": lambda p: (
+        f"its DAG run {p['run_id']} is about to be opened by the next calib_inject"
+        + (f" (last refusal: {p['error']})" if p.get("error") else "")
+    ),
+    "dag_run_opened": lambda p: (
+        f"its DAG run {p['run_id']} is open since {p['since']}; Airflow has not started "
+        + (listed(p["tasks"]) if p.get("tasks") else "the task")
+        + " yet"
+    ),
     "upstream": lambda p: f"waits for {listed(p['tasks'])} in its own DAG run",
     # locks that can never open
-    "needs_selected_none": lambda p: f"{p['needs']} selected none of the {p['total']} runs, so it will never be done for them",
+    "needs_selected_none": lambda p: (
+        f"{p['needs']} selected none of the {p['total']} runs, so it will never be done for them"
+    ),
     "all_skipped": lambda p: f"all {p['total']} runs are skipped in {p['needs']}",
     "dropped": _dropped,
     "nothing_left": lambda p: "all runs of the group are skipped for it: there is nothing to process",
-    "upstream_ended": lambda p: "cannot start: "
-    + listed([f"{task} is {state}" for task, state in p["tasks"]])
-    + " in its own DAG run",
+    "upstream_ended": lambda p: (
+        "cannot start: " + listed([f"{task} is {state}" for task, state in p["tasks"]]) + " in its own DAG run"
+    ),
     "dag_run_refused": lambda p: f"Airflow refused its DAG run {p['run_id']} {p['refusals']} times: {p['error']}",
     "dag_run_claimed": lambda p: f"its DAG run {p['run_id']} is being opened right now",
     "claim_expired": lambda p: f"the process that was opening its DAG run {p['run_id']} died",
     "dag_run_not_asked": lambda p: f"nothing holds it; a DAG run of {p['dag_id']} was not asked for yet",
     # processing
-    "jobs": lambda p: ", ".join(f"{n} {state}" for state, n in p["states"].items()) + f" (generation {p['generation']})",
+    "jobs": lambda p: (
+        ", ".join(f"{n} {state}" for state, n in p["states"].items()) + f" (generation {p['generation']})"
+    ),
     # ends
-    "done": lambda p: "all jobs succeeded" if not p.get("left_out") else f"quorum reached; left out: jobs {listed(p['left_out'])}",
+    "done": lambda p: (
+        "all jobs succeeded" if not p.get("left_out") else f"quorum reached; left out: jobs {listed(p['left_out'])}"
+    ),
     "published": lambda p: f"published {p['tag']} revision {p['revision']} for runs {p['first_run']}–{p['last_run']}",
     "jobs_failed": _jobs_failed,
     "killed": lambda p: f"killed by a user: Airflow's state is {p['airflow_state']}",
     "marked_success": lambda p: "marked as success by a person; all declared products exist",
-    "marked_success_without_products": lambda p: "marked as success in Airflow, but the ledger stays as it was: "
-    + f"missing products {listed(p['missing'])}",
+    "marked_success_without_products": lambda p: (
+        "marked as success in Airflow, but the ledger stays as it was: " + f"missing products {listed(p['missing'])}"
+    ),
     "skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",
     "error": lambda p: str(p["message"]),
     "publish_failed": lambda p: f"could not be published: {p['message']}",
@@ -124,45 +140,67 @@ TEXTS: dict[str, Any] = {
     # runs
     "where_false": lambda p: f"not selected: `{p['where']}` is false",
     "before_since": lambda p: f"not selected: before runs.since ({p['since']})",
-    "before_first_seen": lambda p: f"not selected: it ended before the workflow was first seen ({p['first_seen']}); set runs.since to take it",
+    "before_first_seen": lambda p: (
+        f"not selected: it ended before the workflow was first seen ({p['first_seen']}); set runs.since to take it"
+    ),
     "not_in_campaign": lambda p: "not selected: not one of the campaign's runs",
     "condition_error": lambda p: f"refused: {p['message']}",
     "field_missing": lambda p: f"refused: the run has no {p['field']}, which {p['needed_by']} needs",
     "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
     "late": lambda p: f"late: it arrived when all runs below {p['assigned_below']} were already assigned",
     "run_skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",
-    "run_unknown": lambda p: f"the ledger has no run {p['run']}"
-    + (f"; the highest is {p['highest']}" if p.get("highest") is not None else "; it has no runs at all"),
-    "no_workflow": lambda p: f"no workflow{' ' + p['workflow'] if p.get('workflow') else ''} of this campaign takes runs "
-    + f"of the source {p['source']} yet",
+    "run_unknown": lambda p: (
+        f"the ledger has no run {p['run']}"
+        + (f"; the highest is {p['highest']}" if p.get("highest") is not None else "; it has no runs at all")
+    ),
+    "no_workflow": lambda p: (
+        f"no workflow{' ' + p['workflow'] if p.get('workflow') else ''} of this campaign takes runs "
+        + f"of the source {p['source']} yet"
+    ),
     "not_completed": lambda p: "the source does not list it as completed",
-    "holds_horizon": lambda p: f"run {p['run']}{_started(p)} is not completed, holds back every run above it: {_behind(p)}",
+    "holds_horizon": lambda p: (
+        f"run {p['run']}{_started(p)} is not completed, holds back every run above it: {_behind(p)}"
+    ),
     "held_by_run": lambda p: f"held back by run {p['run']}{_started(p)} is not completed; {_behind(p)}",
     "settle": lambda p: f"run {p['run']} ended less than {p['settle']} ago (runs.settle); taken from {p['until']} on",
-    "finite_incomplete": lambda p: "the finite campaign waits for all of its runs to complete; missing "
-    + listed(p["missing"]),
+    "finite_incomplete": lambda p: (
+        "the finite campaign waits for all of its runs to complete; missing " + listed(p["missing"])
+    ),
     "next_inject": lambda p: "nothing holds it: the next calib_inject puts it into a group",
     "campaign_closed": lambda p: f"the campaign {p['campaign']} is closed: nothing is injected into it any more",
     # Airflow's side
     "airflow_unreachable": _unreachable,
     "scheduler_down": lambda p: f"Airflow's scheduler is down (last heartbeat {p['heartbeat'] or 'never'})",
-    "triggerer_down": lambda p: f"Airflow's triggerer is down (last heartbeat {p['heartbeat'] or 'never'}): nothing that "
-    + "waits or runs is looked at",
-    "dag_processor_down": lambda p: f"Airflow's DAG processor is down (last heartbeat {p['heartbeat'] or 'never'}): new and "
-    + "edited DAGs are not seen",
+    "triggerer_down": lambda p: (
+        f"Airflow's triggerer is down (last heartbeat {p['heartbeat'] or 'never'}): nothing that "
+        + "waits or runs is looked at"
+    ),
+    "dag_processor_down": lambda p: (
+        f"Airflow's DAG processor is down (last heartbeat {p['heartbeat'] or 'never'}): new and "
+        + "edited DAGs are not seen"
+    ),
     "metadatabase_down": lambda p: "Airflow's own database is down",
     "dag_not_found": lambda p: f"Airflow does not know the DAG {p['dag_id']}",
     "dag_import_error": lambda p: f"Airflow cannot import {p['file']}: {p['error']}",
     "dag_paused": lambda p: f"the DAG {p['dag_id']} is paused",
-    "dag_run_missing": lambda p: f"the ledger says that the DAG run {p['run_id']} was opened, but Airflow does not have it",
-    "dag_run_queued": lambda p: f"the DAG run {p['run_id']} is queued: Airflow's limit max_active_runs is reached, or its "
-    + "scheduler has not looked yet",
-    "dag_run_failed": lambda p: f"the DAG run {p['run_id']} has failed in Airflow"
-    + (f": {listed(p['tasks'])}" if p.get("tasks") else ""),
-    "pool_full": lambda p: f"{p['task']} is {p['state']}: all {p['slots']} slots of Airflow's pool {p['pool']} are occupied",
+    "dag_run_missing": lambda p: (
+        f"the ledger says that the DAG run {p['run_id']} was opened, but Airflow does not have it"
+    ),
+    "dag_run_queued": lambda p: (
+        f"the DAG run {p['run_id']} is queued: Airflow's limit max_active_runs is reached, or its "
+        + "scheduler has not looked yet"
+    ),
+    "dag_run_failed": lambda p: (
+        f"the DAG run {p['run_id']} has failed in Airflow" + (f": {listed(p['tasks'])}" if p.get("tasks") else "")
+    ),
+    "pool_full": lambda p: (
+        f"{p['task']} is {p['state']}: all {p['slots']} slots of Airflow's pool {p['pool']} are occupied"
+    ),
     "task_queued": lambda p: f"{p['task']} is {p['state']} in Airflow: no worker has taken it yet",
-    "up_for_retry": lambda p: f"{p['task']} crashed in Airflow (try {p['try_number']}) and will be tried again; it attaches "
-    + "to the jobs that run",
+    "up_for_retry": lambda p: (
+        f"{p['task']} crashed in Airflow (try {p['try_number']}) and will be tried again; it attaches "
+        + "to the jobs that run"
+    ),
     "airflow_upstream_failed": lambda p: f"Airflow will not start {p['task']}: a task before it has failed",
     "airflow_task_ended": lambda p: f"{p['task']} is {p['state']} in Airflow, but {p['ledger']} in the ledger",
 }
@@ -220,7 +258,7 @@ RELEASES: dict[str, str] = {
     "incomplete_too_long": "a campaign of its own, after the run was completed",
     "late": "a campaign of its own (`calib campaign create --finite`)",
     "campaign_closed": "nothing; create another campaign",
-    "airflow_unreachable": "CALIB_AIRFLOW_URL and CALIB_AIRFLOW_TOKEN (or CALIB_AIRFLOW_TOKEN_FILE) of a running Airflow",
+    "airflow_unreachable": "CALIB_AIRFLOW_URL of a running Airflow, with CALIB_AIRFLOW_TOKEN or …_TOKEN_FILE",
     "scheduler_down": "`airflow scheduler`",
     "triggerer_down": "`airflow triggerer`",
     "dag_processor_down": "`airflow dag-processor`",

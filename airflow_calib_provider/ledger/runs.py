@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -42,13 +43,13 @@ def record_runs(connection: Connection, source: str, records: Sequence[RunRecord
     touched (their metadata was frozen at assignment).
     """
     run = tables.run
-    known = {row.number: row for row in connection.execute(select(run).where(run.c.source == source))}
+    known = _known(connection, source, {record.number: content_hash(record) for record in records})
     new: list[Move] = []
     changed: list[dict[str, object]] = []
     events = []
     for record in records:
-        before = known.get(record.number)
         digest = content_hash(record)
+        before = known.get(record.number)
         columns = {
             "start": record.start,
             "end": record.end,
@@ -71,8 +72,10 @@ def record_runs(connection: Connection, source: str, records: Sequence[RunRecord
             )
         elif before.content_hash != digest:
             completed_at = before.completed_at or (now if record.completed else None)
-            changed.append({"key_source": source, "key_number": record.number, **_bind(columns), "new_completed_at": completed_at})
-            events.append(_change(source, record, before._mapping))
+            changed.append(
+                {"key_source": source, "key_number": record.number, **_bind(columns), "new_completed_at": completed_at}
+            )
+            events.append(_change(source, record, before))
     move(connection, run, new)
     if changed:
         names = [name.removeprefix("new_") for name in changed[0] if name.startswith("new_")]
@@ -86,15 +89,28 @@ def record_runs(connection: Connection, source: str, records: Sequence[RunRecord
     return Recorded(len(new), len(changed))
 
 
+def _known(connection: Connection, source: str, digests: Mapping[int, str]) -> dict[int, Any]:
+    """What is stored of these runs: the whole row where something has changed, else the hash alone."""
+    run = tables.run
+    stored = connection.execute(select(run.c.number, run.c.content_hash).where(run.c.source == source)).all()
+    known: dict[int, Any] = {row.number: row for row in stored}
+    changed = [row.number for row in stored if digests.get(row.number, row.content_hash) != row.content_hash]
+    if changed:
+        query = select(run).where(run.c.source == source, tables.one_of(run.c.number, changed))
+        known.update((row.number, row) for row in connection.execute(query))
+    return known
+
+
 def _bind(columns: Mapping[str, object]) -> dict[str, object]:
     return {f"new_{name}": value for name, value in columns.items()}
 
 
-def _change(source: str, record: RunRecord, before: Mapping[str, object]) -> dict[str, object]:
+def _change(source: str, record: RunRecord, before: Any) -> dict[str, object]:
     after = {"start": record.start, "end": record.end, "completed": record.completed, "files": list(record.files)}
-    differences = {name: [_text(before[name]), _text(value)] for name, value in after.items() if before[name] != value}
-    old_fields = before["fields"]
-    assert isinstance(old_fields, dict)
+    differences = {
+        name: [_text(old), _text(value)] for name, value in after.items() if (old := getattr(before, name)) != value
+    }
+    old_fields = before.fields
     for name in sorted(old_fields.keys() | record.fields.keys()):
         if old_fields.get(name) != record.fields.get(name):
             differences[name] = [old_fields.get(name), record.fields.get(name)]

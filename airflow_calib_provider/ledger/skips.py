@@ -138,7 +138,9 @@ def remaining_runs(
     about = connection.execute(select(group.c.campaign, group.c.workflow).where(group.c.id == group_id)).one()
     runs = list(
         connection.execute(
-            select(member.c.run).where(member.c.group_id == group_id, member.c.state == "grouped").order_by(member.c.run)
+            select(member.c.run)
+            .where(member.c.group_id == group_id, member.c.state == "grouped")
+            .order_by(member.c.run)
         ).scalars()
     )
     needed = connection.execute(

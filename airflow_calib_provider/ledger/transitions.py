@@ -144,7 +144,10 @@ def move(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
         _update(connection, table, changed)
     append_events(
         connection,
-        ({"entity": entity, "from_state": m.source, "to_state": m.target, "subject": m.subject, "data": m.data} for m in moves),
+        (
+            {"entity": entity, "from_state": m.source, "to_state": m.target, "subject": m.subject, "data": m.data}
+            for m in moves
+        ),
     )
 
 
@@ -152,7 +155,12 @@ def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None
     key_columns = [column.name for column in table.primary_key]
     statement = (
         update(table)
-        .where(and_(*(table.c[name] == bindparam(f"key_{name}") for name in key_columns), table.c.state == bindparam("source")))
+        .where(
+            and_(
+                *(table.c[name] == bindparam(f"key_{name}") for name in key_columns),
+                table.c.state == bindparam("source"),
+            )
+        )
         .values({"state": bindparam("target"), **{name: bindparam(f"new_{name}") for name in moves[0].columns}})
     )
     parameters = [

@@ -9,17 +9,21 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Select, String, and_, case, cast, exists, func, literal, null, or_, select
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.groups import set_task_states
+from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
 from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.ledger.transitions import now
 
 FORMING = ""
+LOOKED_AT_KEPT = timedelta(seconds=60)
+"""How old the time of the last look may become in the ledger: a write for every look would be too many."""
+
 Key = tuple[int, str]
 
 lock, membership, group, skip = tables.lock, tables.membership, tables.run_group, tables.skip
@@ -72,7 +76,8 @@ def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, L
     """The looks at all locked tasks of these groups."""
     if not groups:
         return {}
-    rows = connection.execute(select(lock.c.group_id, lock.c.task).where(lock.c.group_id.in_(groups)).distinct()).all()
+    here = tables.one_of(lock.c.group_id, groups)
+    rows = connection.execute(select(lock.c.group_id, lock.c.task).where(here).distinct()).all()
     return look(connection, [(row.group_id, row.task) for row in rows])
 
 
@@ -102,7 +107,7 @@ def _standing(group_ids: list[int]) -> Select[Any]:
         cast(group.c.amounts, String).label("status"),
         cast(null(), Integer).label("run"),
         members.label("n"),
-    ).where(group.c.id.in_(group_ids), group.c.state != "closed")
+    ).where(tables.one_of(group.c.id, group_ids), group.c.state != "closed")
     union = counted.union_all(missing, forming).subquery()
     return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
@@ -153,7 +158,7 @@ def _task_locks(group_ids: list[int]) -> Select[Any]:
                 other.c.run == membership.c.run,
             ),
         )
-        .where(lock.c.kind == "task", lock.c.group_id.in_(group_ids))
+        .where(lock.c.kind == "task", tables.one_of(lock.c.group_id, group_ids))
     )
 
 
@@ -184,7 +189,7 @@ def _payload_locks(group_ids: list[int]) -> Select[Any]:
         .join(group, group.c.id == lock.c.group_id)
         .join(campaign, campaign.c.name == group.c.campaign)
         .join(membership, and_(membership.c.group_id == group.c.id, membership.c.state == "grouped"))
-        .where(lock.c.kind == "payload", lock.c.group_id.in_(group_ids))
+        .where(lock.c.kind == "payload", tables.one_of(lock.c.group_id, group_ids))
     )
 
 
@@ -264,29 +269,31 @@ def _combine(looks: Sequence[Look]) -> Look:
 def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
     """Look at all of these waits, and store what changed: the state and the reason of each task that waits.
 
-    A forming group's reason is stored with the tasks that begin it.
+    A forming group's reason is stored with the tasks that begin it. That somebody looked is stored once a minute.
     """
     at = now()
     with ledger.read() as connection:
         looks = look(connection, keys)
         stored = _stored(connection, keys)
-    changed = []
+    changes, seen = [], set()
     for key, rows in stored.items():
         here = looks[key]
         target = {"waiting": "waiting", "never": "failed", "open": "new"}[here.state]
         for row in rows:
-            if row.state in ("new", "waiting", "failed") and (row.state, row.reason) != (target, here.reason):
-                changed.append((row.group_id, row.task, target, here.reason))
-    if changed:
+            if row.state in UNBEGUN and (row.state, row.reason) != (target, here.reason):
+                changes.append(TaskChange(row.group_id, row.task, target, here.reason))
+            elif row.state == "waiting" and (row.looked_at is None or at - row.looked_at > LOOKED_AT_KEPT):
+                seen.add(row.group_id)
+    if changes or seen:
         with ledger.write() as connection:
-            for group_id, task, target, reason in changed:
-                set_task_states(connection, group_id, target, reason, at, task=task, only=("new", "waiting", "failed"))
+            change_tasks(connection, changes, at, only=UNBEGUN)
+            touch_looked_at(connection, seen, at)
     return looks
 
 
 def _stored(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Any]]:
     table = tables.group_task
-    rows = connection.execute(select(table).where(table.c.group_id.in_({group_id for group_id, _ in keys}))).all()
+    rows = connection.execute(select(table).where(tables.one_of(table.c.group_id, {key[0] for key in keys}))).all()
     result: dict[Key, list[Any]] = {key: [] for key in keys}
     for row in rows:
         if (row.group_id, row.task) in result:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, func, select
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import NotFound, PayloadError
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.engine import Ledger, take_turns
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.payloads.iov import Iov
@@ -84,8 +84,11 @@ def _publish_row(
     at: datetime,
 ) -> Published:
     group = group_by_id(connection, group_id)
+    take_turns(connection, f"payload {tag}")
     rows = connection.execute(
-        select(payload).where(payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.state == "published")
+        select(payload).where(
+            payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.state == "published"
+        )
     ).all()
     _refuse_foreign(rows, tag, group.workflow, task)
     own = next((row for row in rows if row.group_id == group_id), None)
@@ -144,7 +147,7 @@ def _refuse_foreign(rows: Iterable[Any], tag: str, workflow: str, task: str) -> 
     for row in rows:
         if (row.workflow, row.task) != (workflow, task):
             raise PayloadError(
-                f"the tag {tag} belongs to the task {row.workflow}.{row.task}; {workflow}.{task} cannot publish under it",
+                f"the tag {tag} belongs to the task {row.workflow}.{row.task}, not to {workflow}.{task}",
                 "a tag has one publisher: choose another tag",
             )
 
@@ -186,6 +189,7 @@ def store_file(file: Path) -> tuple[str, int]:
                 Path(target.name).unlink(missing_ok=True)
                 raise
         _sync_folder(final.parent)
+        _sync_folder(folder)
     except OSError as error:
         raise PayloadError(f"cannot store {file} in {folder}: {error.strerror}", "nothing was published") from error
     return digest, final.stat().st_size
@@ -224,7 +228,9 @@ def find(connection: Connection, campaign: str, tag: str, run: int) -> Row[Any]:
     """
     rows = covering(connection, campaign, tag, [run])
     if not rows:
-        raise NotFound(f"no payload of {tag} holds for run {run} in the campaign {campaign}", "see `calib payload list`")
+        raise NotFound(
+            f"no payload of {tag} holds for run {run} in the campaign {campaign}", "see `calib payload list`"
+        )
     return rows[0]
 
 

@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 from airflow_calib_provider.errors import RenderError, RunSourceError
 from airflow_calib_provider.spec.models import RunSource
-from airflow_calib_provider.spec.templates import render_text
 
 FieldValue: TypeAlias = int | float | str | bool | None
 
@@ -67,6 +66,9 @@ def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
 
 
 def _path(template: str, source: RunSource, base_folder: Path) -> Path:
+    # Imported late: the ledger needs RunRecord, and not a template engine with it.
+    from airflow_calib_provider.spec.templates import render_text
+
     environment = {name: value for name, value in os.environ.items() if name.startswith("CALIB_")}
     try:
         text = render_text(template, {"env": environment})

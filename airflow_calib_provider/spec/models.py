@@ -168,17 +168,6 @@ class Workflow(Model):
         """The needs that are locks: of another workflow or another grouping (rule 30)."""
         return tuple(need for need in task.needs if not self._is_inside(task, need))
 
-    def upstream(self, task: Task) -> tuple[Task, ...]:
-        """The tasks of this workflow that a task needs, directly or through others: their products are its variables."""
-        found: dict[str, Task] = {}
-        waiting = [need.task for need in task.needs if need.workflow == self.name]
-        while waiting:
-            name = waiting.pop(0)
-            if name not in found:
-                found[name] = self.tasks[name]
-                waiting.extend(need.task for need in found[name].needs if need.workflow == self.name)
-        return tuple(found.values())
-
     def _is_inside(self, task: Task, need: Need) -> bool:
         return need.workflow == self.name and self.tasks[need.task].grouping.label == task.grouping.label
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from airflow_calib_provider.spec.models import Grouping, Need, RunSource
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.tasks import RawTask
-from airflow_calib_provider.spec.variables import ANY, JOB, check_template, task_variables
+from airflow_calib_provider.spec.variables import ANY, JOB, Leaf, check_template, task_variables
 
 
 @dataclass
@@ -93,9 +93,12 @@ def check_templates(
     groupings = {name: effective_grouping(name, tasks, workflow) for name in tasks}
     for name, task in tasks.items():
         outside = [(need.workflow, need.task) for need, _ in task.needs if need.workflow != workflow]
-        products = {other: _product_names(tasks[other]) for other in upstream(name, tasks, workflow)}
+        products = {
+            other: _products(tasks[other], is_inside=_same_label(groupings[name], groupings[other]))
+            for other in _inside(task, workflow, tasks)
+        }
         if task.needs_wrong:
-            products[ANY] = [ANY]
+            products[ANY] = {ANY: Leaf.VALUE}
             outside.append((ANY, ANY))
         tags = [lock.tag for lock in task.locks]
         known = task_variables(groupings[name], source, params, products, outside, tags)
@@ -115,8 +118,15 @@ def effective_grouping(name: str, tasks: Mapping[str, RawTask], workflow: str) -
     return None
 
 
-def _product_names(task: RawTask) -> list[str]:
-    return [*task.products, ANY] if task.products_wrong else list(task.products)
+def _same_label(one: Grouping | None, other: Grouping | None) -> bool:
+    return one is None or other is None or one.label == other.label
+
+
+def _products(task: RawTask, *, is_inside: bool) -> dict[str, Leaf]:
+    """A product is one file where the needed task is one job for the same group, else a list of files."""
+    is_one_job = task.jobs is None or (task.jobs.split.count is None and task.jobs.split.per_job is None)
+    names = [*task.products, ANY] if task.products_wrong else list(task.products)
+    return dict.fromkeys(names, Leaf.VALUE if is_inside and is_one_job else Leaf.LIST)
 
 
 def _inside(task: RawTask, workflow: str, tasks: Mapping[str, RawTask]) -> list[str]:

@@ -150,7 +150,7 @@ class SourcesFile:
         try:
             uses = uses_of(text)
         except TemplateSyntaxError as error:
-            self._problems.add(error.message, node, expected=error.hint)
+            self._problems.add(error.message, node, hint=error.hint)
             return None
         for use in uses:
             if len(use.path) != 2 or use.path[0] != "env" or not use.path[1].startswith("CALIB_"):

@@ -266,7 +266,7 @@ class TaskReader:
         try:
             words = split_command(text)
         except RenderError as error:
-            self.problems.add(error.message, node, expected=error.hint)
+            self.problems.add(error.message, node, hint=error.hint)
             return None
         for word in words:
             if word in _SHELL:

@@ -52,14 +52,14 @@ def task_variables(
     grouping: Grouping | None,
     source: RunSource | None,
     params: Mapping[str, object],
-    products: Mapping[str, Iterable[str]],
+    products: Mapping[str, Mapping[str, Leaf]],
     outside: Iterable[tuple[str, str]],
     locked_tags: Iterable[str],
 ) -> dict[str, Known | Leaf]:
     """The variables of a task's templates, without ``job``.
 
     :param source: ``None`` when it is not known; then any field of a run is taken for known.
-    :param products: of each task of this workflow that this one needs, directly or not.
+    :param products: of each task of this workflow that this one needs.
     :param outside: workflow and task of the needs in other workflows, whose products are not known here.
     """
     known: dict[str, Known | Leaf] = {
@@ -69,18 +69,17 @@ def task_variables(
         "group": _GROUP,
         "runs": Leaf.LIST,
         "params": {name: Leaf.LIST if isinstance(value, list) else Leaf.VALUE for name, value in params.items()},
-        "tasks": {
-            task: {"products": dict.fromkeys(names, Leaf.VALUE)} for task, names in products.items()
-        },
+        "tasks": {task: {"products": names} for task, names in products.items()},
+
         "payloads": dict.fromkeys(locked_tags, Leaf.LIST),
         "spec": {"folder": Leaf.VALUE},
     }  # fmt: skip
     workflows: dict[str, dict[str, dict[str, Known]]] = {}
     for workflow, task in outside:
-        workflows.setdefault(workflow, {"tasks": {}})["tasks"][task] = {"products": {ANY: Leaf.VALUE}}
+        workflows.setdefault(workflow, {"tasks": {}})["tasks"][task] = {"products": {ANY: Leaf.LIST}}
     known["workflows"] = workflows
     if grouping is None or grouping.kind is GroupKind.RUN:
-        names = [*ALWAYS, *(source.fields if source else [ANY])]
+        names = [*ALWAYS, *(name for name in (source.fields if source else [ANY]) if name != "completed")]
         known["run"] = {name: Leaf.LIST if name == "files" else Leaf.VALUE for name in names}
     return known
 
@@ -99,7 +98,7 @@ def check_template(
     try:
         uses = uses_of(text)
     except TemplateSyntaxError as error:
-        problems.add(error.message, problems.offset(scalar, error.line, 1), expected=error.hint)
+        problems.add(error.message, problems.offset(scalar, error.line, 1), hint=error.hint)
         return
     for use in uses:
         _check_use(use, scalar, known, problems, one_text, seen)
@@ -133,7 +132,9 @@ def _check_use(
         seen[id(scalar), dotted] = None
         what = found.value if isinstance(found, Leaf) else "a mapping"
         problems.add(
-            f"{dotted!r} is {what}, and only one text can stand here", problems.find(scalar, dotted), hint=LIST_HINT
+            f"{dotted!r} is {what}, and only one text can stand here",
+            problems.find(scalar, dotted),
+            hint=LIST_HINT if "job" in known else "",
         )
 
 

@@ -15,14 +15,20 @@ def check_condition(scalar: Scalar, text: str, source: RunSource | None, problem
     """
     try:
         condition = Condition(text)
+        # Every run that is looked at is completed, and which files it has is no property to select by.
+        fields = [name for name in source.fields if name not in ("completed", "files")] if source else []
         if source is not None:
-            unknown = [use for use in condition.uses if use.name not in source.fields]
+            unknown = [use for use in condition.uses if use.name not in fields]
             for use in unknown:
                 problems.add(
-                    f"the source {source.name!r} supplies no field {use.name!r}",
+                    f"a condition cannot use {use.name!r}"
+                    if use.name in ("completed", "files")
+                    else f"the source {source.name!r} supplies no field {use.name!r}",
                     problems.find(scalar, f"run.{use.name}"),
-                    expected=one_of(source.fields),
-                    hint=nearest(use.name, source.fields) or "declare it under 'fields' of the run source",
+                    expected=one_of(fields),
+                    hint=""
+                    if use.name in ("completed", "files")
+                    else nearest(use.name, fields) or "declare it under 'fields' of the run source",
                 )
             if not unknown:
                 condition.check(source.fields)

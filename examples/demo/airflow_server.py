@@ -101,7 +101,11 @@ class AirflowServer:
         """
         with (self.logs / "db.log").open("ab") as log:
             done = subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"], env=self.variables, stdout=log, stderr=log, check=False
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=self.variables,
+                stdout=log,
+                stderr=log,
+                check=False,
             )
         if done.returncode:
             raise AirflowFailed(f"`airflow db migrate` failed; see {self.logs / 'db.log'}")
@@ -159,7 +163,9 @@ class AirflowServer:
             except (OSError, ValueError):
                 time.sleep(0.5)
                 continue
-            states = {name: (health.get(name) or {}).get("status") for name in ("scheduler", "triggerer", "dag_processor")}
+            states = {
+                name: (health.get(name) or {}).get("status") for name in ("scheduler", "triggerer", "dag_processor")
+            }
             if all(state == "healthy" for state in states.values()):
                 return
             time.sleep(0.5)
@@ -215,14 +221,15 @@ class AirflowServer:
         """
         until = time.monotonic() + timeout
         known: set[str] = set()
-        while time.monotonic() < until:
+        texts = ""
+        while time.monotonic() < until and not texts:
             self.check_alive()
             known = {dag["dag_id"] for dag in self.call("GET", "/api/v2/dags?limit=100")["dags"]}
             if known.issuperset(dag_ids):
                 return
+            errors = self.call("GET", "/api/v2/importErrors")["import_errors"]
+            texts = "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in errors)
             time.sleep(0.5)
-        errors = self.call("GET", "/api/v2/importErrors")["import_errors"]
-        texts = "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in errors)
         raise AirflowFailed(f"DAGs missing: {sorted(set(dag_ids) - known)}\n{texts}")
 
 

@@ -235,9 +235,7 @@ def _background(
     pt = 0.8 * detector.pt_cut + generator.exponential(sample.background_pt, (count, 2))
     edge, begin, end = detector.eta_edges
     endcap = generator.random((count, 2)) < sample.background_endcap
-    distance = np.where(
-        endcap, generator.uniform(begin, end, (count, 2)), generator.uniform(0.0, edge, (count, 2))
-    )
+    distance = np.where(endcap, generator.uniform(begin, end, (count, 2)), generator.uniform(0.0, edge, (count, 2)))
     eta = distance * generator.choice([-1.0, 1.0], (count, 2))
     phi1 = generator.uniform(-np.pi, np.pi, count)
     phi2 = phi1 + np.pi + generator.normal(0.0, 0.7, count)

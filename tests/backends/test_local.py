@@ -311,7 +311,7 @@ class TestLocal(BackendConformance):
             assert len(ends) == 4
             for end in ends.values():
                 assert end.state is SUCCEEDED
-                # A start is stamped before the job is let go, an end after it was seen to be over.
+                # The job certainly had its slots in this time: its start is stamped when it has them already.
                 changes += [(end.start.timestamp(), 1 + number % 2), (end.start.timestamp() + 0.15, -1 - number % 2)]
         used, most = 0, 0
         for _, change in sorted(changes):

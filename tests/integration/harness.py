@@ -105,7 +105,9 @@ class Installation:
             os.killpg(process.pid, 9)
         process.wait()
 
-    def add_runs(self, numbers: Sequence[int], *, fill: int = 1, completed: bool = True, luminosity: float = 1.0) -> None:
+    def add_runs(
+        self, numbers: Sequence[int], *, fill: int = 1, completed: bool = True, luminosity: float = 1.0
+    ) -> None:
         """Let the run source list these runs."""
         with self.runs_file.open("a") as stream:
             for number in numbers:
@@ -121,7 +123,9 @@ class Installation:
     def inject(self, timeout: float = 120.0) -> str:
         """Trigger calib_inject, and wait for its end."""
         run_id = self.airflow.trigger("calib_inject")
-        self.wait(lambda: self.airflow.run_state("calib_inject", run_id) in ("success", "failed"), timeout, "calib_inject")
+        self.wait(
+            lambda: self.airflow.run_state("calib_inject", run_id) in ("success", "failed"), timeout, "calib_inject"
+        )
         return self.airflow.run_state("calib_inject", run_id)
 
     def wait(self, condition: Callable[[], Any], timeout: float, what: str = "") -> Any:
@@ -167,9 +171,7 @@ class Installation:
 
     def set_state(self, dag_id: str, run_id: str, task: str, state: str) -> None:
         """Mark success or failed, as a user does in the UI."""
-        self.airflow.call(
-            "PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}", {"new_state": state}
-        )
+        self.airflow.call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}", {"new_state": state})
 
     def clear(self, dag_id: str, run_id: str, *tasks: str, downstream: bool = False) -> None:
         """Clear tasks, as a user does in the UI."""

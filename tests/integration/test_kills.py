@@ -183,7 +183,8 @@ def test_triggers_handed_over_remove_nothing(installation: Installation) -> None
     os.killpg(first.pid, signal.SIGKILL)
     assert_done_exactly_once(installation, runs)
     jobs = installation.rows(
-        select(tables.job.c.attempt).join(tables.generation, tables.generation.c.id == tables.job.c.generation_id)
+        select(tables.job.c.attempt)
+        .join(tables.generation, tables.generation.c.id == tables.job.c.generation_id)
         .join(tables.run_group, tables.run_group.c.id == tables.generation.c.group_id)
         .where(tables.run_group.c.name.in_([f"run-r{run}" for run in runs]))
     )

@@ -114,7 +114,9 @@ def test_mark_success_without_products_leaves_the_ledger_as_it_was(installation:
 
     def said() -> bool:
         query = select(tables.group_task.c.reason).join(tables.run_group).where(tables.run_group.c.name == "run-r2004")
-        return any((row.reason or {}).get("code") == "marked_success_without_products" for row in installation.rows(query))
+        return any(
+            (row.reason or {}).get("code") == "marked_success_without_products" for row in installation.rows(query)
+        )
 
     installation.wait(said, 60, "the reason")
     assert state(installation, 2004) == "processing"

@@ -1,0 +1,214 @@
+"""Airflow's REST API, as far as the command line needs it.
+
+Address: ``CALIB_AIRFLOW_URL``. Token: ``CALIB_AIRFLOW_TOKEN``, or the file ``CALIB_AIRFLOW_TOKEN_FILE`` (mode 0600); an
+Airflow whose simple auth manager makes everybody an administrator hands one out.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_calib_provider.errors import AirflowUnreachable, CalibError, NotFound
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 10.0
+TRIES = 3
+PAGE = 100
+
+_TOKEN_HINT = "set CALIB_AIRFLOW_TOKEN, or CALIB_AIRFLOW_TOKEN_FILE"  # noqa: S105 - names of variables, no secret
+
+
+class _TryAgain(Exception):
+    """Airflow answered that something inside it failed."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(answer.status_code)
+        self.answer = answer
+
+
+def token_from_environment() -> str | None:
+    """The token that the user has set.
+
+    :raises CalibError: its file cannot be read, or others can read it.
+    """
+    if token := os.environ.get("CALIB_AIRFLOW_TOKEN"):
+        return token.strip()
+    name = os.environ.get("CALIB_AIRFLOW_TOKEN_FILE")
+    if not name:
+        return None
+    file = Path(name)
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o077:
+            raise CalibError(f"the token file {file} has mode {mode:04o}: others may use it", f"chmod 0600 {file}")
+        token = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CalibError(
+            f"the token file {file} cannot be read: {error.strerror}", "check CALIB_AIRFLOW_TOKEN_FILE"
+        ) from error
+    if not token:
+        raise CalibError(f"the token file {file} is empty", "put Airflow's token into it")
+    return token
+
+
+class Airflow:
+    """A client, to be used in a ``with`` statement.
+
+    :raises AirflowUnreachable: no usable address is set.
+    :raises CalibError: the token's file is not usable.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        import httpx
+
+        address = (url or os.environ.get("CALIB_AIRFLOW_URL") or "").rstrip("/")
+        if not address.startswith(("http://", "https://")):
+            what = f"CALIB_AIRFLOW_URL is {address!r}, no web address" if address else "CALIB_AIRFLOW_URL is not set"
+            raise AirflowUnreachable(what, "set it to Airflow's address, such as http://127.0.0.1:8080")
+        self.address = address
+        self._token = token_from_environment()
+        self._client = httpx.Client(timeout=TIMEOUT)
+
+    def __enter__(self) -> Airflow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def health(self) -> dict[str, Any]:
+        """Component → status and heartbeat."""
+        return self._get("/monitor/health") or {}
+
+    def dag(self, dag_id: str) -> dict[str, Any] | None:
+        """The DAG; ``None`` if Airflow has none of this id."""
+        return self._get(f"/dags/{_part(dag_id)}")
+
+    def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """The DAG run; ``None`` if Airflow has none of this id."""
+        return self._get(f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}")
+
+    def task_instances(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Task id → task instance."""
+        items = self._pages(f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/taskInstances", "task_instances")
+        return {item["task_id"]: item for item in items}
+
+    def import_errors(self) -> list[dict[str, Any]]:
+        """The files that Airflow cannot import."""
+        return self._pages("/importErrors", "import_errors")
+
+    def pools(self) -> dict[str, dict[str, Any]]:
+        """Pools by name."""
+        return {item["name"]: item for item in self._pages("/pools", "pools")}
+
+    def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str], *, downstream: bool) -> list[dict[str, Any]]:
+        """Clear tasks of a DAG run, so that they run again.
+
+        :returns: the task instances that were cleared.
+        :raises CalibError: one of them is running.
+        """
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": list(task_ids),
+            "only_failed": False,
+            "include_downstream": downstream,
+            "reset_dag_runs": True,
+            "prevent_running_task": True,
+        }
+        answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/clearTaskInstances", json=body)
+        found = self._checked(answer)
+        return list(found.get("task_instances", []))
+
+    def _pages(self, path: str, name: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        while True:
+            found = self._get(path, {"limit": PAGE, "offset": len(items)}) or {}
+            page = list(found.get(name, []))
+            items += page
+            if not page or len(items) >= int(found.get("total_entries") or 0):
+                return items
+
+    def _get(self, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        answer = self._ask("GET", f"/api/v2{path}", params=dict(parameters or {}))
+        return None if answer.status_code == 404 else self._checked(answer)
+
+    def _checked(self, answer: httpx.Response) -> dict[str, Any]:
+        code = answer.status_code
+        if code in (401, 403):
+            raise AirflowUnreachable(f"Airflow at {self.address} refuses the token ({code})", _TOKEN_HINT)
+        if code == 404:
+            raise NotFound(f"Airflow: {_detail(answer)}")
+        if code >= 500:
+            raise AirflowUnreachable(f"Airflow at {self.address} answers {code}", "look at the log of its API server")
+        if code >= 400:
+            raise CalibError(f"Airflow refuses ({code}): {_detail(answer)}")
+        try:
+            found = answer.json()
+        except ValueError as error:
+            raise AirflowUnreachable(
+                f"{self.address} does not answer like Airflow", "check CALIB_AIRFLOW_URL"
+            ) from error
+        return found if isinstance(found, dict) else {}
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        if self._token is None:
+            self._token = self._token_for_everybody()
+        options["headers"] = {"Authorization": f"Bearer {self._token}"}
+        return self._send(method, path, **options)
+
+    def _token_for_everybody(self) -> str:
+        answer = self._send("GET", "/auth/token")
+        if answer.status_code not in (200, 201):
+            raise AirflowUnreachable(f"Airflow at {self.address} wants a token", _TOKEN_HINT)
+        try:
+            return str(answer.json()["access_token"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise AirflowUnreachable(
+                f"{self.address} does not answer like Airflow", "check CALIB_AIRFLOW_URL"
+            ) from error
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A read is repeated after an error inside Airflow; a change only if it certainly did not arrive."""
+        import httpx
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+        again: tuple[type[Exception], ...] = (_TryAgain, httpx.ConnectError)
+        policy = Retrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_exponential(multiplier=0.2, max=1),
+            retry=retry_if_exception_type(again),
+            reraise=True,
+        )
+        try:
+            return policy(self._once, method, path, **options)
+        except _TryAgain as failure:
+            return failure.answer
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AirflowUnreachable(
+                f"Airflow at {self.address} does not answer ({str(error) or type(error).__name__})",
+                "check CALIB_AIRFLOW_URL, and that its API server runs",
+            ) from error
+
+    def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
+        answer = self._client.request(method, self.address + path, **options)
+        if answer.status_code >= 500 and method == "GET":
+            raise _TryAgain(answer)
+        return answer
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json().get("detail"))
+    except (ValueError, AttributeError):
+        return answer.text[:200]

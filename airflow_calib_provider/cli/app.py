@@ -1,0 +1,65 @@
+"""All commands of ``calib``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from airflow_calib_provider.cli import (
+    campaign_commands,
+    db_commands,
+    explain_command,
+    group_commands,
+    job_commands,
+    payload_commands,
+    run_commands,
+    spec_commands,
+    status_command,
+    steering_commands,
+)
+from airflow_calib_provider.cli.common import examples
+from airflow_calib_provider.cli.root import RootGroup
+
+app = typer.Typer(
+    cls=RootGroup,
+    name="calib",
+    help="Detector calibration with Airflow: where every run stands, why it does not move, and how to steer it.\n\n"
+    "Exit codes: 0 fine, 1 an error, 2 a workflow's YAML file has mistakes. Every command knows --json.\n\n"
+    "Environment: CALIB_HOME (folder of everything written), CALIB_LEDGER (database, an SQLAlchemy URL), "
+    "CALIB_AIRFLOW_URL with CALIB_AIRFLOW_TOKEN or CALIB_AIRFLOW_TOKEN_FILE (Airflow's REST API).",
+    epilog=examples("calib status --last 50", "calib explain 355872", "calib spec check", "calib retry run-r355872"),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from airflow_calib_provider import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.add_typer(spec_commands.app, name="spec")
+app.add_typer(run_commands.app, name="runs")
+app.add_typer(job_commands.app, name="jobs")
+app.add_typer(campaign_commands.app, name="campaign")
+app.add_typer(payload_commands.app, name="payload")
+app.add_typer(db_commands.app, name="db")
+status_command.register(app)
+explain_command.register(app)
+group_commands.register(app)
+steering_commands.register(app)

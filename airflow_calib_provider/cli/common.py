@@ -1,0 +1,103 @@
+"""Options that several commands share, and how they come to a ledger and to specs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.openings import Limits
+    from airflow_calib_provider.spec.models import RunSource, Workflow
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")]
+Campaign = Annotated[str, typer.Option("--campaign", "-c", help="The campaign.", metavar="NAME")]
+WorkflowName = Annotated[str | None, typer.Option("--workflow", "-w", help="Only this workflow.", metavar="NAME")]
+TaskName = Annotated[str | None, typer.Option("--task", "-t", help="Only this task.", metavar="NAME")]
+State = Annotated[str | None, typer.Option("--state", "-s", help="Only this state.", metavar="STATE")]
+Specs = Annotated[Path, typer.Option("--specs", help="Folder of the YAML files.", metavar="FOLDER")]
+
+SPECS = Path("workflow_specs")
+PROMPT = "prompt"
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help."""
+    return "Examples:\n\n" + "\n\n".join(lines)
+
+
+def open_ledger(url: str | None = None) -> Ledger:
+    """The ledger, checked.
+
+    :raises LedgerError: it is not there, or its version does not fit.
+    """
+    from airflow_calib_provider.ledger import schema
+    from airflow_calib_provider.ledger.engine import Ledger
+
+    ledger = Ledger(url)
+    schema.check(ledger)
+    return ledger
+
+
+def existing_campaign(ledger: Ledger, name: str) -> None:
+    """
+    :raises NotFound: there is no such campaign.
+    """
+    from airflow_calib_provider.ledger import campaigns
+
+    with ledger.read() as connection:
+        campaigns.get(connection, name)
+
+
+def known_specs(folder: Path) -> dict[str, Workflow]:
+    """The workflows that can be read; none where there is no folder: they only refine what the ledger says."""
+    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.spec.loader import load_folder
+
+    if not folder.is_dir():
+        return {}
+    try:
+        return dict(load_folder(folder)[0])
+    except CalibError:
+        return {}
+
+
+def source_named(folder: Path, name: str) -> RunSource:
+    """A run source of ``sources.yaml``.
+
+    :raises NotFound: it is not there.
+    """
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.spec.loader import load_sources
+
+    file = folder / "sources.yaml"
+    if not file.is_file():
+        raise NotFound(f"there is no file {file}", "name the folder of the YAML files with --specs")
+    sources = load_sources(file)
+    if name not in sources:
+        raise NotFound(f"{file} has no run source {name}", f"it has {', '.join(sorted(sources)) or 'none'}")
+    return sources[name]
+
+
+def opening_limits() -> Limits:
+    """``CALIB_MAX_OPEN`` and ``CALIB_WINDOW``, as Airflow's side reads them (rule 27).
+
+    :raises CalibError: one is not a number.
+    """
+    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.ledger.openings import Limits
+    from airflow_calib_provider.settings import number
+
+    try:
+        return Limits(max_open=int(number("MAX_OPEN", 100)), window=int(number("WINDOW", 20)))
+    except ValueError as error:
+        raise CalibError(str(error), "correct the environment variable") from error
+
+
+def person() -> str:
+    """Who gives the command."""
+    import getpass
+
+    return getpass.getuser()

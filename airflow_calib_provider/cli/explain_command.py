@@ -1,0 +1,96 @@
+"""``calib explain``: why something does not move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    SPECS,
+    Campaign,
+    Json,
+    Specs,
+    TaskName,
+    WorkflowName,
+    examples,
+    known_specs,
+    open_ledger,
+    opening_limits,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_calib_provider.ledger.reasons import Cause
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=examples(
+            "calib explain 355872",
+            "calib explain fill-r355872 --task scale",
+            "calib explain run-r7 --no-airflow --json",
+        )
+    )(explain)
+
+
+def explain(
+    what: Annotated[str, typer.Argument(metavar="RUN|GROUP", help="A run number, or a group such as fill-r355872.")],
+    campaign: Campaign = PROMPT,
+    workflow: WorkflowName = None,
+    task: TaskName = None,
+    specs: Specs = SPECS,
+    ask_airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Ask Airflow, too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Say why a run or a group does not move: every cause, since when, what would release it, and who looked last.
+
+    The ledger is asked first, then Airflow (CALIB_AIRFLOW_URL) about paused DAGs, full pools, components that are down.
+    """
+    from airflow_calib_provider.cli.facts import airflow_facts
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
+    from airflow_calib_provider.ledger.explain_airflow import airflow_causes
+    from airflow_calib_provider.ledger.transitions import now
+
+    limits = opening_limits()
+    ledger = open_ledger()
+    scope = Scope(campaign, now(), workflow, task, known_specs(specs), limits)
+    with ledger.read() as connection:
+        found = (
+            explain_run(connection, scope, int(what)) if what.isdecimal() else explain_group(connection, scope, what)
+        )
+    causes = found.causes
+    if ask_airflow:
+        causes = causes + airflow_causes(found, airflow_facts(found.dag_runs))
+    if as_json:
+        emit_json({"what": what, "campaign": campaign, "causes": [_as_dict(cause) for cause in causes]})
+    else:
+        _show(causes)
+
+
+def _as_dict(cause: Cause) -> dict[str, Any]:
+    return {**vars(cause), "code": cause.code, "text": cause.text, "release": cause.release}
+
+
+def _show(causes: Sequence[Cause]) -> None:
+    from rich.text import Text
+
+    from airflow_calib_provider.cli.output import COLOURS, console, shown
+
+    screen = console()
+    if not causes:
+        screen.print("nothing is known about it that would hold it")
+    for cause in causes:
+        screen.print(Text.assemble((cause.about, "bold"), ": ", (cause.state, COLOURS.get(cause.state, ""))))
+        screen.print(f"  {cause.text}")
+        details = (
+            ("since", shown(cause.since)),
+            ("released by", cause.release),
+            ("last looked at", shown(cause.looked_at)),
+        )
+        for name, text in details:
+            if text:
+                screen.print(Text(f"  {name}: {text}", style="dim"))

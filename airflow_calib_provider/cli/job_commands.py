@@ -1,0 +1,171 @@
+"""``calib jobs``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    Campaign,
+    Json,
+    State,
+    TaskName,
+    WorkflowName,
+    examples,
+    existing_campaign,
+    open_ledger,
+)
+
+app = typer.Typer(help="Jobs and their logs.", no_args_is_help=True)
+
+GroupName = Annotated[str | None, typer.Option("--group", "-g", help="Only this group.", metavar="GROUP")]
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "calib jobs list --state failed", "calib jobs list --group fill-r7 --task scale", "calib jobs list --json"
+    ),
+)
+def list_jobs(
+    group: GroupName = None,
+    task: TaskName = None,
+    state: State = None,
+    campaign: Campaign = PROMPT,
+    workflow: WorkflowName = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many jobs; 0: all.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List the jobs of the latest generation of each job set: state, attempts, exit code or signal, host, reason.
+
+    States: waiting, submitted, running, succeeded, failed, left_out, removed.
+    """
+    from airflow_calib_provider.cli.output import as_dict, emit_json, table
+    from airflow_calib_provider.ledger import queries
+    from airflow_calib_provider.ledger.groups import find_group
+
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        if group is not None:
+            find_group(connection, campaign, workflow, group)
+        rows = queries.jobs_listed(
+            connection, campaign, workflow=workflow, group_name=group, task=task, state=state, last=last
+        )
+    if as_json:
+        emit_json([as_dict(row) for row in rows])
+        return
+    heads = ["group", "task", "gen", "job", "state", "attempts", "exit", "host", "start", "end", "reason"]
+    table(
+        heads,
+        [
+            [
+                row.group_name,
+                f"{row.workflow}.{row.task}",
+                row.generation,
+                row.job_index,
+                row.state,
+                row.attempt,
+                _exit(row),
+                row.host,
+                row.start,
+                row.end,
+                _why(row),
+            ]
+            for row in rows
+        ],
+        empty="no jobs",
+    )
+
+
+def _exit(row: Any) -> str:
+    if row.signal is not None:
+        return f"signal {row.signal}"
+    return "" if row.exit_code is None else str(row.exit_code)
+
+
+def _why(row: Any) -> str:
+    again = f"again at {row.retry_at:%H:%M:%S}" if row.state == "waiting" and row.retry_at else ""
+    return "; ".join(part for part in (row.reason or "", again) if part)
+
+
+@app.command(
+    epilog=examples(
+        "calib jobs logs run-r7 skim",
+        "calib jobs logs fill-r7 scale 3 --attempt 1 --stderr",
+        "calib jobs logs run-r7 skim --tail 20",
+    )
+)
+def logs(
+    group: Annotated[str, typer.Argument(help="The group, such as run-r7.")],
+    task: Annotated[str, typer.Argument(help="The task.")],
+    job: Annotated[int, typer.Argument(help="The job's index.", min=0)] = 0,
+    campaign: Campaign = PROMPT,
+    workflow: WorkflowName = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", "-a", min=1, help="The attempt; the accepted or else the last one.")
+    ] = None,
+    stderr: Annotated[bool, typer.Option("--stderr/--stdout", help="Which of the two.")] = False,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="Only so many last lines; 0: all.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print what a job wrote to its standard output, or to its standard error."""
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import NotFound
+
+    row, of_job = _find(campaign, workflow, group, task, job)
+    number = attempt or of_job.accepted_attempt or of_job.attempt
+    if number > of_job.attempt or number == 0:
+        made = f"its last attempt is {of_job.attempt}" if of_job.attempt else "it was not submitted yet"
+        raise NotFound(f"job {job} of {task} of {group} has no attempt {number or ''}".rstrip(), made)
+    file = _file(row.folder, job, number, of_job.accepted_attempt, stderr)
+    if as_json:
+        text = b"".join(_chunks(file, tail)).decode(errors="replace")
+        emit_json({"file": str(file), "generation": row.n, "job": job, "attempt": number, "text": text})
+        return
+    for chunk in _chunks(file, tail):
+        typer.echo(chunk, nl=False)
+
+
+def _find(campaign: str, workflow: str | None, group: str, task: str, job: int) -> tuple[Any, Any]:
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger import generations
+    from airflow_calib_provider.ledger.groups import find_group
+
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        held = find_group(connection, campaign, workflow, group)
+        row = generations.latest(connection, held.id, task)
+        if row is None:
+            raise NotFound(f"the task {task} of {group} has no jobs yet", f"`calib explain {group}` says why")
+        jobs = {item.job_index: item for item in generations.jobs_of(connection, [row.id])}
+    if job not in jobs:
+        raise NotFound(f"{task} of {group} has no job {job}", f"it has {len(jobs)}, counted from 0")
+    return row, jobs[job]
+
+
+def _file(folder: str, job: int, attempt: int, accepted: int | None, stderr: bool) -> Path:
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.jobsets.folders import log_files
+
+    file = log_files(folder, job, attempt, accepted)[stderr]
+    if not file.is_file():
+        raise NotFound(f"there is no file {file}", "the attempt has not begun, or its folder was removed")
+    return file
+
+
+def _chunks(file: Path, tail: int) -> Iterator[bytes]:
+    if tail:
+        from collections import deque
+
+        with file.open("rb") as stream:
+            yield from deque(stream, maxlen=tail)
+        return
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk

@@ -1,0 +1,94 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_WITHOUT_TERMINAL = 200
+
+COLOURS = {
+    "new": "dim",
+    "waiting": "yellow",
+    "processing": "blue",
+    "running": "blue",
+    "submitted": "cyan",
+    "done": "green",
+    "succeeded": "green",
+    "published": "green",
+    "open": "green",
+    "failed": "bold red",
+    "refused": "red",
+    "late": "magenta",
+    "skipped": "dim",
+    "not_selected": "dim",
+    "superseded": "dim",
+    "dropped": "dim",
+    "closed": "dim",
+    "forming": "yellow",
+}
+
+
+def emit_json(data: Any) -> None:
+    """Write one JSON document, and nothing else, to standard output."""
+    print(json.dumps(data, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple | set | frozenset) else str(value)
+
+
+def console() -> Console:
+    """Standard output; without a terminal lines are long rather than cut. Text is never taken for markup."""
+    from rich.console import Console
+
+    options: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": False}
+    if not sys.stdout.isatty():
+        options["width"] = WIDTH_WITHOUT_TERMINAL
+    return Console(**options)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "nothing") -> None:
+    """Print a table; values that are states get their colour."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = list(rows)
+    if not listed:
+        print(empty)
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        drawn.add_column(header, overflow="fold")
+    for row in listed:
+        drawn.add_row(*(Text(shown(value), style=COLOURS.get(str(value), "")) for value in row))
+    console().print(drawn)
+
+
+def shown(value: Any) -> str:
+    """A value as people read it; times are in UTC."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """``"3 done, 1 failed"``."""
+    return ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+
+
+def as_dict(row: Any, *names: str) -> dict[str, Any]:
+    """Some columns of a row, or all."""
+    mapping = dict(row._mapping)
+    return {name: mapping[name] for name in names} if names else mapping

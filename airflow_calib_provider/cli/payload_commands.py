@@ -1,0 +1,141 @@
+"""``calib payload``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, existing_campaign, open_ledger
+
+app = typer.Typer(help="Published constants.", no_args_is_help=True)
+
+COLUMNS = ("tag", "first_run", "last_run", "revision", "state", "content_hash", "file_name", "size")
+MORE = ("workflow", "task", "group_name", "published_at", "superseded_at")
+
+
+@app.command(
+    "list",
+    epilog=examples("calib payload list", "calib payload list --tag ZeeScale --history", "calib payload list --json"),
+)
+def list_payloads(
+    tag: Annotated[str | None, typer.Option("--tag", help="Only this tag.")] = None,
+    campaign: Campaign = PROMPT,
+    history: Annotated[bool, typer.Option("--history", help="Superseded revisions, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List payloads with their intervals of validity (first and last run, both inclusive)."""
+    from airflow_calib_provider.cli.output import as_dict, emit_json, table
+    from airflow_calib_provider.payloads import store
+
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        rows = store.listed(connection, campaign, tag, history=history)
+    if as_json:
+        emit_json([as_dict(row, *COLUMNS, *MORE) for row in rows])
+        return
+    heads = ["tag", "first", "last", "revision", "state", "content", "file", "bytes", "made by", "published"]
+    table(
+        heads,
+        [
+            [
+                row.tag,
+                row.first_run,
+                row.last_run,
+                row.revision,
+                row.state,
+                row.content_hash[:12],
+                row.file_name,
+                row.size,
+                f"{row.workflow}.{row.task} of {row.group_name}",
+                row.published_at,
+            ]
+            for row in rows
+        ],
+        empty="no payloads",
+    )
+
+
+@app.command(
+    epilog=examples(
+        "calib payload get ZeeScale 355872 > constants.json",
+        "calib payload get ZeeScale 355872 --output constants.json",
+        "calib payload get ZeeScale 355872 --provenance",
+    )
+)
+def get(
+    tag: Annotated[str, typer.Argument(help="The tag.")],
+    run: Annotated[int, typer.Argument(help="The run for which it shall hold.")],
+    campaign: Campaign = PROMPT,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the content to this file.")] = None,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Print where it comes from instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the constants that hold for a run: the campaign's own, else its base campaign's.
+
+    With --json the content is not printed, but what is known about it, and where it lies.
+    """
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.payloads import store
+
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        row = store.find(connection, campaign, tag, run)
+    content = _content(row)
+    if output is not None:
+        _write(output, content)
+    if as_json:
+        emit_json(_about(row, output, provenance))
+    elif provenance:
+        emit_json(row.provenance)
+    elif output is not None:
+        print(f"{output}: {row.tag} revision {row.revision}, runs {row.first_run} to {row.last_run}")
+    else:
+        sys.stdout.flush()
+        typer.echo(content.read_bytes(), nl=False)
+
+
+def _about(row: Any, output: Path | None, provenance: bool) -> dict[str, Any]:
+    from airflow_calib_provider.cli.output import as_dict
+    from airflow_calib_provider.payloads import store
+
+    about = as_dict(row, "campaign", *COLUMNS, "workflow", "task", "published_at")
+    about["path"] = str(store.content_path(row.content_hash))
+    if output is not None:
+        about["output"] = str(output)
+    return {**about, "provenance": row.provenance} if provenance else about
+
+
+def _content(row: Any) -> Path:
+    """
+    :raises PayloadError: the store does not have the file any more, or its content is not what was published.
+    """
+    import hashlib
+
+    from airflow_calib_provider.errors import PayloadError
+    from airflow_calib_provider.payloads import store
+
+    path = store.content_path(row.content_hash)
+    if not path.is_file():
+        raise PayloadError(f"the payload's file {path} is gone", "is CALIB_HOME that of the installation?")
+    with path.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != row.content_hash:
+            raise PayloadError(f"the payload's file {path} is damaged", "restore it from a backup")
+    return path
+
+
+def _write(output: Path, content: Path) -> None:
+    """Whole or not at all: whoever reads it meanwhile sees the old file or the new one."""
+    import os
+    import shutil
+
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(content, unfinished)
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""How every command ends: exit codes, errors for people and for programs, no tracebacks for what people can mend."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from airflow_calib_provider.errors import CalibError, SpecError, SpecErrors
+
+INTERRUPTED = 130
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class RootGroup(TyperGroup):
+    """The group of all commands."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line and exit with its code; all modes are the same here."""
+        given = list(sys.argv[1:] if args is None else args)
+        as_json = "--json" in given
+        try:
+            code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _close_stdout()
+            sys.exit(1)
+        except CalibError as error:
+            _report(describe(error), as_json, _plain(error))
+            sys.exit(error.exit_code)
+        except UsageError as error:
+            _report(_of_usage(error), as_json)
+            sys.exit(1)
+        except OSError as error:
+            _report({"error": f"{error.filename or 'the system'}: {error.strerror or error}", "hint": ""}, as_json)
+            sys.exit(1)
+        except (KeyboardInterrupt, typer.Abort):
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def describe(error: CalibError) -> dict[str, Any]:
+    """An error as programs read it."""
+    found: dict[str, Any] = {"error": error.message, "hint": error.hint}
+    mistakes = error.errors if isinstance(error, SpecErrors) else (error,) if isinstance(error, SpecError) else ()
+    if mistakes:
+        found["errors"] = [mistake(item) for item in mistakes]
+    return found
+
+
+def mistake(error: SpecError) -> dict[str, Any]:
+    """One mistake of a YAML file as programs read it."""
+    return {
+        "file": str(error.file) if error.file else None,
+        "line": error.line,
+        "column": error.column,
+        "message": error.message,
+        "expected": error.expected,
+        "hint": error.suggestion,
+    }
+
+
+def _plain(error: CalibError) -> str | None:
+    return str(error) if isinstance(error, SpecError | SpecErrors) else None
+
+
+def _of_usage(error: Exception) -> dict[str, Any]:
+    """A wrong command line."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    hint = f"see `{context.command_path} --help`" if context is not None else "see `calib --help`"
+    return {"error": message, "hint": hint}
+
+
+def _report(found: dict[str, Any], as_json: bool, plain: str | None = None) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        if as_json:
+            print(json.dumps(found, indent=2))
+        if plain is not None:
+            print(plain, file=sys.stderr)
+            return
+        print(f"error: {found['error']}", file=sys.stderr)
+        if found["hint"]:
+            print(f"hint: {found['hint']}", file=sys.stderr)
+
+
+def _close_stdout() -> None:
+    """The reader went away, such as ``head``; Python would complain once more when it flushes at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,119 @@
+"""``calib runs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    SPECS,
+    Campaign,
+    Json,
+    Specs,
+    State,
+    WorkflowName,
+    examples,
+    existing_campaign,
+    open_ledger,
+    source_named,
+)
+
+app = typer.Typer(help="Runs as the ledger knows them.", no_args_is_help=True)
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "calib runs list", "calib runs list --late", "calib runs list --state refused --workflow zee --json"
+    ),
+)
+def list_runs(
+    campaign: Campaign = PROMPT,
+    workflow: WorkflowName = None,
+    late: Annotated[bool, typer.Option("--late", help="Only runs that arrived too late for their groups.")] = False,
+    state: State = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many lines; 0: all.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List runs with what each workflow decided about them.
+
+    States: grouped, late, not_selected, refused, dropped, and unassigned for runs that no injection has passed yet.
+    """
+    from airflow_calib_provider.cli.output import emit_json, table
+    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.ledger import queries
+
+    known = ("grouped", "late", "not_selected", "refused", "dropped", queries.UNASSIGNED)
+    if late and state not in (None, "late"):
+        raise CalibError("--late and --state contradict each other", "give one of them")
+    wanted = "late" if late else state
+    if wanted is not None and wanted not in known:
+        raise CalibError(f"{wanted} is no state of a run", f"choose one of {', '.join(known)}")
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        rows = queries.runs_listed(connection, campaign, workflow=workflow, state=wanted, last=last)
+    lines = [_line(row) for row in rows]
+    if as_json:
+        emit_json(lines)
+        return
+    heads = ["run", "source", "start", "end", "completed", "workflow", "grouping", "state", "group", "why"]
+    table(heads, [list(line.values())[: len(heads)] for line in lines], empty="no such runs")
+
+
+def _line(row: Any) -> dict[str, Any]:
+    from airflow_calib_provider.ledger.reasons import render
+
+    return {
+        "run": row.number,
+        "source": row.source,
+        "start": row.start,
+        "end": row.end,
+        "completed": row.completed,
+        "workflow": row.workflow,
+        "grouping": row.grouping,
+        "state": row.state,
+        "group": row.group_name,
+        "why": render(row.reason),
+        "reason": row.reason,
+    }
+
+
+@app.command(epilog=examples("calib runs add testbeam.csv --source testbeam", "calib runs add more.csv -S daq --json"))
+def add(
+    file: Annotated[Path, typer.Argument(help="CSV file with the columns number, start, end, completed, ….")],
+    source: Annotated[str, typer.Option("--source", "-S", help="The run source (sources.yaml) that they belong to.")],
+    specs: Specs = SPECS,
+    as_json: Json = False,
+) -> None:
+    """Record runs from a CSV file by hand, as if their source had listed them.
+
+    The columns are number and the fields of the source, under the names of sources.yaml. Nothing is grouped yet: the
+    next calib_inject does that, for runs below the horizon of what the source itself lists.
+    """
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger.runs import record_runs
+    from airflow_calib_provider.ledger.transitions import now
+    from airflow_calib_provider.runsources import read_source
+    from airflow_calib_provider.spec.models import CsvSource
+
+    named = source_named(specs, source)
+    if not file.is_file():
+        raise NotFound(f"there is no file {file}")
+    own = named.model_copy(update={"csv": CsvSource(path=str(file.resolve())), "events": None})
+    records = read_source(own, base_folder=file.resolve().parent)
+    ledger = open_ledger()
+    with ledger.write() as connection:
+        recorded = record_runs(connection, source, records, now())
+    if as_json:
+        emit_json({"source": source, "listed": len(records), "new": recorded.new, "changed": recorded.changed})
+        return
+    print(f"{file}: {len(records)} runs; {recorded.new} new, {recorded.changed} changed in the ledger")
+    print(
+        f"The next calib_inject groups them, as far as the source {source} itself lists completed runs up to there; "
+        "below what is assigned already they are late."
+    )

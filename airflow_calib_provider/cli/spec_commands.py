@@ -1,0 +1,178 @@
+"""``calib spec``: checking YAML files, and writing their DAG stubs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import SPECS, Json, Specs, examples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_calib_provider.errors import SpecError
+    from airflow_calib_provider.spec.models import Workflow
+
+app = typer.Typer(help="Workflows' YAML files.", no_args_is_help=True)
+
+STUB = '''"""Airflow DAGs of {spec}; `calib spec stubs` writes this file."""
+
+from airflow_calib_provider.dags.factory import workflow_dags
+
+globals().update(workflow_dags(__file__{argument}))
+'''
+
+SYSTEM_STUB = '''"""The Airflow DAGs calib_inject and calib_housekeeping."""
+
+from airflow_calib_provider.dags.system import system_dags
+
+globals().update(system_dags(__file__{argument}))
+'''
+
+OUR_IMPORT = "from airflow_calib_provider.dags."
+
+
+@app.command(epilog=examples("calib spec check", "calib spec check workflow_specs/zee.yaml", "calib spec check --json"))
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="A folder, or files; ./workflow_specs if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check YAML files, and show what they become in Airflow.
+
+    All mistakes are shown at once, each as file:line:column: what; expected; hint. Exit code 2 if there are any.
+
+    A folder is also checked across its files; a file alone is not.
+    """
+    from airflow_calib_provider.errors import SpecErrors
+
+    workflows, mistakes = _load(paths or [SPECS])
+    if mistakes:
+        raise SpecErrors(mistakes)
+    _show(workflows, as_json)
+
+
+def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
+    from airflow_calib_provider.errors import Place, SpecError, SpecErrors
+    from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
+
+    workflows: dict[str, Workflow] = {}
+    mistakes: list[SpecError] = []
+    for path in paths:
+        if not path.exists():
+            mistakes.append(SpecError("there is no such file or folder", Place(path), suggestion="name another one"))
+            continue
+        try:
+            if path.is_dir():
+                loaded, errors = load_folder(path)
+                workflows |= loaded
+                mistakes += errors
+            elif path.name == "sources.yaml":
+                load_sources(path)
+            else:
+                workflow = load_workflow(path)
+                workflows[workflow.name] = workflow
+        except SpecErrors as error:
+            mistakes += error.errors
+        except SpecError as error:
+            mistakes.append(error)
+    return workflows, list({str(error): error for error in mistakes}.values())
+
+
+def _show(workflows: Mapping[str, Workflow], as_json: bool) -> None:
+    from airflow_calib_provider.cli.output import emit_json, table
+
+    lines: list[dict[str, Any]] = [
+        {
+            "workflow": workflow.name,
+            "dag_id": workflow.dag_id(label),
+            "grouping": label,
+            "kind": str(grouping.kind),
+            "tasks": [task.name for task in workflow.tasks_of(label)],
+            "source": workflow.runs.source,
+            "file": workflow.file,
+            "hash": workflow.hash,
+        }
+        for workflow in workflows.values()
+        for label, grouping in workflow.groupings().items()
+    ]
+    if as_json:
+        emit_json(lines)
+        return
+    names = ("workflow", "dag_id", "grouping", "tasks", "source", "file")
+    rows = [[", ".join(line["tasks"]) if name == "tasks" else line[name] for name in names] for line in lines]
+    table(["workflow", "DAG", "grouping", "tasks", "run source", "file"], rows, empty="no workflows there")
+
+
+@app.command(
+    epilog=examples("calib spec stubs", "calib spec stubs --check", "calib spec stubs --specs specs --dags dags")
+)
+def stubs(
+    specs: Specs = SPECS,
+    dags: Annotated[Path, typer.Option("--dags", help="Airflow's folder of DAG files.", metavar="FOLDER")] = Path(
+        "dags"
+    ),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if anything would change.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files of these names that are not ours.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the three-line file that Airflow needs for each workflow, and calib_system.py.
+
+    Files that are as they should be are not touched; a file of the same name that is not such a stub is never
+    overwritten without --force.
+    """
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import CalibError
+
+    wanted = _wanted(specs, dags)
+    changed = {file: text for file, text in wanted.items() if not file.exists() or file.read_text("utf-8") != text}
+    foreign = [file for file in changed if file.exists() and OUR_IMPORT not in file.read_text("utf-8")]
+    if foreign and not force:
+        names = ", ".join(map(str, foreign))
+        raise CalibError(f"not a stub of ours: {names}; nothing was written", "move it away, or use --force")
+    if not check:
+        dags.mkdir(parents=True, exist_ok=True)
+        for file, text in changed.items():
+            file.write_text(text, "utf-8")
+    if as_json:
+        emit_json({"changed": [str(file) for file in changed], "written": not check, "files": [str(f) for f in wanted]})
+    else:
+        for file in changed:
+            print(f"{file}: {'would be written' if check else 'written'}")
+        if not changed:
+            print(f"{len(wanted)} stubs are as they should be")
+    if check and changed:
+        raise typer.Exit(1)
+
+
+def _wanted(specs: Path, dags: Path) -> dict[Path, str]:
+    from airflow_calib_provider.errors import SpecErrors
+
+    workflows, mistakes = _load([specs])
+    if mistakes:
+        raise SpecErrors(mistakes)
+    wanted = {}
+    for workflow in workflows.values():
+        spec = _relative(Path(workflow.file), dags)
+        usual = spec == f"../workflow_specs/{workflow.name}.yaml"
+        text = STUB.format(spec=spec, argument="" if usual else f", {_quoted(spec)}")
+        wanted[dags / f"{workflow.name}.py"] = text
+    folder = _relative(specs, dags)
+    argument = "" if folder == "../workflow_specs" else f", {_quoted(folder)}"
+    wanted[dags / "calib_system.py"] = SYSTEM_STUB.format(argument=argument)
+    return wanted
+
+
+def _relative(path: Path, folder: Path) -> str:
+    import os
+
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text)

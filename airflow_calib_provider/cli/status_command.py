@@ -1,0 +1,68 @@
+"""``calib status``: runs × tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    Campaign,
+    Json,
+    WorkflowName,
+    examples,
+    existing_campaign,
+    open_ledger,
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=examples("calib status", "calib status --last 100 --workflow zee", "calib status --run 7 --run 8")
+    )(status)
+
+
+def status(
+    campaign: Campaign = PROMPT,
+    workflow: WorkflowName = None,
+    run: Annotated[list[int] | None, typer.Option("--run", "-r", help="Only this run (repeatable).")] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many runs; 0: all.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show where every run stands in every task: new, waiting, processing, done, failed, skipped; late, refused or
+    not_selected for runs that are in no group.
+
+    The totals count all runs of the campaign.
+    """
+    from airflow_calib_provider.cli.output import counted, emit_json, table
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger import queries
+
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        found = queries.status(connection, campaign, workflow=workflow, runs=run or (), last=last)
+    missing = sorted(set(run or ()) - {row.run for row in found.rows})
+    if missing:
+        raise NotFound(f"no such run: {', '.join(map(str, missing))}", "`calib runs list` shows those in the ledger")
+    names = [column.name for column in found.columns]
+    if as_json:
+        rows = [{"run": row.run, "source": row.source, "states": _named(names, row.states)} for row in found.rows]
+        emit_json(
+            {"campaign": campaign, "tasks": names, "runs": rows, "totals": dict(zip(names, found.totals, strict=True))}
+        )
+        return
+    several = len({row.source for row in found.rows}) > 1
+    heads = ["run", *(["source"] if several else []), *names]
+    table(
+        heads,
+        [[row.run, *([row.source] if several else []), *row.states] for row in found.rows],
+        empty=f"no runs in the campaign {campaign} yet: calib_inject records them",
+    )
+    for name, counts in zip(names, found.totals, strict=True):
+        print(f"{name}: {counted(counts)}")
+
+
+def _named(names: list[str], states: tuple[str, ...]) -> dict[str, str]:
+    return {name: state for name, state in zip(names, states, strict=True) if state}

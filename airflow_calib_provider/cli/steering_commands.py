@@ -1,0 +1,198 @@
+"""``calib skip`` and ``calib retry`` (rule 20)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    Campaign,
+    Json,
+    TaskName,
+    WorkflowName,
+    examples,
+    existing_campaign,
+    open_ledger,
+    person,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=examples(
+            'calib skip 355872 --reason "magnet off"',
+            'calib skip fill-r355872 --task scale --reason "no laser data"',
+            'calib skip 7 --workflow zee --campaign rereco --reason "corrupt file"',
+        )
+    )(skip)
+    app.command(
+        epilog=examples(
+            "calib retry run-r355872",
+            "calib retry fill-r7 --task scale",
+            "calib retry fill-r7 --task fit --no-downstream",
+        )
+    )(retry)
+
+
+def skip(
+    what: Annotated[str, typer.Argument(metavar="RUN|GROUP", help="A run number, or a group: all of its runs.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded in every payload made without the run.")],
+    task: TaskName = None,
+    workflow: WorkflowName = None,
+    campaign: Campaign = PROMPT,
+    as_json: Json = False,
+) -> None:
+    """Take a run out of what its groups wait for, and let the horizon pass it.
+
+    Without --workflow a run is skipped in every workflow. A skip cannot be taken back; it satisfies no lock.
+    """
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.ledger import skips
+    from airflow_calib_provider.ledger.transitions import now
+
+    if not reason.strip():
+        raise CalibError("a skip needs a reason", "it is recorded in every payload that is made without the run")
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    who = person()
+    skipped = []
+    with ledger.write() as connection:
+        runs, workflows = _skipped_where(connection, campaign, workflow, what, task)
+        for name in workflows:
+            new = skips.add(
+                connection, campaign, name, runs, task=task or "", reason=reason.strip(), person=who, at=now()
+            )
+            skipped.append({"workflow": name, "task": task, "runs": new})
+    if as_json:
+        emit_json({"campaign": campaign, "reason": reason.strip(), "person": who, "skipped": skipped})
+        return
+    for item in skipped:
+        where = f"{item['workflow']}.{task}" if task else item["workflow"]
+        listed = ", ".join(map(str, item["runs"])) if isinstance(item["runs"], list) else ""
+        print(f"{where}: skipped {listed}" if listed else f"{where}: was skipped already")
+
+
+def _skipped_where(
+    connection: Connection, campaign: str, workflow: str | None, what: str, task: str | None
+) -> tuple[list[int], list[str]]:
+    """The runs, and the workflows in which they are skipped.
+
+    :raises NotFound: there is no such group, workflow or task.
+    """
+    from sqlalchemy import select
+
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger import tables
+    from airflow_calib_provider.ledger.groups import find_group
+
+    if what.isdecimal():
+        runs = [int(what)]
+        seen = list(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
+        if workflow is not None and workflow not in seen:
+            raise NotFound(f"the ledger knows no workflow {workflow}", f"it knows {', '.join(sorted(seen)) or 'none'}")
+        workflows = sorted(seen) if workflow is None else [workflow]
+        if not workflows:
+            raise NotFound("the ledger knows no workflow yet", "calib_inject records them")
+    else:
+        group = find_group(connection, campaign, workflow, what)
+        member = tables.membership
+        here = (member.c.group_id == group.id, member.c.state == "grouped")
+        runs = list(connection.execute(select(member.c.run).where(*here).order_by(member.c.run)).scalars())
+        workflows = [group.workflow]
+    if task is not None:
+        workflows = _with_task(connection, workflows, task)
+    return runs, workflows
+
+
+def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> list[str]:
+    from sqlalchemy import select
+
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger import tables
+
+    group, group_task = tables.run_group, tables.group_task
+    query = select(group.c.workflow, group_task.c.task).join(group, group.c.id == group_task.c.group_id).distinct()
+    known = connection.execute(query.where(group.c.workflow.in_(workflows))).tuples().all()
+    having = sorted({name for name, other in known if other == task})
+    if not having:
+        names = ", ".join(sorted({f"{name}.{other}" for name, other in known}))
+        raise NotFound(f"there is no task {task}", f"known: {names or 'none yet'}")
+    return having
+
+
+def retry(
+    group: Annotated[str, typer.Argument(help="The group, such as fill-r355872.")],
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="This task (repeatable); else all that have failed.")
+    ] = None,
+    downstream: Annotated[
+        bool, typer.Option("--downstream/--no-downstream", help="Also what comes after it in its DAG run.")
+    ] = True,
+    workflow: WorkflowName = None,
+    campaign: Campaign = PROMPT,
+    as_json: Json = False,
+) -> None:
+    """Run tasks of a group again, by clearing them in Airflow.
+
+    A failed job set is continued with the jobs that are not done; one that is done starts anew. Where Airflow cannot be
+    reached nothing changes. Needs CALIB_AIRFLOW_URL.
+    """
+    from airflow_calib_provider.cli.airflow import Airflow
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import CalibError
+
+    ledger = open_ledger()
+    existing_campaign(ledger, campaign)
+    with ledger.read() as connection:
+        dag_id, run_id, wanted = _to_clear(connection, campaign, workflow, group, task or [])
+    with Airflow() as airflow:
+        there = airflow.task_instances(dag_id, run_id)
+        if unknown := [name for name in wanted if not name.endswith(".locks") and name not in there]:
+            raise CalibError(
+                f"Airflow's DAG run {run_id} of {dag_id} has no task {', '.join(unknown)}", "nothing was changed"
+            )
+        cleared = airflow.clear(dag_id, run_id, [name for name in wanted if name in there], downstream=downstream)
+    names = sorted({str(item["task_id"]) for item in cleared})
+    if as_json:
+        emit_json({"dag_id": dag_id, "run_id": run_id, "cleared": names})
+    else:
+        print(f"cleared in the DAG run {run_id} of {dag_id}: {', '.join(names) or 'nothing'}")
+
+
+def _to_clear(
+    connection: Connection, campaign: str, workflow: str | None, name: str, tasks: Sequence[str]
+) -> tuple[str, str, list[str]]:
+    """The DAG run and the ids of the tasks, with their lock sensors.
+
+    :raises NotFound: there is no such group or task, or it has no DAG run yet.
+    :raises CalibError: no task has failed, and none was named.
+    """
+    from sqlalchemy import select
+
+    from airflow_calib_provider.errors import CalibError, NotFound
+    from airflow_calib_provider.ledger import tables
+    from airflow_calib_provider.ledger.groups import find_group
+
+    group = find_group(connection, campaign, workflow, name)
+    table, request, lock = tables.group_task, tables.dag_run_request, tables.lock
+    rows = connection.execute(select(table).where(table.c.group_id == group.id).order_by(table.c.position)).all()
+    states: dict[str, Any] = {row.task: row.state for row in rows}
+    if unknown := [task for task in tasks if task not in states]:
+        raise NotFound(f"{name} has no task {', '.join(unknown)}", f"it has {', '.join(states)}")
+    chosen = list(tasks) or [task for task, state in states.items() if state == "failed"]
+    if not chosen:
+        raise CalibError(f"no task of {name} has failed", "name one with --task to run it again all the same")
+    asked = connection.execute(select(request).where(request.c.group_id == group.id)).first()
+    if asked is None or asked.state != "opened":
+        raise NotFound(f"{name} has no DAG run yet: there is nothing to retry", f"`calib explain {name}` says why")
+    locked = set(connection.execute(select(lock.c.task).where(lock.c.group_id == group.id)).scalars())
+    ids = [part for task in chosen for part in ((f"{task}.locks", task) if task in locked else (task,))]
+    return asked.dag_id, asked.run_id, ids

@@ -1,0 +1,251 @@
+# ruff: noqa: E501 - what is said about a file stands on one line
+"""Good files, folders of files, and files that are no text."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
+from airflow_calib_provider.spec.models import FieldType, GroupKind, InputsCommand, Need
+
+GOOD = Path(__file__).parent / "good"
+BAD_SOURCES = Path(__file__).parent / "cases" / "sources_bad.yaml"
+SOURCES = """\
+apiVersion: calib/v1
+sources:
+  daq:
+    csv: {path: runs.csv}
+    fields: {fill: int, lumi: float}
+"""
+
+
+def workflow(name: str, tasks: str, source: str = "daq") -> str:
+    return f"apiVersion: calib/v1\nworkflow: {name}\nruns: {{source: {source}}}\ntasks:\n{tasks}"
+
+
+def task(name: str, needs: str = "", inputs: str = "x") -> str:
+    jobs = f"{{inputs: {inputs}, command: [x]}}"
+    return f"  {name}: {{group_by: run, needs: [{needs}], jobs: {jobs}, products: {{out: o.txt}}}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sources.yaml").write_text(SOURCES)
+    return tmp_path
+
+
+def errors_of(folder: Path) -> list[str]:
+    return [str(error).removeprefix(f"{folder}/") for error in load_folder(folder)[1]]
+
+
+def test_a_full_example() -> None:
+    file = GOOD / "ecal_zee_scale.yaml"
+    loaded = load_workflow(file)
+    assert loaded.hash == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert loaded.text.encode() == file.read_bytes()
+    assert loaded.runs.settle == timedelta(minutes=30)
+    assert loaded.params == {"window": [70, 110], "model": "crystal_ball", "radiative": True}
+    assert list(loaded.groupings()) == ["run", "fill", "period"]
+    skim, scale = loaded.tasks["skim"], loaded.tasks["scale"]
+    assert skim.jobs is not None
+    assert skim.jobs.resources.memory == 2_000_000_000
+    assert skim.jobs.resources.disk == 4 * 2**30
+    assert skim.jobs.split.per_job == 5
+    assert skim.jobs.environment == {"OMP_NUM_THREADS": "1"}
+    assert scale.grouping.kind is GroupKind.FILL
+    assert scale.grouping.minimum == {"lumi_pb": 50.0}
+    assert scale.jobs is not None
+    assert scale.jobs.command[3:6] == ("--window", "{{ params.window[0] }}", "{{ params.window[1] }}")
+    assert scale.jobs.environment == {"OMP_NUM_THREADS": "1", "ZEE_CAMPAIGN": "{{ campaign }}"}
+    assert (scale.jobs.retries, scale.jobs.quorum, scale.jobs.timeout) == (1, 0.9, timedelta(minutes=10))
+    assert scale.needs == (Need(workflow="ecal_zee_scale", task="skim", grouping="run"),)
+    assert loaded.tasks["deliver"].grouping == scale.grouping
+    new = loaded.tasks["validate_new"].jobs
+    assert new is not None
+    assert isinstance(new.inputs, InputsCommand)
+
+
+def test_a_folder_fills_in_the_groupings_of_needs() -> None:
+    workflows, errors = load_folder(GOOD)
+    assert errors == []
+    assert workflows["monitor"].tasks["plot"].needs[0].grouping == "fill"
+    assert load_workflow(GOOD / "monitor.yaml").tasks["plot"].needs[0].grouping is None
+
+
+def test_since_may_be_a_number_or_a_time(folder: Path) -> None:
+    file = folder / "a.yaml"
+    for text, expected in (
+        ("300000", 300_000),
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
+        ('"2026-03-01T12:00:00+02:00"', datetime(2026, 3, 1, 10, tzinfo=UTC)),
+    ):
+        file.write_text(workflow("a", task("t")).replace("{source: daq}", f"{{source: daq, since: {text}}}"))
+        assert load_workflow(file).runs.since == expected
+
+
+def test_workers_load_without_sources_and_without_celpy(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text((GOOD / "ecal_zee_scale.yaml").read_text())
+    code = (
+        "import sys; from pathlib import Path; from airflow_calib_provider.spec.loader import load_workflow;"
+        f"load_workflow(Path({str(tmp_path / 'a.yaml')!r}), deep=False);"
+        "assert 'celpy' not in sys.modules; assert 'airflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            b"apiVersion: calib/v1\nowner: \xff\n",
+            "2:8: byte 0xff is not UTF-8; expected text in UTF-8; save the file as UTF-8",
+        ),
+        (b"", "1:1: the file is empty; expected a mapping of keys to values"),
+        (b"#" * 1_000_001, "1:1: the file is too large; expected at most 1,000,000 bytes"),
+        (b"a: \x00", "1:4: control characters are not allowed: character U+0000"),
+        (b"[" * 500_000, "1:32: nested too deeply; expected at most 30 levels"),
+    ],
+)
+def test_files_that_are_no_text(content: bytes, expected: str, folder: Path) -> None:
+    file = folder / "a.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SpecErrors) as caught:
+        load_workflow(file)
+    assert str(caught.value) == f"{file}:{expected}"
+
+
+def test_a_file_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(SpecErrors, match=r"none.yaml:0:0: cannot read the file: No such file or directory"):
+        load_workflow(folder / "none.yaml")
+    with pytest.raises(SpecErrors, match="Is a directory"):
+        load_workflow(folder)
+
+
+def test_a_byte_order_mark_and_windows_line_ends(folder: Path) -> None:
+    file = folder / "a.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + workflow("a", task("t")).replace("\n", "\r\n").encode())
+    assert load_workflow(file).hash == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_one_bad_file_does_not_hide_the_others(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t")))
+    (folder / "b.yaml").write_text("apiVersion: [")
+    (folder / "c.yaml").write_text(workflow("c", task("t")).replace("tasks", "tsaks"))
+    workflows, errors = load_folder(folder)
+    assert list(workflows) == ["a"]
+    assert [error.file.name for error in errors if error.file] == ["b.yaml", "c.yaml", "c.yaml"]
+
+
+def test_a_workflow_is_there_twice(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("same", task("t")))
+    (folder / "b.yaml").write_text(workflow("same", task("t")))
+    workflows, _ = load_folder(folder)
+    assert workflows["same"].file.endswith("a.yaml")
+    assert errors_of(folder) == [
+        "b.yaml:2:11: a workflow 'same' is in a.yaml already; expected one file for each workflow"
+    ]
+
+
+def test_two_workflows_publish_one_tag(folder: Path) -> None:
+    publish = "  p: {needs: [t], publish: {tag: T, file: x}}\n"
+    (folder / "a.yaml").write_text(workflow("a", task("t") + publish))
+    (folder / "b.yaml").write_text(workflow("b", task("t") + publish))
+    assert errors_of(folder) == [
+        "b.yaml:6:34: the tag 'T' is published by the workflow 'a' already (a.yaml); expected one task for each tag"
+    ]
+
+
+def test_needs_of_other_workflows(folder: Path) -> None:
+    (folder / "skims.yaml").write_text(workflow("skims", task("skim")))
+    (folder / "b.yaml").write_text(workflow("b", task("t", "skim.skim, skims.skin")))
+    (folder / "c.yaml").write_text(workflow("c", task("t", "b.t")))
+    workflows, _ = load_folder(folder)
+    assert list(workflows) == ["skims"]
+    assert errors_of(folder) == [
+        "b.yaml:5:30: unknown workflow 'skim'; expected one of c, skims; did you mean 'skims'?",
+        "b.yaml:5:41: the workflow 'skims' has no task 'skin'; expected skim; did you mean 'skim'?",
+        "c.yaml:5:30: the needed workflow 'b' has mistakes of its own; see b.yaml",
+    ]
+
+
+def test_products_of_other_workflows(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t")))
+    more = '"{{ workflows.a.tasks.t.products.%s }}"'
+    (folder / "b.yaml").write_text(workflow("b", task("t", "a.t", more % "out")))
+    assert errors_of(folder) == []
+    (folder / "b.yaml").write_text(workflow("b", task("t", "a.t", more % "outt")))
+    assert errors_of(folder) == ["b.yaml:5:55: the task 'a.t' has no product 'outt'; expected out; did you mean 'out'?"]
+
+
+def test_circles_across_workflows(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t", "c.t")))
+    (folder / "b.yaml").write_text(workflow("b", task("t", "a.t")))
+    (folder / "c.yaml").write_text(workflow("c", task("t", "b.t")))
+    (folder / "d.yaml").write_text(workflow("d", task("t", "a.t")))
+    (folder / "e.yaml").write_text(workflow("e", task("t")))
+    workflows, _ = load_folder(folder)
+    assert list(workflows) == ["e"]
+    circle = "the workflows need each other in a circle: a.t → c.t → b.t → a.t; expected no circle"
+    assert errors_of(folder) == [
+        f"a.yaml:5:30: {circle}",
+        f"b.yaml:5:30: {circle}",
+        f"c.yaml:5:30: {circle}",
+        "d.yaml:5:30: the needed workflow 'a' has mistakes of its own; see a.yaml",
+    ]
+
+
+def test_a_folder_without_sources_or_with_broken_ones(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t")))
+    (folder / "b.yaml").write_text(workflow("b", task("t"), "bad"))
+    (folder / "sources.yaml").write_text(SOURCES + "  bad: {csv: {}}\n")
+    workflows, _ = load_folder(folder)
+    assert list(workflows) == ["a"]
+    assert errors_of(folder) == [
+        "b.yaml:3:16: the run source 'bad' has mistakes of its own; see sources.yaml",
+        "sources.yaml:6:14: the key 'path' is missing in csv; expected the path of the CSV file",
+    ]
+    (folder / "sources.yaml").unlink()
+    assert errors_of(folder) == [
+        "sources.yaml:0:0: cannot read the file: No such file or directory; expected a readable file"
+    ]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert load_folder(tmp_path) == ({}, [])
+    assert "no such folder" in str(load_folder(tmp_path / "none")[1][0])
+
+
+def test_sources() -> None:
+    sources = load_sources(GOOD / "sources.yaml")
+    assert sources["daq"].fields["start"] is FieldType.TIME
+    assert sources["daq"].fields["number"] is FieldType.INT
+    assert sources["z_events"].fields == {"number": FieldType.INT, "events": FieldType.INT}
+
+
+@pytest.mark.parametrize("case", yaml.safe_load(BAD_SOURCES.read_text()), ids=lambda case: case["text"])
+def test_bad_sources(case: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "sources.yaml"
+    file.write_text(f"sources:\n  {case['text']}\napiVersion: calib/v1\n")
+    with pytest.raises(SpecErrors) as caught:
+        load_sources(file)
+    assert [str(error).removeprefix(f"{file}:2:") for error in caught.value.errors] == [
+        error.removeprefix("1:") for error in case["errors"]
+    ]
+
+
+def test_two_hundred_workflows_load_fast(folder: Path) -> None:
+    for number in range(200):
+        (folder / f"w{number}.yaml").write_text(workflow(f"w{number}", "".join(task(f"t{i}") for i in range(10))))
+    start = datetime.now(UTC)
+    workflows, errors = load_folder(folder)
+    assert (len(workflows), errors) == (200, [])
+    assert datetime.now(UTC) - start < timedelta(seconds=20)

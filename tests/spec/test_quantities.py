@@ -1,0 +1,62 @@
+"""Durations, sizes and times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_calib_provider.spec.quantities import format_duration, parse_duration, parse_size, parse_time
+
+
+@given(st.integers(min_value=0, max_value=3_600 * 24 * 3_000))
+def test_durations_survive_writing_and_reading(seconds: int) -> None:
+    value = timedelta(seconds=seconds)
+    assert parse_duration(format_duration(value)) == value
+
+
+@given(st.text())
+def test_no_text_breaks_the_readers(text: str) -> None:
+    for parse in (parse_duration, parse_size, parse_time):
+        try:
+            parse(text)
+        except ValueError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30s", 30), ("10m", 600), ("36h", 129_600), ("2d", 172_800), ("1h30m", 5_400), ("90m", 5_400), ("1d1s", 86_401)],
+)
+def test_durations(text: str, expected: int) -> None:
+    assert parse_duration(text).total_seconds() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "1", "1.5h", "1h 30m", "30m1h", "-1h", "1H", "١h", "9999999d", "1h1h", "1w", "4000d", "1h\n"]
+)
+def test_bad_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration|longer than ten years"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1B", 1), ("500MB", 500_000_000), ("2GB", 2 * 10**9), ("4GiB", 4 * 2**30), ("1.5 GB", 1_500_000_000)],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "2", "2G", "2 Gb", "-1GB", "1e3MB", "GB", "2iB", "2kiB"])
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(ValueError, match="not a size"):
+        parse_size(text)
+
+
+def test_times_without_a_zone_are_utc() -> None:
+    assert parse_time("2026-03-01") == datetime(2026, 3, 1, tzinfo=UTC)
+    assert parse_time("2026-03-01T12:00:00+02:00") == datetime(2026, 3, 1, 10, tzinfo=UTC)
+    assert parse_time("2026-03-01 12:00:00Z").tzinfo is UTC
