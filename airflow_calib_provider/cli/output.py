@@ -84,8 +84,10 @@ def shown(value: Any) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """``"3 done, 1 failed"``."""
-    return ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    """``"3 done, 1 failed"``, what is over first."""
+    order = ("done", "failed", "processing", "waiting", "new")
+    known = sorted(counts.items(), key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), pair[0]))
+    return ", ".join(f"{n} {state}" for state, n in known)
 
 
 def as_dict(row: Any, *names: str) -> dict[str, Any]:

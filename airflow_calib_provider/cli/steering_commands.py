@@ -120,7 +120,7 @@ def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> l
 
     group, group_task = tables.run_group, tables.group_task
     query = select(group.c.workflow, group_task.c.task).join(group, group.c.id == group_task.c.group_id).distinct()
-    known = connection.execute(query.where(group.c.workflow.in_(workflows))).tuples().all()
+    known = connection.execute(query.where(group.c.workflow.in_(workflows))).all()
     having = sorted({name for name, other in known if other == task})
     if not having:
         names = ", ".join(sorted({f"{name}.{other}" for name, other in known}))

@@ -18,7 +18,7 @@ from airflow_calib_provider.ledger import generations, groups
 from airflow_calib_provider.ledger.engine import Ledger
 
 ENDED_IN_AIRFLOW = ("failed", "skipped", "success")
-"""What a person can make of a task; others, such as ``removed`` after an edit of the spec, are nobody's wish to kill."""
+"""What a person can make of a task; others (``removed`` after an edit of the spec) are nobody's wish to kill."""
 
 PERSON = "a person, in Airflow"
 

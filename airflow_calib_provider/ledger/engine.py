@@ -41,9 +41,12 @@ class Ledger:
     def __init__(self, url: str | None = None) -> None:
         try:
             self.url = make_url(url or default_url())
+            self.engine = self._create()
         except exc.ArgumentError as error:
-            raise LedgerError("the ledger's address is not an SQLAlchemy URL", "check CALIB_LEDGER") from error
-        self.engine = self._create()
+            raise LedgerError("the ledger's address is not an SQLAlchemy URL that works", "check CALIB_LEDGER") from error
+        except ImportError as error:
+            hint = "pip install airflow-calib-provider[postgres]"
+            raise LedgerError(f"the driver of the ledger {self.place} is not installed: {error}", hint) from error
 
     @property
     def place(self) -> str:
@@ -144,7 +147,7 @@ def refuse_network_file_system(file: Path, mounts: Path | None = None) -> None:
             best, kind = mounted, file_system
     if kind in NETWORK_FILE_SYSTEMS:
         raise LedgerError(
-            f"the ledger {file} would lie on a network file system ({kind} at {best}): SQLite's locks do not hold there",
+            f"the ledger {file} would lie on a network file system ({kind} at {best}): SQLite's locks fail there",
             "set CALIB_HOME to a local folder, or CALIB_LEDGER to a PostgreSQL URL",
         )
 

@@ -153,7 +153,7 @@ def _targets(connection: Connection, scope: Scope, row: Any, members: Sequence[A
     query = select(tables.grouping.c.workflow, tables.grouping.c.label).where(
         tables.grouping.c.campaign == scope.campaign, ~taken
     )
-    for name, label in connection.execute(query).tuples():
+    for name, label in connection.execute(query).all():
         if name not in scope.specs or scope.specs[name].runs.source == row.source:
             found.add((name, label))
     for name, workflow in scope.specs.items():

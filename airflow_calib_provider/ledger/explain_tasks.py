@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
-from airflow_calib_provider.ledger import skips, tables
+from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.reasons import Cause
 from airflow_calib_provider.ledger.waiting import look
 from airflow_calib_provider.spec.models import Workflow
@@ -49,7 +49,7 @@ def task_causes(
         if row.task not in chosen:
             continue
         if row.state in ("new", "waiting"):
-            _waiting(connection, group, row, looks[group.id, row.task], _before(row, tasks, spec), states, result)
+            _waiting(group, row, looks[group.id, row.task], _before(row, tasks, spec), states, result)
         elif row.state == "processing":
             result.causes += _processing(group, row, counts.get(row.task))
         else:
@@ -73,7 +73,6 @@ def _before(row: Any, tasks: Sequence[Any], spec: Workflow | None) -> list[str]:
 
 
 def _waiting(
-    connection: Connection,
     group: Any,
     row: Any,
     seen: Any,
@@ -81,9 +80,6 @@ def _waiting(
     states: Mapping[str, str],
     result: TaskCauses,
 ) -> None:
-    if group.state == "closed" and not skips.remaining_runs(connection, group.id, row.task, before)[0]:
-        result.causes.append(_cause(group, row, {"code": "nothing_left"}, "waiting"))
-        return
     held = False
     if seen.state != "open":
         held = True
@@ -123,7 +119,7 @@ def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Co
     result = {row.task: _Counts(row) for row in rows}
     by_id = {row.id: result[row.task] for row in rows}
     counted = select(job.c.generation_id, job.c.state, func.count()).where(job.c.generation_id.in_(by_id))
-    for generation_id, state, n in connection.execute(counted.group_by(job.c.generation_id, job.c.state)).tuples():
+    for generation_id, state, n in connection.execute(counted.group_by(job.c.generation_id, job.c.state)).all():
         by_id[generation_id].states[state] = n
     notable = select(job).where(
         job.c.generation_id.in_(by_id),

@@ -195,7 +195,7 @@ def _totals(
         by_grouping[workflow, label][shown] = n
     listed = _campaign_runs(connection, campaign).subquery()
     per_source: dict[str, int] = dict(
-        connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).tuples().all()
+        connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).all()
     )
     result = []
     for column in columns:

@@ -109,7 +109,6 @@ TEXTS: dict[str, Any] = {
     ),
     "all_skipped": lambda p: f"all {p['total']} runs are skipped in {p['needs']}",
     "dropped": _dropped,
-    "nothing_left": lambda p: "all runs of the group are skipped for it: there is nothing to process",
     "upstream_ended": lambda p: (
         "cannot start: " + listed([f"{task} is {state}" for task, state in p["tasks"]]) + " in its own DAG run"
     ),
@@ -231,7 +230,6 @@ RELEASES: dict[str, str] = {
     "needs_selected_none": "nothing, unless a condition in a spec is changed; `calib skip` ends it",
     "all_skipped": "nothing",
     "dropped": "nothing: the group will not be processed",
-    "nothing_left": "nothing",
     "jobs": "the end of these jobs (`calib jobs list`)",
     "retry_pending": "the delay before the next attempt",
     "jobs_failed": "`calib jobs logs` shows why; then `calib retry`",

@@ -254,7 +254,7 @@ round_ = Table(
     Column("n", Integer, primary_key=True),
     Column("key", String(400), nullable=False, unique=True),
     Column("state", State, nullable=False, comment="planned, submitted, finished"),
-    Column("cursor", Text, nullable=False, server_default=""),
+    Column("cursor", Text, nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),
     Column("submitted_at", UtcDateTime),
 )

@@ -158,17 +158,17 @@ def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None
         .where(
             and_(
                 *(table.c[name] == bindparam(f"key_{name}") for name in key_columns),
-                table.c.state == bindparam("source"),
+                table.c.state == bindparam("state_before"),
             )
         )
-        .values({"state": bindparam("target"), **{name: bindparam(f"new_{name}") for name in moves[0].columns}})
+        .values({"state": bindparam("state_after"), **{name: bindparam(f"new_{name}") for name in moves[0].columns}})
     )
     parameters = [
         {
             **{f"key_{name}": item.key[name] for name in key_columns},
             **{f"new_{name}": value for name, value in item.columns.items()},
-            "source": item.source,
-            "target": item.target,
+            "state_before": item.source,
+            "state_after": item.target,
         }
         for item in moves
     ]

@@ -112,7 +112,7 @@ class Condition:
                 if name not in self._asked:
                     raise _null_field(name)
             else:
-                values[celtypes.StringType(name)] = _to_cel(name, value)
+                values[celtypes.StringType(name)] = self._value(name, value)
         try:
             result = self._program.evaluate({"run": celtypes.MapType(values)})
         except CELEvalError as error:
@@ -125,6 +125,13 @@ class Condition:
                 "compare it with something",
             )
         return bool(result)
+
+    @staticmethod
+    def _value(name: str, value: object) -> Any:
+        try:
+            return _to_cel(name, value)
+        except ValueError as error:
+            raise ConditionError(f"the field {name!r} cannot be used: {error}", field=name) from error
 
     def check(self, types: Mapping[str, FieldType]) -> None:
         """Evaluate the condition with sample values of the fields' types.

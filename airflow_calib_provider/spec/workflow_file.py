@@ -51,17 +51,6 @@ class Loaded:
         return self.problems.sorted()
 
 
-def check_version(keys: Keys, reader: Reader) -> bool:
-    """Whether the file is written in this version of the language; otherwise nothing else of it should be judged."""
-    version = keys.require("apiVersion", lambda node, what: reader.text(node, what), API_VERSION)
-    if version is None or version == API_VERSION:
-        return True
-    reader.problems.add(
-        f"apiVersion {version!r} is not known", keys["apiVersion"], expected=API_VERSION, hint=nearest(version, ())
-    )
-    return False
-
-
 def read_workflow(document: Document, sources: Sources, *, deep: bool) -> Loaded:
     """Read a document.
 
@@ -89,7 +78,7 @@ class _WorkflowReader:
             self.problems.add(f"apiVersion {stated.text!r} is not known", stated, expected=API_VERSION)
             return
         keys = Keys(self.reader, document.root, "the workflow", KEYS["the workflow"])
-        check_version(keys, self.reader)
+        keys.require("apiVersion", self.reader.text, API_VERSION)
         name = keys.require("workflow", self._workflow_name, "the workflow's name")
         self.loaded.name = name
         self.loaded.name_node = keys.get("workflow", lambda node, _: node)

@@ -1,14 +1,15 @@
 """Event files in the layout of the CMS open data, the mass of a pair, and the selection.
 
 An event is one recorded pair of electrons. Columns that are read: ``Run Event`` and, for each of the two electrons,
-``pt`` (GeV), ``eta``, ``phi`` (rad), ``Q`` (charge, ±1) and ``type`` (``EB`` barrel, ``EE`` endcap); others are ignored.
+``pt`` (GeV), ``eta``, ``phi`` (rad), ``Q`` (charge, ±1) and ``type`` (``EB`` barrel, ``EE`` endcap). Others are
+ignored, so that a file of the open data can be read as it is.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,15 @@ CATEGORIES = ("EBEB", "EBEE", "EEEE")
 
 COLUMNS = ("Run", "Event", "pt1", "eta1", "phi1", "Q1", "type1", "pt2", "eta2", "phi2", "Q2", "type2")
 """The columns that an event file must have, in the order in which the simulator writes them."""
+
+WINDOWS: Mapping[str, tuple[float, float]] = {
+    "70-110": (70.0, 110.0),
+    "75-105": (75.0, 105.0),
+    "60-120": (60.0, 120.0),
+}
+"""Fit windows, GeV, by name; the first is the default, the others measure the systematic error."""
+
+DEFAULT_WINDOW = "70-110"
 
 KEPT_WINDOW = (55.0, 130.0)
 """Masses (GeV) kept by the selection: more than the widest fit window, so that corrections can move events into it."""
@@ -271,7 +281,8 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
             names = np.array(REGIONS)[pairs.region]
             for i in range(len(pairs)):
                 electrons = ",".join(
-                    f"{pairs.pt[i, k]:.5f},{pairs.eta[i, k]:.6f},{pairs.phi[i, k]:.6f},{pairs.charge[i, k]},{names[i, k]}"
+                    f"{pairs.pt[i, k]:.5f},{pairs.eta[i, k]:.6f},{pairs.phi[i, k]:.6f},"
+                    f"{pairs.charge[i, k]},{names[i, k]}"
                     for k in (0, 1)
                 )
                 stream.write(f"{pairs.run[i]},{pairs.event[i]},{electrons}\n")

@@ -15,18 +15,9 @@ from pathlib import Path
 import numpy as np
 from iminuit import Minuit
 
-from zee.events import CATEGORIES, REGIONS, FloatArray, Selected
+from zee.events import CATEGORIES, DEFAULT_WINDOW, REGIONS, WINDOWS, FloatArray, Selected
 from zee.jobio import JobError
 from zee.model import SHIFT_RANGE, SIGMA_RANGE, Binning, CategoryModel, SignalShape, Tail
-
-WINDOWS: Mapping[str, tuple[float, float]] = {
-    "70-110": (70.0, 110.0),
-    "75-105": (75.0, 105.0),
-    "60-120": (60.0, 120.0),
-}
-"""Fit windows, GeV, by name; the first is the default, the others measure the systematic error."""
-
-DEFAULT_WINDOW = "70-110"
 
 FEW_EVENTS = 250
 """EE–EE events in the window below which pulls are visibly not Gaussian."""
@@ -123,7 +114,7 @@ def fit_events(
     """Fit selected events.
 
     :param events: the events; those outside the window are ignored.
-    :param window: name of one of :data:`WINDOWS`.
+    :param window: name of one of :data:`zee.events.WINDOWS`.
     :param matrix: ln s of the categories from the scales, shape (3, number of scales).
     :param calibration: tails and biases; those of :data:`TAIL_FILE` when ``None``.
     :raises JobError: a category has too few events, or the fit does not converge.
@@ -142,7 +133,7 @@ def fit_counts(
     """Fit binned events.
 
     :param counts: per category, the histogram in the window's bins.
-    :param window: name of one of :data:`WINDOWS`.
+    :param window: name of one of :data:`zee.events.WINDOWS`.
     :param matrix: ln s of the categories from the scales, shape (3, number of scales).
     :param calibration: tails and biases; those of :data:`TAIL_FILE` when ``None``.
     :raises JobError: a category has too few events, or the fit does not converge.
@@ -189,10 +180,12 @@ class _Likelihood:
     FREE = CategoryModel.PARAMETERS[1:]
 
     def __init__(self, models: list[CategoryModel], counts: list[FloatArray], matrix: FloatArray) -> None:
-        self._models = models
-        self._counts = counts
         self._matrix = matrix
-        self._cache: tuple[bytes, float, FloatArray] | None = None
+        # derivatives are taken by one or two parameters at a time: most categories have been there before
+        self._terms = [
+            functools.lru_cache(maxsize=128)(functools.partial(_term, model, observed))
+            for model, observed in zip(models, counts, strict=True)
+        ]
         scales = REGIONS if matrix.shape[1] == len(REGIONS) else CATEGORIES
         self.names = [f"ln_s_{name}" for name in scales]
         self.names += [f"{parameter}_{name}" for name in CATEGORIES for parameter in self.FREE]
@@ -211,22 +204,23 @@ class _Likelihood:
         return self._evaluate(values)[1]
 
     def _evaluate(self, values: FloatArray) -> tuple[float, FloatArray]:
-        key = np.asarray(values).tobytes()
-        if self._cache is not None and self._cache[0] == key:
-            return self._cache[1], self._cache[2]
         n_scales = self._matrix.shape[1]
         total = 0.0
         gradient = np.zeros(len(self.names))
-        for index, (model, observed) in enumerate(zip(self._models, self._counts, strict=True)):
-            expected, slopes = model.expected(*self.category_parameters(np.asarray(values), index))
-            expected = np.maximum(expected, 1e-9)
-            total += float(expected.sum() - observed @ np.log(expected))
-            own = slopes @ (1.0 - observed / expected)
+        for index, term in enumerate(self._terms):
+            value, own = term(*self.category_parameters(np.asarray(values), index).tolist())
+            total += value
             gradient[:n_scales] += self._matrix[index] * own[0]
             first = n_scales + len(self.FREE) * index
             gradient[first : first + len(self.FREE)] = own[1:]
-        self._cache = (key, total, gradient)
         return total, gradient
+
+
+def _term(model: CategoryModel, observed: FloatArray, *parameters: float) -> tuple[float, FloatArray]:
+    """One category's −ln L and its derivatives by the category's parameters."""
+    expected, slopes = model.expected(*parameters)
+    expected = np.maximum(expected, 1e-9)
+    return float(expected.sum() - observed @ np.log(expected)), slopes @ (1.0 - observed / expected)
 
 
 def _minimize(likelihood: _Likelihood, counts: list[FloatArray]) -> Minuit:

@@ -9,8 +9,8 @@ The convolution is done in u = ln m, where a scale is an exact shift and the res
 * CB: Gaussian core with a power-law tail towards low masses below −α σ (J. Gaiser, SLAC-R-255, 1982, appendix F);
 * background: exp(−k m).
 
-The integral is computed once per tail (α, n), for a grid of σ, and kept as a spline of the cumulative distribution;
-bin contents are differences of it, and the spline gives the derivatives that the fit needs.
+The integral is computed once per tail (α, n), for a grid of σ, and the cumulative distribution is kept (cubic in
+ln σ and in u); bin contents are its differences, and the interpolation gives the derivatives that the fit needs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
+from scipy.interpolate import CubicSpline
 from scipy.signal import fftconvolve
 
-from zee.events import FloatArray
+from zee.events import FloatArray, IntArray
 
 M_Z = 91.1876
 """Mass of the Z boson, GeV (Particle Data Group)."""
@@ -118,16 +118,19 @@ class SignalShape:
         step = u[1] - u[0]
         line = breit_wigner(np.exp(u)) * np.exp(u)
         distance = (np.arange(2 * _POINTS - 1) - (_POINTS - 1)) * step
-        inside = np.flatnonzero((u > np.log(_TABLE_RANGE[0])) & (u < np.log(_TABLE_RANGE[1])))
-        keep = inside[::_TABLE_STEP]
+        inside = np.flatnonzero((u > np.log(_TABLE_RANGE[0])) & (u < np.log(_TABLE_RANGE[1])))[::_TABLE_STEP]
         log_sigmas = np.linspace(np.log(SIGMA_RANGE[0]), np.log(SIGMA_RANGE[1]), _SIGMAS)
-        table = np.empty((len(keep), _SIGMAS))
-        for column, log_sigma in enumerate(log_sigmas):
+        table = np.empty((_SIGMAS, 2, len(inside)))
+        for row, log_sigma in enumerate(log_sigmas):
             density = fftconvolve(line, crystal_ball(distance, float(np.exp(log_sigma)), tail), mode="valid")
-            cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2.0)])
-            table[:, column] = (cumulative[keep] - cumulative[keep[0]]) / (cumulative[keep[-1]] - cumulative[keep[0]])
+            cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2.0)]) * step
+            norm = cumulative[inside[-1]] - cumulative[inside[0]]
+            table[row] = (cumulative[inside] - cumulative[inside[0]]) / norm, density[inside] / norm
         self.tail = tail
-        self._spline = RectBivariateSpline(u[keep], log_sigmas, table, kx=3, ky=3)
+        self._begin = float(u[inside[0]])
+        self._step = float(step * _TABLE_STEP)
+        self._spline = CubicSpline(log_sigmas, table, axis=0)
+        self._slope = self._spline.derivative()
 
     def fractions(self, log_edges: FloatArray, shift: float, sigma: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Bin contents normalized in the window, and their derivatives.
@@ -137,11 +140,13 @@ class SignalShape:
         :param sigma: relative mass resolution.
         :returns: contents, d/dshift, d/dsigma; each of shape (bins,).
         """
-        points = log_edges - shift
-        log_sigma = np.full_like(points, np.log(sigma))
-        value = self._spline.ev(points, log_sigma)
-        by_shift = -self._spline.ev(points, log_sigma, dx=1)
-        by_sigma = self._spline.ev(points, log_sigma, dy=1) / sigma
+        position = (log_edges - shift - self._begin) / self._step
+        cell = np.clip(np.floor(position).astype(np.int64), 0, self._spline.c.shape[-1] - 2)
+        x = position - cell
+        log_sigma = np.log(sigma)
+        value, density = self._hermite(self._spline(log_sigma), cell, x)
+        by_shift = -density
+        by_sigma = self._hermite(self._slope(log_sigma), cell, x)[0] / sigma
         total = value[-1] - value[0]
         content = np.diff(value) / total
         return (
@@ -149,6 +154,21 @@ class SignalShape:
             (np.diff(by_shift) - content * (by_shift[-1] - by_shift[0])) / total,
             (np.diff(by_sigma) - content * (by_sigma[-1] - by_sigma[0])) / total,
         )
+
+    def _hermite(self, nodes: FloatArray, cell: IntArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Cubic Hermite interpolation in u, and its derivative.
+
+        :param nodes: cumulative distribution and density at the table's points, shape (2, points).
+        :param cell: left neighbours of where to interpolate.
+        :param x: distances from them, in steps.
+        """
+        left, right = nodes[0, cell], nodes[0, cell + 1]
+        rise_left, rise_right = nodes[1, cell] * self._step, nodes[1, cell + 1] * self._step
+        difference = right - left
+        square = 3.0 * difference - 2.0 * rise_left - rise_right
+        cube = rise_left + rise_right - 2.0 * difference
+        value = left + x * (rise_left + x * (square + x * cube))
+        return value, (rise_left + x * (2.0 * square + 3.0 * x * cube)) / self._step
 
 
 def background_fractions(edges: FloatArray, slope: float) -> tuple[FloatArray, FloatArray]:

@@ -4,7 +4,7 @@
 2. Signal and background, an independent sample: the fit with these tails, each category with a scale of its own, gives
    the estimator's residual bias in ln s for each fit window. The fit subtracts it.
 
-Command line: ``python -m zee.tune [--events 12000000] [--seed 20110101] [--out tail_parameters.json]``
+Command line: ``python -m zee.tune [--events 16000000] [--seed 20110101] [--out tail_parameters.json]``
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from iminuit import Minuit
 
-from zee.events import CATEGORIES, FloatArray, select
-from zee.fit import DEFAULT_WINDOW, SEPARATE_SCALES, SHARED_SCALES, TAIL_FILE, WINDOWS, Calibration, fit_counts
+from zee.events import CATEGORIES, DEFAULT_WINDOW, WINDOWS, FloatArray, select
+from zee.fit import SEPARATE_SCALES, SHARED_SCALES, TAIL_FILE, Calibration, fit_counts
 from zee.generator import Sample, record
 from zee.jobio import run_job, write_json
 from zee.model import SIGMA_RANGE, Binning, SignalShape, Tail
@@ -102,7 +102,7 @@ def tune(events: int, seed: int, sample: Sample | None = None) -> dict[str, Any]
     shared = {name: fit_counts(everything[name], name, SHARED_SCALES, corrected) for name in WINDOWS}
     default = separate[DEFAULT_WINDOW]
     return {
-        "about": "written by python -m zee.tune; tails of the Crystal Ball and the fit's residual bias in ln s at s = 1",
+        "about": "written by python -m zee.tune; tails of the Crystal Ball, the fit's residual bias in ln s at s = 1",
         "tails": {name: {"alpha": tail.alpha, "n": tail.n} for name, (tail, _) in zip(CATEGORIES, tails, strict=True)},
         "bias": {
             name: {category: float(value) for category, value in zip(CATEGORIES, fit.log_scales, strict=True)}
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: command-line arguments; ``None`` for the process's own.
     """
     parser = argparse.ArgumentParser(prog="python -m zee.tune", description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=12_000_000, help="recorded pairs for the bias")
+    parser.add_argument("--events", type=int, default=16_000_000, help="recorded pairs for the bias")
     parser.add_argument("--seed", type=int, default=20110101)
     parser.add_argument("--out", type=Path, default=TAIL_FILE)
     chosen = parser.parse_args(arguments)

@@ -35,8 +35,8 @@ def attempts(installation: Installation, run: int) -> int:
 def all_runs(installation: Installation) -> None:
     """All runs of this module, injected together: a task start costs seconds."""
     installation.control_job(2001, "always")
-    installation.control_job(2003, "sleep 90")
-    installation.control_job(2004, "sleep 90")
+    installation.control_job(2003, "hold")
+    installation.control_job(2004, "hold")
     installation.control_job(2005, "once")
     installation.control_job(2006, "empty")
     installation.add_runs(range(2001, 2009))
@@ -120,6 +120,7 @@ def test_mark_success_without_products_leaves_the_ledger_as_it_was(installation:
 
     installation.wait(said, 60, "the reason")
     assert state(installation, 2004) == "processing"
+    (installation.control / "2004").unlink()
     installation.clear(DAG, run_id(2004), "work")
     wait_for(installation, 2004, "done")
     assert attempts(installation, 2004) == 2, "the jobs went on, and the cleared task attached to them"

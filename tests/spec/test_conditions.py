@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - what is said about a file stands on one line
 """Conditions on runs."""
 
 from __future__ import annotations

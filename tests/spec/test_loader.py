@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - what is said about a file stands on one line
 """Good files, folders of files, and files that are no text."""
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,10 +21,8 @@ def test_durations_survive_writing_and_reading(seconds: int) -> None:
 @given(st.text())
 def test_no_text_breaks_the_readers(text: str) -> None:
     for parse in (parse_duration, parse_size, parse_time):
-        try:
+        with contextlib.suppress(ValueError):
             parse(text)
-        except ValueError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_durations(text: str, expected: int) -> None:
     "text", ["", "h", "1", "1.5h", "1h 30m", "30m1h", "-1h", "1H", "١h", "9999999d", "1h1h", "1w", "4000d", "1h\n"]
 )
 def test_bad_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration|longer than ten years"):
+    with pytest.raises(ValueError, match=r"not a duration|longer than ten years"):
         parse_duration(text)
 
 

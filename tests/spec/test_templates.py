@@ -130,7 +130,7 @@ def test_a_value_never_becomes_another_argument(values: list[str]) -> None:
 def test_a_nul_is_no_part_of_an_argument() -> None:
     with pytest.raises(RenderError, match="NUL"):
         render_command(["{{ a }}"], {"a": "x\x00y"})
-    with pytest.raises(RenderError, match="job.inputs_file"):
+    with pytest.raises(RenderError, match=r"job\.inputs_file"):
         render_text("{{ run.files }}", VARIABLES)
 
 

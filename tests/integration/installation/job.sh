@@ -1,5 +1,6 @@
 #!/bin/sh
-# Counts its executions, and does what the file <control>/<run> asks for: fail once, fail, or sleep.
+# Counts its executions, and does what the file <control>/<run> asks for: fail once, fail,
+# sleep, or hold until the file is gone.
 set -eu
 run=$1 job=$2
 echo "$run $job $CALIB_ATTEMPT" >> "$TOY_CONTROL/executions"
@@ -9,6 +10,7 @@ if [ -e "$TOY_CONTROL/$run" ]; then
     once) [ "$job$CALIB_ATTEMPT" != 01 ] || exit 3 ;;
     always) echo "broken on purpose" >&2; exit 4 ;;
     sleep*) sleep "$(cut -d' ' -f2 "$TOY_CONTROL/$run")" ;;
+    hold) while [ -e "$TOY_CONTROL/$run" ]; do sleep 0.5; done ;;
     empty) : > result.txt; exit 0 ;;
   esac
 fi

@@ -318,7 +318,7 @@ def upgrade() -> None:
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("key", sa.String(length=400), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False, comment="planned, submitted, finished"),
-        sa.Column("cursor", sa.Text(), server_default="", nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
         sa.Column("planned_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("submitted_at", sa.DateTime(timezone=True)),
         sa.ForeignKeyConstraint(["generation_id"], ["generation.id"], name="fk_round_generation_id"),

@@ -1,0 +1,74 @@
+"""An installation and a way to give commands to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from airflow_calib_provider.cli.app import app
+from tests.cli.world import World, row
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
+    for name in ("CALIB_LEDGER", "CALIB_AIRFLOW_URL", "CALIB_AIRFLOW_TOKEN", "CALIB_AIRFLOW_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return World(tmp_path)
+
+
+@pytest.fixture
+def busy(world: World) -> World:
+    """Runs 2–8 in fills 1–3: fill 1 is done and published, fill 2 has a failed task, run 8 is not completed."""
+    rows = [row(2), row(3), row(4, fill=2), row(5, fill=2), row(6, fill=3), row(7, fill=3, lumi=0.0)]
+    world.inject(*rows, row(8, fill=3, completed=False))
+    world.open_dag_runs()
+    for number in (2, 3, 4):
+        world.do(f"run-r{number}", "skim")
+    world.do("fill-r2", "scale")
+    world.publish("fill-r2")
+    failed = world.begin("run-r5", "skim")
+    reason = {"code": "jobs_failed", "n_failed": 2, "n_jobs": 2, "failed": [[0, "exit code 3"], [1, "exit code 3"]]}
+    world.end(failed, "failed", reason)
+    return world
+
+
+class Calib:
+    """Runs the command line; ``plain`` and ``json`` expect success."""
+
+    def __init__(self) -> None:
+        self.runner = CliRunner()
+
+    def __call__(self, *arguments: str) -> Any:
+        result = self.runner.invoke(app, list(arguments), prog_name="calib")
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    def plain(self, *arguments: str) -> str:
+        result = self(*arguments)
+        assert result.exit_code == 0, result.output
+        return str(result.stdout)
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.plain(*arguments, "--json"))
+
+    def fails(self, *arguments: str, code: int = 1) -> str:
+        """Both ways of saying what is wrong."""
+        result = self(*arguments)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        told = self(*arguments, "--json")
+        assert told.exit_code == code
+        assert json.loads(told.stdout)["error"]
+        return str(result.stderr)
+
+
+@pytest.fixture
+def calib() -> Callable[..., Any]:
+    return Calib()

@@ -1,0 +1,248 @@
+"""Causes on Airflow's side, and ``calib retry``, against a server that answers as Airflow's REST API does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Calib
+from tests.cli.world import NOW, World, row
+
+HEALTHY = {
+    "metadatabase": {"status": "healthy"},
+    "scheduler": {"status": "healthy", "latest_scheduler_heartbeat": NOW.isoformat()},
+    "triggerer": {"status": "healthy", "latest_triggerer_heartbeat": NOW.isoformat()},
+    "dag_processor": {"status": "healthy", "latest_dag_processor_heartbeat": NOW.isoformat()},
+}
+RUN = "/api/v2/dags/demo__run/dagRuns/prompt__run-r2"
+
+
+class FakeAirflow:
+    """Answers by path; what is not there is not found."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.codes: dict[str, list[int]] = {}
+        self.asked: list[tuple[str, str, Any]] = []
+        self.token: str | None = None
+        self.set("/auth/token", {"access_token": "for-everybody"})
+        self.set("/api/v2/monitor/health", HEALTHY)
+        self.set("/api/v2/importErrors", {"import_errors": [], "total_entries": 0})
+        self.pools({"name": "default_pool", "slots": 128, "open_slots": 100})
+        self.set("/api/v2/dags/demo__run", {"is_paused": False, "relative_fileloc": "demo.py"})
+        self.set(RUN, {"state": "running"})
+        self.task({"task_id": "skim", "state": None, "pool": "default_pool"})
+
+    def set(self, path: str, answer: Any, *codes: int) -> None:
+        self.answers[path] = answer
+        self.codes[path] = list(codes) or [200]
+
+    def pools(self, *pools: Any) -> None:
+        self.set("/api/v2/pools", {"pools": pools, "total_entries": len(pools)})
+
+    def task(self, *tasks: Any) -> None:
+        self.set(f"{RUN}/taskInstances", {"task_instances": tasks, "total_entries": len(tasks)})
+
+
+@pytest.fixture
+def airflow(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
+    fake = FakeAirflow()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(None)
+
+        def do_POST(self) -> None:
+            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _answer(self, body: Any) -> None:
+            path = self.path.partition("?")[0]
+            fake.asked.append((self.command, path, body))
+            fake.token = self.headers.get("Authorization")
+            codes = fake.codes.get(path, [404])
+            code = codes.pop(0) if len(codes) > 1 else codes[0]
+            answer = json.dumps(fake.answers.get(path, {"detail": f"{path} was not found"})).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("CALIB_AIRFLOW_URL", f"http://127.0.0.1:{server.server_port}")
+    yield fake
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def opened(world: World) -> World:
+    """The groups of runs 2 and 3 have DAG runs."""
+    world.inject(row(2), row(3))
+    world.open_dag_runs()
+    return world
+
+
+def codes(calib: Calib, what: str = "run-r2") -> list[str]:
+    found = calib.json("explain", what, "--workflow", "demo")
+    return [cause["code"] for cause in found["causes"] if cause["code"] != "dag_run_opened"]
+
+
+def down(component: str) -> dict[str, Any]:
+    heartbeat = {f"latest_{component}_heartbeat": NOW.isoformat()}
+    return {**HEALTHY, component: {"status": "unhealthy", **heartbeat}}
+
+
+def task(state: str | None, task_id: str = "skim") -> dict[str, Any]:
+    return {"task_id": task_id, "state": state, "pool": "default_pool", "queued_when": NOW.isoformat(), "try_number": 2}
+
+
+def test_a_healthy_airflow_adds_nothing(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    assert codes(calib) == []
+    assert airflow.token == "Bearer for-everybody"
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "expected"),
+    [
+        ("/api/v2/monitor/health", down("scheduler"), "scheduler_down"),
+        ("/api/v2/monitor/health", down("triggerer"), "triggerer_down"),
+        ("/api/v2/monitor/health", down("dag_processor"), "dag_processor_down"),
+        ("/api/v2/monitor/health", {**HEALTHY, "metadatabase": {"status": "unhealthy"}}, "metadatabase_down"),
+        ("/api/v2/dags/demo__run", {"is_paused": True}, "dag_paused"),
+        (RUN, {"state": "queued", "queued_at": NOW.isoformat()}, "dag_run_queued"),
+        (RUN, {"state": "failed", "end_date": NOW.isoformat()}, "dag_run_failed"),
+        (f"{RUN}/taskInstances", {"task_instances": [task("queued")], "total_entries": 1}, "task_queued"),
+        (f"{RUN}/taskInstances", {"task_instances": [task("scheduled")], "total_entries": 1}, "task_queued"),
+        (f"{RUN}/taskInstances", {"task_instances": [task("up_for_retry")], "total_entries": 1}, "up_for_retry"),
+        (
+            f"{RUN}/taskInstances",
+            {"task_instances": [task("upstream_failed")], "total_entries": 1},
+            "airflow_upstream_failed",
+        ),
+        (f"{RUN}/taskInstances", {"task_instances": [task("success")], "total_entries": 1}, "airflow_task_ended"),
+    ],
+)
+def test_causes(opened: World, airflow: FakeAirflow, calib: Calib, path: str, answer: Any, expected: str) -> None:
+    airflow.set(path, answer)
+    assert codes(calib) == [expected]
+    assert "released by" in calib.plain("explain", "run-r2", "--workflow", "demo")
+
+
+def test_a_full_pool(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    airflow.task(task("scheduled"))
+    airflow.pools({"name": "default_pool", "slots": 4, "open_slots": 0})
+    assert codes(calib) == ["pool_full"]
+
+
+def test_a_dag_that_airflow_does_not_know(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    del airflow.codes["/api/v2/dags/demo__run"]
+    assert codes(calib) == ["dag_not_found"]
+    error = {"filename": "demo.py", "stack_trace": "Traceback\nSpecErrors: bad", "timestamp": NOW.isoformat()}
+    airflow.set("/api/v2/importErrors", {"import_errors": [error], "total_entries": 1})
+    assert codes(calib) == ["dag_import_error"]
+    assert "SpecErrors: bad" in calib.plain("explain", "run-r2", "--workflow", "demo")
+
+
+def test_a_dag_run_that_somebody_deleted(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    del airflow.codes[RUN]
+    assert codes(calib) == ["dag_run_missing"]
+
+
+def test_one_error_inside_airflow_is_passed_over(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    airflow.set("/api/v2/monitor/health", HEALTHY, 503, 200)
+    assert codes(calib) == []
+
+
+@pytest.mark.parametrize("code", [401, 403, 500])
+def test_an_airflow_that_does_not_answer_is_a_cause(
+    opened: World, airflow: FakeAirflow, calib: Calib, code: int
+) -> None:
+    airflow.set("/api/v2/monitor/health", {}, code)
+    assert codes(calib) == ["airflow_unreachable"]
+
+
+def test_nobody_listens(opened: World, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_AIRFLOW_URL", "http://127.0.0.1:9")
+    assert codes(calib) == ["airflow_unreachable"]
+    monkeypatch.setenv("CALIB_AIRFLOW_URL", "ftp://airflow")
+    assert codes(calib) == ["airflow_unreachable"]
+
+
+def test_what_has_ended_is_not_asked_for(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    opened.do("run-r2", "skim")
+    airflow.asked.clear()
+    assert codes(calib) == ["done"]
+    assert not airflow.asked
+
+
+def test_the_token_file(
+    opened: World, airflow: FakeAirflow, calib: Calib, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("mine\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("CALIB_AIRFLOW_TOKEN_FILE", str(file))
+    assert codes(calib) == []
+    assert airflow.token == "Bearer mine"
+    file.chmod(0o640)
+    assert codes(calib) == ["airflow_unreachable"]
+    assert "mode 0640" in calib.fails("retry", "run-r2", "-w", "demo", "--task", "skim")
+
+
+CLEAR = "/api/v2/dags/demo__run/clearTaskInstances"
+
+
+def test_retry(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    opened.end(opened.begin("run-r2", "skim"), "failed", {"code": "killed", "airflow_state": "failed"})
+    airflow.set(CLEAR, {"task_instances": [task(None)], "total_entries": 1})
+    assert calib.json("retry", "run-r2", "--workflow", "demo")["cleared"] == ["skim"]
+    method, path, body = airflow.asked[-1]
+    assert (method, path) == ("POST", CLEAR)
+    assert body["dag_run_id"] == "prompt__run-r2"
+    assert body["task_ids"] == ["skim"]
+    assert (body["dry_run"], body["only_failed"], body["include_downstream"]) == (False, False, True)
+    assert "cleared" in calib.plain("retry", "run-r2", "-w", "demo", "--task", "skim", "--no-downstream")
+    assert airflow.asked[-1][2]["include_downstream"] is False
+
+
+def test_retry_clears_the_locks_too(world: World, airflow: FakeAirflow, calib: Calib) -> None:
+    world.inject(row(2), row(3), row(4, fill=2))
+    world.open_dag_runs()
+    fill = "/api/v2/dags/demo__fill"
+    listed = [task("failed", "scale.locks"), task("upstream_failed", "scale")]
+    airflow.set(
+        f"{fill}/dagRuns/prompt__fill-r2/taskInstances", {"task_instances": listed, "total_entries": len(listed)}
+    )
+    airflow.set(f"{fill}/clearTaskInstances", {"task_instances": listed, "total_entries": 2})
+    calib.plain("retry", "fill-r2", "--task", "scale")
+    assert airflow.asked[-1][2]["task_ids"] == ["scale.locks", "scale"]
+
+
+def test_retry_refused_by_airflow(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
+    airflow.set(CLEAR, {"detail": "skim is running"}, 409)
+    assert "skim is running" in calib.fails("retry", "run-r2", "-w", "demo", "-t", "skim")
+    airflow.set(CLEAR, {"detail": "broken"}, 500)
+    posts = sum(method == "POST" for method, _, _ in airflow.asked)
+    assert "answers 500" in calib.fails("retry", "run-r2", "-w", "demo", "-t", "skim")
+    assert sum(method == "POST" for method, _, _ in airflow.asked) == posts + 2  # once per command: never repeated
+    airflow.task(task("failed", "another"))
+    assert "has no task skim" in calib.fails("retry", "run-r2", "-w", "demo", "-t", "skim")
+
+
+def test_retry_of_what_was_not_opened(world: World, airflow: FakeAirflow, calib: Calib) -> None:
+    world.inject(row(2))
+    assert "no DAG run yet" in calib.fails("retry", "run-r2", "-w", "demo", "-t", "skim")
+    assert not airflow.asked

@@ -1,0 +1,75 @@
+"""The command line as a process: what it imports, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+from tests.cli.world import World, row
+
+CALIB = [sys.executable, "-c", "from airflow_calib_provider.cli import main; main()"]
+HEAVY = ("airflow", "sqlalchemy", "pydantic", "alembic", "httpx", "yaml", "jinja2", "celpy", "numpy")
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level modules after running this code in a fresh Python."""
+    listing = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_it_imports_next_to_nothing() -> None:
+    assert not loaded("import airflow_calib_provider.cli") & {*HEAVY, "typer", "rich"}
+
+
+def test_its_commands_import_nothing_heavy_before_they_run() -> None:
+    assert not loaded("import airflow_calib_provider.cli.app") & set(HEAVY)
+
+
+def test_no_command_imports_airflow(world: World) -> None:
+    world.inject(row(2))
+    code = "import sys\nfrom typer.testing import CliRunner\nfrom airflow_calib_provider.cli.app import app\n"
+    for line in ("status", "explain 2", "spec check", "runs list", "payload list", "campaign list"):
+        code += f"result = CliRunner().invoke(app, {line.split()!r})\nassert result.exit_code == 0, result.output\n"
+    assert "airflow" not in loaded(code)
+
+
+def test_help_comes_quickly() -> None:
+    begun = time.monotonic()
+    done = subprocess.run([*CALIB, "--help"], capture_output=True, text=True, check=True)
+    # Generous: it takes a third of a second where nothing else runs; importing Airflow alone takes four.
+    assert time.monotonic() - begun < 3
+    assert "explain" in done.stdout
+
+
+def test_a_reader_that_goes_away(world: World) -> None:
+    world.inject(*(row(number) for number in range(2, 48)))
+    process = subprocess.Popen(
+        [*CALIB, "runs", "list", "--last", "0", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(30) == 1
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_control_c(world: World) -> None:
+    code = (
+        "import time, airflow_calib_provider.ledger.queries as queries\n"
+        "def slow(*_, **__):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "queries.campaigns_listed = slow\n"
+        "from airflow_calib_provider.cli import main\nmain()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "campaign", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr

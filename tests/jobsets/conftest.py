@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobsets.world import World
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    made: list[World] = []
+
+    def make(*arguments: Any, **options: Any) -> World:
+        made.append(World(tmp_path, *arguments, **options))
+        return made[-1]
+
+    yield make
+    for world in made:
+        for key in world.backend.rounds():
+            world.backend.remove(key)
+        world.ledger.close()

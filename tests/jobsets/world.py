@@ -1,0 +1,91 @@
+"""One group, one task, a real local backend; also used by the processes that tests start and kill."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from airflow_calib_provider.backends.local.backend import LocalBackend
+from airflow_calib_provider.jobsets.advance import Standing, advance
+from airflow_calib_provider.jobsets.begin import Begun, begin
+from airflow_calib_provider.ledger import schema, tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.openings import Limits
+from airflow_calib_provider.spec.models import Jobs, Split, Task, Workflow
+from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
+
+NO_DELAY = 0.01
+__all__ = ["Limits", "World"]
+
+
+class World:
+    """Everything that a job set needs, under one folder.
+
+    :param script: what a job runs, by ``sh -c``; it may use ``$CALIB_JOB`` and ``$CALIB_ATTEMPT``.
+    """
+
+    def __init__(self, folder: Path, script: str = "true", n_jobs: int = 1, **options: Any) -> None:
+        self.folder = folder
+        self.flow = self.make(script, n_jobs, **options)
+        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+        fresh = not (folder / "ledger.db").exists()
+        schema.upgrade(self.ledger)
+        if fresh:
+            put_runs(self.ledger, self.flow, [facts(1)])
+        self.group = group_ids(self.ledger, "run")["run-r1"]
+        self.backend = LocalBackend(folder / "spool", slots=4, grace=0.5)
+
+    def make(self, script: str, n_jobs: int, products: dict[str, str] | None = None, **options: Any) -> Workflow:
+        jobs = Jobs(command=("sh", "-c", script), split=Split(count=n_jobs), **{"retries": 0, **options})
+        made: Task = task("skim", RUN, jobs=jobs, products=products or {})
+        return workflow("ecal", made, file=str(self.folder / "ecal.yaml"))
+
+    def edit(self, script: str, n_jobs: int = 1, **options: Any) -> None:
+        self.flow = self.make(script, n_jobs, **options)
+
+    def begin(self, max_tries: int = 0) -> Begun:
+        spec = self.flow.tasks["skim"]
+        now = datetime.now(UTC)
+        return begin(self.ledger, self.flow, spec, self.group, max_tries=max_tries, dag_run_id="prompt__run-r1", now=now)
+
+    def step(self, ids: Iterable[int]) -> dict[int, Standing]:
+        return advance(self.ledger, lambda name: self.backend, ids, datetime.now(UTC), NO_DELAY)
+
+    def finish(self, generation: int, patience: float = 30.0) -> Standing:
+        until = time.monotonic() + patience
+        while True:
+            standing = self.step([generation])[generation]
+            if standing.state != "running":
+                return standing
+            assert time.monotonic() < until, standing
+            time.sleep(0.05)
+
+    def run(self, max_tries: int = 0) -> Standing:
+        return self.finish(self.begin(max_tries).generation_id)
+
+    def rows(self, table: Any) -> list[Any]:
+        with self.ledger.read() as connection:
+            return list(connection.execute(select(table).order_by(*table.primary_key)).all())
+
+    def states(self, table: Any) -> list[str]:
+        return [row.state for row in self.rows(table)]
+
+    def task_state(self) -> str:
+        return str(self.rows(tables.group_task)[0].state)
+
+
+def main() -> None:
+    """What a worker does for one task, and its triggerer after it: to be killed anywhere."""
+    world = World(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), retries=2, products={"c": "c.txt"})
+    begun = world.begin()
+    print(world.finish(begun.generation_id).state)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Workflows, runs and ledgers for tests, made directly from the models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from airflow_calib_provider.ledger import campaigns, groups, schema, tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.grouping import RunFacts, assign
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.spec.models import (
+    CsvSource,
+    FieldType,
+    Grouping,
+    GroupKind,
+    Jobs,
+    Need,
+    PayloadLock,
+    Publish,
+    RunSelection,
+    RunSource,
+    Task,
+    Workflow,
+)
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+RUN = Grouping(kind=GroupKind.RUN, label="run")
+SOURCE = RunSource(
+    name="daq",
+    fields={
+        "number": FieldType.INT,
+        "start": FieldType.TIME,
+        "end": FieldType.TIME,
+        "completed": FieldType.BOOL,
+        "fill": FieldType.INT,
+        "lumi_pb": FieldType.FLOAT,
+    },
+    csv=CsvSource(path="runs.csv"),
+)
+
+
+def fill(at_least: float = 0.0, **options: Any) -> Grouping:
+    minimum = {"lumi_pb": float(at_least)} if at_least else {}
+    return Grouping(kind=GroupKind.FILL, label="fill", minimum=minimum, **options)
+
+
+def total(amount: float, **options: Any) -> Grouping:
+    return Grouping(kind=GroupKind.SUM, label="sum", minimum={"lumi_pb": float(amount)}, **options)
+
+
+def task(
+    name: str,
+    grouping: Grouping = RUN,
+    *,
+    needs: Iterable[str] = (),
+    payloads: Iterable[str] = (),
+    publish: str = "",
+    file: str = "",
+    jobs: Jobs | None = None,
+    **options: Any,
+) -> Task:
+    """``needs`` are ``workflow.task@label``."""
+    parts = [(need.partition("@")[0].split("."), need.partition("@")[2]) for need in needs]
+    return Task(
+        name=name,
+        grouping=grouping,
+        needs=tuple(Need(workflow=names[0], task=names[1], grouping=label or None) for names, label in parts),
+        payload_locks=tuple(PayloadLock(tag=tag) for tag in payloads),
+        jobs=None if publish else jobs or Jobs(command=("true",)),
+        publish=Publish(tag=publish, file=file) if publish else None,
+        **options,
+    )
+
+
+def workflow(name: str, *tasks: Task, text: str = "", file: str = "/nowhere/w.yaml", **selection: Any) -> Workflow:
+    selection.setdefault("since", 0)
+    text = text or f"{name} {tasks} {selection}"
+    return Workflow(
+        name=name,
+        runs=RunSelection(source="daq", **selection),
+        tasks={item.name: item for item in tasks},
+        text=text,
+        hash=hashlib.sha256(text.encode()).hexdigest(),
+        file=file,
+    )
+
+
+def new_ledger(folder: Path) -> Ledger:
+    ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+    schema.upgrade(ledger)
+    return ledger
+
+
+def facts(number: int, fill_number: Any = 1, lumi: Any = 10.0, *, selected: bool = True) -> RunFacts:
+    start = T0 + timedelta(hours=number)
+    return RunFacts(number, start, start + timedelta(minutes=50), {"fill": fill_number, "lumi_pb": lumi}, selected)
+
+
+def write_runs(file: Path, runs: Iterable[Mapping[str, Any]]) -> None:
+    """A CSV run source; what is left out is made up from the number."""
+    names = ["number", "start", "end", "completed", "fill", "lumi_pb"]
+    lines = [",".join(names)]
+    for run in runs:
+        start = T0 + timedelta(hours=run["number"])
+        row = {
+            "start": start.isoformat(),
+            "end": (start + timedelta(minutes=50)).isoformat(),
+            "completed": "true",
+            "fill": run["number"] // 4,
+            "lumi_pb": 20.0,
+            **run,
+        }
+        lines.append(",".join("" if row[name] is None else str(row[name]) for name in names))
+    file.write_text("\n".join(lines) + "\n")
+
+
+def put_runs(ledger: Ledger, flow: Workflow, runs: Iterable[RunFacts], campaign: str = "prompt", at: datetime = T0) -> None:
+    """Assign runs to a workflow's groups without a source: as an injection would, in one transaction."""
+    runs = list(runs)
+    with ledger.write() as connection:
+        campaigns.ensure_prompt(connection)
+        known = set(connection.execute(select(tables.run.c.number)).scalars())
+        recorded = [
+            Move(
+                {"source": "daq", "number": run.number},
+                None,
+                "recorded",
+                Subject(run=run.number),
+                {
+                    "start": run.start,
+                    "end": run.end,
+                    "completed": True,
+                    "fields": dict(run.fields),
+                    "files": [],
+                    "recorded_at": at,
+                    "completed_at": at,
+                    "content_hash": "0" * 64,
+                },
+            )
+            for run in runs
+            if run.number not in known
+        ]
+        move(connection, tables.run, recorded)
+        for label, policy in flow.groupings().items():
+            forming = groups.forming_group(connection, campaign, flow.name, label)
+            assignment = assign(policy, forming, runs, at)
+            groups.store(connection, campaign, flow, assignment.groups, at)
+            of_run = {number: draft for draft in assignment.groups for number in draft.added}
+            moves = [
+                Move(
+                    {"campaign": campaign, "workflow": flow.name, "grouping": label, "run": run.number},
+                    None,
+                    "grouped" if run.number in of_run else "not_selected",
+                    Subject(campaign=campaign, workflow=flow.name, run=run.number),
+                    {
+                        "source": "daq",
+                        "group_id": of_run[run.number].id if run.number in of_run else None,
+                        "reason": None,
+                        "record": {**run.fields, "number": run.number, "files": [], "start": None, "end": None},
+                        "assigned_at": at,
+                    },
+                )
+                for run in runs
+            ]
+            move(connection, tables.membership, moves)
+            dropped = [draft.id for draft in assignment.groups if draft.state == "dropped" and draft.id]
+            groups.drop_members(connection, campaign, flow.name, dropped)
+
+
+def group_ids(ledger: Ledger, label: str, flow: str | None = None, campaign: str = "prompt") -> dict[str, int]:
+    """Name → id."""
+    table = tables.run_group
+    query = select(table.c.name, table.c.id).where(table.c.grouping == label, table.c.campaign == campaign)
+    if flow:
+        query = query.where(table.c.workflow == flow)
+    with ledger.read() as connection:
+        return {row.name: row.id for row in connection.execute(query.order_by(table.c.first_run))}
+
+
+def set_state(ledger: Ledger, group_id: int, name: str, *states: str) -> None:
+    """Move a task of a group through states, without what would bring it there."""
+    with ledger.write() as connection:
+        for state in states:
+            groups.set_task_states(connection, group_id, state, None, T0, task=name)
+
+
+def done(ledger: Ledger, group_id: int, name: str) -> None:
+    """Give a task of a group a done generation."""
+    from airflow_calib_provider.ledger import generations
+
+    with ledger.write() as connection:
+        new = generations.NewGeneration(
+            group_id, name, 0, "local", "h", None, "d", [], [], [], {}, 0, 1.0, {}, f"f/{name}/{group_id}", "r", [{}]
+        )
+        row = generations.by_id(connection, generations.create(connection, new, T0))
+        generations.end(connection, row, "done", {"code": "done"}, T0)
+
+
+def count(ledger: Ledger, table: Any, *where: Any) -> int:
+    with ledger.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one())
