@@ -16,6 +16,7 @@ from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.runsources.base import RunRecord
 from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.models import Grouping, Workflow
+from airflow_calib_provider.spec.quantities import format_duration
 
 membership, run = tables.membership, tables.run
 
@@ -209,7 +210,10 @@ def _admit(row: Any, selector: Selector, here: _Pass) -> Admission:
         return selector.admit(row.number, row.start, row.end, row.fields, row.completed_at)
     if row.number in here.skipped:
         return Admission("refused", {"code": "run_skipped", **here.skipped[row.number]})
-    return Admission("refused", {"code": "incomplete_too_long", "after": str(here.workflow.runs.incomplete_after)})
+    after = here.workflow.runs.incomplete_after
+    if after is None or row.start is None or here.now - row.start <= after:
+        return Admission("refused", {"code": "not_listed"})
+    return Admission("refused", {"code": "incomplete_too_long", "after": format_duration(after)})
 
 
 def _store_members(

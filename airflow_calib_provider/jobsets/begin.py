@@ -21,6 +21,9 @@ from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.spec.models import Task, Workflow
 
 
+FAILING = ("new", "waiting", "processing", "done", "failed")
+
+
 @dataclass(frozen=True)
 class Begun:
     """The generation that the Airflow task now stands for.
@@ -54,6 +57,10 @@ def begin(
     """
     with ledger.read() as connection:
         before = generations.latest(connection, group_id, task.name)
+        known = groups.has_task(connection, group_id, task.name)
+    if not known:
+        with ledger.write() as connection:
+            groups.ensure_task(connection, workflow, group_id, task, now)
     if before is not None and (before.max_tries == max_tries or before.state == "running"):
         if before.max_tries != max_tries:
             with ledger.write() as connection:
@@ -108,7 +115,6 @@ def _start(
             current = generations.latest(connection, group_id, task.name)
             if (current and (current.id, current.state)) != (before and (before.id, before.state)):
                 raise IllegalTransition(f"{task.name} of {context.group} was changed by another process meanwhile")
-            groups.ensure_task(connection, workflow, group_id, task, now)
             if continued:
                 row = generations.by_id(connection, before.id)
                 generations.continue_failed(connection, row, max_tries, now, new)
@@ -135,6 +141,10 @@ def _products_gone(ledger: Ledger, before: Any) -> bool:
 
 
 def record_failure(ledger: Ledger, group_id: int, task: str, message: str, now: datetime) -> None:
-    """The task has failed before it had a generation, such as by a template: say so in the ledger."""
+    """The task has failed before it had a generation, such as by a template: say so in the ledger.
+
+    A task that a person skipped stays skipped.
+    """
+    reason = {"code": "error", "message": message}
     with ledger.write() as connection:
-        groups.set_task_states(connection, group_id, "failed", {"code": "error", "message": message}, now, task=task)
+        groups.set_task_states(connection, group_id, "failed", reason, now, task=task, only=FAILING)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.base import Backend, RoundKey
-from airflow_calib_provider.backends.reducer import JobState
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.advance import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
@@ -57,7 +56,7 @@ def settle(
     with ledger.write() as connection:
         current = generations.by_id(connection, generation_id)
         if current.state == "running":
-            generations.end(connection, current, "failed", reason, now, live_jobs=JobState.REMOVED, person=PERSON)
+            generations.end(connection, current, "failed", reason, now, person=PERSON)
         elif current.state == "failed":  # a watcher saw the jobs vanish, and was faster
             groups.set_task_states(connection, row.group_id, "failed", reason, now, task=row.task)
     return "removed"

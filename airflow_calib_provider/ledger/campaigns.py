@@ -58,8 +58,8 @@ def create(
 
 
 def ensure_prompt(connection: Connection) -> None:
-    """Create ``prompt`` in a ledger that has no campaign yet."""
-    if connection.execute(select(tables.campaign.c.name).limit(1)).first() is None:
+    """Create ``prompt`` where it is missing; closed, it stays closed."""
+    if connection.execute(select(tables.campaign.c.name).where(tables.campaign.c.name == PROMPT)).first() is None:
         create(connection, PROMPT, kind="streamed")
 
 

@@ -43,7 +43,9 @@ class Ledger:
             self.url = make_url(url or default_url())
             self.engine = self._create()
         except exc.ArgumentError as error:
-            raise LedgerError("the ledger's address is not an SQLAlchemy URL that works", "check CALIB_LEDGER") from error
+            raise LedgerError(
+                "the ledger's address is not an SQLAlchemy URL that works", "check CALIB_LEDGER"
+            ) from error
         except ImportError as error:
             hint = "pip install airflow-calib-provider[postgres]"
             raise LedgerError(f"the driver of the ledger {self.place} is not installed: {error}", hint) from error

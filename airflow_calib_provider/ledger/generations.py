@@ -376,10 +376,12 @@ def end(
     reason: Reason,
     at: datetime,
     *,
-    live_jobs: JobState = JobState.LEFT_OUT,
+    live_jobs: JobState | None = None,
     person: str | None = None,
 ) -> None:
-    """End a generation, with the state of its task; jobs that still live get ``live_jobs``."""
+    """End a generation, with the state of its task; jobs that still live get ``live_jobs``: by default left out of a
+    done one, and removed from a failed one, which a clear may continue."""
+    live_jobs = live_jobs or (JobState.LEFT_OUT if target == "done" else JobState.REMOVED)
     subject = subject_of(row)
     live = connection.execute(select(job).where(job.c.generation_id == row.id, job.c.state.in_(LIVE))).all()
     moves = [

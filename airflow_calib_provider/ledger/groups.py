@@ -73,9 +73,9 @@ def store(
 ) -> None:
     """Write new groups with their tasks and locks, and what changed of the forming one. Fills in ``draft.id``."""
     new = [draft for draft in drafts if draft.id is None]
+    grown = [draft for draft in drafts if draft.id is not None and (draft.added or draft.state != "forming")]
     for label in sorted({draft.policy.label for draft in new}):
         _insert(connection, campaign, workflow, label, [draft for draft in new if draft.policy.label == label], at)
-    grown = [draft for draft in drafts if draft not in new and (draft.added or draft.state != "forming")]
     ended = [draft for draft in new if draft.state != "forming"]
     moves = [_update(campaign, workflow.name, draft, at, {"runs": draft.added}) for draft in grown]
     moves += [_update(campaign, workflow.name, draft, at, {}) for draft in ended]
@@ -237,12 +237,17 @@ def _locks(workflow: Workflow, task: Task) -> list[dict[str, Any]]:
 
 def ensure_task(connection: Connection, workflow: Workflow, group_id: int, task: Task, at: datetime) -> None:
     """Write the row of a task that was added to the spec after its group was opened, and runs there nevertheless."""
-    table = tables.group_task
-    here = (table.c.group_id == group_id, table.c.task == task.name)
-    if connection.execute(select(table.c.task).where(*here)).first() is None:
+    if not has_task(connection, group_id, task.name):
         row = group_by_id(connection, group_id)
         subject = Subject(campaign=row.campaign, workflow=row.workflow, group_name=row.name)
         add_tasks(connection, workflow, [(group_id, subject, [task])], at)
+
+
+def has_task(connection: Connection, group_id: int, task: str) -> bool:
+    """Whether the group has a row for this task."""
+    table = tables.group_task
+    here = (table.c.group_id == group_id, table.c.task == task)
+    return connection.execute(select(table.c.task).where(*here)).first() is not None
 
 
 def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: datetime) -> None:

@@ -21,6 +21,9 @@ CLAIM_EXPIRES = timedelta(seconds=60)
 group, request, group_task = tables.run_group, tables.dag_run_request, tables.group_task
 
 
+SHOWN = ("id", "campaign", "workflow", "grouping", "name", "first_run", "state", "start", "opened_at")
+
+
 @dataclass(frozen=True)
 class Limits:
     """How many DAG runs may be open (rule 27).
@@ -56,7 +59,7 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> 
     # A group in which nothing is left to do, as all of its runs are skipped, needs no DAG run.
     left = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["new", "waiting"]))
     unopened = connection.execute(
-        select(group)
+        select(*(group.c[name] for name in SHOWN))
         .outerjoin(request, request.c.group_id == group.c.id)
         .where(request.c.group_id.is_(None), group.c.state.in_(["forming", "closed"]), left)
         .order_by(group.c.first_run)

@@ -145,6 +145,7 @@ TEXTS: dict[str, Any] = {
     "not_in_campaign": lambda p: "not selected: not one of the campaign's runs",
     "condition_error": lambda p: f"refused: {p['message']}",
     "field_missing": lambda p: f"refused: the run has no {p['field']}, which {p['needed_by']} needs",
+    "not_listed": lambda p: "refused: its source lists it no more, and it was never completed",
     "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
     "late": lambda p: f"late: it arrived when all runs below {p['assigned_below']} were already assigned",
     "run_skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",

@@ -188,7 +188,7 @@ group_task = Table(
     Column("reason", JSON),
     Column("since", UtcDateTime, nullable=False),
     Column("looked_at", UtcDateTime),
-    Index(None, "state"),
+    Index(None, "state", "group_id"),
 )
 
 lock = Table(

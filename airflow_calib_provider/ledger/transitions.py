@@ -32,7 +32,7 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "new": frozenset({"waiting", "processing", "done", "failed", "skipped"}),
         "waiting": frozenset({"waiting", "new", "processing", "done", "failed", "skipped"}),
         "processing": frozenset({"processing", "done", "failed", "skipped"}),
-        "done": frozenset({"processing", "waiting", "skipped"}),
+        "done": frozenset({"processing", "waiting", "failed", "skipped"}),
         "failed": frozenset({"new", "waiting", "processing", "done", "failed", "skipped"}),
         "skipped": frozenset({"waiting", "processing", "done", "failed"}),
     },

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -106,24 +108,43 @@ def mass_factor(factors: FloatArray, category: np.typing.NDArray[np.int64]) -> F
     return np.asarray(factors[..., 0] ** (1.0 - 0.5 * category) * factors[..., 1] ** (0.5 * category))
 
 
+def _dawdle(runs: Sequence[int]) -> None:
+    """Be late with the run of ``ZEE_SLOW_LASER="RUN SECONDS"``: a demonstration of what waits for this payload."""
+    asked = os.environ.get("ZEE_SLOW_LASER", "").split()
+    if len(asked) == 2 and int(asked[0]) in runs:
+        time.sleep(float(asked[1]))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line.
 
     :param arguments: command-line arguments; ``None`` for the process's own.
     """
     parser = argparse.ArgumentParser(prog="python -m zee.laser", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs-file", type=Path, required=True, help="runs.csv with the laser's measurements")
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--run", type=int, nargs="+", help="run numbers")
+    parser.add_argument(
+        "--runs-file",
+        type=Path,
+        default=os.environ.get("CALIB_ZEE_RUNS"),
+        help="runs.csv with the laser's measurements; $CALIB_ZEE_RUNS if left out",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--run", type=int, nargs="+", help="run numbers; those of $CALIB_RUNS if left out")
     which.add_argument("--runs-list", type=Path, help="a file with one run number per line")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     chosen = parser.parse_args(arguments)
+    if chosen.runs_file is None:
+        parser.error("say --runs-file, or set CALIB_ZEE_RUNS")
     runs = chosen.run
-    if runs is None:
+    if runs is None and chosen.runs_list is None:
+        runs = [int(run) for run in os.environ.get("CALIB_RUNS", "").split(",") if run]
+        if not runs:
+            parser.error("say --run or --runs-list, or set CALIB_RUNS")
+    elif runs is None:
         try:
             runs = [int(entry) for entry in read_list(chosen.runs_list)]
         except ValueError as error:
             raise JobError(f"{chosen.runs_list}: not a list of run numbers: {error}") from error
+    _dawdle(runs)
     corrections = corrections_of(read_transparencies(chosen.runs_file, runs))
     write_json(chosen.out / "corrections.json", {"runs": {str(run): factors for run, factors in corrections.items()}})
     report_value("laser_runs", len(corrections))

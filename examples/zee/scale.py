@@ -12,6 +12,7 @@ Writes ``DIR/constants.json`` and ``DIR/spectrum.json``.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from zee.events import CATEGORIES, DEFAULT_WINDOW, REGIONS, WINDOWS, FloatArray, Selected, in_window, read_selected
+from zee.events import (
+    CATEGORIES,
+    DEFAULT_WINDOW,
+    REGIONS,
+    WINDOWS,
+    FloatArray,
+    Selected,
+    in_window,
+    read_selected,
+    write_selected,
+)
 from zee.fit import FEW_EVENTS, SEPARATE_SCALES, FitResult, consistency, fit_events
 from zee.jobio import JobError, read_json, read_list, report_value, run_job, write_json
 from zee.laser import apply_corrections, mass_factor, read_corrections
@@ -200,9 +211,20 @@ def group_arguments(parser: argparse.ArgumentParser) -> None:
     :param parser: of a job.
     """
     parser.add_argument("--inputs-file", type=Path, required=True, help="a file with one path of events per line")
-    parser.add_argument("--laser", type=Path, nargs="+", action="extend", default=[], help="laser corrections")
+    parser.add_argument(
+        "--laser",
+        type=_paths,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="laser corrections; several files in one argument are separated by colons",
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--real-data", action="store_true", help="inflate errors when the categories disagree")
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(part) for part in text.split(os.pathsep)]
 
 
 def group_events(chosen: argparse.Namespace) -> Selected:
@@ -211,7 +233,8 @@ def group_events(chosen: argparse.Namespace) -> Selected:
     :param chosen: parsed options.
     """
     events = read_selected([Path(entry) for entry in read_list(chosen.inputs_file)])
-    return apply_corrections(events, read_corrections(chosen.laser)) if chosen.laser else events
+    corrections = [path for paths in chosen.laser for path in paths]
+    return apply_corrections(events, read_corrections(corrections)) if corrections else events
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -225,7 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parity", choices=("even", "odd"), help="only events with such numbers")
     parser.add_argument("--windows", action="store_true", help="also fit 75-105 and 60-120 GeV")
     chosen = parser.parse_args(arguments)
-    events = with_parity(group_events(chosen), chosen.parity)
+    corrected = group_events(chosen)
+    write_selected(chosen.out / "corrected.npz", corrected)
+    events = with_parity(corrected, chosen.parity)
     applied = read_scales(chosen.apply) if chosen.apply else None
     if applied is not None:
         events = apply_scales(events, applied)

@@ -70,6 +70,11 @@ def _fail_on_purpose(chosen: argparse.Namespace) -> None:
         raise JobError(f"{where}: fails at attempt {attempt}, as it was asked to", EXIT_ON_PURPOSE)
 
 
+def _asked_for(variable: str) -> list[int]:
+    """Run numbers from the environment: a demonstration breaks runs without an edit of the workflow."""
+    return [int(word) for word in os.environ.get(variable, "").split()]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line.
 
@@ -85,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="number of blocks")
     parser.add_argument("--fail", action="store_true", help="fail always")
     parser.add_argument("--fail-attempt", type=int, default=None, metavar="A", help="fail at attempt A")
-    parser.add_argument("--flaky-run", type=int, nargs="+", default=[], metavar="RUN")
-    parser.add_argument("--broken-run", type=int, nargs="+", default=[], metavar="RUN")
+    flaky, broken = _asked_for("ZEE_FLAKY_RUNS"), _asked_for("ZEE_BROKEN_RUNS")
+    parser.add_argument("--flaky-run", type=int, nargs="+", default=flaky, metavar="RUN", help="or $ZEE_FLAKY_RUNS")
+    parser.add_argument("--broken-run", type=int, nargs="+", default=broken, metavar="RUN", help="or $ZEE_BROKEN_RUNS")
     chosen = parser.parse_args(arguments)
     _fail_on_purpose(chosen)
     files = chosen.input or [Path(entry) for entry in read_list(chosen.inputs_file)]

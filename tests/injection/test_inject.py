@@ -391,7 +391,9 @@ def test_statements_do_not_depend_on_the_number_of_runs(world: World) -> None:
 
 @given(
     data=st.data(),
-    policy=st.sampled_from([RUN, fill(50, short="next"), fill(50, short="drop"), fill(max_wait=timedelta(hours=5)), total(50)]),
+    policy=st.sampled_from(
+        [RUN, fill(50, short="next"), fill(50, short="drop"), fill(max_wait=timedelta(hours=5)), total(50)]
+    ),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_order_of_arrival_does_not_matter(tmp_path_factory: Any, data: st.DataObject, policy: Any) -> None:
@@ -421,3 +423,19 @@ def test_order_of_arrival_does_not_matter(tmp_path_factory: Any, data: st.DataOb
         world.ledger.close()
     assert shapes[0] == shapes[1]
     assert all(code.startswith(label) or code == "dropped dropped" for code in shapes[0][0].values())
+
+
+def test_run_that_its_source_forgets(world: World) -> None:
+    world.runs(1, {"number": 2, "end": None, "completed": "false"})
+    world.inject(ECAL)
+    world.runs(1, 3)
+    world.inject(ECAL)
+    assert world.members() == {1: "run-r1", 2: "refused not_listed", 3: "run-r3"}
+
+
+def test_prompt_exists_beside_an_older_campaign(world: World) -> None:
+    with world.ledger.write() as connection:
+        campaigns.create(connection, "rereco", kind="finite", runs={"daq": [1]})
+    world.runs(1)
+    world.inject(ECAL)
+    assert world.members(campaign="prompt") == world.members(campaign="rereco") == {1: "run-r1"}

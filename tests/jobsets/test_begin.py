@@ -114,15 +114,38 @@ def test_clear_after_products_were_deleted_starts_the_next(make_world: Make) -> 
     assert world.begin(9).n == 2
 
 
-def test_skipped_run_is_excluded_and_recorded_as_failure_when_none_is_left(make_world: Make) -> None:
+def test_group_of_skipped_runs_stays_skipped(make_world: Make) -> None:
     world = make_world("true")
     with world.ledger.write() as connection:
         skips.add(connection, "prompt", "ecal", [1], reason="x", person="ada", at=T0)
     with pytest.raises(RenderError, match="all runs of run-r1 are skipped"):
         world.begin()
+    record_failure(world.ledger, world.group, "skim", "all runs of run-r1 are skipped", T0)
+    assert world.task_state() == "skipped"
+    assert world.rows(tables.generation) == []
+
+
+def test_failure_before_there_is_a_generation(make_world: Make) -> None:
+    world = make_world("{{ nothing }}")
+    with pytest.raises(RenderError):
+        world.begin()
     record_failure(world.ledger, world.group, "skim", "no such thing", T0)
     assert world.task_state() == "failed"
-    assert world.rows(tables.generation) == []
+    world.edit("true")
+    assert world.run(9).state == "done"
+    world.edit("{{ nothing }}")
+    with pytest.raises(RenderError):
+        world.begin(17)
+    record_failure(world.ledger, world.group, "skim", "no such thing", T0)
+    assert world.task_state() == "failed"
+
+
+def test_task_added_to_the_spec_after_its_group_was_opened(make_world: Make) -> None:
+    world = make_world("true")
+    with world.ledger.write() as connection:
+        connection.execute(tables.group_task.delete())
+    assert world.run().state == "done"
+    assert world.task_state() == "done"
 
 
 def test_two_that_begin_at_once_make_one_generation(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:

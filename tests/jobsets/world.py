@@ -52,7 +52,9 @@ class World:
     def begin(self, max_tries: int = 0) -> Begun:
         spec = self.flow.tasks["skim"]
         now = datetime.now(UTC)
-        return begin(self.ledger, self.flow, spec, self.group, max_tries=max_tries, dag_run_id="prompt__run-r1", now=now)
+        return begin(
+            self.ledger, self.flow, spec, self.group, max_tries=max_tries, dag_run_id="prompt__run-r1", now=now
+        )
 
     def step(self, ids: Iterable[int]) -> dict[int, Standing]:
         return advance(self.ledger, lambda name: self.backend, ids, datetime.now(UTC), NO_DELAY)

@@ -120,7 +120,9 @@ def write_runs(file: Path, runs: Iterable[Mapping[str, Any]]) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
-def put_runs(ledger: Ledger, flow: Workflow, runs: Iterable[RunFacts], campaign: str = "prompt", at: datetime = T0) -> None:
+def put_runs(
+    ledger: Ledger, flow: Workflow, runs: Iterable[RunFacts], campaign: str = "prompt", at: datetime = T0
+) -> None:
     """Assign runs to a workflow's groups without a source: as an injection would, in one transaction."""
     runs = list(runs)
     with ledger.write() as connection:

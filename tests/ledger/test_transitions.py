@@ -51,8 +51,21 @@ def prepare(ledger: Ledger) -> None:
         nothing = {name: [] for name in ("inputs", "runs", "excluded_runs")} | {"used": {}, "products": {}}
         connection.execute(
             insert(tables.generation).values(
-                id=1, group_id=1, task="t", n=1, state="running", max_tries=0, backend="local", spec_hash="h",
-                definitions_hash="d", retries=0, quorum=1.0, folder="f", dag_run_id="r", started_at=T0, **nothing,
+                id=1,
+                group_id=1,
+                task="t",
+                n=1,
+                state="running",
+                max_tries=0,
+                backend="local",
+                spec_hash="h",
+                definitions_hash="d",
+                retries=0,
+                quorum=1.0,
+                folder="f",
+                dag_run_id="r",
+                started_at=T0,
+                **nothing,
             )  # fmt: skip
         )
 
@@ -128,7 +141,11 @@ TestStateMachine.settings = settings(max_examples=25, stateful_step_count=25, de
 def test_events_tell_the_states_in_order(ledger: Ledger) -> None:
     prepare(ledger)
     with ledger.write() as connection:
-        move(connection, tables.job, [Move(key_of("job", 0), None, "waiting", Subject(job_index=0), columns_of("job", 0))])
+        move(
+            connection,
+            tables.job,
+            [Move(key_of("job", 0), None, "waiting", Subject(job_index=0), columns_of("job", 0))],
+        )
         move(connection, tables.job, [Move(key_of("job", 0), "waiting", "submitted", Subject(job_index=0, attempt=1))])
     with ledger.read() as connection:
         rows = connection.execute(select(tables.event).order_by(tables.event.c.id)).all()
@@ -168,7 +185,9 @@ with Ledger(sys.argv[1]).write() as connection:
     os.kill(os.getpid(), signal.SIGKILL)
 """
     url = ledger.url.render_as_string()
-    result = subprocess.run([sys.executable, "-c", code, url], check=False, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    result = subprocess.run(
+        [sys.executable, "-c", code, url], check=False, env={**os.environ, "PYTHONPATH": os.getcwd()}
+    )
     assert result.returncode == -signal.SIGKILL
     again = Ledger(url)
     assert count(again, tables.job) == count(again, tables.event) == 0

@@ -36,7 +36,10 @@ def statements(ledger: Ledger) -> Iterator[list[str]]:
 
 
 ECAL = workflow(
-    "ecal", task("skim"), task("scale", fill(), needs=["ecal.skim@run"]), task("deliver", fill(), needs=["ecal.scale@fill"])
+    "ecal",
+    task("skim"),
+    task("scale", fill(), needs=["ecal.skim@run"]),
+    task("deliver", fill(), needs=["ecal.scale@fill"]),
 )
 
 
@@ -169,9 +172,20 @@ def publish(ledger: Ledger, first: int, last: int, campaign: str = "prompt", sta
     with ledger.write() as connection:
         connection.execute(
             insert(tables.payload).values(
-                campaign=campaign, tag="Laser", first_run=first, last_run=last, revision=last, state=state,
-                content_hash="0" * 64, file_name="f", size=1, workflow="other", task="t", group_id=group,
-                provenance={}, published_at=T0,
+                campaign=campaign,
+                tag="Laser",
+                first_run=first,
+                last_run=last,
+                revision=last,
+                state=state,
+                content_hash="0" * 64,
+                file_name="f",
+                size=1,
+                workflow="other",
+                task="t",
+                group_id=group,
+                provenance={},
+                published_at=T0,
             )  # fmt: skip
         )
 

@@ -223,7 +223,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["group_id"], ["run_group.id"], name="fk_group_task_group_id"),
         sa.PrimaryKeyConstraint("group_id", "task", name="pk_group_task"),
     )
-    op.create_index("ix_group_task_state", "group_task", ["state"], unique=False)
+    op.create_index("ix_group_task_state_group_id", "group_task", ["state", "group_id"], unique=False)
     op.create_table(
         "lock",
         sa.Column("group_id", BIG_ID, nullable=False),
@@ -349,7 +349,7 @@ def downgrade() -> None:
     op.drop_index("ix_membership_group_id", table_name="membership")
     op.drop_table("membership")
     op.drop_table("lock")
-    op.drop_index("ix_group_task_state", table_name="group_task")
+    op.drop_index("ix_group_task_state_group_id", table_name="group_task")
     op.drop_table("group_task")
     op.drop_index("ix_generation_state", table_name="generation")
     op.drop_table("generation")

@@ -1,4 +1,4 @@
-"""Pulls of the fit on simulated groups: data sets are simulated run by run, cut into groups of four runs, and fitted."""
+"""Pulls of the fit: data sets are simulated run by run, cut into groups of four runs, and fitted."""
 
 from __future__ import annotations
 

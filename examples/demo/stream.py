@@ -1,0 +1,198 @@
+"""The two demonstrations: a stream of simulated runs, and a finite campaign on CMS events."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+
+from airflow_calib_provider.injection.inject import close_campaign
+from airflow_calib_provider.ledger import campaigns, skips, tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.reasons import render
+from airflow_calib_provider.runsources.base import read_source
+from airflow_calib_provider.spec.loader import load_folder, load_sources
+from demo import results
+from demo.airflow_server import AirflowServer
+from demo.scenario import Scenario
+
+TOP = Path(__file__).resolve().parents[2]
+END_STATES = ("done", "failed", "skipped")
+PATIENCE = 900.0
+
+
+class DemoFailed(RuntimeError):
+    """The demonstration did not come out as it should; the message says how far it got."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """A demonstration: what it needs of Airflow, and what it does then."""
+
+    environment: Mapping[str, str]
+    dag_ids: Sequence[str]
+    run: Callable[[AirflowServer, Ledger, Console], int]
+
+
+def stream_synthetic(folder: Path) -> Play:
+    """Two dozen simulated runs, streamed with mishaps."""
+    scenario = Scenario(folder / "detector")
+    scenario.simulate()
+
+    def run(server: AirflowServer, ledger: Ledger, console: Console) -> int:
+        return _run_synthetic(scenario, folder, server, ledger, console)
+
+    dag_ids = ("calib_inject", "zee__run", "zee__sum", "zee_laser__fill")
+    return Play(scenario.environment, dag_ids, run)
+
+
+def _run_synthetic(scenario: Scenario, folder: Path, server: AirflowServer, ledger: Ledger, console: Console) -> int:
+    begin = time.monotonic()
+    watch = Watch(server, ledger, console, "prompt")
+    for number, batch in enumerate(scenario.batches(), start=1):
+        scenario.release(batch)
+        console.print(f"[bold]batch {number}[/]: runs {_span(batch)} completed")
+        watch.inject()
+    watch.until(lambda: watch.state("zee", f"run-r{scenario.broken_run}", "select") == "failed", "the broken run to fail")
+    reason = "the data of this run are unreadable"
+    with ledger.write() as connection:
+        skips.add(
+            connection, "prompt", "zee", [scenario.broken_run], reason=reason, person="shifter", at=datetime.now(UTC)
+        )
+    console.print(f"run {scenario.broken_run} failed for good: skipped, as `calib skip` does ({reason})")
+    workflows, errors = load_folder(TOP / "workflow_specs")
+    if errors:
+        raise DemoFailed("\n".join(str(error) for error in errors))
+    close_campaign(ledger, workflows, "prompt", datetime.now(UTC))
+    console.print("the data taking ends: the campaign is closed, what was still forming is closed with it")
+    server.trigger("calib_inject")
+    watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
+    console.print(f"everything has ended after {time.monotonic() - begin:.0f} s of stream")
+    return results.show_synthetic(scenario, ledger, folder, console)
+
+
+def stream_cms(data: Path, folder: Path) -> Play:
+    """Real events as a finite campaign."""
+    specs = TOP / "examples" / "zee" / "cms" / "workflow_specs"
+
+    def run(server: AirflowServer, ledger: Ledger, console: Console) -> int:
+        source = load_sources(specs / "sources.yaml")["cms_events"]
+        runs = [record.number for record in read_source(source, base_folder=specs)]
+        with ledger.write() as connection:
+            campaigns.create(connection, "cms-2011A", kind="finite", runs={"cms_events": runs})
+        console.print(f"the finite campaign cms-2011A has {len(runs)} runs")
+        watch = Watch(server, ledger, console, "cms-2011A")
+        server.trigger("calib_inject", {"campaign": "cms-2011A"})
+        watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
+        return results.show_cms(ledger, data, folder, console)
+
+    import os
+
+    os.environ["CALIB_ZEE_EVENTS"] = str(data)
+    return Play({"CALIB_ZEE_EVENTS": str(data)}, ("calib_inject", "zee_cms__run", "zee_cms__sum"), run)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+
+
+class Watch:
+    """Shows how everything stands, and waits."""
+
+    def __init__(self, server: AirflowServer, ledger: Ledger, console: Console, campaign: str) -> None:
+        self._server, self._ledger, self._console, self._campaign = server, ledger, console, campaign
+        self._rows: list[Any] = []
+        self._printed = ""
+
+    def look(self) -> None:
+        """Read the states of all tasks of all groups."""
+        task, group = tables.group_task, tables.run_group
+        query = (
+            select(group.c.workflow, group.c.grouping, group.c.name, group.c.state.label("group_state"), task)
+            .join(task, task.c.group_id == group.c.id)
+            .where(group.c.campaign == self._campaign)
+            .order_by(group.c.workflow, group.c.grouping, task.c.position, group.c.first_run)
+        )
+        with self._ledger.read() as connection:
+            self._rows = list(connection.execute(query).all())
+
+    def state(self, workflow: str, group: str, task: str) -> str | None:
+        """State of one task of one group at the last look."""
+        return next((r.state for r in self._rows if (r.workflow, r.name, r.task) == (workflow, group, task)), None)
+
+    def ended(self) -> bool:
+        """Whether nothing is left to be done."""
+        failed = {row.name for row in self._rows if row.state == "failed"}
+        return bool(self._rows) and all(row.state in END_STATES or row.name in failed for row in self._rows)
+
+    def nothing_wanted(self) -> bool:
+        """Whether no DAG run is still to be opened."""
+        request = tables.dag_run_request
+        with self._ledger.read() as connection:
+            return connection.execute(select(request.c.group_id).where(request.c.state != "opened")).first() is None
+
+    def inject(self, timeout: float = 180.0) -> None:
+        """Trigger calib_inject and wait for it, as the DAQ would at the end of runs."""
+        run_id = self._server.trigger("calib_inject")
+        self.until(
+            lambda: self._server.run_state("calib_inject", run_id) in ("success", "failed"), "calib_inject", timeout
+        )
+        if self._server.run_state("calib_inject", run_id) != "success":
+            raise DemoFailed(f"calib_inject failed; see its log in the UI or below {self._server.home / 'logs'}")
+
+    def until(self, condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
+        """
+        :raises DemoFailed: the condition did not come true in time.
+        """
+        end = time.monotonic() + timeout
+        with self._console.status("") as status:
+            while True:
+                self.look()
+                self._server.check_alive()
+                if condition():
+                    return
+                if time.monotonic() > end:
+                    raise DemoFailed(f"after {timeout:g} s still waiting for {what}\n{self._waiting()}")
+                status.update(self._table())
+                self._print_plainly()
+                time.sleep(1)
+
+    def _counts(self) -> dict[tuple[str, str], Counter[str]]:
+        counts: dict[tuple[str, str], Counter[str]] = {}
+        for row in self._rows:
+            counts.setdefault((f"{row.workflow}__{row.grouping}", row.task), Counter())[row.state] += 1
+        return counts
+
+    def _table(self) -> Table:
+        table = Table(title=f"campaign {self._campaign}", title_justify="left")
+        for column in ("DAG", "task", "waiting", "processing", "done", "failed", "skipped"):
+            table.add_column(column, justify="left" if column in ("DAG", "task") else "right")
+        for (dag, task), states in self._counts().items():
+            waiting = states["new"] + states["waiting"]
+            cells = [waiting, *(states[name] for name in ("processing", "done", "failed", "skipped"))]
+            table.add_row(dag, task, *(str(cell or "") for cell in cells))
+        return table
+
+    def _print_plainly(self) -> None:
+        """Without a terminal, one line for each change."""
+        if self._console.is_terminal:
+            return
+        text = "; ".join(
+            f"{task}: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+            for (_, task), states in self._counts().items()
+        )
+        if text != self._printed:
+            self._console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", soft_wrap=True)
+            self._printed = text
+
+    def _waiting(self) -> str:
+        rows = [row for row in self._rows if row.state not in END_STATES][:10]
+        return "\n".join(f"{row.workflow}.{row.task} {row.name}: {row.state}: {render(row.reason)}" for row in rows)

@@ -1,0 +1,157 @@
+"""What a person's kill and mark success mean (rule 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.jobsets.folders import job_folder
+from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers, settle
+from airflow_calib_provider.ledger import generations, tables
+from airflow_calib_provider.ledger.reasons import render
+from tests.jobsets.test_advance import FakeBackend
+from tests.jobsets.world import World
+
+Make = Callable[..., World]
+
+
+def begun(world: World) -> int:
+    generation = world.begin().generation_id
+    world.step([generation])
+    return generation
+
+
+def settled(world: World, generation: int, state: str | None) -> str:
+    return settle(world.ledger, lambda name: world.backend, generation, state, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("state", [None, "running", "deferred", "queued", "restarting", "up_for_retry", "removed"])
+def test_nothing_is_removed_while_airflow_has_not_ended_the_task(make_world: Make, state: str | None) -> None:
+    world = make_world("sleep 100")
+    generation = begun(world)
+    assert settled(world, generation, state) == "nothing"
+    assert len(world.backend.rounds()) == 1
+
+
+@pytest.mark.parametrize("state", ["failed", "skipped"])
+def test_kill(make_world: Make, state: str) -> None:
+    world = make_world("[ $CALIB_JOB = 0 ] || sleep 100", 3)
+    generation = begun(world)
+    assert settled(world, generation, state) == "removed"
+    assert world.backend.rounds() == []
+    (row,) = world.rows(tables.generation)
+    assert (row.state, row.ended_by) == ("failed", "a person, in Airflow")
+    assert render(row.reason) == f"killed by a user: Airflow's state is {state}"
+    assert world.task_state() == "failed"
+    assert "removed" in world.states(tables.job)
+    assert settled(world, generation, state) == "nothing"
+
+
+def test_a_killed_one_continues_after_a_clear(make_world: Make) -> None:
+    world = make_world("[ $CALIB_ATTEMPT = 2 ] || sleep 100", 2)
+    settled(world, begun(world), "failed")
+    again = world.begin(9)
+    assert (again.n, again.state) == (1, "running")
+    assert world.finish(again.generation_id).state == "done"
+
+
+def test_kill_of_an_older_generation_touches_nothing(make_world: Make) -> None:
+    world = make_world("true")
+    assert world.run().state == "done"
+    first = world.rows(tables.generation)[0].id
+    world.edit("sleep 100")
+    second = world.begin(9).generation_id
+    world.step([second])
+    assert settled(world, first, "failed") == "nothing"
+    assert len(world.backend.rounds()) == 1
+
+
+def test_kill_that_fails_records_nothing(make_world: Make) -> None:
+    world = make_world("true")
+    generation = world.begin().generation_id
+
+    class Broken(FakeBackend):
+        def remove(self, *arguments: object) -> None:
+            raise BackendError("no answer")
+
+    world.backend = Broken()  # type: ignore[assignment]
+    world.step([generation])
+    with pytest.raises(BackendError):
+        settled(world, generation, "failed")
+    assert world.states(tables.generation) == ["running"]
+    world.backend = FakeBackend()  # type: ignore[assignment]
+
+
+def test_mark_success_with_products(make_world: Make) -> None:
+    world = make_world("echo x > c.txt; [ $CALIB_JOB = 0 ] || sleep 100", 2, products={"c": "c.txt"})
+    generation = begun(world)
+    out = world.folder / "products" / "prompt" / "ecal" / "skim" / "run-r1" / "g1"
+    while not all((out / "attempts" / f"job-{n:05d}-a1" / "out" / "c.txt").exists() for n in (0, 1)):
+        pass
+    assert settled(world, generation, "success") == "marked"
+    (row,) = world.rows(tables.generation)
+    assert (row.state, row.reason["code"]) == ("done", "marked_success")
+    assert world.task_state() == "done"
+    assert world.backend.rounds() == []
+    assert [job.state for job in world.rows(tables.job)] == ["succeeded", "succeeded"]
+    # What comes after finds the products as those of any other done generation.
+    assert len(world.rows(tables.product)) == 2
+    assert all((job_folder(row.folder, index) / "out" / "c.txt").exists() for index in (0, 1))
+
+
+def test_mark_success_without_products(make_world: Make) -> None:
+    world = make_world("sleep 100", products={"c": "c.txt"})
+    generation = begun(world)
+    assert settled(world, generation, "success") == "kept"
+    assert world.states(tables.generation) == ["running"]
+    assert len(world.backend.rounds()) == 1
+    (row,) = world.rows(tables.group_task)
+    assert row.state == "processing"
+    assert "the ledger stays as it was: missing products c of job 0" in render(row.reason)
+
+
+def test_mark_success_of_a_failed_one(make_world: Make) -> None:
+    world = make_world("exit 1", products={"c": "c.txt"})
+    assert world.run().state == "failed"
+    (row,) = world.rows(tables.generation)
+    assert settled(world, row.id, "success") == "kept"
+    assert world.task_state() == "failed"
+    made = world.folder / "products" / row.folder / "attempts" / "job-00000-a1" / "out" / "c.txt"
+    made.write_text("by hand")
+    assert settled(world, row.id, "success") == "marked"
+    assert (world.task_state(), world.states(tables.job)) == ("done", ["succeeded"])
+    assert (job_folder(row.folder, 0) / "out" / "c.txt").read_text() == "by hand"
+
+
+def test_airflow_success_of_a_done_one_is_nothing(make_world: Make) -> None:
+    world = make_world("true")
+    world.run()
+    assert settled(world, world.rows(tables.generation)[0].id, "success") == "nothing"
+
+
+def test_leftovers(make_world: Make) -> None:
+    world = make_world("sleep 100")
+    generation = begun(world)
+    assert leftovers(world.ledger, world.backend) == []
+    with world.ledger.write() as connection:
+        generations.end(
+            connection, generations.by_id(connection, generation), "failed", {"code": "x"}, datetime.now(UTC)
+        )
+    (found,) = leftovers(world.ledger, world.backend)
+    assert found.why == "its generation is failed"
+    assert remove_leftovers(world.backend, [found]) == ([found], [])
+    assert world.backend.rounds() == []
+
+
+def test_rounds_of_others_are_reported_and_never_removed(make_world: Make) -> None:
+    world = make_world("sleep 100")
+    begun(world)
+    with world.ledger.write() as connection:
+        connection.execute(tables.round_.update().values(key="another"))
+    (found,) = leftovers(world.ledger, world.backend)
+    assert found.why == "unknown to this ledger"
+    assert remove_leftovers(world.backend, [found]) == ([], [])
+    assert len(world.backend.rounds()) == 1

@@ -1,0 +1,187 @@
+"""From a spec and a group to jobs (rules 18, 20, 22, 32, 33)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.jobsets.context import GroupContext, gather
+from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, submission
+from airflow_calib_provider.ledger import campaigns, skips
+from airflow_calib_provider.spec.models import InputsCommand, Jobs, Split
+from tests.ledger.making import T0, facts, fill, group_ids, new_ledger, put_runs, task, workflow
+
+
+def context(**variables: Any) -> GroupContext:
+    return GroupContext("prompt", "ecal", "skim", 1, "run-r1", variables, [1], [], {})
+
+
+def rendered(jobs: Jobs, **variables: Any) -> Any:
+    return render(task("skim", jobs=jobs), context(**variables))
+
+
+FILES = [f"/data/{number}.root" for number in range(7)]
+
+
+def test_split_of_inputs() -> None:
+    made = rendered(Jobs(command=("x",), inputs="{{ run.files }}", split=Split(per_job=3)), run={"files": FILES})
+    assert [item["inputs"] for item in made.definitions] == [FILES[:3], FILES[3:6], FILES[6:]]
+    assert made.inputs == FILES
+
+
+def test_inputs_that_all_jobs_share_are_stored_once() -> None:
+    made = rendered(Jobs(command=("x",), inputs="{{ run.files }}", split=Split(count=3)), run={"files": FILES})
+    assert [item["inputs"] for item in made.definitions] == [None] * 3
+    assert made.inputs == FILES
+
+
+@pytest.mark.parametrize(("count", "jobs"), [(None, 1), (4, 4), ("{{ n }}", 5), ("{{ n * 2 }}", 10), ("{{ 3.0 }}", 3)])
+def test_count(count: Any, jobs: int) -> None:
+    assert len(rendered(Jobs(command=("x",), split=Split(count=count)), n=5).definitions) == jobs
+
+
+@pytest.mark.parametrize(
+    "count", [0, -1, "{{ 'x' }}", "{{ 2.5 }}", "{{ true }}", "{{ none }}", "{{ nothing }}", 100_001]
+)
+def test_impossible_counts(count: Any) -> None:
+    with pytest.raises(RenderError):
+        rendered(Jobs(command=("x",), split=Split(count=count)))
+
+
+def test_no_inputs_are_no_jobs() -> None:
+    with pytest.raises(RenderError, match="no inputs, hence no jobs"):
+        rendered(Jobs(command=("x",), inputs="{{ run.files }}", split=Split(per_job=3)), run={"files": []})
+
+
+@pytest.mark.parametrize("value", [None, 5, {"a": "b"}, ["a", 3], ["a\nb"], ["a\0b"]])
+def test_impossible_inputs(value: Any) -> None:
+    with pytest.raises(RenderError):
+        rendered(Jobs(command=("x",), inputs="{{ it }}", split=Split(per_job=3)), it=value)
+
+
+def test_inputs_as_a_list_in_the_spec() -> None:
+    made = rendered(Jobs(command=("x",), inputs=("/a/{{ n }}", "/b"), split=Split(per_job=1)), n=3)
+    assert made.inputs == ["/a/3", "/b"]
+
+
+def test_values_never_become_other_arguments() -> None:
+    evil = "a b; rm -rf / $(x) 'q'"
+    made = rendered(Jobs(command=("run", "{{ evil }}", "--x={{ evil }}")), evil=evil)
+    assert made.definitions[0]["command"] == ["run", evil, f"--x={evil}"]
+
+
+def test_a_list_in_a_command_names_the_inputs_file() -> None:
+    with pytest.raises(RenderError, match=r"job\.inputs_file"):
+        rendered(Jobs(command=("run", "{{ files }}")), files=FILES)
+
+
+@pytest.mark.parametrize("value", [None, ["a"]])
+def test_environment_is_text(value: Any) -> None:
+    with pytest.raises(RenderError):
+        rendered(Jobs(command=("x",), environment={"A": "{{ it }}"}), it=value)
+    assert rendered(Jobs(command=("x",), environment={"A": "{{ it }}"}), it=3).definitions[0]["environment"] == {
+        "A": "3"
+    }
+
+
+def query(code: str) -> Jobs:
+    return Jobs(command=("x",), inputs=InputsCommand(command=(sys.executable, "-c", code)), split=Split(per_job=2))
+
+
+def test_inputs_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "secret")
+    code = "import os; print('a'); print(); print(' b '); print(os.environ.get('AIRFLOW__DATABASE__SQL_ALCHEMY_CONN'))"
+    assert rendered(query(code)).inputs == ["a", "b", "None"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit('no such data set')", "exit code 1: no such data set"),
+        ("pass", "printed nothing"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff')", "failed"),
+    ],
+)
+def test_inputs_command_that_fails(code: str, said: str) -> None:
+    with pytest.raises(RenderError, match=said):
+        rendered(query(code))
+    with pytest.raises(RenderError, match="failed"):
+        rendered(Jobs(command=("x",), inputs=InputsCommand(command=("/no/such/command",))))
+
+
+def test_digest_is_that_of_what_runs() -> None:
+    jobs = Jobs(command=("x", "{{ job.out }}", "{{ job.attempt }}"), split=Split(count=2))
+    same = {rendered(jobs).digest, rendered(jobs, unused=3).digest}
+    assert len(same) == 1
+    others = [
+        Jobs(command=("x", "y"), split=Split(count=2)),
+        Jobs(command=jobs.command, split=Split(count=3)),
+        Jobs(command=jobs.command, split=Split(count=2), environment={"A": "1"}),
+        Jobs(command=jobs.command, split=Split(count=2), inputs=("a",)),
+    ]
+    assert len(same | {rendered(item).digest for item in others}) == 5
+
+
+class Row:
+    campaign, workflow, task, group_name = "prompt", "ecal", "skim", "run-r1"
+    folder, runs, inputs = "prompt/ecal/skim/run-r1/g1", [1, 2], ["/x", "/y"]
+
+
+def test_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    jobs = Jobs(
+        command=("x", "{{ job.out }}/c", "{{ job.inputs_file }}"),
+        environment={"MINE": "{{ job.out }}", "CALIB_JOB": "9"},
+    )
+    (definition,) = rendered(jobs).definitions
+    assert definition["command"] == ["x", f"{OUT}/c", INPUTS_FILE]
+    first = submission(Row, 0, 1, definition)
+    second = submission(Row, 0, 2, definition)
+    assert first.folder != second.folder
+    assert first.command[1] == f"{first.folder}/out/c"
+    assert first.environment["MINE"] == first.environment["CALIB_OUT"] == str(first.folder / "out")
+    assert (first.environment["CALIB_JOB"], second.environment["CALIB_ATTEMPT"]) == ("0", "2")
+    assert first.environment["CALIB_RUNS"] == "1,2"
+    assert Path(first.command[2]).read_text() == "/x\n/y\n"
+
+
+def test_submitting_again_does_not_touch_what_a_job_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    (definition,) = rendered(Jobs(command=("x",))).definitions
+    file = submission(Row, 0, 1, definition).folder / "inputs.txt"
+    before = file.stat()
+    submission(Row, 0, 1, definition)
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_context_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    ledger = new_ledger(tmp_path)
+    flow = workflow(
+        "ecal",
+        task("workflows"),
+        task("scale", fill(), needs=["ecal.workflows@run"], payloads=["Laser"]),
+        task("check", fill(), needs=["ecal.scale@fill"]),
+    ).model_copy(update={"params": {"window": 20, "other": 1}})
+    put_runs(ledger, flow, [facts(1, 1), facts(2, 1), facts(3, 1), facts(4, 2)])
+    group = group_ids(ledger, "fill")["fill-r1"]
+    with ledger.write() as connection:
+        campaigns.get(connection, "prompt")
+        skips.add(connection, "prompt", "ecal", [2], task="scale", reason="x", person="ada", at=T0)
+    with ledger.read() as connection:
+        scale = gather(connection, flow, flow.tasks["scale"], group, {"window": 30})
+        check = gather(connection, flow, flow.tasks["check"], group)
+        run = gather(connection, flow, flow.tasks["workflows"], group_ids(ledger, "run")["run-r2"])
+    assert (scale.runs, scale.excluded_runs) == ([1, 3], [2])
+    assert check.excluded_runs == [2], "what it needs in its own DAG was made without that run"
+    assert (run.runs, run.variables["run"]["number"]) == ([2], 2)
+    assert scale.variables["params"] == {"window": 30, "other": 1}
+    assert scale.variables["group"]["n_runs"] == 2
+    assert scale.variables["tasks"] == {"workflows": {"products": {}}}
+    assert scale.variables["workflows"] == {}
+    assert [record["number"] for record in scale.variables["runs"]] == [1, 3]
+    assert "run" not in scale.variables

@@ -1,0 +1,169 @@
+"""What jobs leave behind may be anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_calib_provider.errors import ProductError
+from airflow_calib_provider.jobsets import reports
+from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, job_folder, log_files, promote
+from airflow_calib_provider.jobsets.reports import check_product, read_outcome, read_report
+
+
+def report(folder: Path, *lines: Any) -> Path:
+    file = folder / "report.jsonl"
+    file.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return file
+
+
+def test_no_report(tmp_path: Path) -> None:
+    assert read_report(tmp_path / "report.jsonl") == reports.Report()
+
+
+def test_report(tmp_path: Path) -> None:
+    file = report(
+        tmp_path,
+        {"type": "value", "name": "shift", "value": 1},
+        {"type": "progress", "done": 0.5},
+        "",
+        {"type": "value", "name": "shift", "value": 2.5, "error": 0.1},
+        {"type": "product", "name": "plot\u2028", "file": "a/b.png"},
+    )
+    assert read_report(file) == reports.Report([("shift", 2.5, 0.1)], {"plot\u2028": "a/b.png"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        "[]",
+        "3",
+        '"x"',
+        "null",
+        "{}",
+        '{"type": "valu"}',
+        '{"type": "value", "name": "x"}',
+        '{"type": "value", "name": "", "value": 1}',
+        '{"type": "value", "name": 3, "value": 1}',
+        '{"type": "value", "name": "x", "value": "1"}',
+        '{"type": "value", "name": "x", "value": true}',
+        '{"type": "value", "name": "x", "value": NaN}',
+        '{"type": "value", "name": "x", "value": 1e999}',
+        '{"type": "value", "name": "x", "value": 1, "error": Infinity}',
+        '{"type": "value", "name": "x", "value": 1' + "0" * 400 + "}",
+        '{"type": "value", "name": "' + "x" * 121 + '", "value": 1}',
+        '{"type": "product", "name": "x"}',
+        '{"type": "product", "name": "x", "file": ""}',
+        '{"type": "product", "name": "x", "file": ["a"]}',
+        "[" * 100_000,
+    ],
+)
+def test_bad_line_names_its_place(tmp_path: Path, line: str) -> None:
+    file = report(tmp_path, {"type": "progress"}, line)
+    with pytest.raises(ProductError, match=r"^report\.jsonl:2: not a valid line") as caught:
+        read_report(file)
+    assert len(str(caught.value)) < 500
+
+
+@given(content=st.binary(max_size=300))
+def test_any_bytes_are_a_report_or_a_product_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.jsonl"
+    file.write_bytes(content)
+    try:
+        read_report(file)
+    except ProductError:
+        pass
+
+
+def test_report_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    for name in ("pipe", "link"):
+        with pytest.raises(ProductError, match="not a regular file"):
+            read_report(tmp_path / name)
+    monkeypatch.setattr(reports, "MAX_REPORT", 10)
+    with pytest.raises(ProductError, match="more than 10 bytes"):
+        read_report(report(tmp_path, {"type": "progress"}))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "good").write_text("x")
+    (folder / "empty").touch()
+    (folder / "away").symlink_to(tmp_path / "secret")
+    (folder / "dangling").symlink_to(folder / "nothing")
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "inside").symlink_to(folder / "good")
+    (folder / "dir").mkdir()
+    (folder / "full").mkdir()
+    (folder / "full" / "x").touch()
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+@pytest.mark.parametrize("file", ["good", "inside", "full", "./good", "dir/../good"])
+def test_good_products(out: Path, file: str) -> None:
+    check_product(out, "c", file)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("nothing", "is missing"),
+        ("dangling", "is missing"),
+        ("empty", "is empty"),
+        ("dir", "is empty"),
+        ("pipe", "is empty"),
+        ("away", "leaves its folder"),
+        ("../secret", "leaves its folder"),
+        ("/etc/hostname", "leaves its folder"),
+        ("full/../../secret", "leaves its folder"),
+        ("a\0b", "not the name of a file"),
+        ("loop", "not the name of a file"),
+    ],
+)
+def test_bad_products(out: Path, file: str, said: str) -> None:
+    with pytest.raises(ProductError, match=said):
+        check_product(out, "c", file)
+
+
+def test_declared_and_reported_products_are_checked(out: Path) -> None:
+    report(out.parent, {"type": "product", "name": "d", "file": "full/x"})
+    with pytest.raises(ProductError, match="product d: full/x is empty"):
+        read_outcome(out.parent, {"c": "good"})
+    (out / "full" / "x").write_text("x")
+    assert read_outcome(out.parent, {"c": "good"}).products == {"c": "good", "d": "full/x"}
+
+
+def test_promotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    source = attempt_folder("a/g1", 3, 2)
+    source.mkdir(parents=True)
+    (source / "stdout").write_text("x")
+    assert log_files("a/g1", 3, 2, None)[0].read_text() == "x"
+    for _ in range(2):
+        promote("a/g1", 3, 2)
+        assert (job_folder("a/g1", 3) / "stdout").read_text() == "x"
+    assert log_files("a/g1", 3, 2, 2)[0].read_text() == "x"
+    assert log_files("a/g1", 3, 1, 2)[0] == attempt_folder("a/g1", 3, 1) / "stdout"
+    with pytest.raises(ProductError, match="job 4, attempt 1, are gone"):
+        promote("a/g1", 4, 1)
+
+
+@pytest.mark.parametrize("folder", ["..", "/etc", "a/../../b"])
+def test_generation_folder_never_leaves_the_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    with pytest.raises(ProductError, match="leaves the products folder"):
+        generation_folder(folder)
