@@ -94,7 +94,7 @@ def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
     common: dict[str, Any] = {"workflow": workflow, "task": task.name, "inlets": inlets}
     if not inlets:
         operator = _of_kind(workflow, task, task.name, common)
-        before and before >> operator  # noqa: B018 - Airflow's own way to draw an edge
+        before and before >> operator
         return operator
     with TaskGroup(
         group_id=f"{task.name}__and_locks",
@@ -105,7 +105,7 @@ def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
         locks = LockSensor(task_id=f"{task.name}.locks", task=task.name)
         operator = _of_kind(workflow, task, task.name, common)
         locks >> operator
-    before and before >> locks  # noqa: B018
+    before and before >> locks
     return operator
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
-from airflow_calib_provider.operators.group import airflow_retry_delay
+from airflow_calib_provider.operators.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -58,5 +58,9 @@ def _dag(dag_id: str, cron: str, text: str, params: dict[str, Param]) -> DAG:
         is_paused_upon_creation=False,
         tags=["calib", "calib-system"],
         params=params,
-        default_args={"owner": "calib", "retries": 3, "retry_delay": timedelta(seconds=airflow_retry_delay())},
+        default_args={
+            "owner": "calib",
+            "retries": AIRFLOW_RETRIES,
+            "retry_delay": timedelta(seconds=airflow_retry_delay()),
+        },
     )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.openings import Limits, Request
 
 
+CLAIMED_AT_ONCE = 10
+"""What a process that dies leaves for others to take over only when its claim has expired."""
+
+
 def opening_limits() -> Limits:
     """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, of which ``CALIB_WINDOW`` (20) per campaign may wait (rule 27)."""
     from airflow_calib_provider.ledger.openings import Limits
@@ -44,24 +48,27 @@ def open_dag_runs(ledger: Ledger, log: FilteringBoundLogger, patience: float = 0
         openings.plan(connection, datetime.now(UTC), opening_limits())
     while True:
         with ledger.write() as connection:
-            requests = openings.claim(connection, claimant, datetime.now(UTC))
+            requests = openings.claim(connection, claimant, datetime.now(UTC), limit=CLAIMED_AT_ONCE)
         for request in requests:
             opened += _open(ledger, request, claimant, log)
         if not requests:
-            if time.monotonic() >= until or not _refused_ones_wait(ledger, until):
+            if time.monotonic() >= until or not _more_to_come(ledger, until):
                 return opened
             time.sleep(2)
 
 
-def _refused_ones_wait(ledger: Ledger, until: float) -> bool:
-    from sqlalchemy import select
+def _more_to_come(ledger: Ledger, until: float) -> bool:
+    """Whether a refused request may be asked again, or another process's claim expires, before ``until``."""
+    from sqlalchemy import and_, or_, select
 
+    from airflow_calib_provider.ledger.openings import CLAIM_EXPIRES
     from airflow_calib_provider.ledger.tables import dag_run_request as request
 
     latest = datetime.now(UTC) + timedelta(seconds=until - time.monotonic())
+    refused = and_(request.c.state == "wanted", request.c.not_before <= latest)
+    claimed = and_(request.c.state == "claimed", request.c.claimed_at <= latest - CLAIM_EXPIRES)
     with ledger.read() as connection:
-        query = select(request.c.group_id).where(request.c.state == "wanted", request.c.not_before <= latest)
-        return connection.execute(query.limit(1)).first() is not None
+        return connection.execute(select(request.c.group_id).where(or_(refused, claimed)).limit(1)).first() is not None
 
 
 def _open(ledger: Ledger, request: Request, claimant: str, log: FilteringBoundLogger) -> int:

@@ -20,7 +20,6 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.spec.models import Task, Workflow
 
-
 FAILING = ("new", "waiting", "processing", "done", "failed")
 
 

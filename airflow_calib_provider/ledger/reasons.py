@@ -254,6 +254,7 @@ RELEASES: dict[str, str] = {
     "not_in_campaign": "nothing: a finite campaign's runs are fixed",
     "condition_error": "a campaign of its own, after the condition or the run's metadata was corrected",
     "field_missing": "a campaign of its own, after the run's metadata was corrected",
+    "not_listed": "a campaign of its own, if its source lists it again and it is completed",
     "incomplete_too_long": "a campaign of its own, after the run was completed",
     "late": "a campaign of its own (`calib campaign create --finite`)",
     "campaign_closed": "nothing; create another campaign",

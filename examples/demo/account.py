@@ -37,7 +37,9 @@ class Account:
 def constants_files(ledger: Ledger, campaign: str, workflow: str) -> list[Path]:
     """``constants.json`` of every published group, by first run."""
     query = (
-        select(generation.c.folder, tables.product.c.job_index, tables.product.c.file, group.c.first_run, generation.c.n)
+        select(
+            generation.c.folder, tables.product.c.job_index, tables.product.c.file, group.c.first_run, generation.c.n
+        )
         .join(group, group.c.id == generation.c.group_id)
         .join(tables.product, tables.product.c.generation_id == generation.c.id)
         .join(payload, payload.c.group_id == group.c.id)

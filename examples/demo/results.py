@@ -37,9 +37,9 @@ def show_synthetic(scenario: Scenario, ledger: Ledger, folder: Path, console: Co
     _plot(files, folder, scenario.truth_file, console)
     complete = account.total_events == sum(events_of.values()) and "not recorded" not in account.runs
     good = bool(rows) and all(abs(row.pull) < LARGEST_PULL for row in rows)
-    expected = {scenario.broken_run} == set(account.runs.get("excluded (skipped)", [])) and {
-        scenario.late_run
-    } == set(account.runs.get("late", []))
+    expected = {scenario.broken_run} == set(account.runs.get("excluded (skipped)", [])) and {scenario.late_run} == set(
+        account.runs.get("late", [])
+    )
     if complete and good and expected:
         console.print("[green]all scales recovered; the sums of the account agree[/]")
         return 0

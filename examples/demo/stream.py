@@ -61,7 +61,9 @@ def _run_synthetic(scenario: Scenario, folder: Path, server: AirflowServer, ledg
         scenario.release(batch)
         console.print(f"[bold]batch {number}[/]: runs {_span(batch)} completed")
         watch.inject()
-    watch.until(lambda: watch.state("zee", f"run-r{scenario.broken_run}", "select") == "failed", "the broken run to fail")
+    watch.until(
+        lambda: watch.state("zee", f"run-r{scenario.broken_run}", "select") == "failed", "the broken run to fail"
+    )
     reason = "the data of this run are unreadable"
     with ledger.write() as connection:
         skips.add(

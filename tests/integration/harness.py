@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from demo.airflow_server import COMPONENTS, AirflowServer
 from sqlalchemy import select
 
 from airflow_calib_provider.ledger import schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from demo.airflow_server import COMPONENTS, AirflowServer
 
 HERE = Path(__file__).parent
 HEADER = "number,start,end,fill,luminosity,completed,files"

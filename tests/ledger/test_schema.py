@@ -90,15 +90,20 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pyte
     assert schema.upgrade(again) == (None, schema.head_version())
 
 
+def _create_many(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        for number in range(1000):
+            campaigns.create(connection, f"c{number}", kind="streamed")
+
+
 def test_full_disk_in_a_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     with ledger.read() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     ledger.close()
     monkeypatch.setenv("CALIB_SQLITE_MAX_PAGES", str(pages + 5))
     full = Ledger(ledger.url.render_as_string(hide_password=False))
-    with pytest.raises(LedgerError, match="full"), full.write() as connection:
-        for number in range(1000):
-            campaigns.create(connection, f"c{number}", kind="streamed")
+    with pytest.raises(LedgerError, match="full"):
+        _create_many(full)
     with full.read() as connection:
         assert connection.execute(select(tables.campaign)).all() == []
         assert connection.execute(select(tables.event)).all() == []

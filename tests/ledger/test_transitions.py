@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def prepare(ledger: Ledger) -> None:
                 dag_run_id="r",
                 started_at=T0,
                 **nothing,
-            )  # fmt: skip
+            )
         )
 
 
@@ -118,7 +119,7 @@ class StateMachine(RuleBasedStateMachine):
     def fail_after_the_move(self) -> None:
         """What was moved in a transaction that fails later has not happened."""
         index = next(key[1] for key, value in self.states.items() if key[0] == "job" and value == "waiting")
-        with pytest.raises(ZeroDivisionError), self.ledger.write() as connection:
+        with suppress(ZeroDivisionError), self.ledger.write() as connection:
             move(connection, tables.job, [Move(key_of("job", index), "waiting", "submitted", Subject())])
             raise ZeroDivisionError
 
@@ -181,7 +182,8 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import move, Move, Subject
 from tests.ledger.test_transitions import key_of, columns_of
 with Ledger(sys.argv[1]).write() as connection:
-    move(connection, tables.job, [Move(key_of("job", i), None, "waiting", Subject(), columns_of("job", i)) for i in range(500)])
+    moves = [Move(key_of("job", i), None, "waiting", Subject(), columns_of("job", i)) for i in range(500)]
+    move(connection, tables.job, moves)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     url = ledger.url.render_as_string()

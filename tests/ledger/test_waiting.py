@@ -64,8 +64,12 @@ def test_needs_of_another_grouping(ecal: Ledger) -> None:
     seen = view(ecal, scale, "scale")
     assert seen.state == "waiting"
     assert seen.reason == {
-        "code": "needs", "needs": "ecal.skim", "done": 1, "total": 2, "missing": [[2, "not started"]],
-    }  # fmt: skip
+        "code": "needs",
+        "needs": "ecal.skim",
+        "done": 1,
+        "total": 2,
+        "missing": [[2, "not started"]],
+    }
     assert render(seen.reason) == "1 of 2 runs done in ecal.skim; missing 2 (not started)"
     done(ecal, runs["run-r2"], "skim")
     assert view(ecal, scale, "scale") == Look("open")
@@ -128,8 +132,12 @@ def test_needs_of_another_workflow(ecal: Ledger) -> None:
             .values(state="not_selected")
         )
     assert view(ecal, ids["fill-r1"], "align").reason == {
-        "code": "needs", "needs": "ecal.skim", "done": 0, "total": 1, "missing": [[1, "not started"]],
-    }  # fmt: skip
+        "code": "needs",
+        "needs": "ecal.skim",
+        "done": 0,
+        "total": 1,
+        "missing": [[1, "not started"]],
+    }
     done(ecal, runs["run-r1"], "skim")
     assert view(ecal, ids["fill-r1"], "align") == Look("open")
     unassigned = view(ecal, ids["fill-r6"], "align")
@@ -186,7 +194,7 @@ def publish(ledger: Ledger, first: int, last: int, campaign: str = "prompt", sta
                 group_id=group,
                 provenance={},
                 published_at=T0,
-            )  # fmt: skip
+            )
         )
 
 
@@ -225,8 +233,12 @@ def test_several_locks(ledger: Ledger) -> None:
     assert [reason["code"] for reason in seen.reason["reasons"]] == ["needs", "payload"]
     done(ledger, group_ids(ledger, "run")["run-r1"], "skim")
     assert view(ledger, group, "scale").reason == {
-        "code": "payload", "tag": "Laser", "done": 0, "total": 1, "missing": [[1, "no payload yet"]],
-    }  # fmt: skip
+        "code": "payload",
+        "tag": "Laser",
+        "done": 0,
+        "total": 1,
+        "missing": [[1, "no payload yet"]],
+    }
 
 
 def test_looks_are_recorded_once(ecal: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

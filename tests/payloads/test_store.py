@@ -105,7 +105,7 @@ def test_store_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "file"))
-    with pytest.raises(PayloadError, match="cannot store .*; nothing was published"):
+    with pytest.raises(PayloadError, match=r"cannot store .*; nothing was published"):
         put(ledger, tmp_path, groups["fill-r1"], "1", Iov(1, 2))
     assert count(ledger, tables.payload) == 0
 
