@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept = False
     try:
         schema.upgrade(ledger)
-        play = stream_cms(chosen.data.resolve(), folder) if real else stream_synthetic(folder)
+        play = stream_cms(chosen.data.resolve(), folder, ledger) if real else stream_synthetic(folder)
         server = AirflowServer(
             folder / "airflow", dags, {**QUICK, **play.environment, "CALIB_HOME": str(home), "PYTHONPATH": str(TOP)}
         )
@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server.wait_for_dags(*play.dag_ids)
         console.print(f"Airflow is up after {time.monotonic() - begin:.0f} s: {server.url}")
         code = play.run(server, ledger, console)
-        if chosen.keep:
+        if not chosen.keep:
+            console.print("`make demo KEEP=1` leaves Airflow running, to click through all of this.")
+        else:
             kept = True
             _say_how_to_look(console, server, folder)
             signal.pause()

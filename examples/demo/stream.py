@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from demo.scenario import Scenario
 TOP = Path(__file__).resolve().parents[2]
 END_STATES = ("done", "failed", "skipped")
 PATIENCE = 900.0
+CMS_CAMPAIGN = "cms-2011A"
 
 
 class DemoFailed(RuntimeError):
@@ -81,24 +83,22 @@ def _run_synthetic(scenario: Scenario, folder: Path, server: AirflowServer, ledg
     return results.show_synthetic(scenario, ledger, folder, console)
 
 
-def stream_cms(data: Path, folder: Path) -> Play:
-    """Real events as a finite campaign."""
+def stream_cms(data: Path, folder: Path, ledger: Ledger) -> Play:
+    """Real events as a finite campaign, created before Airflow starts: its first calib_inject takes it up."""
     specs = TOP / "examples" / "zee" / "cms" / "workflow_specs"
+    os.environ["CALIB_ZEE_EVENTS"] = str(data)
+    source = load_sources(specs / "sources.yaml")["cms_events"]
+    runs = [record.number for record in read_source(source, base_folder=specs)]
+    with ledger.write() as connection:
+        campaigns.create(connection, CMS_CAMPAIGN, kind="finite", runs={source.name: runs})
 
     def run(server: AirflowServer, ledger: Ledger, console: Console) -> int:
-        source = load_sources(specs / "sources.yaml")["cms_events"]
-        runs = [record.number for record in read_source(source, base_folder=specs)]
-        with ledger.write() as connection:
-            campaigns.create(connection, "cms-2011A", kind="finite", runs={"cms_events": runs})
-        console.print(f"the finite campaign cms-2011A has {len(runs)} runs")
-        watch = Watch(server, ledger, console, "cms-2011A")
-        server.trigger("calib_inject", {"campaign": "cms-2011A"})
+        console.print(f"the finite campaign {CMS_CAMPAIGN} has {len(runs)} runs")
+        watch = Watch(server, ledger, console, CMS_CAMPAIGN)
+        server.trigger("calib_inject", {"campaign": CMS_CAMPAIGN})
         watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
         return results.show_cms(ledger, data, folder, console)
 
-    import os
-
-    os.environ["CALIB_ZEE_EVENTS"] = str(data)
     return Play({"CALIB_ZEE_EVENTS": str(data)}, ("calib_inject", "zee_cms__run", "zee_cms__sum"), run)
 
 
