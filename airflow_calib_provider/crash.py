@@ -1,8 +1,9 @@
 """Named crash points, so that a test can let a process die exactly there.
 
-``CALIB_CRASH_AT`` holds a comma-separated list of ``point`` or ``point@scope`` entries (a scope is a group's or a task's
-name). ``CALIB_CRASH_FOLDER`` must then name a folder: each entry fires once, remembered there by an empty file, so that
-the process that comes after the dead one gets through. Without both variables a crash point costs one dictionary look-up.
+``CALIB_CRASH_AT`` holds a comma-separated list of ``point`` or ``point@scope`` entries (a scope is a group's, task's or
+DAG run's name). ``CALIB_CRASH_FOLDER`` must then name a folder: each entry fires once, remembered there by an empty
+file, so that the process that comes after the dead one gets through. Without both variables a crash point costs one
+dictionary look-up.
 """
 
 from __future__ import annotations

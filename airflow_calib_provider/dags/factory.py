@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, Param, TaskGroup, get_parsing_context
 
-from airflow_calib_provider.operators.group import AIRFLOW_RETRIES, airflow_retry_delay
+from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.operators.publish import PublishOperator
 from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSensor

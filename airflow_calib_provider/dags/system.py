@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
-from airflow_calib_provider.operators.group import AIRFLOW_RETRIES, airflow_retry_delay
+from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
 
 START = datetime(2020, 1, 1, tzinfo=UTC)

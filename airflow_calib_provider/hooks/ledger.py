@@ -1,4 +1,4 @@
-"""The ledger of this Airflow: the connection ``calib_ledger``, else the environment, else SQLite (part 3 of the docs)."""
+"""The ledger of this Airflow: the connection ``calib_ledger``, else the environment, else SQLite."""
 
 from __future__ import annotations
 

@@ -219,8 +219,8 @@ def _unassigned(
         return [*causes, Cause(about, reason, since=since, workflow=workflow)]
     if not row.completed:
         return causes
-    reason = _settling(connection, scope, row, workflow) or _finite_incomplete(connection, campaign, row)
-    return [Cause(about, reason or {"code": "next_inject"}, since=since, workflow=workflow)]
+    hold = _settling(connection, scope, row, workflow) or _finite_incomplete(connection, campaign, row)
+    return [Cause(about, hold or {"code": "next_inject"}, since=since, workflow=workflow)]
 
 
 def _is_listed(connection: Connection, campaign: Any, row: Any) -> bool:

@@ -9,8 +9,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
+from airflow_calib_provider.hooks.group import group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
-from airflow_calib_provider.operators.group import group_of
 from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ MAX_LINE = 1_000_000
 def read_events(path: Path, source: EventsSource, fields: Mapping[str, FieldType]) -> list[RunRecord]:
     """Count the events of each run, in memory that grows with the runs, not with the events.
 
-    All runs are completed, have no times, and only the field ``events``; other declared fields are null.
+    All runs are completed, have no times, the event file itself as input file, and only the field ``events``; other
+    declared fields are null.
 
     :param path: absolute.
     :raises RunSourceError: anything is wrong with the file.
@@ -38,7 +39,9 @@ def read_events(path: Path, source: EventsSource, fields: Mapping[str, FieldType
     others: dict[str, FieldValue] = dict.fromkeys(name for name in fields if name not in ("number", "events"))
     for name in ("start", "end", "completed", "files"):
         others.pop(name, None)
-    return [RunRecord(number, fields={**others, "events": counts[number]}) for number in sorted(counts)]
+    return [
+        RunRecord(number, fields={**others, "events": counts[number]}, files=(str(path),)) for number in sorted(counts)
+    ]
 
 
 def _count(stream: BinaryIO, column: str, faults: Faults) -> dict[int, int]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_calib_provider.hooks.group import group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
-from airflow_calib_provider.operators.group import group_of
 from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ class JobSetTrigger(BaseTrigger):
     """
 
     def __init__(self, generation_id: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generation_id = generation_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -52,12 +52,15 @@ class JobSetTrigger(BaseTrigger):
                     text = news.message
                 else:
                     text = ", ".join(f"{n} {state}" for state, n in sorted(news.counts.items()))
+                    if news.trouble:
+                        text += f"; {news.trouble}"
                 if text != said:
                     self.log.info("jobs: %s", text)
                     await push(self, "reason", text)
                     said = text
                 if not isinstance(news, Trouble) and news.state != "running":
-                    yield TriggerEvent({"generation_id": self.generation_id, "state": news.state})
+                    payload = {"generation_id": self.generation_id, "state": news.state}
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
                     return
 
     async def on_kill(self) -> None:
@@ -75,7 +78,7 @@ class JobSetTrigger(BaseTrigger):
         if instance is None:
             return None
         message = GetTaskStates(dag_id=instance.dag_id, task_ids=[instance.task_id], run_ids=[instance.run_id])
-        answer = await task_runner.SUPERVISOR_COMMS.asend(message)  # type: ignore[arg-type]
+        answer = await task_runner.SUPERVISOR_COMMS.asend(message)
         if not isinstance(answer, TaskStatesResult):
             return None
         state = (answer.task_states.get(instance.run_id) or {}).get(instance.task_id)

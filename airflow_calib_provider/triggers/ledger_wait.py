@@ -29,7 +29,7 @@ class LedgerWaitTrigger(BaseTrigger):
     """
 
     def __init__(self, group_id: int, task: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.group_id = group_id
         self.task_name = task
 

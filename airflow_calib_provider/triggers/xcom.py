@@ -21,4 +21,4 @@ async def push(trigger: BaseTrigger, key: str, value: str) -> None:
         task_id=instance.task_id,
         map_index=instance.map_index,
     )
-    await task_runner.SUPERVISOR_COMMS.asend(message)  # type: ignore[arg-type]
+    await task_runner.SUPERVISOR_COMMS.asend(message)

@@ -126,7 +126,7 @@ def _say_how_to_look(console: Console, server: AirflowServer, folder: Path) -> N
     console.print(
         f"\nAirflow goes on running at [bold]{server.url}[/] (no login needed). Look at\n"
         "  • DAGs → zee__run: one column per run; zee__sum: one per group; the waiting task's XCom `reason`\n"
-        "  • the DAG's documentation: the YAML itself. Edit workflow_specs/zee.yaml and see it change at the next parse\n"
+        "  • the DAG's documentation: the YAML itself. Edit workflow_specs/zee.yaml, and it changes at the next parse\n"
         "  • Assets: how the workflows hang together\n"
         f"On the command line: [bold]CALIB_HOME={folder / 'calib'} CALIB_AIRFLOW_URL={server.url} {calib} status[/]\n"
         "Ctrl-C stops it."

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,8 @@ class AirflowServer:
             _signal_group(process.pid, signal.SIGTERM)
         until = time.monotonic() + patience
         for process in self.processes.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                pass
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
         self.processes.clear()

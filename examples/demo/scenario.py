@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from zee.simulate import Plan, RunData, simulate_runs, write_run, write_runs, write_truth
@@ -61,7 +62,7 @@ class Scenario:
         """Run numbers by batch; the late run is a batch of its own, at the end."""
         numbers = [data.info.number for data in self.runs if data.info.number != self.late_run]
         bounds = [0, *self.batch_ends]
-        parts = [[n for n in numbers if low < n <= high] for low, high in zip(bounds, bounds[1:], strict=False)]
+        parts = [[n for n in numbers if low < n <= high] for low, high in pairwise(bounds)]
         return [*parts, [self.late_run]]
 
     def release(self, numbers: Sequence[int]) -> None:

@@ -90,6 +90,9 @@ def stream_cms(data: Path, folder: Path, ledger: Ledger) -> Play:
     source = load_sources(specs / "sources.yaml")["cms_events"]
     runs = [record.number for record in read_source(source, base_folder=specs)]
     with ledger.write() as connection:
+        # Without this, prompt would take the same runs: the data are finite, and nothing new will come.
+        campaigns.ensure_prompt(connection)
+        campaigns.close(connection, campaigns.PROMPT)
         campaigns.create(connection, CMS_CAMPAIGN, kind="finite", runs={source.name: runs})
 
     def run(server: AirflowServer, ledger: Ledger, console: Console) -> int:

@@ -165,7 +165,7 @@ def test_groups(busy: World, calib: Calib) -> None:
 
 
 def test_jobs_list(busy: World, calib: Calib) -> None:
-    assert "left_out" in calib.plain("jobs", "list", "--group", "run-r5", "--workflow", "demo")
+    assert "removed" in calib.plain("jobs", "list", "--group", "run-r5", "--workflow", "demo")
     jobs = calib.json("jobs", "list", "--state", "succeeded", "--group", "run-r2", "--workflow", "demo")
     assert [(job["job_index"], job["host"], job["exit_code"]) for job in jobs] == [(0, "node1", 0), (1, "node1", 0)]
     assert len(calib.json("jobs", "list", "--task", "scale")) == 1

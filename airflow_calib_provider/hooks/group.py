@@ -39,7 +39,8 @@ def group_of(ledger: Ledger, context: Context) -> Any:
         ).first()
     if row is None:
         raise AirflowFailException(
-            f"the DAG run {instance.run_id} belongs to no group: DAG runs of {instance.dag_id} are opened by calib_inject. "
+            f"the DAG run {instance.run_id} belongs to no group: DAG runs of {instance.dag_id} are opened by "
+            "calib_inject. "
             "To process runs again, clear a task here or use `calib retry`; for other runs, create a campaign with "
             "`calib campaign create` and trigger calib_inject with it"
         )
