@@ -11,6 +11,7 @@ from rich.table import Table
 from sqlalchemy import select
 from zee.plots import plot_scales, plot_spectrum
 from zee.report import Row, compare
+from zee.scale import main as scale
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -104,6 +105,15 @@ def _plot(files: Sequence[Path], folder: Path, truth: Path | None, console: Cons
     console.print(f"plots: {scales}, and a mass spectrum with its fit per group beside it ({len(made)} files)")
 
 
+def _whole_period(files: Sequence[Path], folder: Path) -> Path:
+    """``constants.json`` of a fit to the events of all groups together."""
+    listed = folder / "whole-period.txt"
+    listed.write_text("".join(f"{file.with_name('corrected.npz')}\n" for file in files))
+    out = folder / "whole-period"
+    scale(["--inputs-file", str(listed), "--real-data", "--windows", "--out", str(out)])
+    return out / "constants.json"
+
+
 def show_cms(ledger: Ledger, data: Path, folder: Path, console: Console) -> int:
     """Show the scales of real data: there is no truth to compare with.
 
@@ -113,12 +123,12 @@ def show_cms(ledger: Ledger, data: Path, folder: Path, console: Console) -> int:
     table = Table(title=f"Energy scales of {data.name}", title_justify="left")
     for column in ("runs", "EB", "EE", "χ² / bins", "shift of EB, EE with the window", "EE–EE events"):
         table.add_column(column)
-    for file in files:
+    for name, file in [*((None, file) for file in files), ("whole period", _whole_period(files, folder))]:
         content = json.loads(file.read_text())
         chi2 = ", ".join(f"{part['chi2']:.0f}/{part['bins']}" for part in content["chi2"].values())
         scales = [f"{content['scales'][r]['value']:.4f} ± {content['scales'][r]['error']:.4f}" for r in ("EB", "EE")]
         shifts = ", ".join(f"{(content['scales'][r]['systematic'] or 0):.4f}" for r in ("EB", "EE"))
-        span = f"{content['runs'][0]}–{content['runs'][-1]}"
+        span = name or f"{content['runs'][0]}–{content['runs'][-1]}"
         table.add_row(span, *scales, chi2, shifts, str(content["events"]["EEEE"]))
     console.print(table)
     _show_payloads(ledger, "cms-2011A", console)

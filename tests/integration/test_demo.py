@@ -1,0 +1,74 @@
+"""The README's first command, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+
+TOP = Path(__file__).resolve().parents[2]
+CMS = Path(os.environ.get("CALIB_ZEE_DATA", TOP.parent / "shared/data/cms-open-data/Zee_Run2011A.csv"))
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", "--folder", str(folder), *arguments],
+        cwd=TOP,
+        env={**os.environ, "PYTHONPATH": "examples", "COLUMNS": "160"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_processes(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["pid"]):
+        try:
+            if process.environ().get("AIRFLOW_HOME", "").startswith(str(folder)):
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_demo_recovers_what_was_injected(tmp_path: Path) -> None:
+    process = demo(tmp_path / "demo")
+    output, _ = process.communicate(timeout=840)
+    assert process.returncode == 0, output
+    assert "all scales recovered; the sums of the account agree" in output
+    assert (tmp_path / "demo" / "plots" / "scales.png").stat().st_size > 10_000
+    assert left_processes(tmp_path) == []
+
+
+def test_ctrl_c_cleans_up(tmp_path: Path) -> None:
+    process = demo(tmp_path / "demo")
+    assert process.stdout is not None
+    until = time.monotonic() + 200
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "batch 1" in line or time.monotonic() > until:
+            break
+    assert "batch 1" in lines[-1], "".join(lines)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert left_processes(tmp_path) == []
+
+
+@pytest.mark.skipif(not CMS.is_file(), reason=f"the real CMS events are not at {CMS}; set CALIB_ZEE_DATA")
+def test_real_cms_events(tmp_path: Path) -> None:
+    process = demo(tmp_path / "demo", "--data", str(CMS))
+    output, _ = process.communicate(timeout=840)
+    assert process.returncode == 0, output
+    assert "160873–166438" in output
+    assert "ZeeScaleCms" in output
