@@ -15,6 +15,7 @@ from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.operators.publish import PublishOperator
 from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSensor
 from airflow_calib_provider.settings import number
+from airflow_calib_provider.spec.language import GROUP_SENSOR, LOCKS_SUFFIX
 from airflow_calib_provider.spec.loader import load_workflow
 from airflow_calib_provider.spec.models import GroupKind, Task, Workflow
 
@@ -67,7 +68,7 @@ def build_dag(workflow: Workflow, label: str) -> DAG:
         },
     )
     with dag:
-        closed = None if grouping.kind is GroupKind.RUN else RunGroupSensor(task_id="group")
+        closed = None if grouping.kind is GroupKind.RUN else RunGroupSensor(task_id=GROUP_SENSOR)
         operators: dict[str, Any] = {}
         for task in _in_order(workflow, label):
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])
@@ -97,7 +98,7 @@ def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
         before and before >> operator
         return operator
     with TaskGroup(
-        group_id=f"{task.name}__and_locks",
+        group_id=f"{task.name}{LOCKS_SUFFIX}",
         group_display_name=task.name,
         prefix_group_id=False,
         tooltip="its locks, then the task itself",

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from airflow_calib_provider.backends.base import AttemptState, Backend, Observation, RoundKey, RoundObservations
 from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.errors import BackendError, IllegalTransition, NotFound, ProductError
+from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError, ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.jobsets.reports import Report, read_outcome
@@ -36,6 +36,7 @@ RETRY_DELAY = 10.0
 class Standing:
     """How a generation stands after a step.
 
+    :ivar state: ``running``, ``done``, ``failed``; ``unknown`` to this ledger.
     :ivar trouble: why this step could not take it further; empty if it could. The next one tries again.
     """
 
@@ -81,7 +82,16 @@ def advance(
                 _submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
     for name, watched_here in _by_backend(_load(ledger, ids, now)).items():
         with _own_trouble(troubles, *(watched.row.id for watched in watched_here)):
-            _poll(ledger, backend_of(name), watched_here, now, base_delay)
+            backend = backend_of(name)
+            try:
+                _poll(ledger, backend, watched_here, now, base_delay)
+            except BackendError:
+                if len(watched_here) == 1:
+                    raise
+                # One round that is damaged must not hide the news of all others.
+                for watched in watched_here:
+                    with _own_trouble(troubles, watched.row.id):
+                        _poll(ledger, backend, [watched], now, base_delay)
     for watched in _load(ledger, ids, now):
         with _own_trouble(troubles, watched.row.id):
             _end_if_complete(ledger, backend_of, watched, now)
@@ -95,10 +105,17 @@ def _own_trouble(troubles: dict[int, BackendError], *ids: int) -> Iterator[None]
     """Let one generation's trouble be its own: the others go on."""
     try:
         yield
+    except IllegalTransition:
+        pass  # another watcher was faster
+    except LedgerError:
+        raise  # concerns all
     except BackendError as error:
         troubles.update(dict.fromkeys(ids, error))
     except OSError as error:
         troubles.update(dict.fromkeys(ids, BackendError(f"the files of the job set cannot be used: {error}")))
+    except Exception as error:  # noqa: BLE001 - a job set that nothing can be done with must not hold up the others
+        said = str(error) if isinstance(error, CalibError) else f"{type(error).__name__}: {error}"
+        troubles.update(dict.fromkeys(ids, BackendError(said)))
 
 
 def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[_Watched]:
@@ -307,9 +324,9 @@ def _standings(ledger: Ledger, ids: Sequence[int], troubles: Mapping[int, Backen
     with ledger.read() as connection:
         counts = generations.job_counts(connection, ids)
         rows = generations.states_of(connection, ids)
-    if unknown := [generation_id for generation_id in ids if generation_id not in rows]:
-        raise NotFound(f"there is no generation with the id {unknown[0]}")
-    return {
-        row.id: Standing(row.id, row.state, row.reason, counts.get(row.id, {}), str(troubles.get(row.id, "")))
-        for row in rows.values()
-    }
+    # One that is gone, with the ledger that it was in, must end its watch and not that of the others.
+    standings = {unknown: Standing(unknown, "unknown", None, {}) for unknown in ids if unknown not in rows}
+    for row in rows.values():
+        trouble = str(troubles.get(row.id, ""))
+        standings[row.id] = Standing(row.id, row.state, row.reason, counts.get(row.id, {}), trouble)
+    return standings

@@ -42,10 +42,12 @@ class Ledger:
         try:
             self.url = make_url(url or default_url())
             self.engine = self._create()
-        except exc.ArgumentError as error:
+        except (exc.ArgumentError, ValueError):
+            # Without its cause, which may quote a part of the address, hence of the password.
             raise LedgerError(
-                "the ledger's address is not an SQLAlchemy URL that works", "check CALIB_LEDGER"
-            ) from error
+                "the ledger's address is not an SQLAlchemy URL that works",
+                "check CALIB_LEDGER, or the connection calib_ledger; a password with :, @ or / in it is to be quoted",
+            ) from None
         except ImportError as error:
             hint = "pip install airflow-calib-provider[postgres]"
             raise LedgerError(f"the driver of the ledger {self.place} is not installed: {error}", hint) from error

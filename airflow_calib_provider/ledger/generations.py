@@ -72,6 +72,32 @@ def running(connection: Connection, ids: Iterable[int] | None = None) -> list[Ro
     return list(connection.execute(query).all())
 
 
+def unsettled(connection: Connection) -> list[Row[Any]]:
+    """What an end that a person gave its task in Airflow may concern: what runs, and what failed and is the latest.
+
+    :returns: rows with columns ``id``, ``campaign``, ``workflow``, ``group_name``, ``task``, ``state``, ``backend``,
+        ``dag_id`` and ``run_id``.
+    """
+    task, request, later = tables.group_task, tables.dag_run_request, generation.alias("later")
+    newer = select(later.c.id).where(
+        later.c.group_id == generation.c.group_id, later.c.task == generation.c.task, later.c.n > generation.c.n
+    )
+    columns = (generation.c.id, generation.c.task, generation.c.state, generation.c.backend)
+    query = (
+        select(*columns, group.c.campaign, group.c.workflow, group.c.name.label("group_name"))
+        .add_columns(request.c.dag_id, request.c.run_id)
+        .join(group, group.c.id == generation.c.group_id)
+        .join(request, request.c.group_id == group.c.id)
+        .join(task, and_(task.c.group_id == group.c.id, task.c.task == generation.c.task))
+        .where(
+            (generation.c.state == "running") | and_(generation.c.state == "failed", task.c.state == "failed"),
+            ~newer.exists(),
+        )
+        .order_by(request.c.dag_id, generation.c.id)
+    )
+    return list(connection.execute(query).all())
+
+
 def _with_group() -> Any:
     columns = (group.c.campaign, group.c.workflow, group.c.name.label("group_name"))
     return select(generation, *columns).join(group, group.c.id == generation.c.group_id)

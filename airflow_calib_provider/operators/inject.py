@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds for which calib_inject asks Airflow again for DAG runs that it refused."""
+ASKED_AT_ONCE = 50
+"""DAG runs whose states are asked for by one request: they stand in its address, which must not grow too long."""
 
 
 class InjectOperator(BaseOperator):
@@ -67,24 +71,35 @@ class HousekeepingOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.backends import get_backend
+        from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
         from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers, settle
         from airflow_calib_provider.ledger import generations
 
         ledger = task_ledger()
         now = datetime.now(UTC)
         with ledger.read() as connection:
-            running = generations.running(connection)
-            names = sorted({"local", *(row.backend for row in running)})
-        settled = []
-        for row in running:
-            state = self._airflow_state(context, row)
-            done = settle(ledger, get_backend, row.id, state, now)
+            rows = generations.unsettled(connection)
+        names = sorted({"local", *(row.backend for row in rows)})
+        settled: list[str] = []
+        drift: list[str] = []
+        errors: list[str] = []
+        for row, state in self._with_airflow_states(context, rows):
+            try:
+                done = settle(ledger, get_backend, row.id, state, now)
+            except IllegalTransition:
+                continue  # a watcher was faster; the next hour sees what is left
+            except (BackendError, ProductError, OSError) as error:
+                errors.append(str(error))
+                continue
             if done != "nothing":
                 settled.append(f"{row.campaign} {row.workflow}.{row.task} {row.group_name}: Airflow {state}, {done}")
-        drift, errors = [], []
         for name in names:
-            backend = get_backend(name)
-            found = leftovers(ledger, backend)
+            try:
+                backend = get_backend(name)
+                found = leftovers(ledger, backend)
+            except BackendError as error:
+                errors.append(str(error))
+                continue
             removed, failed = remove_leftovers(backend, found)
             errors += failed
             drift += [f"{item.key}: {item.why}{', removed' if item in removed else ''}" for item in found]
@@ -96,17 +111,15 @@ class HousekeepingOperator(BaseOperator):
         return {"settled": settled, "drift": drift, "opened": opened}
 
     @staticmethod
-    def _airflow_state(context: Context, row: Any) -> str | None:
-        from sqlalchemy import select
-
-        from airflow_calib_provider.ledger.tables import dag_run_request
-
-        with task_ledger().read() as connection:
-            dag_id = connection.execute(
-                select(dag_run_request.c.dag_id).where(dag_run_request.c.group_id == row.group_id)
-            ).scalar()
-        if dag_id is None:
-            return None
-        states = context["ti"].get_task_states(dag_id=dag_id, run_ids=[row.dag_run_id])
-        of_run = states.get(row.dag_run_id) or {}
-        return next((state for name, state in of_run.items() if name.rpartition(".")[2] == row.task), None)
+    def _with_airflow_states(context: Context, rows: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:
+        """Each row with the state that Airflow gives its task now; one request for many DAG runs of a DAG."""
+        for dag_id, of_dag in groupby(rows, key=lambda row: row.dag_id):
+            left = list(of_dag)
+            while left:
+                some, left = left[:ASKED_AT_ONCE], left[ASKED_AT_ONCE:]
+                run_ids = sorted({row.run_id for row in some})
+                names = sorted({row.task for row in some})
+                states = context["ti"].get_task_states(dag_id=dag_id, task_ids=names, run_ids=run_ids)
+                for row in some:
+                    state = (states.get(row.run_id) or {}).get(row.task)
+                    yield row, None if state is None else str(state)

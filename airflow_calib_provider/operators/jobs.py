@@ -42,7 +42,7 @@ class JobsOperator(BaseOperator):
         return self._workflow.tasks[self._task_name]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+        from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
         from airflow_calib_provider.jobsets.begin import begin, record_failure
 
         ledger = task_ledger()
@@ -67,9 +67,11 @@ class JobsOperator(BaseOperator):
         verb = "attached to" if begun.attached else "started"
         self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self._task_name, group.name, begun.state)
         if begun.state == "running":
-            standing = advance_all(ledger.url.render_as_string(hide_password=False), [begun.generation_id])
-            if standing[begun.generation_id].state == "running":
-                self.defer(trigger=JobSetTrigger(begun.generation_id), method_name="execute_complete")
+            try:
+                advance_all(ledger.url.render_as_string(hide_password=False), [begun.generation_id])
+            except BackendError as error:
+                # It is watched all the same: a backend in trouble for hours must not use up Airflow's retries.
+                self.log.warning("%s", error)
         return self._finish(context, ledger, begun.generation_id)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +84,8 @@ class JobsOperator(BaseOperator):
 
         with ledger.read() as connection:
             row = generations.by_id(connection, generation_id)
+        if row.state == "running":  # also if a person's clear continued it after the trigger's last look
+            self.defer(trigger=JobSetTrigger(generation_id), method_name="execute_complete")
         text = render(row.reason)
         context["ti"].xcom_push("reason", text)
         open_dag_runs(ledger, self.log)

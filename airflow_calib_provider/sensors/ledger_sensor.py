@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_calib_provider.hooks.group import group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
@@ -41,12 +41,15 @@ class LedgerSensor(BaseSensorOperator):
         text = render(seen.reason)
         context["ti"].xcom_push("reason", text)
         if seen.state == "never":
+            if seen.reason and seen.reason["code"] == "dropped":
+                raise AirflowSkipException(text)  # as its spec wants it: nothing has failed
             raise AirflowFailException(text)
         self.log.info("waits: %s", text)
         self.defer(trigger=LedgerWaitTrigger(group.id, self._waits_for), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: Any = None) -> None:
-        """Never called in practice: the trigger ends the task itself."""
+        """The trigger ends an open wait itself; what can never open is looked at again, and ends here."""
+        self.execute(context)
 
 
 class RunGroupSensor(LedgerSensor):

@@ -35,5 +35,9 @@ TAIL = ("keep", "drop", "previous")
 MAX_RETRIES = 100
 MAX_JOBS = 1_000_000
 
+GROUP_SENSOR = "group"
+LOCKS_SUFFIX = "__and_locks"
+"""Names of a DAG's own nodes beside its tasks: the sensor of its group, and the box around a task and its locks."""
+
 ALWAYS = ("number", "start", "end", "files")
 """Fields of a run that every template may use, whatever the source supplies; a time may be null."""

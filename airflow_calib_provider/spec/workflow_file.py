@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
-from airflow_calib_provider.spec.language import API_VERSION, BACKENDS, KEYS, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, BACKENDS, GROUP_SENSOR, KEYS, LOCKS_SUFFIX, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
@@ -234,6 +234,9 @@ class _WorkflowReader:
         task_reader = TaskReader(self.reader, workflow, defaults, source)
         for name, entry in (entries or {}).items():
             if self.reader.name(entry.key, "the task") is not None:
+                if name == GROUP_SENSOR or name.endswith(LOCKS_SUFFIX):
+                    said = f"the task's name {name!r} is one that its DAG uses itself"
+                    self.problems.add(said, entry.key, expected="another name")
                 tasks[name] = task_reader.read(name, entry.key, entry.value)
         return tasks
 

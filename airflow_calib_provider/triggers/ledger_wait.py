@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
 from airflow_calib_provider.settings import number
@@ -23,6 +23,9 @@ def look_all(url: str, keys: Sequence[tuple[int, str]]) -> Mapping[tuple[int, st
 
 class LedgerWaitTrigger(BaseTrigger):
     """Waits until a group is closed, or until all locks of one of its tasks are open, and ends the task itself.
+
+    What can never open goes back to the worker: ``TaskFailedEvent`` is subject to the task's retries, and
+    ``AirflowFailException`` is not.
 
     :param group_id: the group in the ledger.
     :param task: the task whose locks are waited for; empty: the group itself.
@@ -57,5 +60,5 @@ class LedgerWaitTrigger(BaseTrigger):
                     yield TaskSuccessEvent()
                 else:
                     self.log.error("can never open: %s", text)
-                    yield TaskFailedEvent(xcoms={"reason": text})
+                    yield TriggerEvent({"state": news.state})  # type: ignore[no-untyped-call]
                 return

@@ -88,12 +88,13 @@ def _replace(queue: asyncio.Queue[Any], value: Any) -> None:
     queue.put_nowait(value)
 
 
-_pollers: dict[tuple[int, str], Poller] = {}
+_pollers: dict[str, tuple[asyncio.AbstractEventLoop, Poller]] = {}
 
 
 def shared(name: str, make: Callable[[], Poller]) -> Poller:
     """The poller of this name in the running event loop, made at its first use."""
-    key = (id(asyncio.get_running_loop()), name)
-    if key not in _pollers:
-        _pollers[key] = make()
-    return _pollers[key]
+    loop = asyncio.get_running_loop()
+    # The loop itself is kept, not its id, which another one may have after it.
+    if name not in _pollers or _pollers[name][0] is not loop:
+        _pollers[name] = (loop, make())
+    return _pollers[name][1]

@@ -60,7 +60,9 @@ def explain(installation: Installation, *arguments: str) -> str:
     environment = {**os.environ, "CALIB_HOME": str(installation.home), "CALIB_AIRFLOW_URL": installation.airflow.url}
     command = [str(Path(sys.executable).parent / "calib"), "explain", *arguments, "--json"]
     folder = installation.folder / "installation"
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     json.loads(done.stdout)
     return done.stdout
@@ -97,7 +99,9 @@ def test_a_broken_spec_hides_no_other_and_an_edit_regroups_nothing(installation:
     installation.inject()
     assert locked_states(installation).keys() == before.keys()
     broken.write_text(good)
-    installation.wait(lambda: not installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"], 90, "health")
+    installation.wait(
+        lambda: not installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"], 90, "health"
+    )
     assert installation.inject() == "success"
     assert locked_states(installation).keys() == before.keys()
 
@@ -109,8 +113,10 @@ def test_housekeeping_removes_what_a_missed_kill_left(installation: Installation
     assert installation.inject() == "success"
     run_id, key = f"prompt__run-r{run}", (f"toy/run-r{run}", "work")
     installation.wait(
-        lambda: installation.airflow_runs("toy__run")
-        and installation.airflow_tasks("toy__run", run_id).get("work") == "deferred",
+        lambda: (
+            installation.airflow_runs("toy__run")
+            and installation.airflow_tasks("toy__run", run_id).get("work") == "deferred"
+        ),
         120,
         "the deferred task",
     )

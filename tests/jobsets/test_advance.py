@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,12 +15,15 @@ import pytest
 
 from airflow_calib_provider.backends.base import AttemptState, JobSubmission, Observation, RoundKey, RoundObservations
 from airflow_calib_provider.backends.local.backend import LocalBackend
-from airflow_calib_provider.errors import BackendError, NotFound
+from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets import advance as advance_module
 from airflow_calib_provider.jobsets.advance import advance, jobs_needed
+from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.ledger import generations, tables
+from airflow_calib_provider.spec.models import Jobs
 from tests.jobsets.world import World
+from tests.ledger.making import RUN, facts, group_ids, new_ledger, put_runs, task, workflow
 
 Make = Callable[..., World]
 
@@ -214,8 +218,7 @@ def test_one_trouble_does_not_hold_back_the_others(make_world: Make) -> None:
     with pytest.raises(BackendError, match="no answer"):
         advance(world.ledger, lambda name: fake, [second], datetime.now(UTC), 0.0)
     assert world.finish(second).state == "done"
-    with pytest.raises(NotFound, match="77"):
-        world.step([77])
+    assert world.step([first, 77])[77].state == "unknown"
 
 
 def test_kill_between_plan_and_submission_leaves_no_jobs(make_world: Make) -> None:
@@ -322,3 +325,40 @@ def test_two_watchers_make_one_accepted_attempt_per_job(make_world: Make) -> Non
     rounds = [row.key for row in world.rows(tables.round_)]
     assert len(rounds) == len(set(rounds))
     assert len(rounds) <= 5
+
+
+def test_a_damaged_round_or_job_set_does_not_hold_back_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    ledger = new_ledger(tmp_path)
+    flow = workflow("ecal", task("skim", RUN, jobs=Jobs(command=("true",))), file=str(tmp_path / "ecal.yaml"))
+    put_runs(ledger, flow, [facts(1), facts(2), facts(3)])
+    now = datetime.now(UTC)
+    ids = [
+        begin(ledger, flow, flow.tasks["skim"], group, max_tries=0, dag_run_id=name, now=now).generation_id
+        for name, group in sorted(group_ids(ledger, "run").items())
+    ]
+
+    class Damaged(LocalBackend):
+        def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+            if key.group == "run-r2":
+                raise ValueError("cannot be encoded")
+            super().submit(key, jobs)
+
+        def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
+            if any(key.group == "run-r1" for key in rounds):
+                raise BackendError("the log is damaged")
+            return super().poll(rounds)
+
+    backend = Damaged(tmp_path / "spool", slots=2, grace=0.5)
+    until = time.monotonic() + 30
+    while True:
+        seen = advance(ledger, lambda name: backend, ids, datetime.now(UTC), 0.0)
+        if seen[ids[2]].state == "done":
+            break
+        assert time.monotonic() < until, seen
+        time.sleep(0.05)
+    assert [seen[number].state for number in ids[:2]] == ["running", "running"]
+    assert seen[ids[0]].trouble == "the log is damaged"
+    assert seen[ids[1]].trouble == "ValueError: cannot be encoded"

