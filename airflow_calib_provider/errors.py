@@ -13,6 +13,7 @@
     ├── BackendError           jobs cannot be submitted, seen or removed
     ├── ProductError           a product is missing, empty, or outside its folder
     ├── PayloadError           constants cannot be published
+    │   └── PayloadStoreDown   the store's disk cannot be written now: try again
     └── AirflowUnreachable     Airflow's REST API does not answer
 """
 
@@ -141,6 +142,10 @@ class ProductError(CalibError):
 
 class PayloadError(CalibError):
     """Constants cannot be published."""
+
+
+class PayloadStoreDown(PayloadError):
+    """The payload store cannot be written now, such as a full disk: nothing is wrong with the payload."""
 
 
 class AirflowUnreachable(CalibError):

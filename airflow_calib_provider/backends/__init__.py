@@ -17,12 +17,8 @@ _PACKAGE = "airflow_calib_provider.backends"
 
 BACKENDS = {
     "local": f"{_PACKAGE}.local.backend:LocalBackend",
-    "condor": f"{_PACKAGE}.condor.backend:CondorBackend",
-    "kubernetes": f"{_PACKAGE}.kubernetes.backend:KubernetesBackend",
 }
 """Name → ``module:class``."""
-
-_EXTRAS = {"condor": "condor", "kubernetes": "kubernetes"}
 
 
 def get_backend(name: str, **options: Any) -> Backend:
@@ -38,7 +34,5 @@ def get_backend(name: str, **options: Any) -> Backend:
     try:
         backend = getattr(import_module(module), attribute)
     except ImportError as error:
-        extra = _EXTRAS.get(name)
-        hint = f"pip install airflow-calib-provider[{extra}]" if extra else "install airflow-calib-provider again"
-        raise BackendError(f"the backend {name!r} cannot be loaded: {error}", hint) from error
+        raise BackendError(f"the backend {name!r} cannot be loaded: {error}", "is its extra installed?") from error
     return cast("Backend", backend(**options))

@@ -26,7 +26,7 @@ CLAIMED_AT_ONCE = 10
 
 
 def opening_limits() -> Limits:
-    """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, of which ``CALIB_WINDOW`` (20) per campaign may wait (rule 27)."""
+    """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, and besides them ``CALIB_WINDOW`` (20) waiting ones (rule 27)."""
     from airflow_calib_provider.ledger.openings import Limits
 
     return Limits(max_open=int(number("MAX_OPEN", 100)), window=int(number("WINDOW", 20)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.base import JobSubmission, Resources
-from airflow_calib_provider.backends.environment import without_airflow
+from airflow_calib_provider.backends.environment import for_job
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder
@@ -88,7 +88,7 @@ def _query(command: Sequence[str]) -> list[str]:
             text=True,
             timeout=INPUTS_TIMEOUT,
             check=False,
-            env=without_airflow(),
+            env=for_job(os.environ, {}),
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:

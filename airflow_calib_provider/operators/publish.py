@@ -33,7 +33,7 @@ class PublishOperator(BaseOperator):
         self._task_name = task
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
         from airflow_calib_provider.jobsets.begin import record_failure
         from airflow_calib_provider.jobsets.publish import publish_group
 
@@ -44,8 +44,8 @@ class PublishOperator(BaseOperator):
             published = publish_group(
                 ledger, self._workflow, spec, group.id, now=datetime.now(UTC), params=dict(context["params"])
             )
-        except (LedgerError, IllegalTransition):
-            raise
+        except (LedgerError, IllegalTransition, PayloadStoreDown):
+            raise  # transient: Airflow tries again
         except CalibError as error:
             record_failure(ledger, group.id, self._task_name, str(error), datetime.now(UTC))
             raise AirflowFailException(str(error)) from error

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.errors import NotFound, PayloadError
+from airflow_calib_provider.errors import NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger, take_turns
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
@@ -191,7 +191,7 @@ def store_file(file: Path) -> tuple[str, int]:
         _sync_folder(final.parent)
         _sync_folder(folder)
     except OSError as error:
-        raise PayloadError(f"cannot store {file} in {folder}: {error.strerror}", "nothing was published") from error
+        raise PayloadStoreDown(f"cannot store {file} in {folder}: {error.strerror}", "nothing was published") from error
     return digest, final.stat().st_size
 
 

@@ -35,6 +35,7 @@ def read_csv(path: Path, source: CsvSource, fields: Mapping[str, FieldType]) -> 
         text = _read_text(path, faults)
         if text is not None:
             reader.read(text)
+            _refuse_open_end(text, faults)
     except TooManyFaults:
         pass
     faults.raise_if_any()
@@ -62,6 +63,18 @@ def _read_text(path: Path, faults: Faults) -> str | None:
             "save the file as UTF-8",
         )
         return None
+
+
+def _refuse_open_end(text: str, faults: Faults) -> None:
+    """Cut inside its last value, a file would otherwise give a wrong number."""
+    if text and text[-1] not in "\r\n" and not faults.messages:
+        faults.add(
+            text.count("\n") + 1,
+            0,
+            "the last line does not end: the file is truncated, or still being written",
+            "a line break at its end",
+            "write the file under another name, and rename it when it is complete",
+        )
 
 
 def _column(content: bytes, position: int) -> int:

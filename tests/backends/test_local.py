@@ -606,7 +606,7 @@ class TestLocal(BackendConformance):
         cursors = {key: news.cursor for key, news in backend.poll(cursors).items()}
         began = time.process_time()
         news = backend.poll(cursors)
-        assert time.process_time() - began < 0.2
+        assert time.process_time() - began < 1.0
         assert not any(one.finished for one in news.values())
         for lock in locks:
             lock.__exit__(None, None, None)
@@ -622,7 +622,7 @@ def test_startup_is_fast():
 
 def test_registry(tmp_path):
     assert get_backend("local", spool=tmp_path).name == "local"
-    with pytest.raises(BackendError, match=r"no backend 'slurm'.*condor, kubernetes, local"):
+    with pytest.raises(BackendError, match=r"no backend 'slurm'.*local"):
         get_backend("slurm")
 
 

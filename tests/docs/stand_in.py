@@ -21,7 +21,7 @@ from airflow_calib_provider.ledger.waiting import FORMING, look_and_record
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from airflow_calib_provider.spec.models import Workflow
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 
 class StandIn:
@@ -91,14 +91,15 @@ class StandIn:
             return list(connection.execute(query).all())
 
     def _may_run(self, row: Any) -> bool:
-        looks = look_and_record(self._ledger, [(row.id, FORMING), (row.id, row.task)])
-        if row.group_state != "closed" or looks[row.id, row.task].state != "open":
+        if row.state not in ("new", "waiting", "failed") or (row.state == "failed" and not self._was_cleared(row)):
+            return False
+        key = (row.id, row.task if row.group_state == "closed" else FORMING)
+        if look_and_record(self._ledger, [key])[key].state != "open":
             return False
         states = {other.task: other.state for other in self._tasks() if other.id == row.id}
         workflow = self._workflows()[row.workflow]
         before = [need.task for need in workflow.inside_needs(workflow.tasks[row.task])]
-        wanted = states[row.task] in ("new", "waiting") or (states[row.task] == "failed" and self._was_cleared(row))
-        return wanted and all(states[name] == "done" for name in before)
+        return all(states[name] == "done" for name in before)
 
     def _was_cleared(self, row: Any) -> bool:
         with self._ledger.read() as connection:

@@ -105,6 +105,18 @@ def test_files_that_are_no_text(content: bytes, message: str, tmp_path: Path) ->
     assert str(caught.value) == f"{tmp_path}/runs.csv{message}"
 
 
+LUMINOSITY = {"number": FieldType.INT, "lumi_pb": FieldType.FLOAT}
+
+
+def test_a_file_cut_inside_its_last_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunSourceError, match="truncated, or still being written"):
+        read(
+            tmp_path,
+            b"number,lumi_pb\n1,31.7\n2,31",
+            RunSource(name="s", fields=LUMINOSITY, csv=CsvSource(path="runs.csv")),
+        )
+
+
 def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(RunSourceError, match="cannot read the file: No such file or directory"):
         read_source(source(), base_folder=tmp_path)

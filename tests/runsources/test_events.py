@@ -26,8 +26,8 @@ def read(folder: Path, content: bytes) -> list[RunRecord]:
 
 def test_events_are_counted(tmp_path: Path) -> None:
     assert read(tmp_path, b'\xef\xbb\xbfEvent,Run,pt\r\n1,7,3.5\r\n2,5,1\r\n\r\n3, 7,2\r\n4,"7",2') == [
-        RunRecord(number=5, fields={"fill": None, "events": 1}),
-        RunRecord(number=7, fields={"fill": None, "events": 3}),
+        RunRecord(number=5, fields={"fill": None, "events": 1}, files=(str(tmp_path / "events.csv"),)),
+        RunRecord(number=7, fields={"fill": None, "events": 3}, files=(str(tmp_path / "events.csv"),)),
     ]
 
 

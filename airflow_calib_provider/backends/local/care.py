@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
+from airflow_calib_provider.backends import environment
 from airflow_calib_provider.backends.base import AttemptState
-from airflow_calib_provider.backends.local import environment, log, processes
+from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.errors import BackendError
 

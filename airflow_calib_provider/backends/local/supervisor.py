@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_calib_provider.backends import environment
 from airflow_calib_provider.backends.base import AttemptState, JobSubmission, RoundKey
-from airflow_calib_provider.backends.local import environment, log, processes
+from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission, read_request
 from airflow_calib_provider.backends.local.job import Outcome, RunningJob, start
 from airflow_calib_provider.backends.local.slots import LOOK, Slots

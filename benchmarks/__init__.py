@@ -1,0 +1,1 @@
+"""Ratios beside a peer, in one run. Never part of CI."""
