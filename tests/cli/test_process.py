@@ -65,7 +65,12 @@ def test_control_c(world: World) -> None:
         "from airflow_calib_provider.cli import main\nmain()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "campaign", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "campaign", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets its background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
