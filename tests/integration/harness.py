@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -168,6 +170,17 @@ class Installation:
     def airflow_tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
         answer = self.airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
         return {item["task_id"]: item["state"] for item in answer["task_instances"]}
+
+    def calib(self, *arguments: str) -> str:
+        """Run the command line as a user does, with Airflow's address; returns what it printed."""
+        environment = {**os.environ, "CALIB_HOME": str(self.home), "CALIB_AIRFLOW_URL": self.airflow.url}
+        command = [str(Path(sys.executable).parent / "calib"), *arguments]
+        folder = self.folder / "installation"
+        done = subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def set_state(self, dag_id: str, run_id: str, task: str, state: str) -> None:
         """Mark success or failed, as a user does in the UI."""

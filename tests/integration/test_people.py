@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from sqlalchemy import func, select
 
@@ -38,6 +40,7 @@ def all_runs(installation: Installation) -> None:
     installation.control_job(2003, "hold")
     installation.control_job(2004, "hold")
     installation.control_job(2005, "once")
+    installation.control_job(2007, "hold")
     installation.control_job(2006, "empty")
     installation.add_runs(range(2001, 2009))
     assert installation.inject() == "success"
@@ -84,9 +87,22 @@ def test_clear_of_a_failed_task_continues_it(installation: Installation) -> None
 def test_clear_of_a_done_task_starts_the_next_generation(installation: Installation) -> None:
     wait_for(installation, 2002, "done")
     wait_airflow(installation, 2002, "success")
-    installation.clear(DAG, run_id(2002), "work")
+    installation.calib("retry", "run-r2002", "--workflow", "toy", "--task", "work")
     installation.wait(lambda: generations(installation, 2002) == ["done", "done"], 120, "the second generation")
     assert attempts(installation, 2002) == 4
+
+
+def test_clear_of_a_deferred_task_attaches_and_its_late_on_kill_removes_nothing(installation: Installation) -> None:
+    wait_for(installation, 2007, "processing")
+    wait_airflow(installation, 2007, "deferred")
+    installation.clear(DAG, run_id(2007), "work")
+    time.sleep(8)
+    assert state(installation, 2007) == "processing"
+    (installation.control / "2007").unlink()
+    wait_for(installation, 2007, "done")
+    wait_airflow(installation, 2007, "success")
+    assert generations(installation, 2007) == ["done"]
+    assert attempts(installation, 2007) == 2
 
 
 def test_mark_failed_removes_the_jobs(installation: Installation) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,15 +55,9 @@ def test_a_waiting_task_says_why(installation: Installation) -> None:
 
 
 def explain(installation: Installation, *arguments: str) -> str:
-    environment = {**os.environ, "CALIB_HOME": str(installation.home), "CALIB_AIRFLOW_URL": installation.airflow.url}
-    command = [str(Path(sys.executable).parent / "calib"), "explain", *arguments, "--json"]
-    folder = installation.folder / "installation"
-    done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    json.loads(done.stdout)
-    return done.stdout
+    text = installation.calib("explain", *arguments, "--json")
+    json.loads(text)
+    return text
 
 
 def test_explain_asks_the_real_airflow(installation: Installation) -> None:
