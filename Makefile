@@ -34,7 +34,7 @@ test-quick: install ## what is quick enough for every save
 
 test: check ## every test but the long ones
 	$(BIN)/python -m pytest -m "not airflow and not long" -n 2
-	$(BIN)/python -m pytest -m "airflow and not long"
+	$(BIN)/python -m pytest -m "airflow and not long" -n 2 --dist loadfile
 
 test-long: install ## the long ones
 	$(BIN)/python -m pytest -m long

@@ -127,7 +127,7 @@ def test_process_wide_kills(installation: Installation) -> None:
     )
     installation.kill("triggerer")
     time.sleep(3)
-    killed = kill_supervisors(1)
+    killed = kill_supervisors(installation, 1)
     assert killed
     installation.kill("api-server")
     time.sleep(3)
@@ -144,12 +144,17 @@ def test_process_wide_kills(installation: Installation) -> None:
     assert_done_exactly_once(installation, runs)
 
 
-def kill_supervisors(count: int) -> list[int]:
-    """Kill -9 this many local supervisors that have running jobs."""
+def kill_supervisors(installation: Installation, count: int) -> list[int]:
+    """Kill -9 this many of the installation's local supervisors that have running jobs."""
     killed = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        if "backends.local.supervisor" in line and process.children() and len(killed) < count:
+        if (
+            "backends.local.supervisor" in line
+            and str(installation.home) in line
+            and process.children()
+            and len(killed) < count
+        ):
             os.kill(process.pid, signal.SIGKILL)
             killed.append(process.pid)
     return killed
