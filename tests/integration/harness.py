@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -59,17 +60,20 @@ class Installation:
         self.runs_file = folder / "runs.csv"
         self.runs_file.write_text(HEADER + "\n")
         self.home = folder / "calib"
+        # Not where the default would be: whoever finds it took it from the Airflow connection.
+        self.ledger_url = f"sqlite:///{folder / 'by-connection' / 'ledger.db'}"
         self.environment = {
             **QUICK,
             "CALIB_HOME": str(self.home),
             "CALIB_TEST_RUNS": str(self.runs_file),
             "CALIB_CRASH_FOLDER": str(self.crashes),
             "TOY_CONTROL": str(self.control),
+            "AIRFLOW_CONN_CALIB_LEDGER": json.dumps({"conn_type": "generic", "extra": {"url": self.ledger_url}}),
             **(extra or {}),
         }
         self.airflow = AirflowServer(folder / "airflow", folder / "installation" / "dags", self.environment)
         os.environ["CALIB_HOME"] = str(self.home)
-        self.ledger = Ledger(f"sqlite:///{self.home / 'ledger.db'}")
+        self.ledger = Ledger(self.ledger_url)
         self._keep = threading.Event()
         self._keeper: threading.Thread | None = None
         self.restarts: Counter[str] = Counter()
@@ -173,7 +177,12 @@ class Installation:
 
     def calib(self, *arguments: str) -> str:
         """Run the command line as a user does, with Airflow's address; returns what it printed."""
-        environment = {**os.environ, "CALIB_HOME": str(self.home), "CALIB_AIRFLOW_URL": self.airflow.url}
+        environment = {
+            **os.environ,
+            "CALIB_HOME": str(self.home),
+            "CALIB_LEDGER": self.ledger_url,
+            "CALIB_AIRFLOW_URL": self.airflow.url,
+        }
         command = [str(Path(sys.executable).parent / "calib"), *arguments]
         folder = self.folder / "installation"
         done = subprocess.run(
