@@ -29,6 +29,8 @@ FIRST_START = datetime(2026, 1, 1, tzinfo=UTC)
 QUICK = {
     "CALIB_AIRFLOW_RETRY_DELAY": "2",
     "CALIB_RETRY_DELAY": "1",
+    # Jobs that hold must not keep others from running.
+    "CALIB_LOCAL_SLOTS": "24",
     "CALIB_WATCH_INTERVAL": "1",
     "CALIB_POLL_INTERVAL": "2",
     "CALIB_OPEN_PATIENCE": "60",
