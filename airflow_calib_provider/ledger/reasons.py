@@ -43,7 +43,8 @@ def _forming(params: Mapping[str, Any]) -> str:
         "fill": "closes when a run of a later fill completes",
         "sum": "closes when the sum is reached",
     }.get(params.get("kind", ""), "closes when it is complete")
-    return f"the group is forming: {params['n_runs']} runs{', ' + amounts if amounts else ''}; {until}"
+    runs = "1 run" if params["n_runs"] == 1 else f"{params['n_runs']} runs"
+    return f"the group is forming: {runs}{', ' + amounts if amounts else ''}; {until}"
 
 
 def _jobs_failed(params: Mapping[str, Any]) -> str:

@@ -326,7 +326,7 @@ CASES: list[tuple[Callable[[World], Explanation], str, str]] = [
     (no_fill, "field_missing", "the run has no fill, which the grouping fill needs"),
     (stuck_too_long, "incomplete_too_long", "still not completed"),
     (late, "late", "all runs below 5 were already assigned"),
-    (forming, "forming", "1 runs, 6 of 10 lumi"),
+    (forming, "forming", "1 run, 6 of 10 lumi"),
     (dropped, "dropped", "it ended with 1 of 10 lumi"),
     (behind_max_open, "queued_in_ledger", "1 of at most 1 DAG runs of demo__run are open"),
     (not_asked, "dag_run_not_asked", "demo__run was not asked for yet"),
