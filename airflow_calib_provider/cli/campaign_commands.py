@@ -146,6 +146,7 @@ def parse_ranges(text: str) -> list[tuple[int, int]]:
 def close(
     name: Annotated[str, typer.Argument(help="The campaign.")],
     specs: Specs = SPECS,
+    yes: Annotated[bool, typer.Option("--yes", help="Needed for prompt, which takes all new data.")] = False,
     as_json: Json = False,
 ) -> None:
     """Close a campaign: unfinished last groups meet their tail rule, and nothing is injected any more.
@@ -153,9 +154,16 @@ def close(
     What is in groups already is still processed. A closed campaign stays closed.
     """
     from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.injection.inject import close_campaign
+    from airflow_calib_provider.ledger.campaigns import PROMPT
     from airflow_calib_provider.ledger.transitions import now
 
+    if name == PROMPT and not yes:
+        raise CalibError(
+            f"{PROMPT} takes all new data, and a closed campaign stays closed: nothing was changed",
+            "say --yes if the data taking has ended for good",
+        )
     ledger = open_ledger()
     forming = close_campaign(ledger, _workflows(specs), name, now())
     if as_json:

@@ -86,8 +86,10 @@ def close(connection: Connection, name: str) -> None:
     """Mark a campaign closed; its unfinished groups must have met their tail rules before.
 
     :raises NotFound: there is none of this name.
-    :raises IllegalTransition: it is closed already.
+    :raises LedgerError: it is closed already.
     """
     row = get(connection, name)
+    if row.state == "closed":
+        raise LedgerError(f"the campaign {name} is closed already")
     target = Move({"name": name}, row.state, "closed", Subject(campaign=name), {"closed_at": now()})
     move(connection, tables.campaign, [target])

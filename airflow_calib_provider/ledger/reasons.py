@@ -216,7 +216,7 @@ def render(reason: Mapping[str, Any] | None) -> str:
 
 
 RELEASES: dict[str, str] = {
-    "forming": "more runs, as its grouping asks for; or `calib campaign close`",
+    "forming": "more runs, as its grouping asks for; or the end of the campaign (`calib campaign close`)",
     "needs": "the missing runs done there (`calib explain` each), or `calib skip` them",
     "payload": "a payload of the tag that covers the missing runs",
     "several": "all of these",

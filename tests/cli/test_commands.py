@@ -261,7 +261,12 @@ def test_campaign_close(busy: World, calib: Calib) -> None:
     assert "closed the campaign beam" in calib.plain("campaign", "close", "beam")
     assert "beam" in calib.fails("campaign", "close", "beam")
     assert "no campaign nope" in calib.fails("campaign", "close", "nope")
-    assert calib.json("campaign", "close", "prompt") == {"campaign": "prompt", "state": "closed", "forming_groups": 1}
+    assert "--yes" in calib.fails("campaign", "close", "prompt")
+    assert calib.json("campaign", "close", "prompt", "--yes") == {
+        "campaign": "prompt",
+        "state": "closed",
+        "forming_groups": 1,
+    }
 
 
 def test_payload_list(busy: World, calib: Calib) -> None:
