@@ -150,7 +150,7 @@ class AirflowServer:
             if process.poll() is not None:
                 raise AirflowFailed(f"airflow {name} died ({process.returncode}); see {self.logs / f'{name}.log'}")
 
-    def wait_healthy(self, timeout: float = 240.0) -> None:
+    def wait_healthy(self, timeout: float = 400.0) -> None:
         """
         :raises AirflowFailed: a component died, or not all were healthy in time.
         """
@@ -214,7 +214,7 @@ class AirflowServer:
         """State of a DAG run."""
         return str(self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
-    def wait_for_dags(self, *dag_ids: str, timeout: float = 120.0) -> None:
+    def wait_for_dags(self, *dag_ids: str, timeout: float = 300.0) -> None:
         """
         :raises AirflowFailed: not all of these DAGs were parsed in time.
         """

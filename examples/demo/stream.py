@@ -144,7 +144,7 @@ class Watch:
         with self._ledger.read() as connection:
             return connection.execute(select(request.c.group_id).where(request.c.state != "opened")).first() is None
 
-    def inject(self, timeout: float = 180.0) -> None:
+    def inject(self, timeout: float = 400.0) -> None:
         """Trigger calib_inject and wait for it, as the DAQ would at the end of runs."""
         run_id = self._server.trigger("calib_inject")
         self.until(

@@ -128,7 +128,7 @@ class Installation:
     def control_job(self, run: int, what: str) -> None:
         (self.control / str(run)).write_text(what)
 
-    def inject(self, timeout: float = 120.0) -> str:
+    def inject(self, timeout: float = 300.0) -> str:
         """Trigger calib_inject, and wait for its end."""
         run_id = self.airflow.trigger("calib_inject")
         self.wait(
@@ -188,7 +188,7 @@ class Installation:
         command = [str(Path(sys.executable).parent / "calib"), *arguments]
         folder = self.folder / "installation"
         done = subprocess.run(
-            command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+            command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

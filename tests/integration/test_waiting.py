@@ -13,7 +13,7 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 LOCKED = range(3001, 3101)
 FREE = 3101
@@ -49,7 +49,7 @@ def test_a_waiting_task_says_why(installation: Installation) -> None:
             return ""
         return str(installation.airflow.call("GET", f"{path}/reason")["value"])
 
-    text = installation.wait(reason, 60, "the XCom reason")
+    text = installation.wait(reason, 240, "the XCom reason")
     assert "GivenConstants" in text
     assert str(LOCKED[0]) in text
 
@@ -82,17 +82,17 @@ def test_a_broken_spec_hides_no_other_and_an_edit_regroups_nothing(installation:
         errors = installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"]
         return [Path(error["filename"]).name for error in errors] == ["giver.py"] and "mke" in errors[0]["stack_trace"]
 
-    installation.wait(seen, 90, "the import error of giver.py alone")
+    installation.wait(seen, 300, "the import error of giver.py alone")
 
     def edit_is_shown() -> bool:
         return "Edited" in installation.airflow.call("GET", "/api/v2/dags/locked__run")["description"]
 
-    installation.wait(edit_is_shown, 90, "the edited description")
+    installation.wait(edit_is_shown, 300, "the edited description")
     installation.inject()
     assert locked_states(installation).keys() == before.keys()
     broken.write_text(good)
     installation.wait(
-        lambda: not installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"], 90, "health"
+        lambda: not installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"], 300, "health"
     )
     assert installation.inject() == "success"
     assert locked_states(installation).keys() == before.keys()
@@ -109,7 +109,7 @@ def test_housekeeping_removes_what_a_missed_kill_left(installation: Installation
             installation.airflow_runs("toy__run")
             and installation.airflow_tasks("toy__run", run_id).get("work") == "deferred"
         ),
-        120,
+        300,
         "the deferred task",
     )
     triggerer = installation.airflow.processes.pop("triggerer")
@@ -119,7 +119,7 @@ def test_housekeeping_removes_what_a_missed_kill_left(installation: Installation
     assert installation.task_states()[key] == "processing", "nobody was there to hear of the kill"
     housekeeping = installation.airflow.trigger("calib_housekeeping")
     installation.wait(
-        lambda: installation.airflow.run_state("calib_housekeeping", housekeeping) == "success", 120, "housekeeping"
+        lambda: installation.airflow.run_state("calib_housekeeping", housekeeping) == "success", 300, "housekeeping"
     )
     installation.airflow.start("triggerer")
     assert installation.task_states()[key] == "failed"
