@@ -1,4 +1,4 @@
-"""One real Airflow for all integration tests: starting it is what costs."""
+"""A real Airflow for each module of integration tests: run numbers only grow, so modules share no campaign."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration import test_kills
 from tests.integration.harness import Installation
 
 
-@pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    crashes = ",".join(test_kills.entries())
-    made = Installation(tmp_path_factory.mktemp("installation"), {"CALIB_CRASH_AT": crashes})
+@pytest.fixture(scope="module")
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    crashes: list[str] = getattr(request.module, "CRASH_AT", [])
+    made = Installation(tmp_path_factory.mktemp("installation"), {"CALIB_CRASH_AT": ",".join(crashes)})
     try:
         made.start()
         yield made
