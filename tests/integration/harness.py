@@ -197,8 +197,14 @@ class Installation:
         """Mark success or failed, as a user does in the UI."""
         self.airflow.call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}", {"new_state": state})
 
+    def wait_run_ended(self, dag_id: str, run_id: str) -> None:
+        """A clear between a task's end and its DAG run's is lost: the scheduler then ends the DAG run all the same."""
+        self.wait(lambda: self.airflow.run_state(dag_id, run_id) in ("failed", "success"), 120, f"{run_id} to end")
+
     def clear(self, dag_id: str, run_id: str, *tasks: str, downstream: bool = False) -> None:
         """Clear tasks, as a user does in the UI."""
+        if "deferred" not in self.airflow_tasks(dag_id, run_id).values():
+            self.wait_run_ended(dag_id, run_id)
         body = {
             "dag_run_id": run_id,
             "task_ids": list(tasks),

@@ -51,14 +51,11 @@ def wait_for(installation: Installation, run: int, wanted: str, timeout: float =
 
 
 def wait_airflow(installation: Installation, run: int, wanted: str, timeout: float = 300) -> None:
-    def reached() -> bool:
-        if installation.airflow_tasks(DAG, run_id(run)).get("work") != wanted:
-            return False
-        # A clear between a task's end and its DAG run's is lost: the scheduler then ends the DAG run all the same.
-        ended = wanted in ("failed", "success")
-        return not ended or installation.airflow.run_state(DAG, run_id(run)) in ("failed", "success")
-
-    installation.wait(reached, timeout, f"Airflow: {run} {wanted}")
+    installation.wait(
+        lambda: installation.airflow_tasks(DAG, run_id(run)).get("work") == wanted, timeout, f"Airflow: {run} {wanted}"
+    )
+    if wanted in ("failed", "success"):
+        installation.wait_run_ended(DAG, run_id(run))
 
 
 def test_a_job_that_fails_once_is_resubmitted_alone(installation: Installation) -> None:
