@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class AttemptState(StrEnum):
@@ -19,6 +19,10 @@ class AttemptState(StrEnum):
 
     SUBMITTED = "submitted"
     RUNNING = "running"
+    HELD = "held"
+    """Stopped by the batch system, which waits for a decision: released, the same attempt goes on."""
+    EVICTED = "evicted"
+    """Stopped by the batch system, which runs the same attempt again by itself: counts as a loss."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     """The job's own fault: its exit code, a signal, a time-out, a missing product. Counts against ``retries``."""
@@ -28,7 +32,30 @@ class AttemptState(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (AttemptState.SUBMITTED, AttemptState.RUNNING)
+        return self not in (AttemptState.SUBMITTED, AttemptState.RUNNING, AttemptState.HELD, AttemptState.EVICTED)
+
+
+class FailureClass(StrEnum):
+    """Why an attempt failed, was lost or is held: what the failure policy of a spec asks for."""
+
+    EXIT = "exit"
+    """An exit code other than 0."""
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    """It used more than it had asked for."""
+    DISK = "disk"
+    PRODUCT = "product"
+    """It ended well, but a product is missing or its report is not valid."""
+    START = "start"
+    """It could not be started."""
+    TRANSFER = "transfer"
+    """Its files could not be transferred."""
+    HOLD = "hold"
+    """Held for any other reason."""
+    PERSON = "person"
+    """Held or removed by a person."""
+    LOST = "lost"
 
 
 @dataclass(frozen=True, order=True)
@@ -72,6 +99,7 @@ class Resources:
     """Bytes; the address space of a local job is limited to it."""
     disk: int | None = None
     """Bytes."""
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,11 +119,22 @@ class JobSubmission:
     resources: Resources = field(default_factory=Resources)
     timeout: float | None = None
     """Seconds of wall time after which the job is killed and has failed."""
+    inputs: tuple[str, ...] = ()
+    """Paths and URLs that the job reads."""
+    files: tuple[str, ...] = ()
+    """Files that the payload needs: transferred where there is no shared file system."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a backend has seen of one attempt. Later ones of the same attempt replace earlier ones."""
+    """What a backend has seen of one attempt. Later ones of the same attempt replace earlier ones.
+
+    :ivar reason: in words, also of an attempt that has not ended: why it is idle, held or suspended.
+    :ivar failure: the kind of a failure, loss or hold, where the backend can tell.
+    :ivar hold_code: the batch system's number for the reason of a hold; ``hold_subcode`` is its detail.
+    :ivar memory: the peak so far, in bytes.
+    :ivar progress: from 0 to 1, as the job reports it.
+    """
 
     index: int
     attempt: int
@@ -107,6 +146,11 @@ class Observation:
     start: datetime | None = None
     end: datetime | None = None
     reason: str | None = None
+    failure: FailureClass | None = None
+    hold_code: int | None = None
+    hold_subcode: int | None = None
+    memory: int | None = None
+    progress: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +159,13 @@ class RoundObservations:
 
     :ivar cursor: opaque text, to be stored with what was made of the observations and handed over at the next poll.
     :ivar finished: no further observation will ever come.
+    :ivar trouble: what kept the backend from seeing everything; the observations are good all the same.
     """
 
     observations: Sequence[Observation]
     cursor: str
     finished: bool
+    trouble: str = ""
 
 
 class Backend(Protocol):
@@ -127,9 +173,10 @@ class Backend(Protocol):
 
     name: str
 
-    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
+        :param options: the task's block for this backend, the same for all its jobs.
         :raises BackendError: they cannot be submitted; nothing was.
         """
 
@@ -139,6 +186,12 @@ class Backend(Protocol):
         :param rounds: the rounds of interest with the cursor of the last poll, ``""`` at the first.
         :returns: one entry for each round. A round that the backend does not know is finished, without observations.
         :raises BackendError: the backend does not answer.
+        """
+
+    def release(self, key: RoundKey, jobs: Iterable[int]) -> None:
+        """Let held jobs of a round try again; nothing happens to those that are not held.
+
+        :raises BackendError: they could not be released.
         """
 
     def remove(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 
 
 class JobState(StrEnum):
@@ -16,6 +16,8 @@ class JobState(StrEnum):
     """To be submitted: not yet, or again."""
     SUBMITTED = "submitted"
     RUNNING = "running"
+    HELD = "held"
+    """Stopped by the batch system: released after a while, or tried again, or a person decides."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     """No attempt is left."""
@@ -26,7 +28,7 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (JobState.WAITING, JobState.SUBMITTED, JobState.RUNNING)
+        return self not in (JobState.WAITING, JobState.SUBMITTED, JobState.RUNNING, JobState.HELD)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class Job:
 
     :ivar attempt: the latest attempt's number, from 1; 0 before the first submission.
     :ivar failures: counted failures since the retry budget was last refreshed.
-    :ivar losses: infrastructure failures since then.
+    :ivar losses: infrastructure failures since then, evictions among them.
+    :ivar failure: why the attempt failed, was lost or is held.
+    :ivar memory: the attempt's peak in bytes.
+    :ivar releases: how often this attempt was released from a hold.
     """
 
     index: int
@@ -62,10 +67,11 @@ class Job:
     start: datetime | None = None
     end: datetime | None = None
     reason: str | None = None
-
-
-_OF_ATTEMPT = {AttemptState.SUBMITTED: JobState.SUBMITTED, AttemptState.RUNNING: JobState.RUNNING}
-_ORDER = {JobState.WAITING: 0, JobState.SUBMITTED: 1, JobState.RUNNING: 2}
+    failure: FailureClass | None = None
+    hold_code: int | None = None
+    memory: int | None = None
+    progress: float | None = None
+    releases: int = 0
 
 
 def submitted(job: Job) -> Job:
@@ -80,22 +86,28 @@ def submitted(job: Job) -> Job:
         start=None,
         end=None,
         reason=None,
+        failure=None,
+        hold_code=None,
+        memory=None,
+        progress=None,
+        releases=0,
     )
 
 
-def reduce(job: Job, observation: Observation, limits: Limits) -> Job:
+def reduce(job: Job, observation: Observation, limits: Limits, *, give_up: bool = False) -> Job:
     """The job after an observation of one of its attempts.
 
     Repeated, outdated and late observations change nothing: those of an earlier attempt, those that would take an
-    attempt back (running → submitted), and all of a job whose state is final. Exactly one attempt is ever accepted.
+    attempt back (running → submitted, unless it was evicted), and all of a job whose state is final. Exactly one
+    attempt is ever accepted. An eviction above the cap of losses fails the job, whose attempt lives on: it is the
+    caller's to remove.
+
+    :param give_up: if this is a failure or a loss, no further attempt is made.
     """
     if job.state.final or job.state is JobState.WAITING or observation.attempt != job.attempt:
         return job
     if not observation.state.final:
-        state = _OF_ATTEMPT[observation.state]
-        if _ORDER[state] < _ORDER[job.state]:
-            return job
-        return replace(job, state=state, host=observation.host or job.host, start=observation.start or job.start)
+        return _going_on(job, observation, limits, give_up)
     seen = replace(
         job,
         exit_code=observation.exit_code,
@@ -104,20 +116,66 @@ def reduce(job: Job, observation: Observation, limits: Limits) -> Job:
         start=observation.start or job.start,
         end=observation.end or observation.at,
         reason=observation.reason,
+        failure=observation.failure,
+        hold_code=observation.hold_code,
+        memory=_peak(job.memory, observation.memory),
+        progress=_known(observation.progress, job.progress),
     )
     match observation.state:
         case AttemptState.SUCCEEDED:
-            return replace(seen, state=JobState.SUCCEEDED, accepted_attempt=observation.attempt, reason=None)
+            return replace(
+                seen, state=JobState.SUCCEEDED, accepted_attempt=observation.attempt, reason=None, failure=None
+            )
         case AttemptState.REMOVED:
             return replace(seen, state=JobState.REMOVED)
         case AttemptState.LOST:
             losses = seen.losses + 1
-            again = losses <= limits.infrastructure_retries
+            again = losses <= limits.infrastructure_retries and not give_up
             return replace(seen, losses=losses, state=JobState.WAITING if again else JobState.FAILED)
         case _:
             failures = seen.failures + 1
-            again = failures <= limits.retries
+            again = failures <= limits.retries and not give_up
             return replace(seen, failures=failures, state=JobState.WAITING if again else JobState.FAILED)
+
+
+def _going_on(job: Job, observation: Observation, limits: Limits, give_up: bool) -> Job:
+    """After an observation of an attempt that has not ended."""
+    if observation.state is AttemptState.SUBMITTED and job.state is JobState.RUNNING:
+        return job
+    if observation.state is AttemptState.EVICTED and job.state is JobState.SUBMITTED:
+        return job
+    seen = replace(
+        job,
+        host=observation.host or job.host,
+        start=observation.start or job.start,
+        reason=observation.reason,
+        failure=None,
+        hold_code=None,
+        memory=_peak(job.memory, observation.memory),
+        progress=_known(observation.progress, job.progress),
+    )
+    match observation.state:
+        case AttemptState.EVICTED:
+            losses = job.losses + 1
+            if losses <= limits.infrastructure_retries and not give_up:
+                return replace(seen, state=JobState.SUBMITTED, losses=losses, host=None, start=None, progress=None)
+            failure = observation.failure or FailureClass.LOST
+            return replace(seen, state=JobState.FAILED, losses=losses, failure=failure, end=observation.at)
+        case AttemptState.HELD:
+            failure = observation.failure or FailureClass.HOLD
+            return replace(seen, state=JobState.HELD, failure=failure, hold_code=observation.hold_code)
+        case AttemptState.RUNNING:
+            return replace(seen, state=JobState.RUNNING)
+        case _:
+            return replace(seen, state=JobState.SUBMITTED)
+
+
+def _known(new: float | None, old: float | None) -> float | None:
+    return old if new is None else new
+
+
+def _peak(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
 
 
 def retry_delay(failures: int, base: float, cap: float = 600.0) -> float:

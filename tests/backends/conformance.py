@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, Backend, JobSubmission, Observation, Resources, RoundKey
+from airflow_calib_provider.backends.base import (
+    AttemptState,
+    Backend,
+    FailureClass,
+    JobSubmission,
+    Observation,
+    Resources,
+    RoundKey,
+)
 from airflow_calib_provider.errors import BackendError
 
 GENERATION = itertools.count(1)
@@ -135,8 +143,10 @@ class BackendConformance:
         backend.submit(one.key, one.jobs)
         end = finals(follow(backend, [one.key])[one.key])
         assert {one.state for one in end.values()} == {AttemptState.FAILED}
-        assert end[0].exit_code == 3
+        assert (end[0].exit_code, end[0].failure) == (3, FailureClass.EXIT)
         assert end[1].signal == 11 or end[1].exit_code == 128 + 11
+        assert end[1].failure is (FailureClass.EXIT if end[1].signal is None else FailureClass.SIGNAL)
+        assert end[2].failure is FailureClass.START
         assert "calib-has-no-such-command" in end[2].reason
 
     def test_time_out(self, backend, make_round):
@@ -147,6 +157,7 @@ class BackendConformance:
         end = finals(follow(backend, [one.key])[one.key])
         assert end[0].state is AttemptState.FAILED
         assert "time-out" in end[0].reason
+        assert end[0].failure is FailureClass.TIMEOUT
         assert end[1].state is AttemptState.SUCCEEDED
 
     def test_environment_and_arguments_are_passed_literally(self, backend, make_round):
@@ -207,6 +218,15 @@ class BackendConformance:
             backend.submit(one.key, one.jobs)
         seen = follow(backend, [one.key for one in rounds])
         assert [finals(seen[one.key])[0].exit_code for one in rounds] == [0, 1, 2, 3]
+
+    def test_options_and_release_of_what_is_not_held(self, backend, make_round):
+        one = make_round()
+        one.job(*shell("true"))
+        backend.submit(one.key, one.jobs, {})
+        backend.release(one.key, [0, 99])
+        assert states(follow(backend, [one.key])[one.key]) == {0: AttemptState.SUCCEEDED}
+        backend.release(one.key, [0])
+        backend.release(make_round().key, [0])
 
     def test_remove_some(self, backend, make_round):
         one = make_round()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, submitted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,6 +26,8 @@ observations = st.builds(
     state=st.sampled_from(AttemptState),
     at=st.just(AT),
     exit_code=st.sampled_from([None, 0, 1]),
+    reason=st.sampled_from([None, "idle: no machine matches"]),
+    memory=st.sampled_from([None, 1, 2]),
 )
 
 
@@ -40,23 +42,26 @@ def play(steps: list[Observation | None], bounds: Limits) -> list[Job]:
         job = jobs[-1]
         if step is not None:
             jobs.append(reduce(job, step, bounds))
-        elif job.state is JobState.WAITING:
-            jobs.append(submitted(job))
+        else:
+            jobs.append(submitted(job) if job.state is JobState.WAITING else job)
     return jobs
 
 
 @given(st.lists(st.none() | observations, max_size=60), limits)
 def test_any_history(steps, bounds):
     jobs = play(steps, bounds)
-    for before, after in itertools.pairwise(jobs):
+    for step, (before, after) in zip(steps, itertools.pairwise(jobs), strict=True):
         assert after.attempt - before.attempt in (0, 1)
         assert after.failures - before.failures + after.losses - before.losses in (0, 1)
         if before.state.final:
             assert after == before
         if before.accepted_attempt is not None:
             assert after.accepted_attempt == before.accepted_attempt
-        if before.state is JobState.RUNNING:
-            assert after.state is not JobState.SUBMITTED
+        if before.state is JobState.RUNNING and after.state is JobState.SUBMITTED:
+            assert step.state is AttemptState.EVICTED
+            assert after.losses == before.losses + 1
+        if after.attempt == before.attempt:
+            assert (after.memory or 0) >= (before.memory or 0)
         if before.state is JobState.WAITING:
             assert after.state in (JobState.WAITING, JobState.SUBMITTED)
     last = jobs[-1]
@@ -126,6 +131,52 @@ def test_losses_are_capped():
         job = submitted(job)
         job = reduce(job, see(AttemptState.LOST, job.attempt), Limits(retries=3, infrastructure_retries=10))
     assert (job.attempt, job.losses, job.failures, job.state) == (11, 11, 0, JobState.FAILED)
+
+
+def test_an_eviction_is_a_loss_of_the_same_attempt():
+    job, bounds = submitted(Job(0)), Limits(retries=0, infrastructure_retries=2)
+    for losses in (1, 2):
+        job = reduce(job, Observation(0, 1, AttemptState.RUNNING, AT, host="h", start=AT), bounds)
+        job = reduce(job, see(AttemptState.EVICTED, 1), bounds)
+        job = reduce(job, see(AttemptState.EVICTED, 1), bounds)
+        assert (job.state, job.losses, job.attempt, job.host, job.start) == (JobState.SUBMITTED, losses, 1, None, None)
+    job = reduce(reduce(job, see(AttemptState.RUNNING, 1), bounds), see(AttemptState.EVICTED, 1), bounds)
+    assert (job.state, job.losses, job.failures, job.failure) == (JobState.FAILED, 3, 0, FailureClass.LOST)
+
+
+def test_held_is_not_the_end():
+    held = Observation(0, 1, AttemptState.HELD, AT, reason="no space", failure=FailureClass.TRANSFER, hold_code=13)
+    job = reduce(submitted(Job(0)), held, Limits())
+    assert (job.state, job.failure, job.hold_code, job.reason) == (
+        JobState.HELD,
+        FailureClass.TRANSFER,
+        13,
+        "no space",
+    )
+    assert not job.state.final
+    for state, expected in [
+        (AttemptState.SUBMITTED, JobState.SUBMITTED),
+        (AttemptState.RUNNING, JobState.RUNNING),
+        (AttemptState.SUCCEEDED, JobState.SUCCEEDED),
+        (AttemptState.REMOVED, JobState.REMOVED),
+    ]:
+        after = reduce(job, see(state, 1), Limits())
+        assert (after.state, after.failure, after.hold_code, after.reason) == (expected, None, None, None)
+
+
+def test_what_a_running_job_does_is_told_without_a_change_of_state():
+    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits())
+    news = Observation(0, 1, AttemptState.RUNNING, AT, reason="suspended", memory=5, progress=0.5)
+    job = reduce(job, news, Limits())
+    assert (job.state, job.reason, job.memory, job.progress) == (JobState.RUNNING, "suspended", 5, 0.5)
+    job = reduce(job, Observation(0, 1, AttemptState.RUNNING, AT, memory=3), Limits())
+    assert (job.reason, job.memory, job.progress) == (None, 5, 0.5)
+
+
+@pytest.mark.parametrize("end", [AttemptState.FAILED, AttemptState.LOST, AttemptState.EVICTED])
+def test_giving_up(end):
+    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits(9, 9))
+    assert reduce(job, see(end, 1), Limits(9, 9), give_up=True).state is JobState.FAILED
 
 
 def test_a_new_attempt_starts_clean():

@@ -41,7 +41,7 @@ class FakeBackend:
         self.cursor = 0
         self.trouble: str = ""
 
-    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Any = None) -> None:
         if self.trouble:
             raise BackendError(self.trouble)
         self.submitted.setdefault(key, list(jobs))
@@ -226,13 +226,13 @@ def test_kill_between_plan_and_submission_leaves_no_jobs(make_world: Make) -> No
     generation = world.begin().generation_id
 
     class Killed(FakeBackend):
-        def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+        def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Any = None) -> None:
             with world.ledger.write() as connection:
                 row = generations.by_id(connection, generation)
                 generations.end(
                     connection, row, "failed", {"code": "killed", "airflow_state": "failed"}, datetime.now(UTC)
                 )
-            super().submit(key, jobs)
+            super().submit(key, jobs, options)
 
     fake = Killed()
     assert step(world, fake, generation).state == "failed"
@@ -341,10 +341,10 @@ def test_a_damaged_round_or_job_set_does_not_hold_back_the_others(
     ]
 
     class Damaged(LocalBackend):
-        def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+        def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Any = None) -> None:
             if key.group == "run-r2":
                 raise ValueError("cannot be encoded")
-            super().submit(key, jobs)
+            super().submit(key, jobs, options)
 
         def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
             if any(key.group == "run-r1" for key in rounds):

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_calib_provider import settings
 from airflow_calib_provider.backends.base import AttemptState, JobSubmission, RoundKey, RoundObservations
@@ -91,9 +92,10 @@ class LocalBackend:
     def _folder(self, key: RoundKey) -> RoundFolder:
         return RoundFolder(self.spool / str(key))
 
-    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
+        :param options: nothing can be said about this backend.
         :raises BackendError: they cannot be submitted; nothing was.
         """
         folders.check(jobs)
@@ -141,6 +143,9 @@ class LocalBackend:
         lines = log.read(folder.events, at.offset)
         at.advance(lines)
         return lines.events
+
+    def release(self, key: RoundKey, jobs: Iterable[int]) -> None:
+        """Nothing is ever held here."""
 
     def remove(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
         """Remove these jobs (all without a list) of a round, and return when they are gone; what has ended stays.

@@ -8,7 +8,7 @@ import sys
 import time
 
 from airflow_calib_provider.backends import environment
-from airflow_calib_provider.backends.base import AttemptState
+from airflow_calib_provider.backends.base import AttemptState, FailureClass
 from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.errors import BackendError
@@ -91,6 +91,7 @@ def _end(
                 start=start,
                 end=log.now(),
                 reason=reason,
+                failure=FailureClass.LOST.value if state is AttemptState.LOST else None,
             )
             writer.write(line)
             record.ended.add(job.index)

@@ -261,6 +261,7 @@ def _encode(submission: Submission) -> dict[str, Any]:
                 "cpus": job.resources.cpus,
                 "memory": job.resources.memory,
                 "disk": job.resources.disk,
+                "gpus": job.resources.gpus,
                 "timeout": job.timeout,
             }
             for job in submission.jobs
@@ -276,7 +277,7 @@ def _decode(value: dict[str, Any]) -> Submission:
             command=tuple(job["command"]),
             environment=job["environment"],
             folder=Path(job["folder"]),
-            resources=Resources(job["cpus"], job["memory"], job["disk"]),
+            resources=Resources(job["cpus"], job["memory"], job["disk"], job.get("gpus", 0)),
             timeout=job["timeout"],
         )
         for job in value["jobs"]

@@ -9,11 +9,11 @@ import resource
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NoReturn
 
-from airflow_calib_provider.backends.base import AttemptState, JobSubmission
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, JobSubmission
 from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.log import now
 
@@ -23,12 +23,17 @@ _READY = b"r"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended."""
+    """How a job ended.
+
+    :ivar memory: the peak of its largest process, in bytes.
+    """
 
     state: AttemptState
     exit_code: int | None = None
     signal: int | None = None
     reason: str | None = None
+    failure: FailureClass | None = None
+    memory: int | None = None
 
 
 @dataclass
@@ -82,7 +87,7 @@ class RunningJob:
         clock = time.monotonic()
         if clock >= self.time_out_at:
             reason = f"time-out after {self.job.timeout:g} s"
-            self.ask_to_stop(Outcome(AttemptState.FAILED, reason=reason), grace)
+            self.ask_to_stop(Outcome(AttemptState.FAILED, reason=reason, failure=FailureClass.TIMEOUT), grace)
         if clock >= self.kill_at:
             processes.signal_group(self.pid, signal.SIGKILL)
 
@@ -94,14 +99,14 @@ class RunningJob:
         :param patience: seconds to wait for the rest of the group to be gone.
         """
         processes.signal_group(self.pid, signal.SIGKILL)
-        status = os.waitpid(self.pid, 0)[1]
+        _, status, usage = os.wait4(self.pid, 0)
         deadline = time.monotonic() + patience
         # Orphans are adopted by the supervisor (a subreaper), so the group can be waited for.
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < deadline:
                 if os.waitid(os.P_PGID, self.pid, os.WEXITED | os.WNOHANG) is None:
                     time.sleep(0.002)
-        return self._outcome(os.waitstatus_to_exitcode(status))
+        return replace(self._outcome(os.waitstatus_to_exitcode(status)), memory=usage.ru_maxrss * 1024)
 
     def _outcome(self, code: int) -> Outcome:
         message = b""
@@ -110,16 +115,16 @@ class RunningJob:
         os.close(self._status)
         exit_code, number = (None, -code) if code < 0 else (code, None)
         if self.stop is not None:
-            return Outcome(self.stop.state, exit_code, number, self.stop.reason)
+            return replace(self.stop, exit_code=exit_code, signal=number)
         if message:
             stage, _, text = message.decode(errors="replace").partition(":")
             if stage == "exec":
-                return Outcome(AttemptState.FAILED, exit_code, number, text)
-            return Outcome(AttemptState.LOST, None, None, f"could not be started: {text}")
+                return Outcome(AttemptState.FAILED, exit_code, number, text, FailureClass.START)
+            return Outcome(AttemptState.LOST, None, None, f"could not be started: {text}", FailureClass.START)
         if number is not None:
-            return Outcome(AttemptState.FAILED, None, number, f"killed by {_signal_name(number)}")
+            return Outcome(AttemptState.FAILED, None, number, f"killed by {_signal_name(number)}", FailureClass.SIGNAL)
         if exit_code:
-            return Outcome(AttemptState.FAILED, exit_code, None, f"exit code {exit_code}")
+            return Outcome(AttemptState.FAILED, exit_code, None, f"exit code {exit_code}", FailureClass.EXIT)
         return Outcome(AttemptState.SUCCEEDED, 0)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 from airflow_calib_provider.errors import BackendError
 
 CREATED = "created"
@@ -54,6 +54,8 @@ def observation(line: Event) -> Observation:
         start=datetime.fromisoformat(line["start"]) if "start" in line else None,
         end=datetime.fromisoformat(line["end"]) if "end" in line else None,
         reason=line.get("reason"),
+        failure=FailureClass(line["failure"]) if "failure" in line else None,
+        memory=line.get("memory"),
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_calib_provider.backends import environment
-from airflow_calib_provider.backends.base import AttemptState, JobSubmission, RoundKey
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, JobSubmission, RoundKey
 from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission, read_request
 from airflow_calib_provider.backends.local.job import Outcome, RunningJob, start
@@ -114,6 +114,8 @@ class Supervisor:
                 exit_code=outcome.exit_code,
                 signal=outcome.signal,
                 reason=outcome.reason,
+                failure=outcome.failure and outcome.failure.value,
+                memory=outcome.memory,
             )
         )
 
@@ -138,7 +140,8 @@ class Supervisor:
 
     def _obey(self) -> None:
         if self._stopping:
-            lost = Outcome(AttemptState.LOST, reason="the supervisor was asked to end (SIGTERM)")
+            reason = "the supervisor was asked to end (SIGTERM)"
+            lost = Outcome(AttemptState.LOST, reason=reason, failure=FailureClass.LOST)
             self._remove({job.index for job in self._submission.jobs}, lost)
         try:
             requests = self._folder.requests()
@@ -166,7 +169,7 @@ class Supervisor:
             if job.resources.cpus > self._slots.count:
                 self._queue.popleft()
                 reason = f"asks for {job.resources.cpus} cpus, but the host has {self._slots.count} slots"
-                self._note(job, Outcome(AttemptState.FAILED, reason=reason))
+                self._note(job, Outcome(AttemptState.FAILED, reason=reason, failure=FailureClass.START))
                 continue
             taken = self._slots.take(job.resources.cpus)
             if taken is None:
@@ -183,7 +186,8 @@ class Supervisor:
             running = start(job, environment.for_job(os.environ, dict(job.environment) | mark), taken)
         except OSError as error:
             self._slots.release(taken)
-            self._note(job, Outcome(AttemptState.LOST, reason=f"could not be started: {error}"))
+            reason = f"could not be started: {error}"
+            self._note(job, Outcome(AttemptState.LOST, reason=reason, failure=FailureClass.START))
             return True
         line = log.event(
             AttemptState.RUNNING.value,
