@@ -11,6 +11,7 @@
     │   └── NotFound           a run, group, campaign, payload that the ledger does not have
     ├── RenderError            a template cannot be rendered with a group's values
     ├── BackendError           jobs cannot be submitted, seen or removed
+    │   └── SubmissionRefused  the batch system will not have these jobs as they are
     ├── ProductError           a product is missing, empty, or outside its folder
     ├── PayloadError           constants cannot be published
     │   └── PayloadStoreDown   the store's disk cannot be written now: try again
@@ -134,6 +135,10 @@ class RenderError(CalibError):
 
 class BackendError(CalibError):
     """Jobs cannot be submitted, seen or removed."""
+
+
+class SubmissionRefused(BackendError):
+    """The batch system will not have these jobs as they are: to try again would change nothing."""
 
 
 class ProductError(CalibError):

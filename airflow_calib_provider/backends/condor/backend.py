@@ -1,0 +1,215 @@
+"""The HTCondor backend: see :mod:`airflow_calib_provider.backends.condor`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_calib_provider import settings as installation
+from airflow_calib_provider.backends.base import JobSubmission, RoundKey, RoundObservations
+from airflow_calib_provider.backends.condor import submission
+from airflow_calib_provider.backends.condor.cursor import Cursor
+from airflow_calib_provider.backends.condor.folder import RoundFolder
+from airflow_calib_provider.backends.condor.helper import Helper
+from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.backends.condor.watch import Watch
+from airflow_calib_provider.errors import BackendError
+
+_REMOVAL_PATIENCE = 60.0
+
+
+class _Shared:
+    """What all backends of one connection in this process use together."""
+
+    def __init__(self, settings: CondorSettings) -> None:
+        self.helper = Helper(settings)
+        self.watch = Watch(settings, self.helper)
+
+
+_shared: dict[str, _Shared] = {}
+
+
+def _shared_by(settings: CondorSettings) -> _Shared:
+    # A forked process must not use its parent's helper: they would read each other's answers.
+    values = dataclasses.asdict(settings) | {"defaults": dict(settings.defaults)}
+    key = json.dumps([os.getpid(), str(installation.calib_home()), values], sort_keys=True, default=str)
+    if key not in _shared:
+        for old in [one for one in _shared if one != key and _same_connection(one, settings)]:
+            # The connection was edited: nobody asks for what it was before.
+            _shared.pop(old).helper.close()
+        _shared[key] = _Shared(settings)
+    return _shared[key]
+
+
+def _same_connection(key: str, settings: CondorSettings) -> bool:
+    pid, home, values = json.loads(key)
+    return bool(pid == os.getpid() and home == str(installation.calib_home()) and values["name"] == settings.name)
+
+
+class CondorBackend:
+    """Runs jobs on an HTCondor pool.
+
+    :param settings: how to reach it; default: this machine's schedd.
+    :param spool: folder of the rounds; default ``condor`` in :func:`settings.spool_folder`.
+    """
+
+    name = "condor"
+
+    def __init__(self, settings: CondorSettings | None = None, spool: Path | None = None) -> None:
+        self.settings = settings or CondorSettings()
+        self.spool = (spool or installation.spool_folder() / "condor").absolute() / self.settings.name
+        shared = _shared_by(self.settings)
+        self._helper = shared.helper
+        self._watch = shared.watch
+
+    def _folder(self, key: RoundKey) -> RoundFolder:
+        return RoundFolder(self.spool / str(key))
+
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
+        """Submit the jobs under this key, or find that they already are: the second call changes nothing.
+
+        :param options: the task's block ``condor``.
+        :raises SubmissionRefused: the pool will not have these jobs as they are.
+        :raises BackendError: they cannot be submitted now.
+        """
+        folder = self._folder(key)
+        if folder.cluster() is not None:
+            return
+        try:
+            if not jobs:
+                folder.prepare(jobs, {})
+                (folder.path / "cluster").write_text("0")
+                return
+            folder.prepare(jobs, self._submission(key, folder, jobs, merged(self.settings.defaults, options or {})))
+        except OSError as error:
+            hint = "is the disk full, or the folder not writable?"
+            raise BackendError(f"{key} cannot be prepared in {self.spool}: {error}", hint) from error
+        self._helper.call("submit", folder=str(folder.path), find=submission.this_round(key, self.spool))
+
+    def _submission(
+        self, key: RoundKey, folder: RoundFolder, jobs: Sequence[JobSubmission], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        transfer = bool(options.get("transfer", self.settings.transfer))
+        if transfer:
+            for job in jobs:
+                submission.gather_inputs(job)
+        text = submission.description(key, self.spool, folder.path, self.settings, options, len(jobs))
+        items = list(submission.items(jobs, transfer=transfer))
+        return {"description": {**submission.extra_commands(jobs), **text}, "items": items}
+
+    def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
+        """Look at several rounds at once: their event logs, and one query for all that these do not explain.
+
+        :param rounds: the rounds of interest with the cursor of the last poll, ``""`` at the first.
+        :returns: one entry for each round. A round that the spool does not have is finished, without observations.
+            What kept the schedd from being asked stands in ``trouble``.
+        :raises BackendError: a round's folder is damaged.
+        """
+        return self._watch.look({key: (self._folder(key), Cursor.parse(text)) for key, text in rounds.items()})
+
+    def release(self, key: RoundKey, jobs: Iterable[int]) -> None:
+        """Let held jobs of a round try again; nothing happens to those that are not held.
+
+        :raises BackendError: they could not be released.
+        """
+        folder = self._folder(key)
+        cluster = folder.cluster() if folder.path.is_dir() else None
+        if cluster and (procs := folder.procs().of_jobs(jobs)):
+            self._helper.call("act", action="release", cluster=cluster, procs=procs, reason="released by calib")
+
+    def remove(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
+        """Remove these jobs (all without a list) of a round, and return when they are gone; what has ended stays.
+
+        :raises BackendError: they could not be removed, or were not gone after a minute.
+        """
+        folder = self._folder(key)
+        cluster = folder.cluster() if folder.path.is_dir() else None
+        if cluster is None:
+            # Submitted by somebody who did not live to note it, or the spool was deleted.
+            clusters = self._helper.call("find", constraints=[submission.this_round(key, self.spool)])
+        else:
+            clusters = [cluster] if cluster else []
+        procs = None if jobs is None or cluster is None else folder.procs().of_jobs(jobs)
+        for one in clusters:
+            if procs is None or procs:
+                self._helper.call("act", action="remove", cluster=one, procs=procs, reason="removed by calib")
+                self._wait_until_gone(key, folder, one, procs)
+
+    def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, cluster: int, procs: list[int] | None) -> None:
+        deadline = time.monotonic() + _REMOVAL_PATIENCE
+        while True:
+            ads = self._helper.call("query", clusters=[cluster])
+            left = [int(ad["ProcId"]) for ad in ads if int(ad.get("ProcId", -1)) >= 0]
+            if procs is None:
+                gone = not ads
+            else:
+                gone = not set(left) & set(procs)
+                later = _not_materialized(ads, procs)
+                if gone and later:
+                    folder.note_removed(later)
+            if gone:
+                return
+            if time.monotonic() > deadline:
+                raise BackendError(
+                    f"cluster {cluster} of {key} has jobs that are not gone after {_REMOVAL_PATIENCE:g} s",
+                    f"`condor_q {cluster}` shows them; the schedd goes on with it",
+                )
+            time.sleep(0.3)
+
+    def rounds(self) -> Sequence[RoundKey]:
+        """All rounds of this installation of which the queue has jobs.
+
+        :raises BackendError: the schedd does not answer.
+        """
+        found = self._helper.call("rounds", constraint=submission.this_spool(self.spool))
+        return [RoundKey.parse(text) for text in found]
+
+    def forget(self, key: RoundKey) -> None:
+        """Delete the folder of a round whose jobs have all ended.
+
+        :raises BackendError: jobs have not ended, or the folder cannot be deleted.
+        """
+        folder = self._folder(key)
+        if not folder.path.is_dir():
+            return
+        cluster = folder.cluster()
+        if cluster and self._helper.call("query", clusters=[cluster]):
+            raise BackendError(
+                f"{key} cannot be forgotten: its cluster {cluster} is in the queue", "poll it, or remove its jobs first"
+            )
+        try:
+            folder.delete()
+        except OSError as error:
+            raise BackendError(f"{folder.path} cannot be deleted: {error}") from error
+
+    def check(self) -> str:
+        """For a connection's test: who this user is to the schedd, and which version that has.
+
+        :raises BackendError: what is wrong.
+        """
+        said = self._helper.call("ping")
+        version = str(said["version"]).replace("$", "").replace("CondorVersion:", "HTCondor").strip()
+        return f"{self.settings.address} answers as {said['identity'] or 'an unknown user'} ({version})"
+
+    def close(self) -> None:
+        """End the helper process of the connection; a later call starts another."""
+        self._helper.close()
+
+
+def merged(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's block on top of the connection's; attributes and submit commands by name."""
+    both = {**defaults, **options}
+    for name in ("attributes", "commands"):
+        if name in both:
+            both[name] = {**(defaults.get(name) or {}), **(options.get(name) or {})}
+    return both
+
+
+def _not_materialized(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[int]:
+    following = [int(ad["JobMaterializeNextProcId"]) for ad in ads if "JobMaterializeNextProcId" in ad]
+    return [number for number in procs if following and number >= max(following)]

@@ -1,0 +1,341 @@
+"""The helper process: ``python -m airflow_calib_provider.backends.condor.calls FOLDER``.
+
+It reads calls from its standard input and writes answers to its standard output, each a length and JSON, one after the
+other, and ends with its standard input. Nothing else of this package talks to a pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_LENGTH = struct.Struct("!Q")
+
+ATTRIBUTES = (
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "QDate",
+    "ExitCode",
+    "ExitBySignal",
+    "ExitSignal",
+    "RemoteHost",
+    "LastRemoteHost",
+    "HoldReason",
+    "HoldReasonCode",
+    "HoldReasonSubCode",
+    "RemoveReason",
+    "JobCurrentStartDate",
+    "CompletionDate",
+    "EnteredCurrentStatus",
+    "MemoryUsage",
+    "ResidentSetSize_RAW",
+    "LastRejMatchReason",
+    "NumJobMatches",
+    "JobRunCount",
+    "JobMaterializeNextProcId",
+    "JobMaterializePaused",
+    "JobMaterializePauseReason",
+    "TotalSubmitProcs",
+)
+"""What is asked of a job's ad."""
+
+_NO_ANSWER = ("connect", "communicat", "timeout", "timed out", "locate", "unable to", "failed to fetch")
+"""Words of errors after which the next call would only wait in vain again."""
+
+
+class Refused(Exception):
+    """The pool will not have these jobs as they are."""
+
+
+class Calls:
+    """The calls, each with JSON-able arguments and result."""
+
+    def __init__(self) -> None:
+        import classad2
+        import htcondor2
+
+        self._condor = htcondor2
+        self._classad = classad2
+        self._found: Any = None
+
+    def _schedd(self) -> Any:
+        if self._found is None:
+            condor = self._condor
+            collector = condor.Collector()
+            name = condor.param.get("SCHEDD_HOST")
+            ad = (
+                collector.locate(condor.DaemonType.Schedd, name) if name else collector.locate(condor.DaemonType.Schedd)
+            )
+            self._found = condor.Schedd(ad)
+        return self._found
+
+    def forget_address(self) -> None:
+        """A schedd that was started again may have another one."""
+        self._found = None
+
+    def ping(self) -> dict[str, Any]:
+        """Whether the schedd answers and knows this user, for a connection's test."""
+        schedd = self._schedd()
+        ad = self._condor.ping(schedd._addr, "WRITE")
+        return {"version": schedd._version, "identity": str(ad.get("AuthUser", ad.get("User", "")) or "")}
+
+    def submit(self, folder: str, find: str) -> int:
+        """Submit the round in this folder, or find that it is submitted.
+
+        All of it happens under a lock that this process holds: whoever asked for it may die without a second process
+        submitting the same meanwhile.
+
+        :param find: a constraint that is true for this round's jobs only.
+        :returns: the cluster's number.
+        """
+        path = Path(folder)
+        with (path / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = _known_cluster(path)
+            cluster = known if known is not None else self._find(find, path)
+            if cluster is None:
+                cluster = self._submit_now(json.loads((path / "submit.json").read_text()))
+            if known is None:
+                write_durably(path / "cluster", str(cluster))
+        return cluster
+
+    def _find(self, constraint: str, path: Path) -> int | None:
+        """The cluster of a submission that somebody did not live to note."""
+        clusters = self.find([constraint])
+        if not clusters:
+            ads = self._schedd().history(constraint, ["ClusterId"], 1)
+            clusters = [int(ad["ClusterId"]) for ad in ads]
+        return min(clusters) if clusters else _cluster_in_log(self._condor, path / "log")
+
+    def _submit_now(self, wanted: Mapping[str, Any]) -> int:
+        try:
+            submit = self._condor.Submit(wanted["description"])
+            submit.setQArgs("1")
+            items = iter(wanted["items"])
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise Refused(str(error)) from error
+        schedd = self._schedd()
+        try:
+            result = schedd.submit(submit, count=1, itemdata=items)
+        except (ValueError, TypeError) as error:
+            raise Refused(_plain(error)) from error
+        except Exception as error:
+            if _no_answer(error):
+                raise
+            raise Refused(_plain(error)) from error
+        return int(result.cluster())
+
+    def find(self, constraints: Sequence[str]) -> list[int]:
+        """The clusters in the queue that fulfil one of these, in order."""
+        options = self._condor.QueryOpts.IncludeClusterAd
+        joined = " || ".join(f"({one})" for one in constraints)
+        ads = self._schedd().query(joined, ["ClusterId"], opts=options)
+        return sorted({int(ad["ClusterId"]) for ad in ads})
+
+    def rounds(self, constraint: str) -> list[str]:
+        """The keys of the rounds of which anything is in the queue."""
+        options = self._condor.QueryOpts.IncludeClusterAd
+        ads = self._schedd().query(constraint, ["CalibRound"], opts=options)
+        return sorted({str(ad["CalibRound"]) for ad in ads if "CalibRound" in ad})
+
+    def query(self, clusters: Sequence[int]) -> list[dict[str, Any]]:
+        """What the queue has of these clusters; an ad without ``ProcId`` is a cluster's own."""
+        options = self._condor.QueryOpts.IncludeClusterAd
+        return self._plain(self._schedd().query(_of(clusters), list(ATTRIBUTES), opts=options))
+
+    def history(self, clusters: Sequence[int], since: int) -> list[dict[str, Any]]:
+        """What the history has of these clusters, which were submitted after ``since`` (seconds since 1970)."""
+        ads = self._schedd().history(
+            _of(clusters), list(ATTRIBUTES), since=f"CompletionDate > 0 && CompletionDate < {since}"
+        )
+        return self._plain(ads)
+
+    def act(self, action: str, cluster: int, procs: Sequence[int] | None, reason: str) -> int:
+        """Remove or release jobs; those that are not there are no error.
+
+        :param procs: all of the cluster without a list: then nothing more is materialized either.
+        :returns: on how many jobs it had an effect.
+        """
+        act = {"remove": self._condor.JobAction.Remove, "release": self._condor.JobAction.Release}[action]
+        done = 0
+        for some in [None] if procs is None else list(_chunks(procs, 500)):
+            constraint = f"ClusterId == {cluster}"
+            if some is not None:
+                constraint += f" && ({_ranges('ProcId', some)})"
+            ad = self._schedd().act(act, constraint, (reason, 0))
+            if int(ad.get("TotalPermissionDenied", 0)):
+                raise RuntimeError(
+                    f"the schedd does not let this user {action} jobs of cluster {cluster}: permission denied"
+                )
+            done += int(ad.get("TotalSuccess", 0))
+        return done
+
+    def idle_reason(self, cluster: int, proc: int) -> str:
+        """Why an idle job does not start, as the pool's ads tell it."""
+        from airflow_calib_provider.backends.condor.analysis import why_idle
+
+        jobs = self._schedd().query(f"ClusterId == {cluster} && ProcId == {proc}")
+        if not jobs:
+            return ""
+        condor = self._condor
+        machines = condor.Collector().query(condor.AdType.Startd, 'SlotType =!= "Dynamic"')
+        return why_idle(self._classad, jobs[0], machines)
+
+    def _plain(self, ads: Iterable[Any]) -> list[dict[str, Any]]:
+        plain = []
+        for ad in ads:
+            one = {}
+            for name in ATTRIBUTES:
+                if name in ad:
+                    value = ad.eval(name)
+                    if isinstance(value, bool | int | float | str):
+                        one[name] = value
+            plain.append(one)
+        return plain
+
+
+def _of(clusters: Sequence[int]) -> str:
+    return _ranges("ClusterId", clusters)
+
+
+def _ranges(attribute: str, numbers: Sequence[int]) -> str:
+    """A constraint for these numbers, short where they follow each other."""
+    parts: list[str] = []
+    ordered = sorted(set(numbers))
+    start = 0
+    for position in range(1, len(ordered) + 1):
+        if position == len(ordered) or ordered[position] != ordered[position - 1] + 1:
+            first, last = ordered[start], ordered[position - 1]
+            one = f"{attribute} == {first}" if first == last else f"({attribute} >= {first} && {attribute} <= {last})"
+            parts.append(one)
+            start = position
+    return " || ".join(parts)
+
+
+def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _known_cluster(path: Path) -> int | None:
+    try:
+        return int((path / "cluster").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _cluster_in_log(condor: Any, log: Path) -> int | None:
+    """The first cluster that an event log tells of: the schedd writes it together with the jobs."""
+    if not log.is_file() or not log.stat().st_size:
+        return None
+    with condor.JobEventLog(str(log)) as events:
+        for event in events.events(0):
+            return int(event.cluster)
+    return None
+
+
+def write_durably(file: Path, text: str) -> None:
+    """Write a small file as a whole, on disk when this returns."""
+    part = file.with_name(f".{file.name}-{os.getpid()}")
+    with part.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _plain(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _no_answer(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in _NO_ANSWER)
+
+
+_HINTS = (
+    (("authenticat", "permission", "denied", "not authorized", "unauthorized"),
+     "does the token, or the authentication method, of the connection fit this schedd?"),
+    (("locate",), "do the collector and the name of the schedd in the connection fit, and does the schedd run?"),
+    (("connect", "communicat", "fetch"), "does the schedd run, and can this machine reach it?"),
+    (("space", "quota", "disk"), "is the disk of the schedd's spool full?"),
+)  # fmt: skip
+
+
+def _hint(text: str) -> str:
+    return next((hint for words, hint in _HINTS if any(word in text.lower() for word in words)), "")
+
+
+def _answer(calls: Calls, message: Mapping[str, Any]) -> dict[str, Any]:
+    function: Callable[..., Any] = getattr(calls, message["call"])
+    try:
+        return {"result": function(**message["arguments"])}
+    except Refused as error:
+        return {"refused": str(error), "hint": _hint(str(error))}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+        calls.forget_address()
+        text = _plain(error)
+        return {"error": text, "hint": _hint(text), "silent": _no_answer(error)}
+
+
+def _read(stream: BinaryIO) -> dict[str, Any] | None:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    body = stream.read(length)
+    return json.loads(body) if len(body) == length else None
+
+
+def _write(stream: BinaryIO, message: Mapping[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    stream.write(_LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer calls until the standard input ends, then remove the private folder."""
+    (private,) = arguments
+    # Whatever the bindings print must not get between the answers.
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        calls = Calls()
+    except ImportError as error:
+        _write(
+            output,
+            {
+                "error": f"the HTCondor bindings cannot be loaded: {error}",
+                "hint": "pip install 'airflow-calib-provider[condor]'",
+            },
+        )
+        return 1
+    _write(output, {"result": "ready"})
+    with contextlib.suppress(BrokenPipeError):
+        while (message := _read(sys.stdin.buffer)) is not None:
+            _write(output, _answer(calls, message))
+    _remove(Path(private))
+    return 0
+
+
+def _remove(private: Path) -> None:
+    import shutil
+
+    shutil.rmtree(private, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

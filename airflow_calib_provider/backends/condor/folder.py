@@ -1,0 +1,142 @@
+"""The folder of one round in the spool: see :mod:`airflow_calib_provider.backends.condor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from airflow_calib_provider.backends.base import JobSubmission
+from airflow_calib_provider.backends.condor.calls import write_durably
+from airflow_calib_provider.backends.condor.cursor import Numbers
+from airflow_calib_provider.backends.condor.outcomes import Proc
+from airflow_calib_provider.backends.condor.submission import JOB_SH
+from airflow_calib_provider.errors import BackendError
+
+
+class Procs(Sequence[Proc]):
+    """The attempts of a round by proc, in little memory: a triggerer may watch very many."""
+
+    def __init__(self, root: str, listed: Iterable[tuple[int, int, str]]) -> None:
+        self._root = Path(root)
+        self._index = array("q")
+        self._attempt = array("q")
+        self._names: list[str] = []
+        for index, attempt, name in listed:
+            self._index.append(index)
+            self._attempt.append(attempt)
+            self._names.append(name)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, number: int) -> Proc: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Proc]: ...
+    def __getitem__(self, number: int | slice) -> Proc | Sequence[Proc]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        return Proc(number, self._index[number], self._attempt[number], self._root / self._names[number])
+
+    def of_jobs(self, indices: Iterable[int]) -> list[int]:
+        """The procs of these jobs."""
+        wanted = set(indices)
+        return [number for number, index in enumerate(self._index) if index in wanted]
+
+
+@dataclass(frozen=True)
+class RoundFolder:
+    """Paths and content of a round's folder.
+
+    :ivar path: ``spool/condor/<connection>/<key>``.
+    """
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    def prepare(self, jobs: Sequence[JobSubmission], submit: dict[str, Any]) -> None:
+        """Write everything that a submission needs. Doing it again changes nothing that matters.
+
+        :raises OSError: it cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        root = os.path.commonpath([job.folder for job in jobs]) if jobs else "/"
+        listed = [(job.index, job.attempt, os.path.relpath(job.folder, root)) for job in jobs]
+        write_durably(self.path / "jobs.json", json.dumps({"root": root, "jobs": listed}))
+        write_durably(self.path / "submit.json", json.dumps(submit))
+        script = self.path / "job.sh"
+        write_durably(script, JOB_SH)
+        script.chmod(0o755)
+
+    def cluster(self) -> int | None:
+        """The cluster's number; ``None`` if the round is not known to be submitted.
+
+        :raises BackendError: the file is damaged.
+        """
+        try:
+            return int((self.path / "cluster").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise self._damaged("cluster", error) from error
+
+    def submitted_at(self) -> float:
+        """When it was submitted, in seconds since 1970.
+
+        :raises OSError: it was not.
+        """
+        return (self.path / "cluster").stat().st_mtime
+
+    def procs(self) -> Procs:
+        """
+        :raises BackendError: the list of jobs is damaged.
+        """
+        try:
+            content = json.loads((self.path / "jobs.json").read_text())
+            return Procs(content["root"], [(int(a), int(b), str(c)) for a, b, c in content["jobs"]])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged("jobs.json", error) from error
+
+    def _damaged(self, name: str, error: Exception) -> BackendError:
+        return BackendError(
+            f"{self.path / name} is damaged ({error!r})",
+            f"remove the round's cluster with condor_rm and move {self.path} out of the spool",
+        )
+
+    def removed(self) -> Numbers:
+        """The procs whose removal was asked for before they were materialized."""
+        try:
+            return Numbers.parse((self.path / "removed").read_text())
+        except (FileNotFoundError, ValueError):
+            return Numbers()
+
+    def note_removed(self, procs: Iterable[int]) -> None:
+        """Remember that these are not to run.
+
+        :raises OSError: that cannot be written.
+        """
+        noted = self.removed()
+        for number in procs:
+            noted.add(number)
+        write_durably(self.path / "removed", str(noted))
+
+    def delete(self) -> None:
+        """
+        :raises OSError: it cannot be deleted.
+        """
+        doomed = self.path.with_name(f".forgotten-{uuid.uuid4().hex}")
+        try:
+            self.path.rename(doomed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(doomed)

@@ -1,0 +1,286 @@
+"""From the jobs of a round to a submit description and its item data.
+
+A job's command and environment travel as one shell script in octal escapes, in the item data: no character of it means
+anything to HTCondor's submit language, which would expand ``$(name)`` and ``$$(name)``, split at white space and know
+two ways to quote. ``job.sh``, which every proc executes, needs nothing but a POSIX shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_calib_provider.backends.base import JobSubmission, RoundKey
+from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.errors import SubmissionRefused
+
+NOT_ENTERED = 125
+"""Exit code of ``job.sh`` when it cannot begin: the folder is not there, or a file cannot be written."""
+
+INPUTS = "transferred_inputs.txt"
+
+_MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
+_LONGEST_SCRIPT = 120_000
+"""Bytes: Linux passes on no longer variable than 128 KiB."""
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
+
+JOB_SH = f"""\
+#!/bin/sh
+# Runs one attempt of one job. What that is stands in CALIB_SCRIPT, in the octal escapes of printf %b.
+: "${{CALIB_SCRIPT:?}}"
+script=$(printf '%b' "$CALIB_SCRIPT") || exit {NOT_ENTERED}
+unset CALIB_SCRIPT
+eval "$script"
+"""
+
+
+def encode(script: str) -> str:
+    """Text in which no character means anything to a submit file, a shell or a ClassAd; ``printf %b`` restores it."""
+    return "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in script.encode())
+
+
+def shared_script(job: JobSubmission) -> str:
+    """What a job executes that sees the same file system.
+
+    A job that HTCondor starts again after an eviction begins with empty folders, as at its first start.
+    """
+    folder = shlex.quote(str(job.folder))
+    return "\n".join(
+        [
+            f"cd {folder} || exit {NOT_ENTERED}",
+            "rm -rf out report.jsonl",
+            f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
+            *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
+            f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null",
+        ]
+    )
+
+
+def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
+    """What a job executes whose files HTCondor transfers: paths of this side become paths of its scratch folder.
+
+    :param names: path on this side → path relative to the scratch folder.
+    """
+    moved = {**names, str(job.folder): ""}
+
+    def quoted(text: str) -> str:
+        return _with_moved_paths(text, moved)
+
+    return "\n".join(
+        [
+            "CALIB_SCRATCH=$PWD",
+            # A list of files that were transferred must name them where they are now.
+            "while IFS= read -r line; do case $line in in/*) line=$CALIB_SCRATCH/$line;; esac; "
+            f"printf '%s\\n' \"$line\"; done <{INPUTS} >inputs.txt",
+            f"rm -rf out report.jsonl; mkdir out && : >report.jsonl && cd out || exit {NOT_ENTERED}",
+            *(f"export {name}={quoted(value)}" for name, value in job.environment.items()),
+            f"exec {' '.join(quoted(word) for word in job.command)} </dev/null",
+        ]
+    )
+
+
+def _with_moved_paths(text: str, moved: Mapping[str, str]) -> str:
+    """A shell word in which every path that was moved is replaced; the longest one that begins at a place counts."""
+    parts: list[str] = []
+    rest = text
+    paths = sorted(moved, key=len, reverse=True)
+    while rest:
+        at, path = min(
+            ((rest.find(path), path) for path in paths if path in rest), default=(-1, ""), key=lambda x: x[0]
+        )
+        if at < 0:
+            break
+        # Of two paths that begin at the same place the longer one is meant.
+        path = next(other for other in paths if rest.startswith(other, at))
+        if at:
+            parts.append(shlex.quote(rest[:at]))
+        parts.append('"$CALIB_SCRATCH"' + (f"/{shlex.quote(moved[path])}" if moved[path] else ""))
+        rest = rest[at + len(path) :]
+    if rest or not parts:
+        parts.append(shlex.quote(rest))
+    return "".join(parts)
+
+
+def transferred_inputs(job: JobSubmission) -> dict[str, str]:
+    """Paths of this side → names in the scratch folder, for what has to be transferred; URLs are left to the job."""
+    names: dict[str, str] = {}
+    for number, path in enumerate([*job.files, *job.inputs]):
+        if "://" not in path and path not in names:
+            # Numbered, since products of several jobs have the same name, and HTCondor puts all into one folder.
+            names[path] = f"in/{number:05d}-{Path(path).name}"
+    return names
+
+
+def gather_inputs(job: JobSubmission) -> None:
+    """Put what has to be transferred into the folder ``in`` of an attempt, and write the list as the job will see it.
+
+    :raises OSError: a link cannot be made.
+    :raises SubmissionRefused: a file is not there.
+    """
+    names = transferred_inputs(job)
+    for path, name in names.items():
+        link = job.folder / name
+        if not Path(path).exists():
+            raise SubmissionRefused(f"{path}, which job {job.index} needs, is not there and cannot be transferred")
+        link.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(Path(path).resolve())
+    lines = [names.get(path, path) for path in job.inputs]
+    (job.folder / INPUTS).write_text("".join(f"{line}\n" for line in lines))
+
+
+def description(
+    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, Any], jobs: int
+) -> dict[str, str]:
+    """The submit description of a round, without what differs from job to job.
+
+    :param options: the task's block ``condor`` on top of the connection's defaults.
+    :raises SubmissionRefused: an option has a value that would not be what it seems to HTCondor.
+    """
+    transfer = bool(options.get("transfer", settings.transfer))
+    made = {
+        "universe": "container" if options.get("container_image") else "vanilla",
+        "executable": str(round_folder / "job.sh"),
+        "transfer_executable": "true",
+        "arguments": "$(index)",
+        "environment": '"CALIB_SCRIPT=$(script)"',
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT",
+        # Not $(folder) alone: before it is expanded that is no absolute path, and would be put below the current one.
+        "initialdir": "/$(folder)",
+        "output": "stdout" if transfer else "/dev/null",
+        # What job.sh itself complains about, when it cannot even enter the job's folder.
+        "error": "stderr" if transfer else "condor.err",
+        # Without a list everything in the scratch folder would come back.
+        "transfer_output_files": "out,report.jsonl" if transfer else '""',
+        "notification": "never",
+        "batch_name": f"{key.workflow}.{key.task}.{key.group}",
+        "request_cpus": "$(cpus)",
+        "request_memory": "$(memory)",
+        "request_disk": "$(disk)",
+        "max_materialize": str(options.get("max_materialize") or max(1, jobs)),
+        **_attributes(key, spool),
+    }
+    if transfer:
+        made["transfer_input_files"] = "$(inputs)"
+    if settings.event_log:
+        made["log"] = str(round_folder / "log")
+    if options.get("max_idle"):
+        made["max_idle"] = str(options["max_idle"])
+    for name in ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority"):
+        if options.get(name) is not None:
+            made[name] = str(options[name])
+    for name, value in (options.get("commands") or {}).items():
+        made[str(name)] = str(value)
+    for name, value in (options.get("attributes") or {}).items():
+        made[f"MY.{name}"] = _literal(value)
+    _check(made)
+    return made
+
+
+def _attributes(key: RoundKey, spool: Path) -> dict[str, str]:
+    """What a job's ad says of where it belongs."""
+    texts = {
+        "CalibRound": str(key),
+        "CalibSpool": str(spool),
+        "CalibCampaign": key.campaign,
+        "CalibWorkflow": key.workflow,
+        "CalibTask": key.task,
+        "CalibGroup": key.group,
+    }
+    return {
+        **{f"MY.{name}": _literal(text) for name, text in texts.items()},
+        "MY.CalibGeneration": str(key.generation),
+        "MY.CalibJob": "$(index)",
+        "MY.CalibAttempt": "$(attempt)",
+    }
+
+
+def this_round(key: RoundKey, spool: Path) -> str:
+    """A constraint that is true for the jobs of this round, of this installation, only."""
+    return f"CalibRound == {_literal(str(key))} && {this_spool(spool)}"
+
+
+def this_spool(spool: Path) -> str:
+    """A constraint that is true for all jobs of this installation on this connection."""
+    return f"CalibSpool == {_literal(str(spool))}"
+
+
+def _literal(value: Any) -> str:
+    """A ClassAd literal."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _check(made: Mapping[str, str]) -> None:
+    for name, value in made.items():
+        if "\n" in value or "\r" in value or "\0" in value:
+            raise SubmissionRefused(f"the submit command {name} holds a line break: {value!r}"[:300])
+
+
+def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str, str]]:
+    """What differs from job to job: one entry for each proc, in order.
+
+    :raises SubmissionRefused: a job's command is too long, or a path cannot be named in a submit file.
+    """
+    gpus, limited = any(job.resources.gpus for job in jobs), any(job.timeout for job in jobs)
+    for job in jobs:
+        names = transferred_inputs(job) if transfer else {}
+        script = encode(transferred_script(job, names) if transfer else shared_script(job))
+        if len(script) > _LONGEST_SCRIPT:
+            raise SubmissionRefused(
+                f"command and environment of job {job.index} have {len(script):,} bytes, of which {_LONGEST_SCRIPT:,} "
+                "may be passed on",
+                "pass a list of inputs as {{ job.inputs_file }}",
+            )
+        item = {
+            "index": str(job.index),
+            "attempt": str(job.attempt),
+            "folder": _path(str(job.folder)).removeprefix("/"),
+            "script": script,
+            "cpus": str(job.resources.cpus),
+            # Without a request the pool's own default holds.
+            "memory": _units(job.resources.memory, _MEBIBYTE) or "$(JOB_DEFAULT_REQUESTMEMORY)",
+            "disk": _units(job.resources.disk, _KIBIBYTE) or "$(JOB_DEFAULT_REQUESTDISK)",
+        }
+        if transfer:
+            item["inputs"] = ",".join([INPUTS, *(["in"] if names else [])])
+        if gpus:
+            item["gpus"] = str(job.resources.gpus)
+        if limited:
+            item["seconds"] = str(math.ceil(job.timeout)) if job.timeout else "undefined"
+        yield item
+
+
+def extra_commands(jobs: Sequence[JobSubmission]) -> dict[str, str]:
+    """Submit commands that only some rounds need."""
+    made = {}
+    if any(job.resources.gpus for job in jobs):
+        made["request_gpus"] = "$(gpus)"
+    if any(job.timeout for job in jobs):
+        # Time of execution alone: transfers and suspensions are not the payload's.
+        made["allowed_execute_duration"] = "$(seconds)"
+    return made
+
+
+def _units(size: int | None, unit: int) -> str:
+    return "" if size is None else str(max(1, math.ceil(size / unit)))
+
+
+def _path(path: str) -> str:
+    # The item data know no quoting: a path with such a character would become another one.
+    if any(character in path for character in "\n\r\0\x1f$,\"'") or path != path.strip():
+        raise SubmissionRefused(
+            f"the path {path!r} cannot be named in a submit file",
+            "choose a products folder (CALIB_HOME) with a plain name",
+        )
+    return path
