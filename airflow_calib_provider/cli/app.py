@@ -25,7 +25,8 @@ app = typer.Typer(
     cls=RootGroup,
     name="calib",
     help="Detector calibration with Airflow: where every run stands, why it does not move, and how to steer it.\n\n"
-    "Exit codes: 0 fine, 1 an error, 2 a workflow's YAML file has mistakes. Every command knows --json.\n\n"
+    "Exit codes: 0 fine, 1 an error, 2 a wrong command line or mistakes in a workflow's YAML file. "
+    "Every command knows --json.\n\n"
     "Environment: CALIB_HOME (folder of everything written), CALIB_LEDGER (database, an SQLAlchemy URL), "
     "CALIB_AIRFLOW_URL with CALIB_AIRFLOW_TOKEN or CALIB_AIRFLOW_TOKEN_FILE (Airflow's REST API).",
     epilog=examples("calib status --last 50", "calib explain 355872", "calib spec check", "calib retry run-r355872"),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.openings import Limits
     from airflow_calib_provider.spec.models import RunSource, Workflow
@@ -41,14 +43,38 @@ def open_ledger(url: str | None = None) -> Ledger:
     return ledger
 
 
-def existing_campaign(ledger: Ledger, name: str) -> None:
-    """
-    :raises NotFound: there is no such campaign.
-    """
-    from airflow_calib_provider.ledger import campaigns
+def existing_names(
+    ledger: Ledger,
+    campaign: str,
+    workflow: str | None = None,
+    task: str | None = None,
+    specs: Mapping[str, Workflow] | None = None,
+) -> None:
+    """Refuse names that nothing has: a list filtered by them would be empty, and read like an answer.
 
+    :param specs: workflows that count as known, too.
+    :raises NotFound: there is no such campaign, workflow or task.
+    """
+    from airflow_calib_provider.ledger import campaigns, names
+
+    also = dict(specs or {})
+    concerned = [item for name, item in also.items() if workflow in (None, name)]
     with ledger.read() as connection:
-        campaigns.get(connection, name)
+        campaigns.get(connection, campaign)
+        names.check_workflow(connection, workflow, also)
+        names.check_task(connection, workflow, task, {name for item in concerned for name in item.tasks})
+
+
+def existing_state(state: str | None, known: Sequence[str]) -> None:
+    """
+    :raises typer.BadParameter: there is no such state.
+    """
+    if state is None or state in known:
+        return
+    from airflow_calib_provider.spec.problems import nearest
+
+    said = (f"{state!r} is no state", f"choose one of {', '.join(known)}", nearest(state, known))
+    raise typer.BadParameter("; ".join(part for part in said if part), param_hint="--state")
 
 
 def known_specs(folder: Path) -> dict[str, Workflow]:

@@ -15,6 +15,7 @@ from airflow_calib_provider.cli.common import (
     TaskName,
     WorkflowName,
     examples,
+    existing_names,
     known_specs,
     open_ledger,
     opening_limits,
@@ -23,6 +24,9 @@ from airflow_calib_provider.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Connection
+
+    from airflow_calib_provider.ledger.explain import Scope
     from airflow_calib_provider.ledger.reasons import Cause
 
 
@@ -51,6 +55,7 @@ def explain(
     """
     from airflow_calib_provider.cli.facts import airflow_facts
     from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
     from airflow_calib_provider.ledger.explain_airflow import airflow_causes
     from airflow_calib_provider.ledger.transitions import now
@@ -58,17 +63,34 @@ def explain(
     limits = opening_limits()
     ledger = open_ledger()
     scope = Scope(campaign, now(), workflow, task, known_specs(specs), limits)
+    existing_names(ledger, campaign, workflow, task, scope.specs)
     with ledger.read() as connection:
+        if task is not None and not what.isdecimal():
+            _check_task_of_group(connection, scope, what, task)
         found = (
             explain_run(connection, scope, int(what)) if what.isdecimal() else explain_group(connection, scope, what)
         )
     causes = found.causes
+    if unknown := [cause for cause in causes if cause.code == "run_unknown"]:
+        raise NotFound(unknown[0].text, f"it becomes known by {unknown[0].release}")
     if ask_airflow:
         causes = causes + airflow_causes(found, airflow_facts(found.dag_runs))
     if as_json:
         emit_json({"what": what, "campaign": campaign, "causes": [_as_dict(cause) for cause in causes]})
     else:
         _show(causes)
+
+
+def _check_task_of_group(connection: Connection, scope: Scope, name: str, task: str) -> None:
+    """
+    :raises NotFound: neither the group nor the spec of its grouping has this task.
+    """
+    from airflow_calib_provider.ledger.groups import find_group, task_of
+
+    group = find_group(connection, scope.campaign, scope.workflow, name)
+    spec = scope.specs.get(group.workflow)
+    if spec is None or all(item.name != task for item in spec.tasks_of(group.grouping)):
+        task_of(connection, group, task)
 
 
 def _as_dict(cause: Cause) -> dict[str, Any]:

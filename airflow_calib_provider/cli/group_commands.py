@@ -13,7 +13,8 @@ from airflow_calib_provider.cli.common import (
     State,
     WorkflowName,
     examples,
-    existing_campaign,
+    existing_names,
+    existing_state,
     open_ledger,
 )
 
@@ -36,14 +37,15 @@ def groups(
     --state is the group's (forming, closed, dropped) or that of any of its tasks (waiting, done, failed, …).
     """
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
-    from airflow_calib_provider.ledger import queries
+    from airflow_calib_provider.ledger import names, queries
 
+    existing_state(state, names.states("run_group", "group_task"))
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
         lines = queries.groups_listed(connection, campaign, workflow=workflow, state=state, last=last)
     if as_json:
-        names = (
+        columns = (
             "workflow",
             "grouping",
             "name",
@@ -56,7 +58,7 @@ def groups(
             "start",
         )
         more = ("end", "opened_at", "closed_at", "close_reason", "dag_id", "run_id", "dag_run_state")
-        emit_json([{**as_dict(line.row, *names, *more), "tasks": line.tasks} for line in lines])
+        emit_json([{**as_dict(line.row, *columns, *more), "tasks": line.tasks} for line in lines])
         return
     heads = ["group", "workflow", "runs", "first", "last", "amounts", "state", "DAG run", "tasks"]
     rows = [

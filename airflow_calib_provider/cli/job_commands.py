@@ -16,7 +16,8 @@ from airflow_calib_provider.cli.common import (
     TaskName,
     WorkflowName,
     examples,
-    existing_campaign,
+    existing_names,
+    existing_state,
     open_ledger,
 )
 
@@ -44,12 +45,14 @@ def list_jobs(
 
     States: waiting, submitted, running, succeeded, failed, left_out, removed.
     """
+    from airflow_calib_provider.backends.reducer import JobState
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
     from airflow_calib_provider.ledger import queries
     from airflow_calib_provider.ledger.groups import find_group
 
+    existing_state(state, [known.value for known in JobState])
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow, task)
     with ledger.read() as connection:
         if group is not None:
             find_group(connection, campaign, workflow, group)
@@ -134,12 +137,16 @@ def logs(
 def _find(campaign: str, workflow: str | None, group: str, task: str, job: int) -> tuple[Any, Any]:
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger import generations
-    from airflow_calib_provider.ledger.groups import find_group
+    from airflow_calib_provider.ledger.groups import find_group, task_of
 
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
         held = find_group(connection, campaign, workflow, group)
+        if task_of(connection, held, task).kind == "publish":
+            raise NotFound(
+                f"the task {task} of {group} publishes: it has no jobs", f"`calib explain {group}` says more"
+            )
         row = generations.latest(connection, held.id, task)
         if row is None:
             raise NotFound(f"the task {task} of {group} has no jobs yet", f"`calib explain {group}` says why")

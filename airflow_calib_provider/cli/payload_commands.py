@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, existing_campaign, open_ledger
+from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, existing_names, open_ledger
 
 app = typer.Typer(help="Published constants.", no_args_is_help=True)
 
@@ -28,11 +28,13 @@ def list_payloads(
 ) -> None:
     """List payloads with their intervals of validity (first and last run, both inclusive)."""
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
+    from airflow_calib_provider.ledger.names import check_tag
     from airflow_calib_provider.payloads import store
 
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign)
     with ledger.read() as connection:
+        check_tag(connection, tag)
         rows = store.listed(connection, campaign, tag, history=history)
     if as_json:
         emit_json([as_dict(row, *COLUMNS, *MORE) for row in rows])
@@ -82,7 +84,7 @@ def get(
     from airflow_calib_provider.payloads import store
 
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign)
     with ledger.read() as connection:
         row = store.find(connection, campaign, tag, run)
     content = _content(row)
@@ -129,13 +131,25 @@ def _content(row: Any) -> Path:
 
 
 def _write(output: Path, content: Path) -> None:
-    """Whole or not at all: whoever reads it meanwhile sees the old file or the new one."""
+    """Whole or not at all: whoever reads it meanwhile sees the old file or the new one.
+
+    :raises CalibError: it cannot be written.
+    """
     import os
     import shutil
 
+    from airflow_calib_provider.errors import CalibError
+
+    if output.exists() and not output.is_file():
+        raise CalibError(f"{output} is no file" if not output.is_dir() else f"{output} is a folder", "name a file")
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        shutil.copyfile(content, unfinished)
-        unfinished.replace(output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        try:
+            shutil.copyfile(content, unfinished)
+            unfinished.replace(output)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        # Without the name in the error: that of the unfinished copy says nothing to anybody.
+        hint = "" if output.parent.is_dir() else f"there is no folder {output.parent}"
+        raise CalibError(f"{output} cannot be written: {error.strerror}", hint) from error

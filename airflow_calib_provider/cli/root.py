@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from airflow_calib_provider.errors import CalibError, SpecError, SpecErrors
 
 INTERRUPTED = 130
+WRONG_USAGE = 2
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -44,8 +45,13 @@ class RootGroup(TyperGroup):
             _report(describe(error), as_json, _plain(error))
             sys.exit(error.exit_code)
         except UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                # Making the error has printed the help; with rich switched off the help is its text.
+                if help_text := str(error).strip():
+                    print(help_text)
+                sys.exit(0)
             _report(_of_usage(error), as_json)
-            sys.exit(1)
+            sys.exit(WRONG_USAGE)
         except OSError as error:
             _report({"error": f"{error.filename or 'the system'}: {error.strerror or error}", "hint": ""}, as_json)
             sys.exit(1)

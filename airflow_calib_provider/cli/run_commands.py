@@ -16,7 +16,8 @@ from airflow_calib_provider.cli.common import (
     State,
     WorkflowName,
     examples,
-    existing_campaign,
+    existing_names,
+    existing_state,
     open_ledger,
     source_named,
 )
@@ -44,16 +45,14 @@ def list_runs(
     """
     from airflow_calib_provider.cli.output import emit_json, table
     from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.ledger import queries
+    from airflow_calib_provider.ledger import names, queries
 
-    known = ("grouped", "late", "not_selected", "refused", "dropped", queries.UNASSIGNED)
     if late and state not in (None, "late"):
         raise CalibError("--late and --state contradict each other", "give one of them")
     wanted = "late" if late else state
-    if wanted is not None and wanted not in known:
-        raise CalibError(f"{wanted} is no state of a run", f"choose one of {', '.join(known)}")
+    existing_state(wanted, [*names.states("membership"), queries.UNASSIGNED])
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
         rows = queries.runs_listed(connection, campaign, workflow=workflow, state=wanted, last=last)
     lines = [_line(row) for row in rows]

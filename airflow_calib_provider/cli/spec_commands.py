@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from airflow_calib_provider.cli.common import SPECS, Json, Specs, examples
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_calib_provider.cli.spec_warnings import Warned
     from airflow_calib_provider.errors import SpecError
     from airflow_calib_provider.spec.models import Workflow
 
@@ -34,11 +36,14 @@ globals().update(system_dags(__file__{argument}))
 OUR_IMPORT = "from airflow_calib_provider.dags."
 
 
-@app.command(epilog=examples("calib spec check", "calib spec check workflow_specs/zee.yaml", "calib spec check --json"))
+@app.command(
+    epilog=examples("calib spec check", "calib spec check workflow_specs/zee.yaml", "calib spec check --strict")
+)
 def check(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="A folder, or files; ./workflow_specs if left out.")
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if there are warnings, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check YAML files, and show what they become in Airflow.
@@ -46,13 +51,35 @@ def check(
     All mistakes are shown at once, each as file:line:column: what; expected; hint. Exit code 2 if there are any.
 
     A folder is also checked across its files; a file alone is not.
+
+    Files of run sources and programs that are not on this machine are warnings: they may be on another one.
     """
+    from airflow_calib_provider.cli.spec_warnings import warnings_of
     from airflow_calib_provider.errors import SpecErrors
 
-    workflows, mistakes = _load(paths or [SPECS])
+    wanted = paths or [SPECS]
+    workflows, mistakes = _load(wanted)
+    mistakes += [_nothing_there(path) for path in wanted if path.is_dir() and not _workflow_files(path)]
     if mistakes:
         raise SpecErrors(mistakes)
-    _show(workflows, as_json)
+    warnings = warnings_of(wanted, workflows)
+    if warnings and strict:
+        raise SpecErrors([item.error for item in warnings])
+    for item in warnings:
+        print(f"warning: {item.error}", file=sys.stderr)
+    _show(workflows, warnings, as_json)
+
+
+def _workflow_files(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("*.yaml") if file.name != "sources.yaml"]
+
+
+def _nothing_there(folder: Path) -> SpecError:
+    from airflow_calib_provider.errors import Place, SpecError
+
+    others = sorted(file.name for file in folder.glob("*.yml"))
+    hint = f"rename {', '.join(others)}: their names must end in .yaml" if others else "name another folder"
+    return SpecError("there are no workflows", Place(folder), expected="expected files *.yaml", suggestion=hint)
 
 
 def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
@@ -82,8 +109,9 @@ def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
     return workflows, list({str(error): error for error in mistakes}.values())
 
 
-def _show(workflows: Mapping[str, Workflow], as_json: bool) -> None:
+def _show(workflows: Mapping[str, Workflow], warnings: Sequence[Warned], as_json: bool) -> None:
     from airflow_calib_provider.cli.output import emit_json, table
+    from airflow_calib_provider.cli.root import mistake
 
     lines: list[dict[str, Any]] = [
         {
@@ -95,6 +123,7 @@ def _show(workflows: Mapping[str, Workflow], as_json: bool) -> None:
             "source": workflow.runs.source,
             "file": workflow.file,
             "hash": workflow.hash,
+            "warnings": [mistake(item.error) for item in warnings if item.concerns(workflow, label)],
         }
         for workflow in workflows.values()
         for label, grouping in workflow.groupings().items()

@@ -12,7 +12,7 @@ from airflow_calib_provider.cli.common import (
     Json,
     WorkflowName,
     examples,
-    existing_campaign,
+    existing_names,
     open_ledger,
 )
 
@@ -40,7 +40,7 @@ def status(
     from airflow_calib_provider.ledger import queries
 
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
         found = queries.status(connection, campaign, workflow=workflow, runs=run or (), last=last)
     missing = sorted(set(run or ()) - {row.run for row in found.rows})

@@ -13,7 +13,7 @@ from airflow_calib_provider.cli.common import (
     TaskName,
     WorkflowName,
     examples,
-    existing_campaign,
+    existing_names,
     open_ledger,
     person,
 )
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
+
+    from airflow_calib_provider.ledger.skips import Settled
 
 
 def register(app: typer.Typer) -> None:
@@ -61,23 +63,46 @@ def skip(
     if not reason.strip():
         raise CalibError("a skip needs a reason", "it is recorded in every payload that is made without the run")
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow)
     who = person()
-    skipped = []
+    skipped: list[dict[str, Any]] = []
     with ledger.write() as connection:
         runs, workflows = _skipped_where(connection, campaign, workflow, what, task)
         for name in workflows:
+            late = skips.settled(connection, campaign, name, runs, task or "")
             new = skips.add(
                 connection, campaign, name, runs, task=task or "", reason=reason.strip(), person=who, at=now()
             )
-            skipped.append({"workflow": name, "task": task, "runs": new})
+            skipped.append({"workflow": name, "task": task, "runs": new, "notes": _notes(name, new, late)})
     if as_json:
         emit_json({"campaign": campaign, "reason": reason.strip(), "person": who, "skipped": skipped})
         return
     for item in skipped:
         where = f"{item['workflow']}.{task}" if task else item["workflow"]
-        listed = ", ".join(map(str, item["runs"])) if isinstance(item["runs"], list) else ""
+        listed = ", ".join(map(str, item["runs"]))
         print(f"{where}: skipped {listed}" if listed else f"{where}: was skipped already")
+        for note in item["notes"]:
+            print(f"  note: {note}")
+
+
+def _notes(workflow: str, new: Sequence[int], late: Settled) -> list[str]:
+    """For whom the skip comes too late."""
+    from airflow_calib_provider.ledger.reasons import listed
+
+    if not new:
+        return []
+    done = [run for run in late.done if run in new]
+    notes = []
+    if done:
+        runs, them = ("run", "it") if len(done) == 1 else ("runs", "them")
+        notes.append(
+            f"nothing in {workflow} waits for {runs} {listed(done)} any more: what is done was done with {them}"
+        )
+    return notes + [
+        f"the payload {row.tag} of runs {row.first_run} to {row.last_run} (revision {row.revision}) "
+        f"was made with what is skipped now, and stays"
+        for row in late.payloads
+    ]
 
 
 def _skipped_where(
@@ -96,8 +121,6 @@ def _skipped_where(
     if what.isdecimal():
         runs = [int(what)]
         seen = list(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
-        if workflow is not None and workflow not in seen:
-            raise NotFound(f"the ledger knows no workflow {workflow}", f"it knows {', '.join(sorted(seen)) or 'none'}")
         workflows = sorted(seen) if workflow is None else [workflow]
         if not workflows:
             raise NotFound("the ledger knows no workflow yet", "calib_inject records them")
@@ -117,14 +140,18 @@ def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> l
 
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger import tables
+    from airflow_calib_provider.ledger.names import known_as
 
     group, group_task = tables.run_group, tables.group_task
     query = select(group.c.workflow, group_task.c.task).join(group, group.c.id == group_task.c.group_id).distinct()
     known = connection.execute(query.where(group.c.workflow.in_(workflows))).all()
     having = sorted({name for name, other in known if other == task})
     if not having:
-        names = ", ".join(sorted({f"{name}.{other}" for name, other in known}))
-        raise NotFound(f"there is no task {task}", f"known: {names or 'none yet'}")
+        where = f" in the workflow {workflows[0]}" if len(workflows) == 1 else ""
+        raise NotFound(
+            f"there is no task {task}{where}",
+            known_as(task, {other for _, other in known}, "there are no groups yet"),
+        )
     return having
 
 
@@ -150,7 +177,7 @@ def retry(
     from airflow_calib_provider.errors import CalibError
 
     ledger = open_ledger()
-    existing_campaign(ledger, campaign)
+    existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
         dag_id, run_id, wanted = _to_clear(connection, campaign, workflow, group, task or [])
     with Airflow() as airflow:

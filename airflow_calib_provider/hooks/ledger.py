@@ -21,7 +21,7 @@ _open: dict[str, Ledger] = {}
 def ledger_url(connection: Connection | None) -> str:
     """An SQLAlchemy URL from Airflow's connection; the default one without.
 
-    :raises LedgerError: the connection has neither a host nor a URL in its extra field ``url``.
+    :raises LedgerError: the connection has no host (of SQLite: no file), and no URL in its extra field ``url``.
     """
     from airflow_calib_provider.errors import LedgerError
     from airflow_calib_provider.ledger.engine import default_url
@@ -34,7 +34,10 @@ def ledger_url(connection: Connection | None) -> str:
 
     kind = connection.conn_type
     if kind == "sqlite":
-        return f"sqlite:///{connection.host or connection.schema}"
+        if not (file := connection.host or connection.schema):
+            hint = "put the absolute path of the ledger's file into host, or a URL into the extra field url"
+            raise LedgerError(f"the connection {CONNECTION_ID} is of SQLite, but names no file", hint)
+        return f"sqlite:///{file}"
     if not connection.host:
         raise LedgerError(f"the connection {CONNECTION_ID} has no host", "fill in host, schema, login and password")
     driver = "postgresql+psycopg" if kind in ("postgres", "postgresql", "calib_ledger") else str(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, select
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
+from airflow_calib_provider.spec.problems import nearest
 
 PROMPT = "prompt"
 """The campaign that takes new data; it exists as soon as the first runs are injected."""
@@ -71,8 +72,18 @@ def get(connection: Connection, name: str) -> Row[Any]:
     row = connection.execute(select(tables.campaign).where(tables.campaign.c.name == name)).first()
     if row is None:
         names = connection.execute(select(tables.campaign.c.name).order_by(tables.campaign.c.name)).scalars().all()
-        raise NotFound(f"there is no campaign {name}", f"known: {', '.join(names) or 'none'}")
+        raise NotFound(f"there is no campaign {name}{' yet' if name == PROMPT else ''}", _how_made(name, names))
     return row
+
+
+def _how_made(name: str, known: Sequence[str]) -> str:
+    if name == PROMPT:
+        return "calib_inject creates it at its first run: `airflow dags trigger calib_inject`"
+    hint = nearest(name, known)
+    others = "`calib campaign create` makes one"
+    if not known:
+        return f"{others}; {PROMPT} is created by calib_inject at its first run"
+    return f"{hint + ' ' if hint else ''}known: {', '.join(known)}; {others}"
 
 
 def open_campaigns(connection: Connection) -> list[Row[Any]]:

@@ -27,6 +27,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.grouping import GroupDraft
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.spec.models import Grouping, Task, Workflow
+from airflow_calib_provider.spec.problems import nearest
 
 UNFINISHED = ("new", "waiting")
 UNBEGUN = (*UNFINISHED, "failed")
@@ -415,6 +416,21 @@ def find_group(connection: Connection, campaign: str, workflow: str | None, name
         listed = ", ".join(sorted(row.workflow for row in rows))
         raise NotFound(f"several workflows have a group {name}: {listed}", "name one with --workflow")
     return rows[0]
+
+
+def task_of(connection: Connection, group: Row[Any], task: str) -> Row[Any]:
+    """The row of a group's task.
+
+    :raises NotFound: the group has none of this name.
+    """
+    table = tables.group_task
+    rows = connection.execute(select(table).where(table.c.group_id == group.id).order_by(table.c.position)).all()
+    for row in rows:
+        if row.task == task:
+            return row
+    hint = nearest(task, [row.task for row in rows])
+    listed = f"it has {', '.join(row.task for row in rows)}" if rows else "it has none"
+    raise NotFound(f"the group {group.name} has no task {task}", f"{hint} {listed}".strip())
 
 
 def group_by_id(connection: Connection, group_id: int) -> Row[Any]:

@@ -241,7 +241,7 @@ RELEASES: dict[str, str] = {
     "marked_success_without_products": "the products; or `calib retry`",
     "skipped": "nothing",
     "run_skipped": "nothing",
-    "run_unknown": "the next calib_inject, if the run source lists it",
+    "run_unknown": "the next calib_inject, once its run source lists it; or `calib runs add`",
     "no_workflow": "a workflow with this runs.source, and the next calib_inject",
     "not_completed": "its end: the source then lists it as completed",
     "holds_horizon": "its completion; `calib skip` of it; or runs.incomplete_after in the spec",

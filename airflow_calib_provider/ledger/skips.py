@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, or_, select
+from sqlalchemy import Connection, Row, Select, exists, func, or_, select
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
@@ -56,6 +57,63 @@ def add(
     move(connection, skip, moves)
     _end_fully_skipped_groups(connection, campaign, workflow, new, at)
     return new
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a skip would not change any more.
+
+    :ivar done: those of the runs that are done, and that nothing waits for.
+    :ivar payloads: published rows that were made with any of the runs.
+    """
+
+    done: Sequence[int]
+    payloads: Sequence[Row[Any]]
+
+
+def settled(connection: Connection, campaign: str, workflow: str, runs: Iterable[int], task: str = "") -> Settled:
+    """What comes too late for a skip of these runs in a workflow, for one task or for all; asked before it is made."""
+    member, group, group_task, payload = tables.membership, tables.run_group, tables.group_task, tables.payload
+    wanted = sorted(set(runs))
+    here = (member.c.campaign == campaign, tables.one_of(member.c.run, wanted))
+    rows = connection.execute(
+        select(member.c.run, group.c.workflow, group_task.c.group_id, group_task.c.task, group_task.c.state)
+        .join(group, group.c.id == member.c.group_id)
+        .join(group_task, group_task.c.group_id == group.c.id)
+        .where(*here, member.c.state == "grouped")
+    ).all()
+    lock = tables.lock
+    needing = select(lock.c.group_id, lock.c.task).where(
+        tables.one_of(lock.c.group_id, {row.group_id for row in rows}), lock.c.needs_workflow == workflow
+    )
+    if task:
+        needing = needing.where(lock.c.needs_task == task)
+    waiting_for_it = {(row.group_id, row.task) for row in connection.execute(needing).all()}
+    # What comes after a task inside its own group needs it, too.
+    groups_with_it = {row.group_id for row in rows if row.workflow == workflow and task in ("", row.task)}
+    open_runs = {
+        row.run
+        for row in rows
+        if row.state not in ("done", "skipped")
+        and (row.group_id in groups_with_it or (row.group_id, row.task) in waiting_for_it)
+    }
+    done = {row.run for row in rows if row.state == "done" and row.workflow == workflow and task in ("", row.task)}
+    assigned = connection.execute(
+        select(member.c.run, func.count()).where(*here, member.c.workflow == workflow).group_by(member.c.run)
+    ).all()
+    table = tables.grouping
+    labels = connection.execute(
+        select(func.count()).where(table.c.campaign == campaign, table.c.workflow == workflow)
+    ).scalar_one()
+    unassigned = set(wanted) - {run for run, n in assigned if n >= labels}
+    made = connection.execute(
+        select(payload, member.c.run)
+        .join(member, member.c.group_id == payload.c.group_id)
+        .where(*here, payload.c.campaign == campaign, payload.c.workflow == workflow, payload.c.state == "published")
+        .order_by(payload.c.tag, payload.c.first_run)
+    ).all()
+    kept = {row.id: row for row in made if row.run not in (row.provenance.get("excluded_runs") or ())}
+    return Settled(sorted(done - open_runs - unassigned), list(kept.values()))
 
 
 def _end_fully_skipped_groups(

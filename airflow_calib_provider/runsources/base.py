@@ -57,15 +57,27 @@ def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
     if source.csv is not None:
         from airflow_calib_provider.runsources.csv_file import read_csv
 
-        return read_csv(_path(source.csv.path, source, base_folder), source.csv, source.fields)
+        return read_csv(source_file(source, base_folder=base_folder), source.csv, source.fields)
     if source.events is not None:
         from airflow_calib_provider.runsources.event_file import read_events
 
-        return read_events(_path(source.events.path, source, base_folder), source.events, source.fields)
-    raise RunSourceError(f"the run source {source.name!r} has neither csv nor events")
+        return read_events(source_file(source, base_folder=base_folder), source.events, source.fields)
+    raise _neither(source)
 
 
-def _path(template: str, source: RunSource, base_folder: Path) -> Path:
+def _neither(source: RunSource) -> RunSourceError:
+    return RunSourceError(f"the run source {source.name!r} has neither csv nor events")
+
+
+def source_file(source: RunSource, *, base_folder: Path) -> Path:
+    """The file that a run source is read from, which need not exist.
+
+    :raises RunSourceError: its path names an environment variable that is not set.
+    """
+    made = source.csv or source.events
+    if made is None:
+        raise _neither(source)
+    template = made.path
     # Imported late: the ledger needs RunRecord, and not a template engine with it.
     from airflow_calib_provider.spec.templates import render_text
 

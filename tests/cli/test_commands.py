@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +72,7 @@ def test_runs_list(busy: World, calib: Calib) -> None:
     unassigned = calib.json("runs", "list", "--state", "unassigned")
     assert [line["run"] for line in unassigned] == [8]
     assert calib.json("runs", "list", "--last", "1")[0]["run"] == 8
-    assert "no state" in calib.fails("runs", "list", "--state", "dnoe")
+    assert "no state" in calib.fails("runs", "list", "--state", "dnoe", code=2)
     assert "contradict" in calib.fails("runs", "list", "--state", "grouped", "--late")
 
 
@@ -195,9 +197,31 @@ def test_skip_a_run(busy: World, calib: Calib) -> None:
     assert "no task sale" in calib.fails("skip", "7", "--reason", "x", "--task", "sale")
 
 
+def notes(skipped: dict[str, Any], workflow: str = "demo") -> list[str]:
+    return next(item["notes"] for item in skipped["skipped"] if item["workflow"] == workflow)
+
+
+def test_skip_of_what_is_done_says_that_it_comes_too_late(busy: World, calib: Calib) -> None:
+    made = "the payload Scale of runs 2 to 3 (revision 1) was made with what is skipped now, and stays"
+    text = calib.plain("skip", "2", "--reason", "magnet off", "--workflow", "demo")
+    assert "nothing in demo waits for run 2 any more: what is done was done with it" in text
+    assert made in text
+    assert notes(calib.json("skip", "2", "--reason", "again", "--workflow", "demo")) == []
+    assert notes(calib.json("skip", "3", "--task", "skim", "--reason", "x", "--workflow", "demo")) == [
+        "nothing in demo waits for run 3 any more: what is done was done with it",
+        made,
+    ]
+
+
+def test_skip_of_what_something_waits_for_has_no_note(busy: World, calib: Calib) -> None:
+    # skim is done for run 4, but scale of fill-r4 waits for run 5; run 8 is in no group yet.
+    for run in ("4", "8"):
+        assert notes(calib.json("skip", run, "--reason", "x")) == []
+
+
 def test_skip_a_group(busy: World, calib: Calib) -> None:
     found = calib.json("skip", "fill-r4", "--task", "scale", "--reason", "no laser")
-    assert found["skipped"] == [{"workflow": "demo", "task": "scale", "runs": [4, 5]}]
+    assert found["skipped"] == [{"workflow": "demo", "task": "scale", "runs": [4, 5], "notes": []}]
     states = {line["run"]: line["states"] for line in calib.json("status", "-w", "demo")["runs"]}
     assert states[4]["demo.scale"] == "skipped"
     assert states[4]["demo.skim"] == "done"
@@ -274,7 +298,6 @@ def test_payload_list(busy: World, calib: Calib) -> None:
     assert "Scale" in calib.plain("payload", "list")
     assert [line["revision"] for line in calib.json("payload", "list", "--tag", "Scale")] == [2]
     assert [line["state"] for line in calib.json("payload", "list", "--history")] == ["superseded", "published"]
-    assert calib.json("payload", "list", "--tag", "Nothing") == []
 
 
 def test_payload_get(busy: World, calib: Calib) -> None:
@@ -291,6 +314,17 @@ def test_payload_get(busy: World, calib: Calib) -> None:
     assert "damaged" in calib.fails("payload", "get", "Scale", "3")
     path.unlink()
     assert "is gone" in calib.fails("payload", "get", "Scale", "3")
+
+
+@pytest.mark.parametrize("name", ["nowhere/own.json", "taken", ".", "pipe"])
+def test_payload_get_says_which_file_it_cannot_write(busy: World, calib: Calib, name: str) -> None:
+    Path("taken").mkdir()
+    os.mkfifo("pipe")
+    before = sorted(Path().iterdir())
+    stderr = calib.fails("payload", "get", "Scale", "3", "--output", name)
+    assert f"error: {name} " in stderr
+    assert str(os.getpid()) not in stderr
+    assert sorted(Path().iterdir()) == before
 
 
 def test_db(world: World, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,9 +349,9 @@ def test_a_file_that_is_no_ledger(world: World, calib: Calib) -> None:
 
 
 def test_a_wrong_command_line(world: World, calib: Calib) -> None:
-    assert "--help" in calib.fails("status", "--nonsense")
-    assert "error:" in calib.fails("nonsense")
-    assert "error:" in calib.fails("jobs", "logs", "run-r2", "skim", "minus")
+    assert "--help" in calib.fails("status", "--nonsense", code=2)
+    assert "error:" in calib.fails("nonsense", code=2)
+    assert "error:" in calib.fails("jobs", "logs", "run-r2", "skim", "minus", code=2)
 
 
 def test_text_of_others_is_not_taken_for_markup(busy: World, calib: Calib) -> None:

@@ -2,8 +2,9 @@
 
 On the page:
 
-* a fence with ``yaml``, ``sh`` or ``csv`` is a file; its first comment names it, or the line before it;
-* ``console`` is run here: lines with ``$`` are commands, the others what they print (``…`` stands for anything);
+* a fence with ``yaml``, ``sh`` or ``csv`` is a file; the line before it names it;
+* ``console`` is run here: lines with ``$`` are commands, the others what they print; ``…`` stands for anything inside
+  its line, a line of it alone for any lines: nothing is shortened in silence;
 * ``text`` needs Airflow, and is not run;
 * ``<!-- airflow: inject -->``, ``clear GROUP`` and ``work`` say what Airflow does meanwhile; see :class:`StandIn`.
 """
@@ -37,11 +38,8 @@ def blocks() -> Iterator[tuple[str, str]]:
         if match["act"]:
             yield "airflow", match["act"]
         elif kind in ("yaml", "sh", "csv"):
-            named = match["title"] or next(
-                (line.removeprefix("# ") for line in text.splitlines()[:2] if re.fullmatch(r"# \S+\.\w+", line)), None
-            )
-            assert named, f"a file without a name: {text[:60]}"
-            yield named, text
+            assert match["title"], f"a file without a name: {text[:60]}"
+            yield match["title"], text
         else:
             yield kind, text
 
@@ -54,14 +52,32 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 def says(shown: str, said: str) -> bool:
-    """Whether an output is as shown; columns may be wider, and ``…`` stands for anything."""
-    pattern = ".*?".join(re.escape(_plain(piece)) for piece in shown.split("…"))
-    return re.fullmatch(pattern, _plain(said)) is not None
+    """Whether an output is as shown; columns may be wider."""
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "…" else ".*?".join(map(re.escape, line.split("…"))) + r"\n" for line in _plain(shown)
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in _plain(said))) is not None
 
 
-def _plain(text: str) -> str:
-    """Without white space and the rules of tables, whose widths do not matter."""
-    return re.sub(r"[\s─]+", "", text)
+def _plain(text: str) -> list[str]:
+    """The lines without white space and the rules of tables, whose widths do not matter."""
+    return [plain for line in text.splitlines() if (plain := re.sub(r"[\s─]+", "", line))]
+
+
+@pytest.mark.parametrize(
+    ("shown", "fits"),
+    [
+        ("a: 1\nb: 2\n", True),
+        ("a:  …\nb: 2\n", True),
+        ("a: 1\n…\n", True),
+        ("…\nb: 2\n", True),
+        ("a: …\n", False),
+        ("a: 1\n", False),
+        ("a: 1\n…\nb: 3\n", False),
+    ],
+)
+def test_what_is_left_out_must_be_marked(shown: str, fits: bool) -> None:
+    assert says(shown, "a: 1\n───\nb: 2\n") is fits
 
 
 def test_every_kind_of_block_is_known() -> None:

@@ -1,0 +1,123 @@
+"""What a YAML file names and this machine does not have: files of run sources, and programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_calib_provider.errors import CalibError, Place, SpecError
+from airflow_calib_provider.runsources.base import source_file
+from airflow_calib_provider.spec.language import SOURCES_FILE
+from airflow_calib_provider.spec.loader import load_sources
+from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
+from airflow_calib_provider.spec.positions import Document, Node, read_document
+from airflow_calib_provider.spec.positions import Mapping as MappingNode
+from airflow_calib_provider.spec.positions import Sequence as SequenceNode
+from airflow_calib_provider.spec.templates import render_text, variables_of
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that is no mistake of the file, but will not work as things are.
+
+    :ivar error: what, and where.
+    :ivar source: the run source that it is about, or
+    :ivar workflow: the workflow,
+    :ivar task: with its task.
+    """
+
+    error: SpecError
+    source: str | None = None
+    workflow: str | None = None
+    task: str | None = None
+
+    def concerns(self, workflow: Workflow, label: str) -> bool:
+        """Whether the DAG of this grouping is held up by it."""
+        if self.source is not None:
+            return workflow.runs.source == self.source
+        return self.workflow == workflow.name and self.task in {task.name for task in workflow.tasks_of(label)}
+
+
+def warnings_of(paths: Sequence[Path], workflows: Mapping[str, Workflow]) -> list[Warned]:
+    """Everything of these files and folders that is missing on this machine, run sources first.
+
+    A path with an environment variable that is not set here is not looked at.
+    """
+    folders = dict.fromkeys(path if path.is_dir() else path.parent for path in paths)
+    result = [item for folder in folders for item in _of_sources(folder / SOURCES_FILE)]
+    return result + [item for workflow in workflows.values() for item in _of_programs(workflow)]
+
+
+def _of_sources(file: Path) -> Iterator[Warned]:
+    document = read_document(file)
+    for name, source in load_sources(file).items():
+        try:
+            path = source_file(source, base_folder=file.parent)
+        except CalibError:
+            continue
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            place = _place(document, "sources", name, "csv" if source.csv else "events", "path")
+            hint = "" if path.is_dir() else "its workflows get no runs before it does"
+            message = f"the file {path} of the run source {name!r} {what}"
+            yield Warned(SpecError(message, place, suggestion=hint), source=name)
+
+
+def _of_programs(workflow: Workflow) -> Iterator[Warned]:
+    folder = Path(workflow.file).resolve().parent
+    document = read_document(Path(workflow.file))
+    for task in workflow.tasks.values():
+        for keys, command in _commands(task):
+            program = _plain(command[0], folder)
+            wrong = None if program is None else _wrong_with(program)
+            if wrong is not None:
+                place = _place(document, "tasks", task.name, *keys)
+                message, hint = wrong
+                yield Warned(SpecError(message, place, suggestion=hint), workflow=workflow.name, task=task.name)
+
+
+def _commands(task: Task) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The commands of a task, each with the keys that lead to it."""
+    if task.jobs is None:
+        return
+    yield ("jobs", "command"), task.jobs.command
+    if isinstance(task.jobs.inputs, InputsCommand):
+        yield ("jobs", "inputs", "command"), task.jobs.inputs.command
+
+
+def _plain(template: str, folder: Path) -> str | None:
+    """The path of a program; ``None`` for what is looked up in PATH, or known only when the job is made."""
+    if variables_of(template) - {"spec.folder"}:
+        return None
+    text = render_text(template, {"spec": {"folder": str(folder)}})
+    return text if "/" in text else None
+
+
+def _wrong_with(program: str) -> tuple[str, str] | None:
+    """What is wrong with a program, and what to do."""
+    path = Path(program)
+    if not path.is_absolute():
+        return (
+            f"the program {program} is looked for in the folder where it is started, not beside this file",
+            'write "{{ spec.folder }}/…", or a name that is in PATH',
+        )
+    path = Path(os.path.normpath(path))
+    if not path.exists():
+        return f"the program {path} does not exist", "the job cannot be started before it does"
+    if not path.is_file() or not os.access(path, os.X_OK):
+        return f"the program {path} is not executable", "" if path.is_dir() else f"chmod +x {path}"
+    return None
+
+
+def _place(document: Document, *keys: str) -> Place:
+    """Where the value of nested keys stands; of a list its first element."""
+    node: Node = document.root
+    for key in keys:
+        if not isinstance(node, MappingNode) or key not in node.entries:
+            break
+        node = node.entries[key].value
+    if isinstance(node, SequenceNode) and node.items:
+        node = node.items[0]
+    return Place(document.file, node.position.line, node.position.column)
