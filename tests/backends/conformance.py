@@ -155,11 +155,17 @@ class BackendConformance:
         one.job(*shell("sleep 300"), timeout=1)
         one.job(*shell("true"), timeout=100)
         backend.submit(one.key, one.jobs)
-        end = finals(follow(backend, [one.key])[one.key])
-        assert end[0].state is AttemptState.FAILED
-        assert "time-out" in end[0].reason
-        assert end[0].failure is FailureClass.TIMEOUT
-        assert end[1].state is AttemptState.SUCCEEDED
+
+        def settled(seen):
+            last = {item.index: item for item in seen[one.key]}
+            return len(last) == 2 and all(item.state.final or item.state is AttemptState.HELD for item in last.values())
+
+        last = {item.index: item for item in follow(backend, [one.key], settled)[one.key]}
+        # A batch system may hold such a job, for the policy to decide.
+        assert last[0].state in (AttemptState.FAILED, AttemptState.HELD)
+        assert "time-out" in last[0].reason
+        assert last[0].failure is FailureClass.TIMEOUT
+        assert last[1].state is AttemptState.SUCCEEDED
 
     def test_environment_and_arguments_are_passed_literally(self, backend, make_round):
         one = make_round()

@@ -30,10 +30,10 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_CONDOR_VERIFY_INTERVAL", "2")
 
 
-def test_ads_say_where_a_job_belongs(make_backend, make_round, pool):
-    backend, one = make_backend(), make_round("fill-r17")
+def test_ads_say_where_a_job_belongs(backend, make_round, pool):
+    one = make_round("fill-r17")
     one.job(*shell("sleep 60"))
-    backend.submit(one.key, one.jobs, {"attributes": {"WantCalib": True, "Project": 'E"C\\AL'}, "priority": 5})
+    backend.submit(one.key, one.jobs, {"attributes": {"WantCalib": True, "Project": 'E"CAL'}, "priority": 5})
     follow_to(backend, one.key, RUNNING)
     said = pool.tool(
         "condor_q", "-all", str(cluster_of(backend, one.key)),
@@ -41,19 +41,19 @@ def test_ads_say_where_a_job_belongs(make_backend, make_round, pool):
         "JobPrio", "JobBatchName", "Owner",
     )  # fmt: skip
     assert [word.strip() for word in said.strip().split(",")] == [
-        "flow", "task", "fill-r17", "0", "1", "true", 'E"C\\AL', "5", "flow.task.fill-r17", "calib",
+        "flow", "task", "fill-r17", "0", "1", "true", 'E"CAL', "5", "flow.task.fill-r17", "calib",
     ]  # fmt: skip
     backend.remove(one.key)
 
 
-def test_file_transfer(make_backend, make_round, tmp_path):
+def test_file_transfer(backend, make_round, condor_root):
     """Nothing is shared but what HTCondor carries: inputs of the same name, a script, products, the report."""
-    backend, one = make_backend(), make_round()
-    sources = [tmp_path / name / "result.txt" for name in "ab"]
+    one = make_round()
+    sources = [condor_root / name / "result.txt" for name in "ab"]
     for source in sources:
         source.parent.mkdir()
         source.write_text(f"from {source.parent.name}\n")
-    script = tmp_path / "payload.sh"
+    script = condor_root / "payload.sh"
     script.write_text('#!/bin/sh\ncat $(cat "$1") "$2" > "$CALIB_OUT/sum"; pwd\necho "{}" >> "$CALIB_REPORT"; exit $3\n')
     script.chmod(0o755)
     folders = []
@@ -77,16 +77,16 @@ def test_file_transfer(make_backend, make_round, tmp_path):
         assert "dir_" in (folder / "stdout").read_text(), "it ran in HTCondor's scratch folder"
 
 
-def test_a_file_that_is_not_there_is_refused(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_a_file_that_is_not_there_is_refused(backend, make_round):
+    one = make_round()
     one.job(*shell("true"))
     (job,) = one.jobs
     with pytest.raises(SubmissionRefused, match="/no/such/file"):
         backend.submit(one.key, [type(job)(0, 1, ("true",), {}, job.folder, files=("/no/such/file",))], {"transfer": True})
 
 
-def test_too_much_memory_is_a_memory_hold(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_too_much_memory_is_a_memory_hold(backend, make_round):
+    one = make_round()
     one.job(
         "python3", "-c", "import time; a = bytearray(300 * 2**20); time.sleep(60)", resources=Resources(1, 50 * 2**20)
     )
@@ -96,8 +96,8 @@ def test_too_much_memory_is_a_memory_hold(make_backend, make_round):
     backend.remove(one.key)
 
 
-def test_release_lets_the_same_attempt_go_on(make_backend, make_round, pool):
-    backend, one = make_backend(), make_round()
+def test_release_lets_the_same_attempt_go_on(backend, make_round, pool):
+    one = make_round()
     flag = one.root / "flag"
     one.job(*shell('test -e "$1" || sleep 300', str(flag)))
     backend.submit(one.key, one.jobs)
@@ -111,8 +111,8 @@ def test_release_lets_the_same_attempt_go_on(make_backend, make_round, pool):
     assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
 
 
-def test_removed_by_hand(make_backend, make_round, pool):
-    backend, one = make_backend(), make_round()
+def test_removed_by_hand(backend, make_round, pool):
+    one = make_round()
     for _ in range(3):
         one.job(*shell("sleep 2"))
     backend.submit(one.key, one.jobs)
@@ -122,8 +122,8 @@ def test_removed_by_hand(make_backend, make_round, pool):
     assert "condor_rm" in end[1].reason or "removed" in end[1].reason.lower()
 
 
-def test_evicted_and_run_again(make_backend, make_round, pool):
-    backend, one = make_backend(), make_round()
+def test_evicted_and_run_again(backend, make_round, pool):
+    one = make_round()
     counter = one.root / "starts"
     folder = one.job(*shell('echo x >> "$1"; echo $$ >> mine; [ $(wc -l < "$1") -gt 1 ] || sleep 300', str(counter)))
     backend.submit(one.key, one.jobs)
@@ -138,8 +138,8 @@ def test_evicted_and_run_again(make_backend, make_round, pool):
     assert len((folder / "out" / "mine").read_text().splitlines()) == 1, "nothing is left of the first execution"
 
 
-def test_suspended_and_continued(make_backend, make_round, pool):
-    backend, one = make_backend(), make_round()
+def test_suspended_and_continued(backend, make_round, pool):
+    one = make_round()
     one.job(*shell("sleep 3"))
     backend.submit(one.key, one.jobs)
     follow_to(backend, one.key, RUNNING)
@@ -150,8 +150,8 @@ def test_suspended_and_continued(make_backend, make_round, pool):
     assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
 
 
-def test_no_machine_can_run_it_and_the_reason_says_why(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_no_machine_can_run_it_and_the_reason_says_why(backend, make_round):
+    one = make_round()
     one.job(*shell("true"), resources=Resources(1, 900 * 2**30))
     one.job(*shell("true"))
     backend.submit(one.key, one.jobs)
@@ -161,8 +161,8 @@ def test_no_machine_can_run_it_and_the_reason_says_why(make_backend, make_round)
     backend.remove(one.key)
 
 
-def test_requirements_that_nothing_fulfils(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_requirements_that_nothing_fulfils(backend, make_round):
+    one = make_round()
     one.job(*shell("true"))
     backend.submit(one.key, one.jobs, {"requirements": 'OpSysAndVer == "VMS7" && Memory > 1'})
     seen = follow(backend, [one.key], lambda seen: any(item.reason for item in seen[one.key]), patience=60)[one.key]
@@ -182,8 +182,8 @@ def test_requirements_that_nothing_fulfils(make_backend, make_round):
         ({"attributes": {"Note": "a\nb"}}, "line break"),
     ],
 )
-def test_what_the_pool_cannot_read_is_refused(make_backend, make_round, options, said):
-    backend, one = make_backend(), make_round()
+def test_what_the_pool_cannot_read_is_refused(backend, make_round, options, said):
+    one = make_round()
     one.job(*shell("true"))
     with pytest.raises(SubmissionRefused) as caught:
         backend.submit(one.key, one.jobs, options)
@@ -191,8 +191,8 @@ def test_what_the_pool_cannot_read_is_refused(make_backend, make_round, options,
     assert one.key not in backend.rounds()
 
 
-def test_arguments_of_any_kind_arrive(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_arguments_of_any_kind_arrive(backend, make_round):
+    one = make_round()
     odd = ["$(index)", "$$(Arch)", "$ENV(HOME)", "a\nb\n", "\x1f", "%d\\n", "'\"'", "é\t", "#", "$(DOLLAR)", ";exit 3"]
     folder = one.job(*shell('printf "%s|" "$@" "$X"', *odd), environment={"X": "\n$(script)\n"})
     backend.submit(one.key, one.jobs)
@@ -200,16 +200,16 @@ def test_arguments_of_any_kind_arrive(make_backend, make_round):
     assert (folder / "stdout").read_text() == "".join(f"{text}|" for text in [*odd, "\n$(script)\n"])
 
 
-def test_a_command_that_is_too_long_is_refused(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_a_command_that_is_too_long_is_refused(backend, make_round):
+    one = make_round()
     one.job("true", "x" * 200_000)
     with pytest.raises(SubmissionRefused, match="inputs_file"):
         backend.submit(one.key, one.jobs)
 
 
-def test_unmaterialized_jobs(make_backend, make_round):
+def test_unmaterialized_jobs(backend, make_round):
     """Jobs that are in no query yet wait, run in their turn, and can be removed."""
-    backend, one = make_backend(), make_round()
+    one = make_round()
     for _ in range(12):
         one.job(*shell("sleep 0.2"))
     backend.submit(one.key, one.jobs, {"max_materialize": 2})
@@ -219,8 +219,8 @@ def test_unmaterialized_jobs(make_backend, make_round):
     assert not (Path(one.jobs[11].folder) / "stdout").exists()
 
 
-def test_removal_of_a_cluster_that_is_not_materialized(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_removal_of_a_cluster_that_is_not_materialized(backend, make_round):
+    one = make_round()
     for _ in range(50):
         one.job(*shell("sleep 300"))
     backend.submit(one.key, one.jobs, {"max_materialize": 3, "max_idle": 1})
@@ -230,8 +230,8 @@ def test_removal_of_a_cluster_that_is_not_materialized(make_backend, make_round)
     assert set(states(follow(backend, [one.key])[one.key]).values()) == {REMOVED}
 
 
-def test_unfinished_rounds_are_not_forgotten(make_backend, make_round):
-    backend, one = make_backend(), make_round()
+def test_unfinished_rounds_are_not_forgotten(backend, make_round):
+    one = make_round()
     one.job(*shell("sleep 300"))
     backend.submit(one.key, one.jobs)
     with pytest.raises(BackendError, match="in the queue"):

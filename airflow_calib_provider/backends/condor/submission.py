@@ -212,12 +212,15 @@ def this_spool(spool: Path) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A ClassAd literal."""
+    """A ClassAd literal that a submit file and a constraint read alike."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    if "\\" in str(value):
+        # A submit file takes it for itself, a constraint for the begin of an escape.
+        raise SubmissionRefused(f"{value!r} holds a backslash, which HTCondor does not read alike everywhere")
+    text = str(value).replace('"', '\\"')
     return f'"{text}"'
 
 

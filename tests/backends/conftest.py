@@ -1,0 +1,68 @@
+"""Fixtures of the tests of the HTCondor backend."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_calib_provider.backends.base import RoundKey
+from airflow_calib_provider.backends.condor.backend import CondorBackend
+from airflow_calib_provider.backends.condor.settings import CondorSettings
+from tests.backends.conformance import Round
+from tests.pool.fixture import pool
+from tests.pool.pool import Pool
+
+__all__ = ["pool"]
+
+GENERATION = itertools.count(1)
+
+
+@pytest.fixture
+def condor_root(pool: Pool, tmp_path: Path) -> Iterator[Path]:
+    """A folder that jobs see, too, and may write: they run as another user than the tests; at a site both are one."""
+    assert pool.shared is not None
+    before = os.umask(0)
+    folder = pool.shared / tmp_path.name
+    folder.mkdir()
+    yield folder
+    os.umask(before)
+
+
+@pytest.fixture
+def make_condor(
+    pool: Pool, condor_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., CondorBackend]]:
+    """Makes backends on the pool that look at the same spool; ``schedd`` and settings may be given."""
+    monkeypatch.setenv("CALIB_HOME", str(condor_root))
+    made: list[CondorBackend] = []
+
+    def make(name: str = "calib_condor", schedd: str = "main", **settings: object) -> CondorBackend:
+        connection = {**pool.connection(schedd), **settings}  # type: ignore[arg-type]
+        if "token" in settings:
+            del connection["token_file"]
+        made.append(CondorBackend(CondorSettings.from_mapping(name, connection), condor_root / "spool"))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+@pytest.fixture
+def backend(make_condor: Callable[..., CondorBackend]) -> CondorBackend:
+    return make_condor()
+
+
+@pytest.fixture
+def make_round(condor_root: Path) -> Callable[..., Round]:
+    campaign = f"c{uuid.uuid4().hex[:8]}"
+
+    def make(group: str = "run-r1") -> Round:
+        return Round(condor_root / "jobs", RoundKey(campaign, "flow", "task", group, next(GENERATION), 0, 1))
+
+    return make

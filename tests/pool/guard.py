@@ -1,0 +1,67 @@
+"""The process that stands over one pool: ``python guard.py FOLDER OWNER``, with the standard library alone.
+
+The whole pool lives in process and mount namespaces of its own. When their first process ends, the kernel ends every
+other one and unmounts everything; so ending that one process is all there is to do, and it happens in any case:
+
+- stopped in the ordinary way: the guard gets a SIGTERM;
+- the owner died, by whatever: the guard watches it;
+- the guard died, by whatever: the kernel then kills its child, and with it the namespaces.
+
+The guard holds a lock on ``FOLDER/guard.lock``, which has this name only once it is locked: a folder whose lock is free
+was left by the dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+
+def main(folder: Path, owner: int) -> int:
+    """Start the pool described in the folder, and end it when the owner (0: nobody) ends, or on SIGTERM."""
+    lock = (folder / "guard.new").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    (folder / "guard.new").rename(folder / "guard.lock")
+    signal.signal(signal.SIGTERM, _stop)
+    ends = [os.pidfd_open(owner)] if owner else []
+    if owner and os.getppid() != owner:
+        return 1
+    command = [
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", str(folder / "init.sh")),
+    ]
+    with (folder / "init.log").open("w") as said:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+    try:
+        ends.append(os.pidfd_open(child.pid))
+        select.select(ends, [], [])
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end(folder, child)
+    return 0
+
+
+def _end(folder: Path, child: subprocess.Popen[bytes]) -> None:
+    """Kill the first process of the namespace and wait: its parent ends only when every process inside has ended."""
+    with contextlib.suppress(OSError, ValueError):
+        if child.poll() is None:
+            os.kill(int((folder / "init.pid").read_text()), signal.SIGKILL)
+            child.wait(20)
+    with contextlib.suppress(OSError):
+        child.kill()
+    child.wait()
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
