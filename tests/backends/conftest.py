@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from tests.backends.conformance import Round
 from tests.pool.fixture import pool
-from tests.pool.pool import Pool
+from tests.pool.pool import Pool, ScheddName
 
 __all__ = ["pool"]
 
@@ -37,12 +37,17 @@ def condor_root(pool: Pool, tmp_path: Path) -> Iterator[Path]:
 def make_condor(
     pool: Pool, condor_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., CondorBackend]]:
-    """Makes backends on the pool that look at the same spool; ``schedd`` and settings may be given."""
+    """Makes backends on the pool that look at the same spool; the schedd and settings may be given."""
     monkeypatch.setenv("CALIB_HOME", str(condor_root))
     made: list[CondorBackend] = []
 
-    def make(name: str = "calib_condor", schedd: str = "main", **settings: object) -> CondorBackend:
-        connection = {**pool.connection(schedd), **settings}  # type: ignore[arg-type]
+    def make(
+        name: str = "calib_condor",
+        at: ScheddName = "main",
+        more: Mapping[str, object] | None = None,
+        **settings: object,
+    ) -> CondorBackend:
+        connection: dict[str, object] = {**pool.connection(at), **settings, **(more or {})}
         if "token" in settings:
             del connection["token_file"]
         made.append(CondorBackend(CondorSettings.from_mapping(name, connection), condor_root / "spool"))

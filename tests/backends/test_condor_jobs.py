@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def test_file_transfer(backend, make_round, condor_root):
         source.parent.mkdir()
         source.write_text(f"from {source.parent.name}\n")
     script = condor_root / "payload.sh"
-    script.write_text('#!/bin/sh\ncat $(cat "$1") "$2" > "$CALIB_OUT/sum"; pwd\necho "{}" >> "$CALIB_REPORT"; exit $3\n')
+    script.write_text(
+        '#!/bin/sh\ncat $(cat "$1") "$2" > "$CALIB_OUT/sum"; pwd; echo "{}" >> "$CALIB_REPORT"; exit $3\n'
+    )
     script.chmod(0o755)
     folders = []
     for code in ("0", "7"):
@@ -65,7 +68,7 @@ def test_file_transfer(backend, make_round, condor_root):
         command = ("sh", str(script), str(folder / "inputs.txt"), str(sources[0]), code)
         inputs = tuple(str(source) for source in sources)
         one.jobs.append(
-            type(job)(job.index, 1, command, environment, folder, inputs=inputs, files=(str(script),))
+            dataclasses.replace(job, command=command, environment=environment, inputs=inputs, files=(str(script),))
         )
         folders.append(folder)
     backend.submit(one.key, one.jobs, {"transfer": True})
@@ -81,8 +84,9 @@ def test_a_file_that_is_not_there_is_refused(backend, make_round):
     one = make_round()
     one.job(*shell("true"))
     (job,) = one.jobs
+    job = dataclasses.replace(job, files=("/no/such/file",))
     with pytest.raises(SubmissionRefused, match="/no/such/file"):
-        backend.submit(one.key, [type(job)(0, 1, ("true",), {}, job.folder, files=("/no/such/file",))], {"transfer": True})
+        backend.submit(one.key, [job], {"transfer": True})
 
 
 def test_too_much_memory_is_a_memory_hold(backend, make_round):
@@ -167,8 +171,8 @@ def test_requirements_that_nothing_fulfils(backend, make_round):
     backend.submit(one.key, one.jobs, {"requirements": 'OpSysAndVer == "VMS7" && Memory > 1'})
     seen = follow(backend, [one.key], lambda seen: any(item.reason for item in seen[one.key]), patience=60)[one.key]
     reason = next(item.reason for item in seen if item.reason)
-    assert 'no machine fulfils' in reason
-    assert 'VMS7' in reason
+    assert "no machine fulfils" in reason
+    assert "VMS7" in reason
     assert "Memory > 1" not in reason
     backend.remove(one.key)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 RELEASE = "forky"  # the Debian release that has the HTCondor of the Python bindings
 PACKAGES = ("minicondor", "python3-minimal")
 USER = "calib"  # who jobs run as: HTCondor runs none as root
+TOOLS = ("chroot", "mount", "nsenter", "setpriv", "unshare")  # of every Linux
 BUILD_SECONDS = 1200  # a slow mirror, not a slow machine, sets this
 
 
@@ -47,13 +48,15 @@ def build() -> Path:
     """The root folder, built first if there is none yet (about 100 s and 340 MB, once).
 
     Raises:
-        PoolUnavailableError: it cannot be built here.
+        PoolUnavailableError: it cannot be built here, or not be used.
     """
+    if os.geteuid():
+        raise PoolUnavailableError("an HTCondor pool for the tests needs root")
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        raise PoolUnavailableError(f"an HTCondor pool for the tests needs {', '.join(missing)}")
     root = root_folder()
     if root.is_dir():
         return root
-    if os.geteuid():
-        raise PoolUnavailableError("an HTCondor pool for the tests needs root")
     root.parent.mkdir(parents=True, exist_ok=True)
     with _locked(root.parent / "condor-root.lock"):
         if not root.is_dir():  # another process may have built it while this one waited
@@ -75,7 +78,10 @@ def _build(root: Path) -> None:
         options = ["--quiet", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"']
         # The keys of a newer release may be unknown to an older one, and nothing but tests runs in here.
         source = f"deb [trusted=yes] {_mirror()} {RELEASE} main"
-        _run("mmdebstrap", *options, f"--include={','.join(PACKAGES)}", RELEASE, str(aside), source)
+        # What it mounts, it mounts for itself: whenever it dies, the folder holds nothing but files.
+        _run(
+            "unshare", "--mount", "mmdebstrap", *options, f"--include={','.join(PACKAGES)}", RELEASE, str(aside), source
+        )
         _run("chroot", str(aside), "useradd", "--create-home", USER)
         aside.rename(root)
     finally:

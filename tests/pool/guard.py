@@ -31,8 +31,6 @@ def main(folder: Path, owner: int) -> int:
     (folder / "guard.new").rename(folder / "guard.lock")
     signal.signal(signal.SIGTERM, _stop)
     ends = [os.pidfd_open(owner)] if owner else []
-    if owner and os.getppid() != owner:
-        return 1
     command = [
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", str(folder / "init.sh")),

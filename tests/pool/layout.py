@@ -18,6 +18,7 @@ from tests.pool import cgroups
 from tests.pool.chroot import USER, cache_folder
 from tests.pool.config import DOMAIN, FOLDERS, PLACE, configuration
 
+OTHER_SPOOL_MEGABYTES = 64  # small, so that a test can fill it
 MAKING_SECONDS = 60.0  # a folder without a guard is no younger than this if its maker died
 
 
@@ -129,6 +130,7 @@ def init_script(folder: Path, root: Path, shared: Path, visible: Iterable[Path],
         f"mount --rbind /sys {_q(inside)}/sys",
         *(cgroups.mounts(_q(inside)) if grouped else []),
         *_bind(inside, folder, PLACE),
+        f"mount -t tmpfs -o size={OTHER_SPOOL_MEGABYTES}m,mode=755 tmpfs {_q(inside)}{PLACE}/other/spool",
         *_bind(inside, shared, str(shared)),
         f"chmod 1777 {_q(shared)}",
     ]

@@ -277,6 +277,14 @@ class Pool:
         """Let a daemon go on that was stopped silently."""
         os.kill(self.daemon(name), signal.SIGCONT)
 
+    def fill_spool(self) -> None:
+        """Fill the spool of the other schedd to the last byte; only that one's has a size of its own."""
+        self.tool("dd", "if=/dev/zero", f"of={PLACE}/other/spool/filling", "bs=64k", check=False)
+
+    def empty_spool(self) -> None:
+        """Remove what :meth:`fill_spool` put there."""
+        self.tool("rm", "-f", f"{PLACE}/other/spool/filling")
+
     # --- Inner
 
     def _complete(self) -> bool:

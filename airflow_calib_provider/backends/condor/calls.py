@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +65,8 @@ class Calls:
 
         self._condor = htcondor2
         self._classad = classad2
+        # What the bindings complain about goes to standard error, and from there into answers.
+        htcondor2.enable_debug()
         self._found: Any = None
 
     def _schedd(self) -> Any:
@@ -85,7 +88,7 @@ class Calls:
         """Whether the schedd answers and knows this user, for a connection's test."""
         schedd = self._schedd()
         ad = self._condor.ping(schedd._addr, "WRITE")
-        return {"version": schedd._version, "identity": str(ad.get("AuthUser", ad.get("User", "")) or "")}
+        return {"version": schedd._version, "identity": str(ad.get("MyRemoteUserName", "") or "")}
 
     def submit(self, folder: str, find: str) -> int:
         """Submit the round in this folder, or find that it is submitted.
@@ -279,15 +282,23 @@ def _hint(text: str) -> str:
     return next((hint for words, hint in _HINTS if any(word in text.lower() for word in words)), "")
 
 
-def _answer(calls: Calls, message: Mapping[str, Any]) -> dict[str, Any]:
+def _complaints(file: Path) -> str:
+    """What the bindings said on standard error during a call: their exceptions alone tell little."""
+    lines = file.read_text(errors="replace").splitlines()
+    told = [re.sub(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in lines if line.strip()]
+    return " | ".join(dict.fromkeys(told))[-600:]
+
+
+def _answer(calls: Calls, message: Mapping[str, Any], complaints: Path) -> dict[str, Any]:
     function: Callable[..., Any] = getattr(calls, message["call"])
+    os.truncate(complaints, 0)
     try:
         return {"result": function(**message["arguments"])}
     except Refused as error:
         return {"refused": str(error), "hint": _hint(str(error))}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
         calls.forget_address()
-        text = _plain(error)
+        text = " | ".join(part for part in (_plain(error), _complaints(complaints)) if part)
         return {"error": text, "hint": _hint(text), "silent": _no_answer(error)}
 
 
@@ -326,7 +337,7 @@ def main(arguments: Sequence[str]) -> int:
     _write(output, {"result": "ready"})
     with contextlib.suppress(BrokenPipeError):
         while (message := _read(sys.stdin.buffer)) is not None:
-            _write(output, _answer(calls, message))
+            _write(output, _answer(calls, message, Path(private) / "errors"))
     _remove(Path(private))
     return 0
 

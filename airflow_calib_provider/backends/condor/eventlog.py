@@ -28,16 +28,18 @@ class News:
 
     :ivar observations: in the order of the log.
     :ivar materialized: procs that entered the queue.
-    :ivar gone: the cluster has left the queue: whatever has not ended never will.
+    :ivar gone_after: the cluster has left the queue when so many procs were materialized: no other ever will be.
     :ivar paused: why the schedd has stopped to materialize jobs; ``None`` where the log does not say.
     :ivar doubt: why the log cannot be trusted to be complete; empty if it can.
+    :ivar missing: it is not there.
     """
 
     observations: list[Observation] = field(default_factory=list)
     materialized: list[int] = field(default_factory=list)
-    gone: bool = False
+    gone_after: int | None = None
     paused: str | None = None
     doubt: str = ""
+    missing: bool = False
 
 
 def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
@@ -51,6 +53,7 @@ def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
         status = file.stat()
     except FileNotFoundError:
         news.doubt = "there is no event log" + (" any more" if cursor.offset else "")
+        news.missing = True
         return news
     except OSError as error:
         news.doubt = f"the event log cannot be read: {error}"
@@ -96,7 +99,7 @@ def _open(file: Path, offset: int) -> Any:
 def _interpret(event: Mapping[str, Any], procs: Sequence[Proc], cursor: Cursor, news: News) -> None:
     number = int(event["EventTypeNumber"])
     if number == _CLUSTER_REMOVED:
-        news.gone = True
+        news.gone_after = int(event.get("NextProcId", len(procs)))
     elif number == _FACTORY_PAUSED:
         news.paused = str(event.get("Reason", "") or event.get("Notes", "") or "no reason given")
     elif number == _FACTORY_RESUMED:

@@ -107,7 +107,7 @@ class Helper:
         self._kill()
         self._private = self._private_folder()
         command = [sys.executable, "-m", "airflow_calib_provider.backends.condor.calls", str(self._private)]
-        with (self._private / "errors").open("wb") as errors:
+        with (self._private / "errors").open("ab") as errors:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -175,7 +175,7 @@ class Helper:
             own["SEC_TOKEN_DIRECTORY"] = str(private / "tokens.d")
             if "SCITOKENS" in settings.methods:
                 own["SCITOKENS_FILE"] = str(private / "tokens.d" / "calib")
-        own.setdefault("TOOL_TIMEOUT_MULTIPLIER", "0")
+        own.setdefault("TOOL_DEBUG", "D_ERROR")
         return {
             **made,
             **{f"_CONDOR_{name}": value for name, value in own.items()},

@@ -104,7 +104,7 @@ class Watch:
         if not self._settings.event_log:
             return eventlog.News(doubt="the connection has no event log")
         news = eventlog.read(folder.log, cursor, known.procs)
-        if news.doubt and time.time() - known.submitted_at < _LATE_LOG:
+        if news.missing and not cursor.offset and time.time() - known.submitted_at < _LATE_LOG:
             news.doubt = ""
         known.distrusted |= bool(news.doubt)
         if news.observations or news.materialized:
@@ -118,7 +118,9 @@ class Watch:
     @staticmethod
     def _never_to_come(cursor: Cursor, known: _Round, news: eventlog.News) -> None:
         """Jobs that were removed before they were materialized have no event of their own."""
-        candidates = range(len(known.procs)) if news.gone else sorted(known.removed)
+        # Those that were materialized have an event, or the schedd knows what became of them.
+        never = () if news.gone_after is None else range(news.gone_after, len(known.procs))
+        candidates = sorted({*known.removed, *never})
         if not candidates:
             return
         now = datetime.now(UTC)

@@ -1,0 +1,309 @@
+"""What fails around a real HTCondor pool: nothing is lost, nothing is done twice, nobody else waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_calib_provider.backends.base import AttemptState
+from airflow_calib_provider.errors import BackendError
+from tests.backends.condor_kit import (
+    HELD,
+    LOST,
+    REMOVED,
+    RUNNING,
+    SUCCEEDED,
+    cluster_of,
+    clusters_in_queue,
+    follow_to,
+    trouble,
+)
+from tests.backends.conformance import finals, follow, running, shell, states
+
+pytestmark = [pytest.mark.condor]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_CONDOR_VERIFY_INTERVAL", "2")
+
+
+# Somebody dies
+
+
+def test_the_helper_dies(backend, make_round):
+    one = make_round()
+    one.job(*shell("sleep 1"))
+    backend.submit(one.key, one.jobs)
+    os.kill(backend._helper.pid, signal.SIGKILL)
+    time.sleep(0.2)
+    assert one.key in backend.rounds()
+    assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
+
+
+SUBMITTER = """
+import pickle, sys
+from airflow_calib_provider.backends.condor.backend import CondorBackend
+settings, spool, key, jobs = pickle.load(open(sys.argv[1], "rb"))
+print("now", flush=True)
+CondorBackend(settings, spool).submit(key, jobs)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.15, 0.3, 0.4, 0.5, 0.6])
+def test_the_submitter_dies(backend, make_round, condor_root, delay):
+    """At any moment: whoever comes next finds what was submitted, or submits it, once."""
+    import pickle
+
+    one = make_round()
+    for _ in range(5):
+        one.job(*shell('echo x >> "$1"', str(condor_root / "executions")))
+    task = condor_root / "task"
+    task.write_bytes(pickle.dumps((backend.settings, backend.spool.parent, one.key, one.jobs)))
+    process = subprocess.Popen([sys.executable, "-c", SUBMITTER, str(task)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    backend.submit(one.key, one.jobs)
+    backend.submit(one.key, one.jobs)
+    assert len(clusters_in_queue(backend, one.key)) <= 1
+    assert states(follow(backend, [one.key])[one.key]) == dict.fromkeys(range(5), SUCCEEDED)
+    time.sleep(1)
+    assert clusters_in_queue(backend, one.key) == []
+    assert (condor_root / "executions").read_text() == "x\n" * 5
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["in the queue", "in the history"])
+def test_a_submission_that_nobody_noted_is_found(backend, make_condor, make_round, ended):
+    one = make_round()
+    one.job(*shell("true" if ended else "sleep 2"))
+    backend.submit(one.key, one.jobs)
+    cluster = cluster_of(backend, one.key)
+    if ended:
+        follow(backend, [one.key])
+    folder = backend._folder(one.key)
+    (folder.path / "cluster").unlink()
+    (folder.path / "log").unlink()
+    make_condor().submit(one.key, one.jobs)
+    assert cluster_of(backend, one.key) == cluster
+
+
+def test_the_schedd_dies(backend, make_round, pool, condor_root):
+    one = make_round()
+    for _ in range(6):
+        one.job(*shell('echo x >> "$1"; sleep 4', str(condor_root / "executions")))
+    backend.submit(one.key, one.jobs)
+    follow_to(backend, one.key, RUNNING, jobs=3)
+    pool.kill("schedd")
+    assert states(follow(backend, [one.key], patience=150)[one.key]) == dict.fromkeys(range(6), SUCCEEDED)
+
+
+def test_the_collector_dies(backend, make_round, pool):
+    first, second = make_round(), make_round()
+    first.job(*shell("sleep 2"))
+    second.job(*shell("true"))
+    backend.submit(first.key, first.jobs)
+    pool.kill("collector")
+    backend._helper.close()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            backend.submit(second.key, second.jobs)
+            break
+        except BackendError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    seen = follow(backend, [first.key, second.key], patience=120)
+    assert {**states(seen[first.key]), **states(seen[second.key])} == {0: SUCCEEDED}
+    assert all(states(seen[key]) == {0: SUCCEEDED} for key in seen)
+
+
+# Silence
+
+
+def test_a_silent_schedd_beside_a_healthy_one(make_condor, make_round, pool):
+    silent = make_condor("silent", "main", timeout=3.0)
+    healthy = make_condor("healthy", "other", timeout=3.0)
+    one, other = make_round(), make_round()
+    one.job(*shell("sleep 3"))
+    other.job(*shell("sleep 1"))
+    silent.submit(one.key, one.jobs)
+    follow_to(silent, one.key, RUNNING)
+    healthy.rounds()
+    pool.stop_silently("schedd")
+    try:
+        said: list[str] = []
+        asking = threading.Thread(target=lambda: said.append(trouble(silent, one.key)))
+        asking.start()
+        begin = time.monotonic()
+        latencies = []
+        healthy.submit(other.key, other.jobs)
+        while asking.is_alive():
+            before = time.monotonic()
+            healthy.rounds()
+            latencies.append(time.monotonic() - before)
+            time.sleep(0.05)
+        assert time.monotonic() - begin < 12
+        assert "did not answer within 3 s" in said[0]
+        assert "main@pool.test" in said[0]
+        assert len(latencies) > 10
+        assert sorted(latencies)[-2] < 1.0
+        assert states(follow(healthy, [other.key])[other.key]) == {0: SUCCEEDED}
+        fresh = make_round()
+        fresh.job(*shell("true"))
+        before = time.monotonic()
+        with pytest.raises(BackendError, match="did not answer"):
+            silent.submit(fresh.key, fresh.jobs)
+        assert time.monotonic() - before < 12
+    finally:
+        pool.resume("schedd")
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            silent.submit(fresh.key, fresh.jobs)
+            break
+        except BackendError:
+            assert time.monotonic() < deadline, "it does not work again by itself"
+            time.sleep(0.5)
+    assert len(clusters_in_queue(silent, fresh.key)) <= 1
+    seen = follow(silent, [one.key, fresh.key], patience=120)
+    assert [states(seen[key]) for key in (one.key, fresh.key)] == [{0: SUCCEEDED}] * 2
+
+
+# The event log
+
+
+@pytest.mark.parametrize("what", ["deleted", "truncated", "damaged", "replaced"])
+def test_the_event_log_is_no_more_what_it_was(make_condor, make_round, what):
+    backend = make_condor(query_interval=1.0)
+    one = make_round()
+    for code in (0, 3, 0):
+        one.job(*shell(f"sleep 8; exit {code}"))
+    backend.submit(one.key, one.jobs)
+    follow(backend, [one.key], running(one.key, 3))
+    log: Path = backend._folder(one.key).log
+    if what == "deleted":
+        log.unlink()
+    elif what == "truncated":
+        os.truncate(log, 10)
+    elif what == "damaged":
+        with log.open("ab") as stream:
+            stream.write(b"\0\xff garbage\n...\n005 (abc\n...\n" * 5)
+    else:
+        log.rename(log.with_name("log.old"))
+        log.write_text("")
+    end = finals(follow(backend, [one.key], patience=120)[one.key])
+    assert [(end[n].state, end[n].exit_code) for n in range(3)] == [
+        (SUCCEEDED, 0),
+        (AttemptState.FAILED, 3),
+        (SUCCEEDED, 0),
+    ]
+
+
+def test_queries_alone(make_condor, make_round, pool):
+    """A remote schedd that shares no event log."""
+    backend = make_condor(event_log=False, query_interval=1.0)
+    one = make_round()
+    for text in ("exit 0", "exit 3", "kill -9 $$", "sleep 300", "sleep 300", "sleep 1"):
+        one.job(*shell(text))
+    backend.submit(one.key, one.jobs, {"max_materialize": 5})
+    follow_to(backend, one.key, RUNNING, jobs=1)
+    cluster = cluster_of(backend, one.key)
+    pool.tool("condor_rm", f"{cluster}.3")
+    pool.tool("condor_hold", f"{cluster}.4")
+    held = follow_to(backend, one.key, HELD)
+    assert held[4].hold_code == 1
+    backend.remove(one.key, [4])
+    end = finals(follow(backend, [one.key], patience=120)[one.key])
+    assert [end[n].state for n in range(6)] == [
+        SUCCEEDED,
+        AttemptState.FAILED,
+        AttemptState.FAILED,
+        REMOVED,
+        REMOVED,
+        SUCCEEDED,
+    ]
+    assert (end[1].exit_code, end[2].signal) == (3, 9)
+    assert not backend._folder(one.key).log.exists()
+
+
+def test_jobs_that_nobody_knows_are_lost(make_condor, make_round, pool):
+    """A schedd whose spool was lost: neither queue nor history has them."""
+    backend = make_condor(event_log=False, query_interval=1.0)
+    one = make_round()
+    one.job(*shell("sleep 300"))
+    backend.submit(one.key, one.jobs)
+    (backend._folder(one.key).path / "cluster").write_text("987654")
+    seen = follow(backend, [one.key], patience=60)[one.key]
+    assert states(seen) == {0: LOST}
+    backend._helper.call("act", action="remove", cluster=clusters_in_queue(backend, one.key)[0], procs=None, reason="x")
+
+
+# Refusals
+
+
+def test_a_wrong_token(make_condor, make_round, pool):
+    backend = make_condor("forged", token=pool.token(forged=True))
+    one = make_round()
+    one.job(*shell("true"))
+    with pytest.raises(BackendError) as caught:
+        backend.submit(one.key, one.jobs)
+    assert "token" in str(caught.value)
+    assert pool.token(forged=True).split(".")[0] not in str(caught.value)
+
+
+def test_a_token_file_that_is_not_there(make_condor):
+    backend = make_condor(token_file="/no/such/token")
+    with pytest.raises(BackendError, match="/no/such/token"):
+        backend.check()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"collector": "127.0.0.1:9"}, "127.0.0.1:9"), ({"schedd": "nobody@nowhere"}, "nobody@nowhere")],
+)
+def test_nobody_there(make_condor, wrong, said):
+    with pytest.raises(BackendError) as caught:
+        make_condor("nobody", timeout=10.0, more=wrong).check()
+    assert said in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_token_is_private_and_goes_away(make_condor, pool, condor_root):
+    token = pool.token()
+    backend = make_condor("secret", token=token)
+    assert "calib@pool.test" in backend.check()
+    (file,) = (condor_root / "private").glob("condor-*/tokens.d/calib")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in (file.parent, file.parent.parent))
+    process = Path("/proc", str(backend._helper.pid))
+    assert token.encode() not in (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+    assert token not in repr(backend.settings)
+    backend.close()
+    assert not file.exists()
+
+
+def test_a_full_disk(backend, make_round, condor_root):
+    place = condor_root / "spool"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        one = make_round()
+        for _ in range(200):
+            one.job(*shell("true"))
+        with pytest.raises(BackendError, match="disk full"):
+            backend.submit(one.key, one.jobs)
+        assert one.key not in backend.rounds()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
