@@ -24,7 +24,7 @@ from airflow_calib_provider.errors import BackendError, CalibError, IllegalTrans
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.jobsets.reports import Report, read_outcome
-from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger import generations, observed
 from airflow_calib_provider.ledger.engine import Ledger, take_turns
 from airflow_calib_provider.ledger.reasons import Reason
 
@@ -194,10 +194,10 @@ def _apply_all(
         if not seen.observations and seen.cursor == item.cursor and not seen.finished:
             continue
         observations = [*seen.observations, *(_vanished(ledger, item, now) if seen.finished else [])]
-        changes = _changes(watched, observations, limits, base_delay)
+        changes = _changes(watched, observations, limits, base_delay, now)
         crash_point("jobs.before_apply", watched.row.group_name)
         with ledger.write() as connection:
-            if not generations.apply(connection, watched.row, item, changes, seen.cursor, now):
+            if not observed.apply(connection, watched.row, item, changes, seen.cursor):
                 return  # another watcher stored these news
             if seen.finished:
                 generations.finish_round(connection, watched.row, item)
@@ -219,10 +219,10 @@ def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:
 
 
 def _changes(
-    watched: _Watched, observations: Sequence[Observation], limits: Limits, base_delay: float
-) -> list[generations.JobChange]:
+    watched: _Watched, observations: Sequence[Observation], limits: Limits, base_delay: float, now: datetime
+) -> list[observed.JobChange]:
     """The net change of each job: what several observations made of it counts once."""
-    changes: dict[int, generations.JobChange] = {}
+    changes: dict[int, observed.JobChange] = {}
     for observation in observations:
         job = watched.jobs.get(observation.index)
         if job is None:
@@ -236,8 +236,8 @@ def _changes(
         watched.jobs[job.index] = after
         before = changes[job.index].before if job.index in changes else job
         delay = retry_delay(after.failures + after.losses, base_delay)
-        changes[job.index] = generations.JobChange(
-            before, after, observation, timedelta(seconds=delay), report.values, report.products
+        changes[job.index] = observed.JobChange(
+            before, after, observation, now + timedelta(seconds=delay), None, report.values, report.products
         )
     return [change for change in changes.values() if change.before.state != change.after.state]
 
