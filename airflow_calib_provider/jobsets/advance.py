@@ -153,9 +153,9 @@ def _submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> No
     for item in planned:
         with ledger.read() as connection:
             listed = generations.jobs_of_round(connection, row.id, item.step, item.n)
-        jobs = [submission(row, job.job_index, job.attempt_n, job.definition) for job in listed]
+        jobs = [submission(row, job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
         crash_point("round.before_submit", row.group_name)
-        backend.submit(RoundKey.parse(item.key), jobs)
+        backend.submit(RoundKey.parse(item.key), jobs, row.options)
         crash_point("round.after_submit", row.group_name)
         _record_submission(ledger, backend, row, item, now)
         crash_point("round.after_record", row.group_name)
