@@ -74,7 +74,8 @@ def _files(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
     if jobs.condor is None:
         return []
     files = [render_text(text, variables) for text in jobs.condor.files]
-    if broken := next((file for file in files if not file or any(sign in file for sign in "\n\r\0")), None):
+    broken = next((file for file in files if not file or any(sign in file for sign in "\n\r\0")), None)
+    if broken is not None:
         raise RenderError(f"an element of condor.files is empty or holds a line break: {broken!r}")
     return files
 
