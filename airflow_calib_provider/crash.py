@@ -24,6 +24,8 @@ POINTS = frozenset(
         "round.before_submit",
         "round.after_submit",
         "round.after_record",
+        "held.before_act",
+        "held.after_act",
         "jobs.before_apply",
         "jobs.after_apply",
         "products.before_promote",

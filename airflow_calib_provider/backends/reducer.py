@@ -149,6 +149,8 @@ def _going_on(job: Job, observation: Observation, limits: Limits, give_up: bool)
         host=observation.host or job.host,
         start=observation.start or job.start,
         reason=observation.reason,
+        exit_code=None,
+        signal=None,
         failure=None,
         hold_code=None,
         memory=_peak(job.memory, observation.memory),
@@ -163,7 +165,8 @@ def _going_on(job: Job, observation: Observation, limits: Limits, give_up: bool)
             return replace(seen, state=JobState.FAILED, losses=losses, failure=failure, end=observation.at)
         case AttemptState.HELD:
             failure = observation.failure or FailureClass.HOLD
-            return replace(seen, state=JobState.HELD, failure=failure, hold_code=observation.hold_code)
+            held = replace(seen, state=JobState.HELD, failure=failure, hold_code=observation.hold_code)
+            return replace(held, exit_code=observation.exit_code, signal=observation.signal)
         case AttemptState.RUNNING:
             return replace(seen, state=JobState.RUNNING)
         case _:

@@ -101,6 +101,9 @@ def _start(
         folder=f"{context.campaign}/{workflow.name}/{task.name}/{context.group}",
         dag_run_id=dag_run_id,
         definitions=rendered.definitions,
+        failures=rendered.failures,
+        options=rendered.options,
+        keep=int(task.jobs.keep.total_seconds()),
     )
     continued = (
         before is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_calib_provider.backends.base import Backend, RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
-from airflow_calib_provider.jobsets.advance import remove_jobs
+from airflow_calib_provider.jobsets.ending import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.reports import check_product
 from airflow_calib_provider.ledger import generations, groups

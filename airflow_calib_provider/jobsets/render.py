@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from airflow_calib_provider.backends.environment import for_job
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder
-from airflow_calib_provider.spec.models import InputsCommand, Jobs, Task
+from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
 from airflow_calib_provider.spec.templates import render_command, render_text, render_value
 
 # What is known only when an attempt is submitted stands in a definition as one of these, so that a definition (and its
@@ -39,11 +39,15 @@ class Rendered:
     :ivar inputs: the frozen list of inputs (rule 33).
     :ivar digest: SHA-256 of the definitions, the inputs, the runs, the backend and the declared products: tells whether
         a cleared generation can be continued (rule 14).
+    :ivar options: the spec's block for the backend; no part of the digest, as it says how jobs run and not what.
+    :ivar failures: the failure policy; no part of the digest either.
     """
 
     definitions: Sequence[Mapping[str, Any]]
     inputs: Sequence[str]
     digest: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Mapping[str, Any]] = ()
 
 
 def render(task: Task, context: GroupContext) -> Rendered:
@@ -54,13 +58,40 @@ def render(task: Task, context: GroupContext) -> Rendered:
     jobs = task.jobs
     assert jobs is not None
     inputs = _inputs(jobs, context.variables)
+    files = _files(jobs, context.variables)
     definitions = [
-        _definition(jobs, context, index, count, mine)
+        _definition(jobs, context, index, count, mine, files)
         for index, count, mine in _shares(jobs, inputs, context.variables)
     ]
     content = [definitions, inputs, list(context.runs), task.backend, dict(sorted(task.products.items()))]
     text = json.dumps(content, sort_keys=True)
-    return Rendered(definitions, inputs, hashlib.sha256(text.encode()).hexdigest())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Rendered(definitions, inputs, digest, _options(jobs), [_rule(rule) for rule in jobs.failures])
+
+
+def _files(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
+    """What the payload needs where there is no shared file system."""
+    if jobs.condor is None:
+        return []
+    files = [render_text(text, variables) for text in jobs.condor.files]
+    broken = next((file for file in files if not file or any(sign in file for sign in "\n\r\0")), None)
+    if broken is not None:
+        raise RenderError(f"an element of condor.files is empty or holds a line break: {broken!r}")
+    return files
+
+
+def _options(jobs: Jobs) -> dict[str, Any]:
+    """The block for the backend, as far as it is stated; its files stand in the definitions."""
+    if jobs.condor is None:
+        return {}
+    stated = jobs.condor.model_dump(mode="json", exclude_none=True, exclude={"files"})
+    return {name: value for name, value in stated.items() if value != {}}
+
+
+def _rule(rule: FailureRule) -> dict[str, Any]:
+    stated = rule.model_dump(exclude_none=True, exclude={"after"})
+    found = {name: list(value) if isinstance(value, tuple) else value for name, value in stated.items() if value != ()}
+    return found if rule.after is None else {**found, "after": rule.after.total_seconds()}
 
 
 def _inputs(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
@@ -132,7 +163,9 @@ def _count(jobs: Jobs, variables: Mapping[str, Any]) -> int:
     return value
 
 
-def _definition(jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str]) -> dict[str, Any]:
+def _definition(
+    jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str], files: Sequence[str]
+) -> dict[str, Any]:
     job = {
         "index": index,
         "count": count,
@@ -144,7 +177,7 @@ def _definition(jobs: Jobs, context: GroupContext, index: int, count: int, input
     }
     variables = {**context.variables, "job": job}
     environment = {name: render_text(text, variables) for name, text in sorted(jobs.environment.items())}
-    return {
+    definition = {
         "command": list(render_command(jobs.command, variables)),
         "environment": environment,
         # Inputs that all jobs share stand in the generation, once.
@@ -154,12 +187,21 @@ def _definition(jobs: Jobs, context: GroupContext, index: int, count: int, input
         "disk": jobs.resources.disk,
         "timeout": jobs.timeout.total_seconds() if jobs.timeout else None,
     }
+    # Left out where they say nothing: what was rendered before there were such keys has the same digest still.
+    if jobs.resources.gpus:
+        definition["gpus"] = jobs.resources.gpus
+    if files:
+        definition["files"] = list(files)
+    return definition
 
 
-def submission(row: Any, index: int, attempt: int, definition: Mapping[str, Any]) -> JobSubmission:
+def submission(
+    row: Any, index: int, attempt: int, definition: Mapping[str, Any], memory: int | None = None
+) -> JobSubmission:
     """One attempt of a job, ready for a backend; its folder and its list of inputs are written.
 
     :param row: the generation with its group's campaign, workflow and name.
+    :param memory: bytes that this attempt asks for instead of what the definition says.
     """
     folder = attempt_folder(row.folder, index, attempt)
     (folder / "out").mkdir(parents=True, exist_ok=True)
@@ -191,8 +233,12 @@ def submission(row: Any, index: int, attempt: int, definition: Mapping[str, Any]
         command=tuple(_fill(argument, known) for argument in definition["command"]),
         environment={**own, **contract},
         folder=folder,
-        resources=Resources(definition["cpus"], definition["memory"], definition["disk"]),
+        resources=Resources(
+            definition["cpus"], memory or definition["memory"], definition["disk"], definition.get("gpus", 0)
+        ),
         timeout=definition["timeout"],
+        inputs=tuple(inputs),
+        files=tuple(definition.get("files", ())),
     )
 
 

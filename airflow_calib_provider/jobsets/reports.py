@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,9 @@ from airflow_calib_provider.errors import ProductError
 
 MAX_REPORT = 20_000_000
 """Bytes."""
+
+TAIL = 16_384
+"""Bytes at the end of the report of a running job in which its latest progress is looked for."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,38 @@ def read_report(file: Path) -> Report:
             why = error if isinstance(error, ValueError) else repr(error)
             raise ProductError(f"{file.name}:{number}: not a valid line ({why}): {line[:120]}") from error
     return Report(list(values.values()), products)
+
+
+def read_progress(file: Path) -> float | None:
+    """The latest progress in the report of a job that still runs: ``{"type": "progress", "value": 0.4}``.
+
+    Only the end of the file is read. A last line that is not complete yet, and whatever else is not a progress, is
+    passed over: the report is judged when the job has ended.
+
+    :returns: from 0 to 1; ``None`` if nothing is said, or the report cannot be seen from here.
+    """
+    try:
+        # A pipe or a link is not followed: the report is the job's, and may be anything.
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        about = os.fstat(opened)
+        if not stat.S_ISREG(about.st_mode):
+            return None
+        data = os.pread(opened, TAIL, max(0, about.st_size - TAIL))
+    except OSError:
+        return None
+    finally:
+        os.close(opened)
+    for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
+        try:
+            item = json.loads(line)
+            if item["type"] == "progress":
+                return min(1.0, max(0.0, _number(item["value"])))
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            continue
+    return None
 
 
 def _lines(file: Path) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
-from airflow_calib_provider.backends.base import AttemptState, Observation, RoundKey
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, RoundKey
 from airflow_calib_provider.backends.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
@@ -19,7 +19,9 @@ from airflow_calib_provider.ledger.transitions import Move, Subject, move
 
 generation, round_, job, attempt, group = tables.generation, tables.round_, tables.job, tables.attempt, tables.run_group
 
-LIVE = ("waiting", "submitted", "running")
+LIVE = ("waiting", "submitted", "running", "held")
+BEGUN = ("submitted", "running", "held")
+"""The states of jobs of which an attempt lives, which is in the state of the same name."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class NewGeneration:
     folder: str
     dag_run_id: str
     definitions: Sequence[Mapping[str, Any]] = field(default=())
+    failures: Sequence[Mapping[str, Any]] = field(default=())
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep: int | None = None
 
 
 def latest(connection: Connection, group_id: int, task: str, *, state: str | None = None) -> Row[Any] | None:
@@ -119,7 +124,7 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
     about = connection.execute(select(group).where(group.c.id == new.group_id)).one()
     subject = Subject(about.campaign, about.workflow, new.task, about.name, generation=number)
     values = {name: value for name, value in vars(new).items() if name not in ("group_id", "task", "definitions")}
-    for name in ("inputs", "runs", "excluded_runs"):
+    for name in ("inputs", "runs", "excluded_runs", "failures"):
         values[name] = list(values[name])
     columns = {
         **values,
@@ -140,7 +145,14 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
             None,
             JobState.WAITING,
             Subject(**{**vars(subject), "job_index": index}),
-            {"attempt": 0, "failures": 0, "losses": 0, "definition": dict(definition), "retry_at": None},
+            {
+                "attempt": 0,
+                "failures": 0,
+                "losses": 0,
+                "releases": 0,
+                "definition": dict(definition),
+                "retry_at": None,
+            },
         )
         for index, definition in enumerate(new.definitions)
     ]
@@ -169,6 +181,7 @@ def continue_failed(
     data: dict[str, Any] = {"cleared": True}
     if new is not None:
         columns |= {"retries": new.retries, "quorum": new.quorum, "dag_run_id": new.dag_run_id}
+        columns |= {"failures": list(new.failures), "options": dict(new.options), "keep": new.keep, "cleaned_at": None}
         data |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "retries": new.retries, "quorum": new.quorum}
     move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, data)])
     again = connection.execute(
@@ -245,6 +258,11 @@ def as_job(row: Any) -> Job:
         start=row.start,
         end=row.end,
         reason=row.reason,
+        failure=FailureClass(row.failure) if row.failure else None,
+        hold_code=row.hold_code,
+        memory=row.memory,
+        progress=row.progress,
+        releases=row.releases,
     )
 
 
@@ -276,23 +294,28 @@ def plan_round(connection: Connection, row: Any, at: datetime) -> int | None:
     columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None}
     round_key = {"generation_id": row.id, "step": 0, "n": number}
     move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
-    cleared = dict.fromkeys(("exit_code", "signal", "host", "start", "end", "reason", "retry_at"))
+    cleared: dict[str, Any] = dict.fromkeys(
+        ("exit_code", "signal", "host", "start", "end", "reason", "retry_at", "failure", "hold_code")
+    )
+    cleared |= {"memory": None, "progress": None, "releases": 0}
     moves, attempts = [], []
     for item in due:
         of_job = Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt + 1})
         moves.append(Move(_job_key(item), "waiting", "submitted", of_job, {**cleared, "attempt": item.attempt + 1}))
         attempt_key = {**_job_key(item), "n": item.attempt + 1}
-        attempts.append(Move(attempt_key, None, "submitted", of_job, {"round": number}))
+        asked = item.request_memory or item.definition.get("memory")
+        attempts.append(Move(attempt_key, None, "submitted", of_job, {"round": number, "request_memory": asked}))
     move(connection, job, moves)
     move(connection, attempt, attempts)
     return number
 
 
 def jobs_of_round(connection: Connection, generation_id: int, step: int, number: int) -> list[Any]:
-    """The jobs of a round with the attempt that it makes: columns ``job_index``, ``definition``, ``attempt_n``."""
+    """The jobs of a round with the attempt that it makes: columns ``job_index``, ``definition``, ``attempt_n``,
+    ``request_memory``."""
     return list(
         connection.execute(
-            select(job.c.job_index, job.c.definition, attempt.c.n.label("attempt_n"))
+            select(job.c.job_index, job.c.definition, attempt.c.n.label("attempt_n"), attempt.c.request_memory)
             .join(
                 attempt,
                 and_(
@@ -336,59 +359,6 @@ def round_state(connection: Connection, item: Any) -> str | None:
     return connection.execute(select(round_.c.state).where(*here)).scalar()
 
 
-@dataclass(frozen=True)
-class JobChange:
-    """What an observation makes of a job, with what its attempt reported if it was accepted."""
-
-    before: Job
-    after: Job
-    observation: Observation
-    retry_after: timedelta = timedelta(0)
-    values: Sequence[tuple[str, float, float | None]] = ()
-    products: Mapping[str, str] = field(default_factory=dict)
-
-
-def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChange], cursor: str, at: datetime) -> bool:
-    """Store the news of a round together with the cursor up to which they were read.
-
-    :param row: the generation.
-    :param item: the round, as it was when it was polled.
-    :returns: False if another process stored news of this round meanwhile; nothing is written then.
-    """
-    where = (round_.c.generation_id == item.generation_id, round_.c.step == item.step, round_.c.n == item.n)
-    taken = connection.execute(update(round_).where(*where, round_.c.cursor == item.cursor).values(cursor=cursor))
-    if taken.rowcount != 1:
-        return False
-    subject = subject_of(row)
-    job_moves, attempt_moves, values, products = [], [], [], []
-    for change in changes:
-        after = change.after
-        of_job = Subject(**{**vars(subject), "job_index": after.index, "attempt": change.observation.attempt})
-        seen = {name: getattr(after, name) for name in ("exit_code", "signal", "host", "start", "end", "reason")}
-        key = {"generation_id": row.id, "step": item.step, "job_index": after.index}
-        columns = {
-            **seen,
-            "failures": after.failures,
-            "losses": after.losses,
-            "accepted_attempt": after.accepted_attempt,
-            "retry_at": at + change.retry_after if after.state is JobState.WAITING else None,
-        }
-        data = {name: after_value for name, after_value in seen.items() if isinstance(after_value, int | str)}
-        job_moves.append(Move(key, change.before.state, after.state, of_job, columns, data))
-        attempt_key = {**key, "n": change.observation.attempt}
-        source = "submitted" if change.before.state is JobState.SUBMITTED else "running"
-        attempt_moves.append(Move(attempt_key, source, change.observation.state, of_job, seen, data))
-        values += [{**key, "name": name, "value": number, "error": error} for name, number, error in change.values]
-        products += [{**key, "name": name, "file": file} for name, file in change.products.items()]
-    move(connection, job, job_moves)
-    move(connection, attempt, attempt_moves)
-    if values:
-        connection.execute(insert(tables.value), values)
-    if products:
-        connection.execute(insert(tables.product), products)
-    return True
-
-
 def finish_round(connection: Connection, row: Any, item: Any) -> None:
     """No news of this round will come any more."""
     key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
@@ -423,11 +393,11 @@ def end(
             Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt}),
         )
         for item in live
-        if item.state in ("submitted", "running")
+        if item.state in BEGUN
     ]
     move(connection, attempt, begun)
     _finish_rounds(connection, row)
-    columns = {"ended_at": at, "reason": reason, "ended_by": person}
+    columns = {"ended_at": at, "reason": reason, "ended_by": person, "trouble": None, "trouble_since": None}
     move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
     set_task_states(connection, row.group_id, target, reason, at, task=row.task)
 
@@ -467,7 +437,7 @@ def mark_done(
         of_job = replace(subject, job_index=index, attempt=item.attempt or None)
         columns = {"accepted_attempt": number or None, "attempt": max(item.attempt, number), "retry_at": None}
         moves.append(Move(_job_key(item), item.state, JobState.SUCCEEDED, of_job, columns, {"by": person}))
-        if item.state in ("submitted", "running"):
+        if item.state in BEGUN:
             key = {**_job_key(item), "n": item.attempt}
             attempts.append(Move(key, item.state, AttemptState.REMOVED, of_job))
         files += [{**_job_key(item), "name": name, "file": file} for name, file in products.items()]

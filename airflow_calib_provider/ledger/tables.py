@@ -242,6 +242,12 @@ generation = Table(
     Column("ended_at", UtcDateTime),
     Column("reason", JSON),
     Column("ended_by", Name, comment="a person, if one ended it"),
+    Column("failures", JSON, nullable=False, server_default="[]", comment="the spec's failure policy"),
+    Column("options", JSON, nullable=False, server_default="{}", comment="the backend's block of the spec, rendered"),
+    Column("keep", BigInteger, comment="seconds for which logs and failed attempts are kept after its end"),
+    Column("trouble", Text, comment="why the last look could not take it further"),
+    Column("trouble_since", UtcDateTime),
+    Column("cleaned_at", UtcDateTime, comment="when logs and failed attempts were removed"),
     UniqueConstraint("group_id", "task", "n"),
     Index(None, "state"),
 )
@@ -277,7 +283,13 @@ job = Table(
     Column("start", UtcDateTime),
     Column("end", UtcDateTime),
     Column("reason", Text),
-    Column("retry_at", UtcDateTime),
+    Column("retry_at", UtcDateTime, comment="of a waiting job its next attempt, of a held one its release or removal"),
+    Column("failure", State, comment="class of the failure, loss or hold"),
+    Column("hold_code", Integer),
+    Column("memory", BigInteger, comment="peak in bytes"),
+    Column("request_memory", BigInteger, comment="bytes; what its next attempt asks for instead of the definition's"),
+    Column("releases", Integer, nullable=False, server_default="0", comment="of its present attempt"),
+    Column("progress", Float, comment="0 to 1"),
 )
 
 attempt = Table(
@@ -295,6 +307,10 @@ attempt = Table(
     Column("start", UtcDateTime),
     Column("end", UtcDateTime),
     Column("reason", Text),
+    Column("failure", State),
+    Column("hold_code", Integer),
+    Column("memory", BigInteger, comment="peak in bytes"),
+    Column("request_memory", BigInteger, comment="bytes"),
 )
 
 value = Table(

@@ -50,15 +50,21 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         None: frozenset({"waiting"}),
         # Succeeded from elsewhere than an attempt: a person marked the task as success, and its products exist.
         "waiting": frozenset({"submitted", "succeeded", "left_out", "removed"}),
-        "submitted": frozenset({"running", "succeeded", "failed", "waiting", "left_out", "removed"}),
-        "running": frozenset({"succeeded", "failed", "waiting", "left_out", "removed"}),
+        "submitted": frozenset({"running", "held", "succeeded", "failed", "waiting", "left_out", "removed"}),
+        # Back to submitted: evicted, to run again.
+        "running": frozenset({"submitted", "held", "succeeded", "failed", "waiting", "left_out", "removed"}),
+        # Held to held: it was released, and the batch system has not let it go yet.
+        "held": frozenset(
+            {"held", "submitted", "running", "succeeded", "failed", "waiting", "left_out", "removed"},
+        ),
         "failed": frozenset({"waiting", "succeeded"}),
         "removed": frozenset({"waiting", "succeeded"}),
     },
     "attempt": {
         None: frozenset({"submitted"}),
-        "submitted": frozenset({"running", "succeeded", "failed", "lost", "removed"}),
-        "running": frozenset({"succeeded", "failed", "lost", "removed"}),
+        "submitted": frozenset({"running", "held", "succeeded", "failed", "lost", "removed"}),
+        "running": frozenset({"submitted", "held", "succeeded", "failed", "lost", "removed"}),
+        "held": frozenset({"submitted", "running", "succeeded", "failed", "lost", "removed"}),
     },
     "payload": {None: frozenset({"published"}), "published": frozenset({"superseded"})},
     "dag_run_request": {

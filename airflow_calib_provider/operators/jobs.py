@@ -85,7 +85,7 @@ class JobsOperator(BaseOperator):
         with ledger.read() as connection:
             row = generations.by_id(connection, generation_id)
         if row.state == "running":  # also if a person's clear continued it after the trigger's last look
-            self.defer(trigger=JobSetTrigger(generation_id), method_name="execute_complete")
+            self.defer(trigger=JobSetTrigger(generation_id, row.backend), method_name="execute_complete")
         text = render(row.reason)
         context["ti"].xcom_push("reason", text)
         open_dag_runs(ledger, self.log)

@@ -10,7 +10,9 @@ KEYS: dict[str, tuple[str, ...]] = {
         "apiVersion", "workflow", "description", "owner", "tags", "runs", "params", "defaults", "tasks",
     ),
     "runs": ("source", "where", "since", "incomplete_after", "settle"),
-    "defaults": ("backend", "retries", "quorum", "timeout", "resources", "environment"),
+    "defaults": (
+        "backend", "retries", "quorum", "timeout", "resources", "environment", "failures", "condor", "keep",
+    ),
     "a task": ("group_by", "needs", "locks", "backend", "jobs", "products", "publish"),
     "group_by": ("run", "fill", "sum"),
     "group_by.run": ("name", "late_runs"),
@@ -18,10 +20,20 @@ KEYS: dict[str, tuple[str, ...]] = {
     "group_by.sum": ("tail", "name", "late_runs"),
     "a lock": ("payload",),
     "payload": ("tag", "covers"),
-    "jobs": ("command", "split", "inputs", "environment", "resources", "retries", "quorum", "timeout"),
+    "jobs": (
+        "command", "split", "inputs", "environment", "resources", "retries", "quorum", "timeout", "failures", "condor",
+        "keep",
+    ),
     "split": ("count", "per_job"),
     "inputs": ("command",),
-    "resources": ("cpus", "memory", "disk"),
+    "resources": ("cpus", "memory", "disk", "gpus"),
+    "failures": ("when", "then", "memory", "times", "after"),
+    "failures.when": ("class", "exit_code", "signal", "hold_code"),
+    "failures.memory": ("factor", "at_most"),
+    "condor": (
+        "transfer", "files", "container_image", "max_materialize", "max_idle", "requirements", "accounting_group",
+        "accounting_group_user", "priority", "attributes", "commands",
+    ),
     "publish": ("tag", "file", "iov"),
     "the sources file": ("apiVersion", "sources"),
     "a source": ("csv", "events", "fields"),
@@ -29,7 +41,15 @@ KEYS: dict[str, tuple[str, ...]] = {
     "events": ("path", "run"),
 }  # fmt: skip
 
-BACKENDS = ("local",)
+BACKENDS = ("local", "condor")
+CONNECTED = ("condor",)
+"""Backends whose name may say which Airflow connection is meant: ``condor:<connection id>``."""
+
+FAILURE_CLASSES = (
+    "exit", "signal", "timeout", "memory", "disk", "product", "start", "transfer", "hold", "person", "lost",
+)  # fmt: skip
+"""As :class:`~airflow_calib_provider.backends.base.FailureClass`, which says what they mean."""
+
 SHORT = ("next", "keep", "drop")
 TAIL = ("keep", "drop", "previous")
 MAX_RETRIES = 100

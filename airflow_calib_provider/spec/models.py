@@ -77,6 +77,47 @@ class ResourceRequest(Model):
     cpus: int = 1
     memory: int | None = None
     disk: int | None = None
+    gpus: int = 0
+
+
+class FailureRule(Model):
+    """What becomes of a job that failed or is held in one way (rule 37). Empty conditions match everything.
+
+    :ivar times: releases before it is tried again as a new attempt.
+    :ivar after: before it is released.
+    :ivar factor: by which the next attempt asks for more memory; ``at_most`` in bytes.
+    """
+
+    classes: tuple[str, ...] = ()
+    exit_codes: tuple[int, ...] = ()
+    signals: tuple[int, ...] = ()
+    hold_codes: tuple[int, ...] = ()
+    then: Literal["retry", "release", "fail"]
+    times: int | None = None
+    after: timedelta | None = None
+    factor: float | None = None
+    at_most: int | None = None
+
+
+class CondorOptions(Model):
+    """What a task says about its jobs on an HTCondor pool. ``files`` are templates.
+
+    :ivar transfer: file transfer instead of a shared file system; ``None``: as the connection says.
+    :ivar attributes: of the jobs' ads.
+    :ivar commands: further submit commands.
+    """
+
+    transfer: bool | None = None
+    files: tuple[str, ...] = ()
+    container_image: str | None = None
+    max_materialize: int | None = None
+    max_idle: int | None = None
+    requirements: str | None = None
+    accounting_group: str | None = None
+    accounting_group_user: str | None = None
+    priority: int | None = None
+    attributes: dict[str, str | bool | int | float] = Field(default_factory=dict)
+    commands: dict[str, str] = Field(default_factory=dict)
 
 
 class InputsCommand(Model):
@@ -86,7 +127,12 @@ class InputsCommand(Model):
 
 
 class Jobs(Model):
-    """One job set. Strings are templates; ``timeout`` is wall time per attempt."""
+    """One job set. Strings are templates; ``timeout`` is wall time per attempt.
+
+    :ivar failures: the task's rules, then those of the defaults; the first that matches holds.
+    :ivar condor: only where the task's backend is ``condor``.
+    :ivar keep: how long logs and failed attempts are kept after the end of a generation.
+    """
 
     command: tuple[str, ...]
     split: Split = Split()
@@ -96,6 +142,9 @@ class Jobs(Model):
     retries: int = 3
     quorum: float = 1.0
     timeout: timedelta | None = None
+    failures: tuple[FailureRule, ...] = ()
+    condor: CondorOptions | None = None
+    keep: timedelta = timedelta(days=30)
 
 
 class Publish(Model):

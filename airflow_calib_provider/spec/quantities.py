@@ -9,7 +9,9 @@ DURATION = "a duration such as 30s, 10m, 36h, 2d or 1h30m"
 SIZE = "a size such as 500MB, 2GB or 4GiB"
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:(?P<d>\d{1,6})d)?(?:(?P<h>\d{1,8})h)?(?:(?P<m>\d{1,9})m)?(?:(?P<s>\d{1,10})s)?", re.ASCII)
+_DURATION = re.compile(
+    r"(?:(?P<d>\d{1,6}) ?d)?(?:(?P<h>\d{1,8}) ?h)?(?:(?P<m>\d{1,9}) ?m(?:in)?)?(?:(?P<s>\d{1,10}) ?s)?", re.ASCII
+)
 _BYTES = {
     "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,

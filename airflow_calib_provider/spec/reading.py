@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
+from airflow_calib_provider.spec.language import BACKENDS, CONNECTED
 from airflow_calib_provider.spec.positions import Entry, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.quantities import DURATION, SIZE, parse_duration, parse_size
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 TAG = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
+CONNECTION = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 NAME_LENGTH = 60
 TAG_LENGTH = 120
 
@@ -175,6 +177,21 @@ class Reader:
             return text
 
         return read
+
+    def backend(self, node: Node, what: str) -> str | None:
+        """The name of a backend, with a connection where it has those."""
+        expected = " or ".join([", ".join(BACKENDS), *(f"{name}:<connection id>" for name in CONNECTED)])
+        text = self.text(node, what, expected)
+        if text is None:
+            return None
+        kind, colon, connection = text.partition(":")
+        if kind not in BACKENDS or (colon and kind not in CONNECTED):
+            self.wrong(node, what, expected, nearest(kind, BACKENDS))
+            return None
+        if colon and not (CONNECTION.fullmatch(connection) and len(text) <= TAG_LENGTH):
+            self.wrong(node, what, f"{kind}:<connection id>", f"without a connection: {kind}")
+            return None
+        return text
 
     def integer(self, least: int, most: int) -> Callable[[Node, str], int | None]:
         """A reader of whole numbers within limits."""

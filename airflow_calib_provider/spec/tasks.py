@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.spec.condor import CondorReader, merged
+from airflow_calib_provider.spec.failures import read_failures
 from airflow_calib_provider.spec.groupings import read_grouping
-from airflow_calib_provider.spec.language import BACKENDS, KEYS, MAX_JOBS, MAX_RETRIES
+from airflow_calib_provider.spec.language import KEYS, MAX_JOBS, MAX_RETRIES
 from airflow_calib_provider.spec.models import (
+    FailureRule,
     Grouping,
     InputsCommand,
     Jobs,
@@ -26,6 +29,8 @@ from airflow_calib_provider.spec.reading import NAME, NAME_LENGTH, Keys, Reader
 from airflow_calib_provider.spec.templates import is_template, split_command
 
 T = TypeVar("T")
+
+KEEP = timedelta(days=30)
 
 _SHELL = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "&", "2>&1"})
 
@@ -50,6 +55,9 @@ class Defaults:
     timeout: timedelta | None = None
     resources: dict[str, int] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    failures: tuple[FailureRule, ...] = ()
+    condor: dict[str, Any] | None = None
+    keep: timedelta | None = None
     templates: list[TemplateText] = field(default_factory=list)
 
 
@@ -60,7 +68,7 @@ class RawTask:
     :ivar grouping_node: where ``group_by`` stands, ``None`` where it is left out.
     :ivar needs: with the node of each.
     :ivar needs_wrong: some need could not be read, so that what follows from the needs is not to be judged.
-    :ivar products_wrong: the same for products.
+    :ivar products_wrong: the same for products, ``backend_wrong`` for the backend.
     """
 
     name: str
@@ -72,6 +80,7 @@ class RawTask:
     needs_wrong: bool = False
     locks: list[PayloadLock] = field(default_factory=list)
     backend: str = "local"
+    backend_wrong: bool = False
     jobs: Jobs | None = None
     products: dict[str, str] = field(default_factory=dict)
     products_wrong: bool = False
@@ -106,7 +115,8 @@ class TaskReader:
             task.needs_wrong = len(self.problems.errors) > before
         if "locks" in keys:
             self._locks(keys["locks"], task)
-        backend = keys.get("backend", self.reader.choice(BACKENDS))
+        backend = keys.get("backend", self.reader.backend)
+        task.backend_wrong = "backend" in keys and backend is None
         task.backend = backend or self.defaults.backend or "local"
         if "products" in keys:
             before = len(self.problems.errors)
@@ -178,6 +188,10 @@ class TaskReader:
         split = self._split(keys["split"], task, "inputs" in keys) if "split" in keys else Split()
         settings = self.read_settings(keys, "jobs")
         task.templates.extend([*self.defaults.templates, *settings.templates])
+        on_condor = task.backend.partition(":")[0] == "condor"
+        if "condor" in keys and not on_condor and not task.backend_wrong:
+            said = f"'condor' in a task whose backend is {task.backend!r}"
+            self.problems.add(said, keys["condor"], expected="backend: condor")
         if command is None:
             return None
         timeout = settings.timeout or self.defaults.timeout
@@ -190,6 +204,9 @@ class TaskReader:
             retries=_stated(settings.retries, self.defaults.retries, 3),
             quorum=_stated(settings.quorum, self.defaults.quorum, 1.0),
             timeout=timeout,
+            failures=settings.failures + self.defaults.failures,
+            condor=merged(self.defaults.condor, settings.condor) if on_condor else None,
+            keep=_stated(settings.keep, self.defaults.keep, KEEP),
         )
 
     def read_settings(self, keys: Keys, what: str) -> Defaults:
@@ -198,13 +215,21 @@ class TaskReader:
             retries=keys.get("retries", self.reader.integer(0, MAX_RETRIES)),
             quorum=keys.get("quorum", self._quorum),
             timeout=keys.get("timeout", self.reader.duration),
+            keep=keys.get("keep", self.reader.duration),
         )
+        if "failures" in keys:
+            result.failures = read_failures(keys["failures"], f"{what}.failures", self.reader)
+        if "condor" in keys:
+            block = CondorReader(self.reader)
+            result.condor = block.read(keys["condor"], f"{what}.condor")
+            result.templates.extend(TemplateText(scalar, scalar.text) for scalar in block.templates)
         if "resources" in keys:
             inner = Keys(self.reader, keys["resources"], f"{what}.resources", KEYS["resources"])
             for name, value in (
                 ("cpus", inner.get("cpus", self.reader.integer(1, 4096))),
                 ("memory", inner.get("memory", self.reader.size)),
                 ("disk", inner.get("disk", self.reader.size)),
+                ("gpus", inner.get("gpus", self.reader.integer(0, 1024))),
             ):
                 if value is not None:
                     result.resources[name] = value

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
-from airflow_calib_provider.spec.language import API_VERSION, BACKENDS, GROUP_SENSOR, KEYS, LOCKS_SUFFIX, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, GROUP_SENSOR, KEYS, LOCKS_SUFFIX, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
@@ -245,5 +245,5 @@ class _WorkflowReader:
             return Defaults()
         keys = Keys(self.reader, top["defaults"], "defaults", KEYS["defaults"])
         defaults = TaskReader(self.reader, workflow, Defaults(), source).read_settings(keys, "defaults")
-        defaults.backend = keys.get("backend", self.reader.choice(BACKENDS))
+        defaults.backend = keys.get("backend", self.reader.backend)
         return defaults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -10,19 +11,26 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_calib_provider.hooks.backends import backend_of, prepare
 from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 from airflow_calib_provider.triggers.xcom import push
 
 
+PREPARE_AGAIN = 30.0
+"""Seconds after which a backend in trouble is prepared again: somebody may have corrected its connection."""
+
+_prepared: dict[str, float] = {}
+"""When each backend was prepared last, by the monotonic clock."""
+
+
 def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Any]:
-    """One step for all job sets of this triggerer."""
-    from airflow_calib_provider.backends import get_backend
+    """One step for all job sets of a backend in this triggerer."""
     from airflow_calib_provider.jobsets.advance import RETRY_DELAY, advance
 
     delay = number("RETRY_DELAY", RETRY_DELAY)
-    return advance(open_ledger(url), get_backend, generation_ids, datetime.now(UTC), delay)
+    return advance(open_ledger(url), backend_of, generation_ids, datetime.now(UTC), delay)
 
 
 class JobSetTrigger(BaseTrigger):
@@ -32,22 +40,30 @@ class JobSetTrigger(BaseTrigger):
     its task has ended and the ledger still has its own generation running (rule 19).
 
     :param generation_id: the generation in the ledger.
+    :param backend: the name of its backend. Job sets are watched together by backend, so that one that does not answer
+        delays nobody else.
     """
 
-    def __init__(self, generation_id: int) -> None:
+    def __init__(self, generation_id: int, backend: str = "local") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.generation_id = generation_id
+        self.backend = backend
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{type(self).__module__}.{type(self).__name__}", {"generation_id": self.generation_id}
+        arguments = {"generation_id": self.generation_id, "backend": self.backend}
+        return f"{type(self).__module__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         url = await trigger_url()
-        poller = shared(f"job sets {url}", lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL", 2.0)))
+        await self._prepare(at_once=True)
+        name = f"job sets of {self.backend} in {url}"
+        poller = shared(name, lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL", 2.0)))
         said = None
         async with poller.subscribe(self.generation_id) as queue:
             while True:
                 news = await queue.get()
+                if isinstance(news, Trouble) or news.trouble:
+                    await self._prepare()
                 if isinstance(news, Trouble):
                     text = news.message
                 else:
@@ -63,10 +79,22 @@ class JobSetTrigger(BaseTrigger):
                     yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
                     return
 
+    async def _prepare(self, *, at_once: bool = False) -> None:
+        """Let the backend's settings be fetched; of many triggers of a backend in trouble one does it for all."""
+        clock = time.monotonic()
+        if not at_once and clock - _prepared.get(self.backend, float("-inf")) < PREPARE_AGAIN:
+            return
+        _prepared[self.backend] = clock
+        try:
+            await prepare(self.backend)
+        except Exception as error:  # noqa: BLE001 - the watch goes on: the next step says what is missing
+            self.log.warning("the backend %s cannot be prepared: %s", self.backend, error)
+
     async def on_kill(self) -> None:
         """Called for a kill, but also when a trigger was handed to another triggerer: so ask Airflow what is true."""
         state = await self._airflow_state()
         url = await trigger_url()
+        await self._prepare(at_once=True)
         done = await asyncio.to_thread(_settle, url, self.generation_id, state)
         self.log.info("Airflow's state is %s: %s", state, done)
 
@@ -86,7 +114,6 @@ class JobSetTrigger(BaseTrigger):
 
 
 def _settle(url: str, generation_id: int, state: str | None) -> str:
-    from airflow_calib_provider.backends import get_backend
     from airflow_calib_provider.jobsets.kill import settle
 
-    return settle(open_ledger(url), get_backend, generation_id, state, datetime.now(UTC))
+    return settle(open_ledger(url), backend_of, generation_id, state, datetime.now(UTC))

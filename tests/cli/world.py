@@ -13,7 +13,7 @@ from airflow_calib_provider.backends.reducer import Limits, reduce
 from airflow_calib_provider.injection.inject import InjectionReport, inject
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
-from airflow_calib_provider.ledger import generations, groups, openings, schema
+from airflow_calib_provider.ledger import generations, groups, observed, openings, schema
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import publish
@@ -175,8 +175,8 @@ class World:
             before = jobs[job]
             observation = Observation(job, before.attempt, state, NOW, **seen)
             after = reduce(before, observation, Limits(row.retries))
-            change = generations.JobChange(before, after, observation, timedelta(seconds=retry_after))
-            assert generations.apply(connection, row, item, [change], f"{item.cursor}x", NOW)
+            change = observed.JobChange(before, after, observation, NOW + timedelta(seconds=retry_after))
+            assert observed.apply(connection, row, item, [change], f"{item.cursor}x")
 
     def end(self, generation_id: int, state: str = "done", reason: Mapping[str, Any] | None = None) -> None:
         with self.ledger.write() as connection:

@@ -16,9 +16,10 @@ import pytest
 from airflow_calib_provider.backends.base import AttemptState, JobSubmission, Observation, RoundKey, RoundObservations
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.errors import BackendError
-from airflow_calib_provider.jobsets import advance as advance_module
-from airflow_calib_provider.jobsets.advance import advance, jobs_needed
+from airflow_calib_provider.jobsets import ending, observing
+from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.begin import begin
+from airflow_calib_provider.jobsets.ending import jobs_needed
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.ledger import generations, tables
 from airflow_calib_provider.spec.models import Jobs
@@ -285,7 +286,8 @@ def test_promotion_is_made_up_for(make_world: Make, monkeypatch: pytest.MonkeyPa
     world, fake = make_world("true", 2), FakeBackend()
     generation = world.begin().generation_id
     _submit(world, fake, generation)
-    monkeypatch.setattr(advance_module, "promote", lambda *a: None)
+    for module in (observing, ending):
+        monkeypatch.setattr(module, "promote", lambda *a: None)
     fake.see((0, 1, S))
     step(world, fake, generation)
     monkeypatch.undo()

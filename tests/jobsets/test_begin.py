@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from airflow_calib_provider.jobsets import begin as begin_module
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.folders import job_folder
 from airflow_calib_provider.ledger import generations, skips, tables
+from airflow_calib_provider.spec.models import CondorOptions, FailureRule
 from tests.jobsets.world import World
 from tests.ledger.making import T0
 
@@ -78,6 +80,19 @@ def test_a_cleared_one_has_a_fresh_retry_budget_with_the_limits_of_now(make_worl
     assert len(world.rows(tables.attempt)) == 2 + 4
     (row,) = world.rows(tables.generation)
     assert (row.retries, row.max_tries) == (3, 9)
+
+
+def test_a_cleared_one_follows_the_policy_and_the_options_of_now(make_world: Make) -> None:
+    world = make_world("false")
+    world.run()
+    (row,) = world.rows(tables.generation)
+    assert (row.failures, row.options, row.keep) == ([], {}, 30 * 86_400)
+    rules = (FailureRule(exit_codes=(1,), then="fail"),)
+    world.edit("false", retries=5, failures=rules, condor=CondorOptions(priority=3), keep=timedelta(hours=1))
+    assert world.run(9).state == "failed"
+    (row,) = world.rows(tables.generation)
+    assert (row.failures, row.keep) == ([{"exit_codes": [1], "then": "fail"}], 3600)
+    assert row.options == {"priority": 3}
 
 
 def test_clear_with_changed_definitions_starts_the_next(make_world: Make) -> None:

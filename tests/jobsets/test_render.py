@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_calib_provider.backends.base import Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, submission
 from airflow_calib_provider.ledger import campaigns, skips
-from airflow_calib_provider.spec.models import InputsCommand, Jobs, Split
+from airflow_calib_provider.spec.models import CondorOptions, FailureRule, InputsCommand, Jobs, ResourceRequest, Split
 from tests.ledger.making import T0, facts, fill, group_ids, new_ledger, put_runs, task, workflow
+
+HOUR = timedelta(hours=1)
 
 
 def context(**variables: Any) -> GroupContext:
@@ -124,6 +128,52 @@ def test_digest_is_that_of_what_runs() -> None:
         Jobs(command=jobs.command, split=Split(count=2), inputs=("a",)),
     ]
     assert len(same | {rendered(item).digest for item in others}) == 5
+
+
+def test_the_digest_of_what_says_nothing_new_is_that_of_the_first_version() -> None:
+    """Otherwise an upgrade would start every failed generation from its beginning."""
+    jobs = Jobs(command=("x", "{{ job.index }}"), environment={"A": "b"}, split=Split(count=2))
+    assert rendered(jobs).digest == "a12e8999019148e528fdb344c305f25222899b1f4a5bacebce5e17667385d4dd"
+
+
+def test_how_jobs_run_is_no_part_of_the_digest() -> None:
+    options = CondorOptions(transfer=True, attributes={"A": True, "N": 2, "W": 0.5}, files=("{{ x }}/a.sh",))
+    rules = (FailureRule(classes=("memory",), then="retry", factor=2.0), FailureRule(then="release", after=HOUR))
+    jobs = Jobs(command=("x",), condor=options, failures=rules)
+    made = rendered(jobs, x="/here")
+    assert made.options == {"transfer": True, "attributes": {"A": True, "N": 2, "W": 0.5}}
+    assert made.failures == [
+        {"classes": ["memory"], "then": "retry", "factor": 2.0},
+        {"then": "release", "after": 3600.0},
+    ]
+    other = CondorOptions(transfer=False, container_image="docker://x", files=options.files)
+    for change in ({"failures": ()}, {"keep": HOUR}, {"condor": other}):
+        assert rendered(jobs.model_copy(update=change), x="/here").digest == made.digest
+    assert rendered(jobs, x="/there").digest != made.digest
+    assert rendered(jobs.model_copy(update={"resources": ResourceRequest(gpus=1)}), x="/here").digest != made.digest
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", "a\rb"])
+def test_files_are_names(value: str) -> None:
+    with pytest.raises(RenderError, match=r"condor\.files"):
+        rendered(Jobs(command=("x",), condor=CondorOptions(files=("{{ x }}",))), x=value)
+
+
+def test_what_a_batch_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    jobs = Jobs(
+        command=("x",),
+        resources=ResourceRequest(cpus=2, memory=5, gpus=1),
+        condor=CondorOptions(files=("/a.sh", "{{ b }}")),
+        inputs=("u", "v"),
+        split=Split(per_job=1),
+    )
+    first, second = rendered(jobs, b="/b.sh").definitions
+    made = submission(Row, 0, 1, first)
+    assert (made.resources, made.files, made.inputs) == (Resources(2, 5, None, 1), ("/a.sh", "/b.sh"), ("u",))
+    again = submission(Row, 1, 2, second, memory=9)
+    assert (again.resources.memory, again.inputs) == (9, ("v",))
+    assert submission(Row, 0, 3, rendered(Jobs(command=("x",))).definitions[0]).inputs == ("/x", "/y")
 
 
 class Row:

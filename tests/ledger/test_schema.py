@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select
@@ -28,6 +29,55 @@ def test_migrations_make_the_tables_of_the_code(ledger: Ledger) -> None:
 def test_upgrade_again_changes_nothing(ledger: Ledger) -> None:
     assert schema.upgrade(ledger) == (schema.head_version(), schema.head_version())
     assert schema.check(ledger) == schema.head_version()
+
+
+def test_upgrade_from_the_first_version_keeps_what_is_there(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/l.db")
+    config = schema._config()
+    with ledger.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    at = "2026-01-01 00:00:00.000000"
+    with ledger.write() as connection:
+        for line in (
+            "INSERT INTO run_group (id, campaign, workflow, grouping, name, first_run, last_run, state, policy,"
+            " amounts, fills, opened_at) VALUES"
+            f" (1, 'c', 'w', 'run', 'run-r1', 1, 1, 'closed', '{{}}', '{{}}', '[]', '{at}')",
+            "INSERT INTO generation (id, group_id, task, n, state, max_tries, backend, spec_hash, definitions_hash,"
+            " inputs, runs, excluded_runs, used, retries, quorum, products, folder, dag_run_id, started_at)"
+            f" VALUES (7, 1, 't', 1, 'running', 0, 'local', 'x', 'x', '[]', '[1]', '[]', '{{}}', 3,"
+            f" 1.0, '{{}}', 'f', 'd', '{at}')",
+            "INSERT INTO job (generation_id, step, job_index, state, attempt, failures, losses, definition)"
+            """ VALUES (7, 0, 0, 'running', 2, 1, 0, '{"memory": 5}')""",
+            "INSERT INTO attempt (generation_id, step, job_index, n, round, state) VALUES (7, 0, 0, 2, 1, 'running')",
+        ):
+            connection.exec_driver_sql(line.replace("%", "%%"))
+    assert schema.upgrade(ledger) == ("0001", schema.head_version())
+    with ledger.read() as connection:
+        generation = connection.execute(select(tables.generation)).one()
+        job = connection.execute(select(tables.job)).one()
+        attempt = connection.execute(select(tables.attempt)).one()
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        context = MigrationContext.configure(
+            connection, opts={"version_table": schema.VERSION_TABLE, "compare_server_default": True}
+        )
+        assert compare_metadata(context, tables.metadata) == []
+    assert (generation.failures, generation.options, generation.keep, generation.trouble) == ([], {}, None, None)
+    assert (generation.n, generation.quorum, generation.runs) == (1, 1.0, [1])
+    assert (job.state, job.attempt, job.releases, job.hold_code, job.definition) == (
+        "running",
+        2,
+        0,
+        None,
+        {"memory": 5},
+    )
+    assert (attempt.state, attempt.n, attempt.request_memory) == ("running", 2, None)
+    with ledger.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    assert schema.current_version(ledger) == "0001"
+    assert schema.upgrade(ledger) == ("0001", schema.head_version())
+    ledger.close()
 
 
 def test_ledger_is_in_write_ahead_mode(ledger: Ledger) -> None:

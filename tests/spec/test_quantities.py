@@ -27,7 +27,17 @@ def test_no_text_breaks_the_readers(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("30s", 30), ("10m", 600), ("36h", 129_600), ("2d", 172_800), ("1h30m", 5_400), ("90m", 5_400), ("1d1s", 86_401)],
+    [
+        ("30s", 30),
+        ("10m", 600),
+        ("36h", 129_600),
+        ("2d", 172_800),
+        ("1h30m", 5_400),
+        ("90m", 5_400),
+        ("1d1s", 86_401),
+        ("5 min", 300),
+        ("14 d", 1_209_600),
+    ],
 )
 def test_durations(text: str, expected: int) -> None:
     assert parse_duration(text).total_seconds() == expected

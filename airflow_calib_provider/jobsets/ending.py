@@ -1,0 +1,89 @@
+"""The watcher ends a generation: the quorum is reached, or nothing is left to try (rules 16, 17)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from airflow_calib_provider.backends.base import Backend, RoundKey
+from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.errors import IllegalTransition, ProductError
+from airflow_calib_provider.jobsets.folders import promote
+from airflow_calib_provider.jobsets.watched import Watched
+from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.reasons import Reason
+
+
+def jobs_needed(quorum: float, n_jobs: int) -> int:
+    """How many jobs must succeed (rule 17)."""
+    # 0.07 × 100 is 7.000000000000001 in floating point: it must not ask for an eighth job.
+    return max(1, math.ceil(quorum * n_jobs - 1e-9))
+
+
+def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watched, now: datetime) -> None:
+    """End a generation that needs nothing more, with the products of its accepted jobs in their places.
+
+    :raises BackendError: jobs that are not needed any more could not be removed.
+    """
+    row, jobs = watched.row, list(watched.jobs.values())
+    accepted = [job for job in jobs if job.state is JobState.SUCCEEDED]
+    live = [job for job in jobs if not job.state.final]
+    complete = len(accepted) >= jobs_needed(row.quorum, len(jobs))
+    if not complete and live:
+        return
+    try:
+        for job in accepted:
+            if job.accepted_attempt is not None:
+                promote(row.folder, job.index, job.accepted_attempt, row.group_name)
+    except ProductError as error:
+        remove_jobs(backend_of(row.backend), watched.rounds)
+        _end(ledger, row, "failed", {"code": "error", "message": str(error)}, now)
+        return
+    if complete:
+        if live:
+            remove_jobs(backend_of(row.backend), watched.rounds)
+        left_out = [job.index for job in jobs if job.state is not JobState.SUCCEEDED]
+        _end(ledger, row, "done", {"code": "done", "n_jobs": len(jobs), "left_out": left_out}, now)
+    else:
+        failed = [job for job in jobs if job.state is not JobState.SUCCEEDED]
+        reason = {
+            "code": "jobs_failed",
+            "n_failed": len(failed),
+            "n_jobs": len(jobs),
+            "failed": [[job.index, describe(job)] for job in failed[:20]],
+        }
+        _end(ledger, row, "failed", reason, now)
+
+
+def _end(ledger: Ledger, row: Any, target: str, reason: Reason, now: datetime) -> None:
+    crash_point("generation.before_done", row.group_name)
+    try:
+        with ledger.write() as connection:
+            generations.end(connection, row, target, reason, now)
+    except IllegalTransition:
+        return  # another watcher, or a person's kill, ended it first
+    crash_point("generation.after_done", row.group_name)
+
+
+def describe(job: Job) -> str:
+    """Why a job is not done, in a few words."""
+    if job.reason:
+        return job.reason
+    if job.signal is not None:
+        return f"killed by signal {job.signal}"
+    if job.exit_code is not None:
+        return f"exit code {job.exit_code}"
+    return str(job.state)
+
+
+def remove_jobs(backend: Backend, rounds: Iterable[Any]) -> None:
+    """Remove what is left of these rounds.
+
+    :raises BackendError: they could not be removed.
+    """
+    for item in rounds:
+        backend.remove(RoundKey.parse(item.key))

@@ -1,0 +1,158 @@
+"""The watcher looks: one poll of a backend, and its news stored together with the cursor (rules 13, 15, 16)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from airflow_calib_provider.backends.base import (
+    AttemptState,
+    Backend,
+    FailureClass,
+    Observation,
+    RoundKey,
+    RoundObservations,
+)
+from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.errors import IllegalTransition, ProductError
+from airflow_calib_provider.jobsets.failures import Decision
+from airflow_calib_provider.jobsets.folders import attempt_folder, promote
+from airflow_calib_provider.jobsets.judging import Judge, with_memory
+from airflow_calib_provider.jobsets.reports import Report, read_outcome
+from airflow_calib_provider.jobsets.watched import Watched
+from airflow_calib_provider.ledger import generations, observed
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.observed import JobChange
+
+
+def poll(
+    ledger: Ledger, backend: Backend, watched: Sequence[Watched], now: datetime, base_delay: float
+) -> dict[int, str]:
+    """Ask a backend for the news of all rounds of some generations, and store them.
+
+    :returns: what kept the backend from seeing everything, by generation.
+    :raises BackendError: it does not answer.
+    """
+    cursors = {
+        RoundKey.parse(item.key): item.cursor for one in watched for item in one.rounds if item.state == "submitted"
+    }
+    if not cursors:
+        return {}
+    news = backend.poll(cursors)
+    for one in watched:
+        with suppress(IllegalTransition):  # another watcher was faster, or a person's kill; the next step sees it
+            _apply_all(ledger, backend, one, news, Judge.of(one.row, base_delay, now))
+    return {one.row.id: text for one in watched if (text := _trouble(one, news))}
+
+
+def _trouble(watched: Watched, news: Mapping[RoundKey, RoundObservations]) -> str:
+    keys = [RoundKey.parse(item.key) for item in watched.rounds]
+    said = dict.fromkeys(news[key].trouble for key in keys if key in news and news[key].trouble)
+    return "; ".join(list(said)[:3])
+
+
+@dataclass
+class _News:
+    """What the news of one round make of its jobs.
+
+    :ivar jobs: as they are after it.
+    :ivar condemned: jobs that have failed although their attempts live on.
+    """
+
+    jobs: dict[int, Job]
+    changes: dict[int, JobChange] = field(default_factory=dict)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    condemned: list[int] = field(default_factory=list)
+
+
+def _apply_all(
+    ledger: Ledger, backend: Backend, watched: Watched, news: Mapping[RoundKey, RoundObservations], judge: Judge
+) -> None:
+    for item in watched.rounds:
+        seen = news.get(RoundKey.parse(item.key))
+        if seen is None:
+            continue
+        if not seen.observations and seen.cursor == item.cursor and not seen.finished:
+            continue
+        observations = [*seen.observations, *(_vanished(ledger, item, judge.now) if seen.finished else [])]
+        made = _changes(watched, observations, judge)
+        if made.condemned:
+            # Before it is on record: whoever comes after a death here reads the same news, and removes them again.
+            backend.remove(RoundKey.parse(item.key), made.condemned)
+        crash_point("jobs.before_apply", watched.row.group_name)
+        changes = list(made.changes.values())
+        with ledger.write() as connection:
+            changes = with_memory(connection, watched.row, item.step, changes, made.decisions)
+            if not observed.apply(connection, watched.row, item, changes, seen.cursor):
+                return  # another watcher stored these news
+            if seen.finished:
+                generations.finish_round(connection, watched.row, item)
+        watched.jobs.update(made.jobs)
+        crash_point("jobs.after_apply", watched.row.group_name)
+        for change in changes:
+            if change.after.state is JobState.SUCCEEDED and change.after.accepted_attempt is not None:
+                with suppress(ProductError):  # told when the generation ends
+                    promote(
+                        watched.row.folder, change.after.index, change.after.accepted_attempt, watched.row.group_name
+                    )
+
+
+def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:
+    """What to think of the attempts of a round of which no news will come: lost, unless their end is known already."""
+    with ledger.read() as connection:
+        attempts = generations.attempts_of_round(connection, item)
+    reason = "the backend does not know of it any more"
+    return [
+        Observation(index, number, AttemptState.LOST, now, reason=reason, failure=FailureClass.LOST)
+        for index, number in attempts
+    ]
+
+
+def _changes(watched: Watched, observations: Sequence[Observation], judge: Judge) -> _News:
+    """The net change of each job: what several observations made of it counts once."""
+    made = _News({})
+    first: dict[int, Job] = {}
+    for seen in observations:
+        job = made.jobs.get(seen.index) or watched.jobs.get(seen.index)
+        if job is None or job.state.final or seen.attempt != job.attempt:
+            continue
+        report = Report()
+        if seen.state is AttemptState.SUCCEEDED:
+            seen, report = _checked(watched.row, seen)
+        after, counted, decision = judge.judge(job, seen)
+        if seen.state is AttemptState.REMOVED and job.state is JobState.HELD and seen.index in watched.held_due:
+            # Most likely by a watcher that died, or has not stored yet, that it was due.
+            after, counted, decision = judge.removed_while_held(job, seen) or (after, counted, decision)
+        if after == job:
+            continue
+        before = first.setdefault(job.index, job)
+        change = judge.change(before, after, counted, decision)
+        if _is_same_hold(job, after):
+            change = replace(change, retry_at=made.changes[job.index].retry_at if job.index in made.changes else None)
+        made.jobs[job.index] = after
+        made.changes[job.index] = replace(change, values=report.values, products=report.products)
+        if decision is not None:
+            made.decisions[job.index] = decision
+        if seen.state is AttemptState.EVICTED and after.state is JobState.FAILED:
+            made.condemned.append(job.index)
+    return made
+
+
+def _is_same_hold(job: Job, after: Job) -> bool:
+    return job.state is after.state is JobState.HELD and (job.reason, job.hold_code) == (after.reason, after.hold_code)
+
+
+def _checked(row: Any, observation: Observation) -> tuple[Observation, Report]:
+    """A job that ended well has succeeded only if its products and its report are as declared."""
+    folder = attempt_folder(row.folder, observation.index, observation.attempt)
+    failed = replace(observation, state=AttemptState.FAILED, failure=FailureClass.PRODUCT)
+    try:
+        return observation, read_outcome(folder, row.products)
+    except ProductError as error:
+        return replace(failed, reason=str(error)), Report()
+    except OSError as error:
+        return replace(failed, reason=f"its products cannot be read: {error}"), Report()

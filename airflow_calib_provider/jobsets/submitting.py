@@ -1,0 +1,49 @@
+"""The watcher submits: first the ledger, then the backend, then the ledger again (rule 13)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+
+from airflow_calib_provider.backends.base import Backend, RoundKey
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.jobsets.render import submission
+from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger.engine import Ledger, take_turns
+
+
+def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> None:
+    """Plan a round of the jobs that are due, and submit every planned round.
+
+    :raises BackendError: a round could not be submitted; it stays planned.
+    """
+    with suppress(IllegalTransition, IntegrityError), ledger.write() as connection:
+        # Another watcher may have planned it, or somebody have ended the generation: then there is nothing to plan.
+        take_turns(connection, f"generation {row.id}")
+        if generations.states_of(connection, [row.id])[row.id].state == "running":
+            generations.plan_round(connection, row, now)
+    with ledger.read() as connection:
+        planned = generations.rounds_of(connection, [row.id], ["planned"])
+    for item in planned:
+        with ledger.read() as connection:
+            listed = generations.jobs_of_round(connection, row.id, item.step, item.n)
+        jobs = [submission(row, job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
+        crash_point("round.before_submit", row.group_name)
+        backend.submit(RoundKey.parse(item.key), jobs, row.options)
+        crash_point("round.after_submit", row.group_name)
+        _record(ledger, backend, row, item, now)
+        crash_point("round.after_record", row.group_name)
+
+
+def _record(ledger: Ledger, backend: Backend, row: Any, item: Any, now: datetime) -> None:
+    with ledger.write() as connection:
+        if generations.round_submitted(connection, row, item, now):
+            return
+        state = generations.round_state(connection, item)
+    if state == "finished":
+        # A kill, or the end of the generation, came between plan and submission, and found nothing to remove.
+        backend.remove(RoundKey.parse(item.key))

@@ -1,0 +1,90 @@
+"""A running generation as a step of the watcher sees it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow_calib_provider.backends.reducer import Job
+from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
+from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger.engine import Ledger
+
+
+@dataclass
+class Watched:
+    """A running generation.
+
+    :ivar row: with its group's campaign, workflow and name.
+    :ivar rounds: those that have not finished.
+    :ivar due: whether a job waits whose delay is over.
+    :ivar held_due: held jobs about which something is to be done now.
+    """
+
+    row: Any
+    rounds: list[Any] = field(default_factory=list)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    due: bool = False
+    held_due: set[int] = field(default_factory=set)
+
+
+def load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[Watched]:
+    """Those of these generations that run, by one query each for generations, rounds and jobs."""
+    with ledger.read() as connection:
+        found = {row.id: Watched(row) for row in generations.running(connection, ids)}
+        for item in generations.rounds_of(connection, list(found), ["planned", "submitted"]):
+            found[item.generation_id].rounds.append(item)
+        for item in generations.job_states_of(connection, list(found)):
+            watched = found[item.generation_id]
+            watched.jobs[item.job_index] = generations.as_job(item)
+            if item.state == "waiting" and (item.retry_at is None or item.retry_at <= now):
+                watched.due = True
+            if item.state == "held" and item.retry_at is not None and item.retry_at <= now:
+                watched.held_due.add(item.job_index)
+    return list(found.values())
+
+
+def by_backend(watched: Iterable[Watched]) -> Mapping[str, list[Watched]]:
+    """The generations of each backend."""
+    result = defaultdict(list)
+    for item in watched:
+        result[item.row.backend].append(item)
+    return result
+
+
+class Troubles:
+    """Why generations could not be taken further in a step.
+
+    :ivar errors: what stopped the step for a generation.
+    :ivar notes: what a backend could not see, though the step was taken.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[int, BackendError] = {}
+        self.notes: dict[int, str] = {}
+
+    def text(self, generation_id: int) -> str:
+        """The trouble of a generation; empty if there is none."""
+        error = self.errors.get(generation_id)
+        return self.notes.get(generation_id, "") if error is None else str(error)
+
+    @contextmanager
+    def of(self, *ids: int) -> Iterator[None]:
+        """Let one generation's trouble be its own: the others go on."""
+        try:
+            yield
+        except IllegalTransition:
+            pass  # another watcher was faster
+        except LedgerError:
+            raise  # concerns all
+        except BackendError as error:
+            self.errors.update(dict.fromkeys(ids, error))
+        except OSError as error:
+            self.errors.update(dict.fromkeys(ids, BackendError(f"the files of the job set cannot be used: {error}")))
+        except Exception as error:  # noqa: BLE001 - a job set that nothing can be done with must not hold up the others
+            said = str(error) if isinstance(error, CalibError) else f"{type(error).__name__}: {error}"
+            self.errors.update(dict.fromkeys(ids, BackendError(said)))

@@ -1,0 +1,265 @@
+"""What backends told of jobs, and what was decided about held ones, written to the ledger (rules 15, 37, 38)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
+
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
+from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.generations import subject_of
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
+
+generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
+
+_SEEN = ("exit_code", "signal", "host", "start", "end", "reason", "hold_code", "memory")
+
+
+@dataclass(frozen=True)
+class JobChange:
+    """What an observation makes of a job, with what its attempt reported if it was accepted.
+
+    :ivar retry_at: of a waiting job the time of its next attempt, of a held one that of its release or removal.
+    :ivar request_memory: bytes that its next attempt asks for, if that is to change.
+    """
+
+    before: Job
+    after: Job
+    observation: Observation
+    retry_at: datetime | None = None
+    request_memory: int | None = None
+    values: Sequence[tuple[str, float, float | None]] = ()
+    products: Mapping[str, str] = field(default_factory=dict)
+
+
+def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChange], cursor: str) -> bool:
+    """Store the news of a round together with the cursor up to which they were read.
+
+    :param row: the generation.
+    :param item: the round, as it was when it was polled.
+    :returns: False if another process stored news of this round meanwhile; nothing is written then.
+    """
+    where = (round_.c.generation_id == item.generation_id, round_.c.step == item.step, round_.c.n == item.n)
+    taken = connection.execute(update(round_).where(*where, round_.c.cursor == item.cursor).values(cursor=cursor))
+    if taken.rowcount != 1:
+        return False
+    store(connection, row, item.step, changes)
+    return True
+
+
+def store(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+    """Write changes of jobs and of their attempts.
+
+    :raises IllegalTransition: a job is not in the state any more that the change was made from.
+    """
+    _move(connection, row, step, [change for change in changes if change.before.state != change.after.state])
+    _update(connection, row, step, [change for change in changes if change.before.state == change.after.state])
+    raised = [(change.after.index, change.request_memory) for change in changes if change.request_memory is not None]
+    if raised:
+        statement = update(job).where(*_key_is(row, step)).values(request_memory=bindparam("asked"))
+        connection.execute(statement, [{"index": index, "asked": asked} for index, asked in raised])
+
+
+def _move(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+    subject = subject_of(row)
+    job_moves, attempt_moves, values, products = [], [], [], []
+    for change in changes:
+        after = change.after
+        of_job = Subject(**{**vars(subject), "job_index": after.index, "attempt": change.observation.attempt})
+        seen = _seen(after)
+        key = {"generation_id": row.id, "step": step, "job_index": after.index}
+        columns = {
+            **seen,
+            "failures": after.failures,
+            "losses": after.losses,
+            "accepted_attempt": after.accepted_attempt,
+            "progress": after.progress,
+            "retry_at": change.retry_at if after.state in (JobState.WAITING, JobState.HELD) else None,
+        }
+        data = {name: value for name, value in seen.items() if isinstance(value, int | str)}
+        if change.request_memory is not None:
+            data["request_memory"] = change.request_memory
+        job_moves.append(Move(key, change.before.state, after.state, of_job, columns, data))
+        attempt_key = {**key, "n": change.observation.attempt}
+        # An attempt that lives is in the state of the same name as its job's.
+        source, target = str(change.before.state), _attempt_state(change)
+        attempt_moves.append(Move(attempt_key, source, target, of_job, seen, data))
+        values += [{**key, "name": name, "value": number, "error": error} for name, number, error in change.values]
+        products += [{**key, "name": name, "file": file} for name, file in change.products.items()]
+    move(connection, job, job_moves)
+    move(connection, attempt, attempt_moves)
+    if values:
+        connection.execute(insert(tables.value), values)
+    if products:
+        connection.execute(insert(tables.product), products)
+
+
+def _update(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+    """What is new of jobs whose state is not: no event, since nothing was decided."""
+    if not changes:
+        return
+    seen = [{"index": change.after.index, **_named(_seen(change.after))} for change in changes]
+    columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_SEEN, "failure")}
+    counted: dict[str, Any] = {"losses": bindparam("new_losses"), "progress": bindparam("new_progress")}
+    statement = update(job).where(*_key_is(row, step)).values({**columns, **counted})
+    connection.execute(
+        statement,
+        [
+            {**one, "new_losses": change.after.losses, "new_progress": change.after.progress}
+            for one, change in zip(seen, changes, strict=True)
+        ],
+    )
+    numbered = [{**one, "number": change.observation.attempt} for one, change in zip(seen, changes, strict=True)]
+    of_attempt = (
+        attempt.c.generation_id == row.id,
+        attempt.c.step == step,
+        attempt.c.job_index == bindparam("index"),
+        attempt.c.n == bindparam("number"),
+    )
+    connection.execute(update(attempt).where(*of_attempt).values(columns), numbered)
+    due = [{"index": change.after.index, "due": change.retry_at} for change in changes if change.retry_at is not None]
+    if due:
+        connection.execute(update(job).where(*_key_is(row, step)).values(retry_at=bindparam("due")), due)
+
+
+def _key_is(row: Any, step: int) -> tuple[Any, ...]:
+    return job.c.generation_id == row.id, job.c.step == step, job.c.job_index == bindparam("index")
+
+
+def _seen(after: Job) -> dict[str, Any]:
+    seen: dict[str, Any] = {name: getattr(after, name) for name in _SEEN}
+    return {**seen, "failure": after.failure.value if after.failure else None}
+
+
+def _named(seen: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in seen.items()}
+
+
+def _attempt_state(change: JobChange) -> str:
+    state = change.observation.state
+    if state is not AttemptState.EVICTED:
+        return state.value
+    return AttemptState.LOST.value if change.after.state is JobState.FAILED else AttemptState.SUBMITTED.value
+
+
+# held jobs
+
+
+@dataclass(frozen=True)
+class Held:
+    """A held job, and what a decision about it needs.
+
+    :ivar round: the number of the round that its attempt belongs to.
+    """
+
+    job: Job
+    round: int
+
+
+def rounds_of_attempts(connection: Connection, generation_id: int, step: int, jobs: Iterable[Job]) -> list[Held]:
+    """Each of these jobs with the round of its present attempt."""
+    by_index = {one.index: one for one in jobs}
+    query = select(attempt.c.job_index, attempt.c.n, attempt.c.round).where(
+        attempt.c.generation_id == generation_id,
+        attempt.c.step == step,
+        tables.one_of(attempt.c.job_index, by_index),
+    )
+    rows = connection.execute(query.order_by(attempt.c.job_index)).all()
+    return [Held(by_index[row.job_index], row.round) for row in rows if row.n == by_index[row.job_index].attempt]
+
+
+def released(connection: Connection, row: Any, step: int, due: Mapping[int, datetime], jobs: Iterable[Job]) -> None:
+    """The backend was asked to let these held jobs try again; they stay held until it reports otherwise.
+
+    :param due: job → when to decide again if it is held still.
+    :raises IllegalTransition: one is not held any more.
+    """
+    subject = subject_of(row)
+    moves = [
+        Move(
+            {"generation_id": row.id, "step": step, "job_index": one.index},
+            "held",
+            "held",
+            Subject(**{**vars(subject), "job_index": one.index, "attempt": one.attempt}),
+            {"releases": one.releases + 1, "retry_at": due[one.index]},
+            {"released": one.releases + 1},
+        )
+        for one in jobs
+    ]
+    move(connection, job, moves)
+
+
+def left_to_a_person(connection: Connection, row: Any, step: int, indices: Iterable[int]) -> None:
+    """These held jobs are not looked at again until the backend reports something else."""
+    where = (job.c.generation_id == row.id, job.c.step == step, job.c.state == "held")
+    connection.execute(update(job).where(*where, tables.one_of(job.c.job_index, indices)).values(retry_at=None))
+
+
+@dataclass(frozen=True)
+class MemoryHistory:
+    """What a job asked for and used.
+
+    :ivar first: bytes that it asked for at first; where it asked for none, the peak of its first attempt that had too
+        little.
+    :ivar present: bytes that its present attempt asks for.
+    """
+
+    first: int | None
+    present: int | None
+
+
+def memory_of(
+    connection: Connection, generation_id: int, step: int, indices: Iterable[int]
+) -> dict[int, MemoryHistory]:
+    """The history of the memory of some jobs."""
+    indices = list(indices)
+    here = (job.c.generation_id == generation_id, job.c.step == step, tables.one_of(job.c.job_index, indices))
+    jobs = connection.execute(select(job.c.job_index, job.c.definition, job.c.request_memory).where(*here)).all()
+    lacking = (
+        attempt.c.generation_id == generation_id,
+        attempt.c.step == step,
+        tables.one_of(attempt.c.job_index, indices),
+        attempt.c.failure == FailureClass.MEMORY.value,
+    )
+    first = select(attempt.c.job_index, func.min(attempt.c.n).label("n")).where(*lacking).group_by(attempt.c.job_index)
+    found = first.subquery()
+    peaks = connection.execute(
+        select(attempt.c.job_index, attempt.c.memory)
+        .join(found, and_(found.c.job_index == attempt.c.job_index, found.c.n == attempt.c.n))
+        .where(attempt.c.generation_id == generation_id, attempt.c.step == step)
+    ).all()
+    first_peaks = {row.job_index: row.memory for row in peaks}
+    result = {}
+    for row in jobs:
+        asked = row.definition.get("memory")
+        result[row.job_index] = MemoryHistory(asked or first_peaks.get(row.job_index), row.request_memory or asked)
+    return result
+
+
+# the generation
+
+
+def note_trouble(connection: Connection, troubles: Mapping[int, str], at: datetime) -> None:
+    """Record why running generations cannot be taken further now; an empty text: they can.
+
+    Since when stays the time at which the trouble began, whatever its text.
+    """
+    for number, text in troubles.items():
+        here = (generation.c.id == number, generation.c.state == "running")
+        since = func.coalesce(generation.c.trouble_since, bindparam("since", at, type_=generation.c.trouble_since.type))
+        values: dict[str, Any] = {"trouble": None, "trouble_since": None}
+        if text:
+            values = {"trouble": text[:2000], "trouble_since": since}
+        connection.execute(update(generation).where(*here).values(values))
+
+
+def note_progress(connection: Connection, row: Any, step: int, progress: Mapping[int, float]) -> None:
+    """What running jobs say of how far they are: from 0 to 1, by job."""
+    statement = update(job).where(*_key_is(row, step), job.c.state == "running").values(progress=bindparam("done"))
+    if progress:
+        connection.execute(statement, [{"index": index, "done": value} for index, value in progress.items()])

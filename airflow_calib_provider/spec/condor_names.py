@@ -1,0 +1,56 @@
+"""Names of HTCondor's submit commands and job attributes that a spec cannot set: this package or HTCondor does."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+_HINTS = {
+    "executable": "jobs.command", "arguments": "jobs.command", "cmd": "jobs.command", "args": "jobs.command",
+    "environment": "jobs.environment", "env": "jobs.environment", "getenv": "jobs.environment",
+    "request_cpus": "jobs.resources.cpus", "request_memory": "jobs.resources.memory",
+    "request_disk": "jobs.resources.disk", "request_gpus": "jobs.resources.gpus",
+    "transfer_input_files": "condor.files", "should_transfer_files": "condor.transfer",
+    "container_image": "condor.container_image", "docker_image": "condor.container_image",
+    "requirements": "condor.requirements", "accounting_group": "condor.accounting_group",
+    "accounting_group_user": "condor.accounting_group_user", "priority": "condor.priority", "prio": "condor.priority",
+    "max_materialize": "condor.max_materialize", "max_idle": "condor.max_idle", "max_retries": "jobs.retries",
+    "allowed_execute_duration": "jobs.timeout", "allowed_job_duration": "jobs.timeout",
+}  # fmt: skip
+
+_COMMANDS = (
+    "universe", "executable", "cmd", "arguments", "args", "environment", "env", "input", "in", "stdin", "output",
+    "out", "stdout", "error", "err", "stderr", "log", "user_log", "userlog", "initialdir", "initial_dir", "iwd",
+    "job_iwd", "queue", "transfer_*", "should_transfer_files", "when_to_transfer_output", "container_image",
+    "docker_image", "request_cpus", "request_cpu", "request_memory", "request_disk", "request_gpus", "request_gpu",
+    "requirements", "accounting_group*", "max_retries", "retry_until", "success_exit_code", "on_exit_*", "periodic_*",
+    "allowed_*_duration", "max_materialize", "max_idle", "batch_name", "leave_in_queue", "hold", "noop_job*", "getenv",
+    "notification", "notify_user", "priority", "prio", "job_machine_attrs*", "hold_kill_sig", "my",
+)  # fmt: skip
+
+_ATTRIBUTES = (
+    "owner", "user", "osuser", "cmd", "args", "arguments", "env", "environment", "jobstatus", "lastjobstatus",
+    "clusterid", "procid", "globaljobid", "requirements", "request*", "in", "out", "err", "iwd", "userlog", "qdate",
+    "jobuniverse", "jobprio", "jobbatchname", "acctgroup*", "accountinggroup", "hold*", "lasthold*", "release*",
+    "remove*", "exit*", "onexit*", "periodic*", "leavejobinqueue", "transfer*", "shouldtransferfiles",
+    "whentotransferoutput", "container*", "dockerimage", "wantcontainer", "jobmaterialize*", "maxjobretries",
+    "numjobstarts", "numshadowstarts", "enteredcurrentstatus", "mytype", "targettype", "myaddress",
+)  # fmt: skip
+
+
+def command_is_ours(name: str) -> bool:
+    """Whether a submit command is one that this package sets itself; HTCondor's names know no case."""
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _COMMANDS)
+
+
+def hint_for(name: str) -> str:
+    """Where a spec says what the submit command would have said."""
+    known = _HINTS.get(name.lower(), "")
+    return f"say it with {known}" if known else ""
+
+
+def attribute_is_taken(name: str) -> bool:
+    """Whether a job attribute is HTCondor's own, or one of ours."""
+    return name.lower().startswith("calib") or any(fnmatchcase(name.lower(), pattern) for pattern in _ATTRIBUTES)
