@@ -39,4 +39,45 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "hooks": [
+            {
+                "integration-name": "Calibration",
+                "python-modules": ["airflow_calib_provider.hooks.condor"],
+            }
+        ],
+        "connection-types": [_condor_connection()],
     }
+
+
+def _condor_connection() -> dict[str, Any]:
+    """The form of a connection to an HTCondor pool; its fields are those of ``CondorSettings``."""
+    return {
+        "connection-type": "calib_condor",
+        "hook-name": "HTCondor pool (calibration)",
+        "hook-class-name": "airflow_calib_provider.hooks.condor.CondorHook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["login", "schema", "extra"],
+            "relabeling": {"host": "Collector", "port": "Collector's port", "password": "Token"},
+            "placeholders": {"host": "collector.example.org; empty: as this machine is configured", "port": "9618"},
+        },
+        "conn-fields": {
+            "schedd": _field("Schedd", "string", "Its name, as in condor_status -schedd; empty: this machine's."),
+            "authentication": _field(
+                "Authentication", "string", "IDTOKENS, SCITOKENS, FS, ...; several with commas, in order of preference."
+            ),
+            "token_file": _field("Token file", "string", "Instead of a token: a file on every Airflow machine."),
+            "transfer": _field("HTCondor transfers files", "boolean", "Else jobs see the same file system."),
+            "event_log": {
+                **_field("Event log is shared", "boolean", "Switch off where the schedd's files cannot be seen."),
+                "schema": {"type": ["boolean", "null"], "default": True},
+            },
+            "timeout": _field("Time-out of a call (s)", "number", "20 by default."),
+            "query_interval": _field("Seconds between queries", "number", "Without an event log; 15 by default."),
+            "defaults": _field("Defaults of jobs", "object", "What jobs.condor in a spec may say, for all tasks."),
+            "configuration": _field("HTCondor configuration", "object", "Further settings of the client, by name."),
+        },
+    }
+
+
+def _field(label: str, kind: str, description: str) -> dict[str, Any]:
+    return {"label": label, "schema": {"type": [kind, "null"]}, "description": description}
