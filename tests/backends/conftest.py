@@ -14,10 +14,7 @@ from airflow_calib_provider.backends.base import RoundKey
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from tests.backends.conformance import Round
-from tests.pool.fixture import pool
 from tests.pool.pool import Pool, ScheddName
-
-__all__ = ["pool"]
 
 GENERATION = itertools.count(1)
 
