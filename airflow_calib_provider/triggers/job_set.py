@@ -17,7 +17,6 @@ from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 from airflow_calib_provider.triggers.xcom import push
 
-
 PREPARE_AGAIN = 30.0
 """Seconds after which a backend in trouble is prepared again: somebody may have corrected its connection."""
 
