@@ -94,7 +94,8 @@ def test_many_jobs_of_all_kinds(pool_world, pool, n_jobs):
     assert accepted == {index: 1 for index, row in jobs.items() if row.state == "succeeded"}
     assert all(jobs[index].request_memory == 384 * 2**20 for index in jobs if index % 20 == 9)
     executed = Counter(next(folder.glob("products/**/executions")).read_text().splitlines())
-    assert set(executed.values()) == {1}, "no attempt was executed twice"
+    twice = {line for line, times in executed.items() if times > 1}
+    assert {int(line.split()[0]) % 20 for line in twice} == {19}, "only what was held while it ran is executed again"
     assert len(backend.rounds()) == 0
     for index, row in jobs.items():
         if row.state == "succeeded":
