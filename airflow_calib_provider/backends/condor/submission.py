@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ INPUTS = "transferred_inputs.txt"
 _MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
 _LONGEST_SCRIPT = 120_000
 """Bytes: Linux passes on no longer variable than 128 KiB."""
+
+_STATED = ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority")
+_MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
+"""``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's own business."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
 
@@ -172,14 +177,16 @@ def description(
         made["log"] = str(round_folder / "log")
     if options.get("max_idle"):
         made["max_idle"] = str(options["max_idle"])
-    for name in ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority"):
-        if options.get(name) is not None:
-            made[name] = str(options[name])
-    for name, value in (options.get("commands") or {}).items():
-        made[str(name)] = str(value)
-    for name, value in (options.get("attributes") or {}).items():
-        made[f"MY.{name}"] = _literal(value)
+    stated = {name: str(options[name]) for name in _STATED if options.get(name) is not None}
+    stated |= {str(name): str(value) for name, value in (options.get("commands") or {}).items()}
+    stated |= {f"MY.{name}": _literal(value) for name, value in (options.get("attributes") or {}).items()}
+    made |= stated
     _check(made)
+    for name, value in stated.items():
+        if _MACRO.search(value):
+            raise SubmissionRefused(
+                f"{name} is {value!r}: HTCondor would put something else in the place of the macro", "write it out"
+            )
     return made
 
 
