@@ -30,7 +30,7 @@ _LONGEST_SCRIPT = 120_000
 
 _STATED = ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority")
 _MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
-"""``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's own business."""
+"""``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
 
