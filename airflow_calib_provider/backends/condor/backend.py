@@ -99,7 +99,7 @@ class CondorBackend:
         if transfer:
             for job in jobs:
                 submission.gather_inputs(job)
-        text = submission.description(key, self.spool, folder.path, self.settings, options, len(jobs))
+        text = submission.description(key, self.spool, folder.path, self.settings, options)
         items = list(submission.items(jobs, transfer=transfer))
         return {"description": {**submission.extra_commands(jobs), **text}, "items": items}
 

@@ -22,6 +22,10 @@ from airflow_calib_provider.errors import SubmissionRefused
 NOT_ENTERED = 125
 """Exit code of ``job.sh`` when it cannot begin: the folder is not there, or a file cannot be written."""
 
+MAX_IDLE = 1000
+"""Jobs of a round that wait for a machine at once, unless the spec says otherwise; so many are in the schedd's queue
+besides those that run, however many the round has."""
+
 INPUTS = "transferred_inputs.txt"
 
 _MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
@@ -140,7 +144,7 @@ def gather_inputs(job: JobSubmission) -> None:
 
 
 def description(
-    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, Any], jobs: int
+    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, Any]
 ) -> dict[str, str]:
     """The submit description of a round, without what differs from job to job.
 
@@ -168,15 +172,15 @@ def description(
         "request_cpus": "$(cpus)",
         "request_memory": "$(memory)",
         "request_disk": "$(disk)",
-        "max_materialize": str(options.get("max_materialize") or max(1, jobs)),
+        "max_idle": str(options.get("max_idle") or MAX_IDLE),
         **_attributes(key, spool),
     }
     if transfer:
         made["transfer_input_files"] = "$(inputs)"
     if settings.event_log:
         made["log"] = str(round_folder / "log")
-    if options.get("max_idle"):
-        made["max_idle"] = str(options["max_idle"])
+    if options.get("max_materialize"):
+        made["max_materialize"] = str(options["max_materialize"])
     stated = {name: str(options[name]) for name in _STATED if options.get(name) is not None}
     stated |= {str(name): str(value) for name, value in (options.get("commands") or {}).items()}
     stated |= {f"MY.{name}": _literal(value) for name, value in (options.get("attributes") or {}).items()}
