@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,7 +107,7 @@ class Calls:
             known = _known_cluster(path)
             cluster = known if known is not None else self._find(find, path)
             if cluster is None:
-                cluster = self._submit_now(json.loads((path / "submit.json").read_text()))
+                cluster = self._submit_now(json.loads((path / "submit.json").read_text()), path / "items")
             if known is None:
                 write_durably(path / "cluster", str(cluster))
         return cluster
@@ -119,16 +120,16 @@ class Calls:
             clusters = [int(ad["ClusterId"]) for ad in ads]
         return min(clusters) if clusters else _cluster_in_log(self._condor, path / "log")
 
-    def _submit_now(self, wanted: Mapping[str, Any]) -> int:
+    def _submit_now(self, wanted: Mapping[str, Any], items: Path) -> int:
         try:
             submit = self._condor.Submit(wanted["description"])
-            submit.setQArgs("1")
-            items = iter(wanted["items"])
+            # From a file: of item data that they are handed the bindings copy all before with each further line.
+            submit.setQArgs(f"{','.join(wanted['names'])} from {items}")
         except (ValueError, RuntimeError, TypeError) as error:
             raise Refused(str(error)) from error
         schedd = self._schedd()
         try:
-            result = schedd.submit(submit, count=1, itemdata=items)
+            result = schedd.submit(submit)
         except (ValueError, TypeError) as error:
             raise Refused(_plain(error)) from error
         except Exception as error:
@@ -256,14 +257,24 @@ def _cluster_in_log(condor: Any, log: Path) -> int | None:
     return None
 
 
-def write_durably(file: Path, text: str) -> None:
-    """Write a small file as a whole, on disk when this returns."""
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    with part.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+def write_durably(file: Path, text: str | Iterable[str], mode: int | None = None) -> None:
+    """Write a file as a whole, on disk when this returns.
+
+    :param text: all of it, or its lines.
+    """
+    # A process number alone is not unique where hosts or containers share a file system.
+    part = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.writelines([text] if isinstance(text, str) else (f"{line}\n" for line in text))
+            stream.flush()
+            os.fsync(stream.fileno())
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

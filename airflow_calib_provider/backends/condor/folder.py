@@ -64,19 +64,19 @@ class RoundFolder:
     def log(self) -> Path:
         return self.path / "log"
 
-    def prepare(self, jobs: Sequence[JobSubmission], submit: dict[str, Any]) -> None:
+    def prepare(self, jobs: Sequence[JobSubmission], submit: dict[str, Any], items: Iterable[str] = ()) -> None:
         """Write everything that a submission needs. Doing it again changes nothing that matters.
 
+        :param items: the lines of the item data.
         :raises OSError: it cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         root = os.path.commonpath([job.folder for job in jobs]) if jobs else "/"
         listed = [(job.index, job.attempt, os.path.relpath(job.folder, root)) for job in jobs]
         write_durably(self.path / "jobs.json", json.dumps({"root": root, "jobs": listed}))
+        write_durably(self.path / "items", items)
         write_durably(self.path / "submit.json", json.dumps(submit))
-        script = self.path / "job.sh"
-        write_durably(script, JOB_SH)
-        script.chmod(0o755)
+        write_durably(self.path / "job.sh", JOB_SH, 0o755)
 
     def cluster(self) -> int | None:
         """The cluster's number; ``None`` if the round is not known to be submitted.

@@ -28,6 +28,9 @@ besides those that run, however many the round has."""
 
 INPUTS = "transferred_inputs.txt"
 
+SEPARATOR = "\x1f"
+"""Between the values of a line of item data; no value holds it."""
+
 _MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
 _LONGEST_SCRIPT = 120_000
 """Bytes: Linux passes on no longer variable than 128 KiB."""
@@ -37,6 +40,7 @@ _MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
+_ESCAPES = {byte: f"\\0{byte:03o}" for byte in range(256) if byte not in _PLAIN}
 
 JOB_SH = f"""\
 #!/bin/sh
@@ -50,7 +54,7 @@ eval "$script"
 
 def encode(script: str) -> str:
     """Text in which no character means anything to a submit file, a shell or a ClassAd; ``printf %b`` restores it."""
-    return "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in script.encode())
+    return script.encode().decode("latin-1").translate(_ESCAPES)
 
 
 def shared_script(job: JobSubmission) -> str:
