@@ -50,8 +50,16 @@ ATTRIBUTES = (
 )
 """What is asked of a job's ad."""
 
-_NO_ANSWER = ("connect", "communicat", "timeout", "timed out", "locate", "unable to", "failed to fetch")
+_NO_ANSWER = ("connect", "communicat", "timeout", "timed out", "locate", "unable to", "failed to fetch", "failed to send")
 """Words of errors after which the next call would only wait in vain again."""
+
+_REFUSALS = re.compile(
+    r"failed to (create job ad|create a cluster ad|make submit digest|append queue statement)"
+    # With a reason of the schedd's own, such as a SUBMIT_REQUIREMENT; without one the connection broke.
+    r"|unable to commit\w* transaction\W+(SCHEDD|QMGMT):",
+    re.IGNORECASE,
+)
+"""What the bindings say of jobs that the pool will not have; whatever else fails in a submission may pass."""
 
 
 class Refused(Exception):
@@ -133,7 +141,7 @@ class Calls:
         except (ValueError, TypeError) as error:
             raise Refused(_plain(error)) from error
         except Exception as error:
-            if _no_answer(error):
+            if _REFUSALS.search(str(error)) is None:
                 raise
             raise Refused(_plain(error)) from error
         return int(result.cluster())
