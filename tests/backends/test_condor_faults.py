@@ -454,3 +454,21 @@ def test_a_spool_that_is_away_while_the_schedd_does_not_answer(make_condor, make
     backend = make_condor("nobody", timeout=10.0, more={"collector": "127.0.0.1:9"})
     news = backend.poll({make_round().key: ""}).values()
     assert [(one.finished, bool(one.trouble)) for one in news] == [(False, True)]
+
+
+def test_the_folder_of_a_helper_that_lives_is_left_alone(make_condor, condor_root):
+    """Also if its process is not to be seen from here: hosts and containers may share CALIB_HOME."""
+    backend = make_condor("first")
+    backend.check()
+    (live,) = (condor_root / "private").glob("condor-*")
+    # As from another container: its maker is no process of this one.
+    elsewhere = live.rename(live.with_name("condor-999999999-x"))
+    left = live.with_name("condor-999999998-y")
+    left.mkdir()
+    (left / "alive").touch()
+    for folder in (elsewhere, left):
+        os.utime(folder, (time.time() - 3600,) * 2)
+    make_condor("second").check()
+    assert (elsewhere / "tokens.d" / "calib").is_symlink()
+    assert not left.exists()
+    elsewhere.rename(live)
