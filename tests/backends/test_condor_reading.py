@@ -68,3 +68,16 @@ def test_a_hold_of_a_running_job_is_no_loss(tmp_path: Path) -> None:
     assert read(log, Cursor()) == ["running", "held"]
     log.write_text(HEAD + EVICTED.format(code=" Code 1010 Subcode 0", why="preempted") + EVICTED.format(code="", why=""))
     assert read(log, Cursor()) == ["running", "evicted", "evicted"]
+
+
+def test_evictions_are_not_told_again_from_a_log_that_was_replaced(tmp_path: Path) -> None:
+    """They are counted each time: what is told again must do no harm."""
+    log, cursor = tmp_path / "log", Cursor()
+    log.write_text(HEAD + EVICTED.format(code="", why="preempted"))
+    assert read(log, cursor) == ["running", "evicted"]
+    log.rename(tmp_path / "old")
+    log.write_text((tmp_path / "old").read_text())
+    assert read(log, cursor) == ["running"]
+    with log.open("a") as stream:
+        stream.write(EVICTED.format(code="", why="preempted"))
+    assert read(log, cursor) == ["evicted"]

@@ -67,6 +67,9 @@ def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
     cursor.inode = status.st_ino
     if status.st_size > cursor.offset:
         _read_events(file, cursor, procs, news)
+    if news.doubt:
+        # Told twice, an eviction counts twice. That a job does not run any more the schedd tells.
+        news.observations = [one for one in news.observations if one.state is not AttemptState.EVICTED]
     return news
 
 
