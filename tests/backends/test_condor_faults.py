@@ -482,6 +482,10 @@ def test_without_a_collector_the_schedd_is_asked_as_before(backend, make_round, 
     cluster = cluster_of(backend, one.key)
     os.kill(pool.daemon("master"), signal.SIGSTOP)
     try:
+        pool.stop_silently("collector")
+        begin = time.monotonic()
+        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""
+        assert time.monotonic() - begin < 15
         pool.kill("collector")
         assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""
         assert backend.rounds() == [one.key]
