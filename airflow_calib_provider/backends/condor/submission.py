@@ -36,7 +36,7 @@ _LONGEST_SCRIPT = 120_000
 """Bytes: Linux passes on no longer variable than 128 KiB."""
 
 _STATED = ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority")
-_MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
+_MACRO = re.compile(r"(?<!\$)\$\w*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
@@ -251,6 +251,9 @@ def _check(made: Mapping[str, str]) -> None:
     for name, value in made.items():
         if "\n" in value or "\r" in value or "\0" in value:
             raise SubmissionRefused(f"the submit command {name} holds a line break: {value!r}"[:300])
+        if value.endswith("\\"):
+            # The line that follows would be a part of it, whatever that was to say.
+            raise SubmissionRefused(f"the submit command {name} ends with a backslash: {value!r}"[:300])
 
 
 def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str, str]]:
