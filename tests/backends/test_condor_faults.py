@@ -442,7 +442,7 @@ def test_a_spool_that_is_away_for_a_while(make_condor, make_round):
     try:
         news = backend.poll({one.key: ""})[one.key]
         assert (news.finished, list(news.observations)) == (False, [])
-        assert "though jobs of it are in the queue" in news.trouble
+        assert "though its jobs are in the queue" in news.trouble
     finally:
         away.rename(backend.spool)
     assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}

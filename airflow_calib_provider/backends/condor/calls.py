@@ -52,7 +52,16 @@ ATTRIBUTES = (
 )
 """What is asked of a job's ad."""
 
-_NO_ANSWER = ("connect", "communicat", "timeout", "timed out", "locate", "unable to", "failed to fetch", "failed to send")
+_NO_ANSWER = (
+    "connect",
+    "communicat",
+    "timeout",
+    "timed out",
+    "locate",
+    "unable to",
+    "failed to fetch",
+    "failed to send",
+)
 """Words of errors after which the next call would only wait in vain again."""
 
 _HISTORY_MARGIN = 30 * 86_400
