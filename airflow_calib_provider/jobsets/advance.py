@@ -1,6 +1,6 @@
 """The watcher's step: submit, look, treat what is held, resubmit, end (rules 13–17, 37).
 
-One call serves all job sets of a process: one query for the generations, one for their rounds, one for their jobs, and
+One call serves all job sets of a process: one query for the generations, one for their rounds, one for what is due, and
 one poll of each backend. Any number of processes may do it at the same time for the same job sets: whoever stores news
 first wins, the others look again at the next step.
 """

@@ -30,7 +30,12 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
 
     :raises BackendError: jobs that are not needed any more could not be removed.
     """
-    row, jobs = watched.row, list(watched.jobs.values())
+    row, counts = watched.row, watched.counts
+    if any(counts.get(state) for state in generations.LIVE):
+        succeeded, total = counts.get(JobState.SUCCEEDED, 0), sum(counts.values())
+        if succeeded < jobs_needed(row.quorum, total):
+            return
+    jobs = list(watched.jobs.values())
     accepted = [job for job in jobs if job.state is JobState.SUCCEEDED]
     live = [job for job in jobs if not job.state.final]
     complete = len(accepted) >= jobs_needed(row.quorum, len(jobs))

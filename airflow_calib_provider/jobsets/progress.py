@@ -26,11 +26,13 @@ _looked: dict[tuple[str, int], tuple[float, int]] = {}
 
 def note_progress(ledger: Ledger, watched: Watched) -> None:
     """Store what the running jobs of a generation say of their progress, if it is time to look again."""
-    running = sorted(job.index for job in watched.jobs.values() if job.state is JobState.RUNNING)
     key = (str(ledger.url), int(watched.row.id))
     at, last = _looked.get(key, (float("-inf"), -1))
     clock = time.monotonic()
-    if not running or clock - at < number("REPORT_INTERVAL", INTERVAL):
+    if not watched.counts.get(JobState.RUNNING) or clock - at < number("REPORT_INTERVAL", INTERVAL):
+        return
+    running = sorted(job.index for job in watched.jobs.values() if job.state is JobState.RUNNING)
+    if not running:
         return
     turn = [index for index in running if index > last] + [index for index in running if index <= last]
     turn = turn[:AT_ONCE]

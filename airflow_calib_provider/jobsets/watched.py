@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from airflow_calib_provider.backends.reducer import Job
@@ -20,31 +21,41 @@ class Watched:
     """A running generation.
 
     :ivar row: with its group's campaign, workflow and name.
+    :ivar ledger: where its jobs are read.
     :ivar rounds: those that have not finished.
+    :ivar counts: state → number of jobs.
     :ivar due: whether a job waits whose delay is over.
     :ivar held_due: held jobs about which something is to be done now.
     """
 
     row: Any
+    ledger: Ledger
     rounds: list[Any] = field(default_factory=list)
-    jobs: dict[int, Job] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     due: bool = False
     held_due: set[int] = field(default_factory=set)
 
+    @cached_property
+    def jobs(self) -> dict[int, Job]:
+        """All of them: read when the first one is asked for, since in most steps there is no news of any."""
+        with self.ledger.read() as connection:
+            rows = generations.job_states_of(connection, [self.row.id])
+        return {item.job_index: generations.as_job(item) for item in rows}
+
 
 def load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[Watched]:
-    """Those of these generations that run, by one query each for generations, rounds and jobs."""
+    """Those of these generations that run, by one query each for generations, rounds and what is due."""
     with ledger.read() as connection:
-        found = {row.id: Watched(row) for row in generations.running(connection, ids)}
+        found = {row.id: Watched(row, ledger) for row in generations.running(connection, ids)}
         for item in generations.rounds_of(connection, list(found), ["planned", "submitted"]):
             found[item.generation_id].rounds.append(item)
-        for item in generations.job_states_of(connection, list(found)):
+        for item in generations.jobs_by_state(connection, list(found), now):
             watched = found[item.generation_id]
-            watched.jobs[item.job_index] = generations.as_job(item)
-            if item.state == "waiting" and (item.retry_at is None or item.retry_at <= now):
-                watched.due = True
-            if item.state == "held" and item.retry_at is not None and item.retry_at <= now:
-                watched.held_due.add(item.job_index)
+            watched.counts[item.state] = item.n
+            watched.due |= item.state == "waiting" and bool(item.n_due)
+        held = [watched.row.id for watched in found.values() if watched.counts.get("held")]
+        for number, index in generations.held_due(connection, held, now) if held else ():
+            found[number].held_due.add(index)
     return list(found.values())
 
 

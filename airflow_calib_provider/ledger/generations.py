@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 
 from airflow_calib_provider.backends.base import AttemptState, FailureClass, RoundKey
 from airflow_calib_provider.backends.reducer import Job, JobState
@@ -241,6 +241,22 @@ def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[in
     for row in connection.execute(query.group_by(job.c.generation_id, job.c.state)).all():
         counts.setdefault(row.generation_id, {})[row.state] = row.n
     return counts
+
+
+def jobs_by_state(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[Row[Any]]:
+    """Columns ``generation_id``, ``state``, ``n``: how many jobs, ``n_due``: of how many the time has come."""
+    due = case((job.c.retry_at.is_(None) | (job.c.retry_at <= at), 1), else_=0)
+    query = select(job.c.generation_id, job.c.state, func.count().label("n"), func.sum(due).label("n_due"))
+    query = query.where(tables.one_of(job.c.generation_id, generation_ids))
+    return list(connection.execute(query.group_by(job.c.generation_id, job.c.state)).all())
+
+
+def held_due(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[tuple[int, int]]:
+    """Generation and index of each held job of which the time has come."""
+    query = select(job.c.generation_id, job.c.job_index).where(
+        tables.one_of(job.c.generation_id, generation_ids), job.c.state == "held", job.c.retry_at <= at
+    )
+    return [(row.generation_id, row.job_index) for row in connection.execute(query).all()]
 
 
 def states_of(connection: Connection, generation_ids: Iterable[int]) -> dict[int, Any]:

@@ -23,6 +23,7 @@ from airflow_calib_provider.jobsets.ending import jobs_needed
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.ledger import generations, tables
 from airflow_calib_provider.spec.models import Jobs
+from tests.jobsets.scripted import Story
 from tests.jobsets.world import World
 from tests.ledger.making import RUN, facts, group_ids, new_ledger, put_runs, task, workflow
 
@@ -365,3 +366,17 @@ def test_a_damaged_round_or_job_set_does_not_hold_back_the_others(
     assert [seen[number].state for number in ids[:2]] == ["running", "running"]
     assert seen[ids[0]].trouble.endswith("the log is damaged")
     assert seen[ids[1]].trouble == "ValueError: cannot be encoded"
+
+
+def test_jobs_without_news_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each two seconds, all of a large job set would keep the triggerer busy with nothing."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    story = Story(World(tmp_path, "true", 3))
+    story.step()
+    story.backend.tell(1, AttemptState.RUNNING)
+    story.step(1)
+    story.step(2)  # the first look at what running jobs report
+    read: list[Any] = []
+    monkeypatch.setattr(generations, "job_states_of", lambda *_: read.append(1) or [])
+    assert story.step(3).counts == {"submitted": 2, "running": 1}
+    assert read == []
