@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import FailureClass
+from airflow_calib_provider.backends.base import FailureClass, JobSubmission, RoundKey
 from airflow_calib_provider.backends.condor import eventlog, outcomes, submission
+from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.outcomes import Proc
+from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.spec.models import CondorOptions
 
 T = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -110,3 +115,26 @@ def test_paths_in_words(word: str, expected: str) -> None:
     moved = {"/data/geo.root": "in/0", "/data/lib": "in/1", "/data/lib/own": "in/2", "/jobs/a b/job-1-a1": ""}
     made = submission._with_moved_paths(word, moved, submission._any_of(moved))
     assert made == expected
+
+
+@pytest.mark.parametrize("defaults", [{"requirement": "true"}, {"files": []}, {"attributes": "Project"}, {1: 2}])
+def test_defaults_of_a_connection_that_would_be_ignored_are_mistakes(defaults: dict[Any, Any]) -> None:
+    with pytest.raises(BackendError, match="defaults"):
+        CondorSettings.from_mapping("far", {"defaults": defaults})
+
+
+def test_defaults_of_a_connection_know_what_a_spec_knows() -> None:
+    known = dict.fromkeys(set(CondorOptions.model_fields) - {"files", "attributes", "commands"}, 1)
+    assert CondorSettings.from_mapping("far", {"defaults": {**known, "attributes": {}, "commands": {}}}).defaults
+
+
+def test_a_large_round_is_not_written_again_while_nothing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    backend = CondorBackend(CondorSettings.from_mapping("far", {}), tmp_path / "spool")
+    backend._helper._note_trouble(BackendError("no answer"))
+    job = JobSubmission(0, 1, ("true",), {}, tmp_path / "job")
+    with pytest.raises(BackendError, match="no answer"):
+        backend.submit(RoundKey("c", "w", "t", "g", 1, 0, 0), [job])
+    assert not (tmp_path / "spool").exists()
