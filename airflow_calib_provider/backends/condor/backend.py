@@ -81,6 +81,8 @@ class CondorBackend:
         folder = self._folder(key)
         if folder.cluster() is not None:
             return
+        # Before all files of a large round are written again for nothing.
+        self._helper.check()
         try:
             if not jobs:
                 folder.prepare(jobs, {})

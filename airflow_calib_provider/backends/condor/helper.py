@@ -60,8 +60,7 @@ class Helper:
         :raises BackendError: the pool did not answer in time, or refused.
         """
         with self._lock:
-            if self._trouble is not None and time.monotonic() < self._not_before:
-                raise BackendError(self._trouble.message, self._trouble.hint)
+            self.check()
             try:
                 answer = self._call(name, arguments)
             except BackendError as error:
@@ -74,6 +73,15 @@ class Helper:
         if said := answer.get("error"):
             raise BackendError(f"{self.settings.address}: {said}", hint)
         return answer["result"]
+
+    def check(self) -> None:
+        """Whether a call would be tried now.
+
+        :raises BackendError: not yet again, and why.
+        """
+        trouble = self._trouble
+        if trouble is not None and time.monotonic() < self._not_before:
+            raise BackendError(trouble.message, trouble.hint)
 
     def _note_trouble(self, error: BackendError) -> None:
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
