@@ -144,6 +144,9 @@ def _going_on(job: Job, observation: Observation, limits: Limits, give_up: bool)
         return job
     if observation.state is AttemptState.EVICTED and job.state is JobState.SUBMITTED:
         return job
+    if observation.state is AttemptState.EVICTED and job.state is JobState.HELD:
+        # It did not run: it was released, and a backend that can only ask knows of an earlier execution.
+        observation = replace(observation, state=AttemptState.SUBMITTED, failure=None)
     seen = replace(
         job,
         host=observation.host or job.host,

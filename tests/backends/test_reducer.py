@@ -164,6 +164,13 @@ def test_held_is_not_the_end():
         assert (after.state, after.failure, after.hold_code, after.reason) == (expected, None, None, None)
 
 
+def test_a_release_is_no_loss():
+    """A backend that can only ask takes a job that was held while it ran, and released, for one that was evicted."""
+    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits())
+    job = reduce(reduce(job, see(AttemptState.HELD, 1), Limits()), see(AttemptState.EVICTED, 1), Limits())
+    assert (job.state, job.losses, job.failure) == (JobState.SUBMITTED, 0, None)
+
+
 def test_what_a_running_job_does_is_told_without_a_change_of_state():
     job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits())
     news = Observation(0, 1, AttemptState.RUNNING, AT, reason="suspended", memory=5, progress=0.5)
