@@ -41,9 +41,10 @@ def list_jobs(
     last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many jobs; 0: all.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List the jobs of the latest generation of each job set: state, attempts, exit code or signal, host, reason.
+    """List the jobs of the latest generation of each job set: state, attempts, exit code, memory, host, reason.
 
-    States: waiting, submitted, running, succeeded, failed, left_out, removed.
+    States: waiting, submitted, running, held, succeeded, failed, left_out, removed. Memory is the peak of the last
+    attempt, and after the slash what it asked for.
     """
     from airflow_calib_provider.backends.reducer import JobState
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
@@ -62,7 +63,7 @@ def list_jobs(
     if as_json:
         emit_json([as_dict(row) for row in rows])
         return
-    heads = ["group", "task", "gen", "job", "state", "attempts", "exit", "host", "start", "end", "reason"]
+    heads = ["group", "task", "gen", "job", "state", "attempts", "exit", "memory", "host", "start", "end", "reason"]
     table(
         heads,
         [
@@ -74,6 +75,7 @@ def list_jobs(
                 row.state,
                 row.attempt,
                 _exit(row),
+                _memory(row),
                 row.host,
                 row.start,
                 row.end,
@@ -91,9 +93,22 @@ def _exit(row: Any) -> str:
     return "" if row.exit_code is None else str(row.exit_code)
 
 
+def _memory(row: Any) -> str:
+    """Peak and request, such as ``1.9/2 GB``."""
+    if row.memory is None and row.request_memory is None:
+        return ""
+    unit, name = (10**9, "GB") if max(row.memory or 0, row.request_memory or 0) >= 10**9 else (10**6, "MB")
+    used = "" if row.memory is None else f"{row.memory / unit:.3g}"
+    asked = "" if row.request_memory is None else f"/{row.request_memory / unit:.3g}"
+    return f"{used}{asked} {name}"
+
+
 def _why(row: Any) -> str:
-    again = f"again at {row.retry_at:%H:%M:%S}" if row.state == "waiting" and row.retry_at else ""
-    return "; ".join(part for part in (row.reason or "", again) if part)
+    code = f"hold code {row.hold_code}" if row.hold_code is not None else ""
+    done = f"{row.progress:.0%} done" if row.state == "running" and row.progress is not None else ""
+    action = {"waiting": "again at", "held": "due at"}.get(row.state)
+    again = f"{action} {row.retry_at:%H:%M:%S}" if action and row.retry_at else ""
+    return "; ".join(part for part in (row.reason or "", code, done, again) if part)
 
 
 @app.command(

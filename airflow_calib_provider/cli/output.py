@@ -19,6 +19,7 @@ COLOURS = {
     "processing": "blue",
     "running": "blue",
     "submitted": "cyan",
+    "held": "yellow",
     "done": "green",
     "succeeded": "green",
     "published": "green",

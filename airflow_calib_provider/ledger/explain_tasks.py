@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,9 @@ from airflow_calib_provider.spec.models import Workflow
 generation, job = tables.generation, tables.job
 
 SHOWN_JOBS = 20
+
+SHOWN_REASONS = 5
+"""How many distinct reasons of living jobs are told, those of most jobs first."""
 
 
 @dataclass
@@ -101,6 +104,7 @@ class _Counts:
     states: dict[str, int] = field(default_factory=dict)
     retrying: list[Any] = field(default_factory=list)
     failed: list[Any] = field(default_factory=list)
+    live: list[Any] = field(default_factory=list)
 
 
 def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Counts]:
@@ -128,7 +132,22 @@ def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Co
     for row in connection.execute(notable.order_by(job.c.job_index)).all():
         counts = by_id[row.generation_id]
         (counts.failed if row.state == "failed" else counts.retrying).append(row)
+    for row in rows:
+        if row.state == "running":
+            result[row.task].live = _live_reasons(connection, row.id)
     return result
+
+
+def _live_reasons(connection: Connection, generation_id: int) -> list[Any]:
+    """What is said about jobs that live: state, reason, how many, and when something is due."""
+    n = func.count().label("n")
+    query = select(job.c.state, job.c.reason, n, func.min(job.c.retry_at).label("until")).where(
+        job.c.generation_id == generation_id,
+        job.c.state.in_(["submitted", "running", "held"]),
+        job.c.reason.is_not(None),
+    )
+    query = query.group_by(job.c.state, job.c.reason).order_by(n.desc(), job.c.state, job.c.reason)
+    return list(connection.execute(query.limit(SHOWN_REASONS)).all())
 
 
 def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
@@ -140,6 +159,14 @@ def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
         return causes or [_cause(group, row, stored or {"code": "running"})]
     number = counts.generation.n
     causes.append(_cause(group, row, {"code": "jobs", "generation": number, "states": counts.states}))
+    if counts.generation.trouble:
+        reason = {"code": "backend_trouble", "backend": counts.generation.backend, "message": counts.generation.trouble}
+        since = counts.generation.trouble_since
+        causes.append(replace(_cause(group, row, reason), since=since or row.since))
+    for item in counts.live:
+        until = item.until.isoformat(timespec="seconds") if item.until and item.state == "held" else None
+        reason = {"code": "live_jobs", "state": item.state, "n_jobs": item.n, "message": item.reason, "until": until}
+        causes.append(_cause(group, row, reason))
     if counts.retrying:
         reason = {
             "code": "retry_pending",

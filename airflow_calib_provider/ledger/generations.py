@@ -108,6 +108,13 @@ def _with_group() -> Any:
     return select(generation, *columns).join(group, group.c.id == generation.c.group_id)
 
 
+def backends_named(connection: Connection, since: datetime) -> list[str]:
+    """The backends of all generations that run, or have ended since then."""
+    query = select(generation.c.backend).distinct()
+    query = query.where((generation.c.state == "running") | (generation.c.ended_at >= since))
+    return sorted(connection.execute(query).scalars())
+
+
 def subject_of(row: Any) -> Subject:
     return Subject(
         campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.group_name, generation=row.n

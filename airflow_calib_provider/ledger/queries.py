@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, s
 from airflow_calib_provider.ledger import tables
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
-generation, job, skip, request = tables.generation, tables.job, tables.skip, tables.dag_run_request
+generation, job, attempt = tables.generation, tables.job, tables.attempt
+skip, request = tables.skip, tables.dag_run_request
 
 UNASSIGNED = "unassigned"
 
@@ -342,6 +343,21 @@ def jobs_listed(
             job.c.end,
             job.c.reason,
             job.c.retry_at,
+            job.c.failure,
+            job.c.hold_code,
+            job.c.memory,
+            attempt.c.request_memory,
+            job.c.releases,
+            job.c.progress,
+        )
+        .outerjoin(
+            attempt,
+            and_(
+                attempt.c.generation_id == job.c.generation_id,
+                attempt.c.step == job.c.step,
+                attempt.c.job_index == job.c.job_index,
+                attempt.c.n == job.c.attempt,
+            ),
         )
         .join(generation, generation.c.id == job.c.generation_id)
         .join(group, group.c.id == generation.c.group_id)

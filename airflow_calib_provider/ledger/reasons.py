@@ -81,6 +81,12 @@ def _retry_pending(params: Mapping[str, Any]) -> str:
     return f"{params['n_jobs']} jobs failed and are tried again, the first at {params['until']} ({jobs})"
 
 
+def _live_jobs(params: Mapping[str, Any]) -> str:
+    jobs = "1 job" if params["n_jobs"] == 1 else f"{params['n_jobs']} jobs"
+    due = f"; something is done about it at {params['until']}" if params.get("until") else ""
+    return f"{jobs} {params['state']}: {params['message']}{due}"
+
+
 def _unreachable(params: Mapping[str, Any]) -> str:
     return f"Airflow cannot be asked, so causes on its side are not known: {params['why']}"
 
@@ -121,6 +127,8 @@ TEXTS: dict[str, Any] = {
     "jobs": lambda p: (
         ", ".join(f"{n} {state}" for state, n in p["states"].items()) + f" (generation {p['generation']})"
     ),
+    "backend_trouble": lambda p: f"the backend {p['backend']} is in trouble: {p['message']}",
+    "live_jobs": _live_jobs,
     # ends
     "done": lambda p: (
         "all jobs succeeded" if not p.get("left_out") else f"quorum reached; left out: jobs {listed(p['left_out'])}"
@@ -233,6 +241,8 @@ RELEASES: dict[str, str] = {
     "all_skipped": "nothing",
     "dropped": "nothing: the group will not be processed",
     "jobs": "the end of these jobs (`calib jobs list`)",
+    "backend_trouble": "what the message asks for; it is asked again by itself",
+    "live_jobs": "what the message says (`calib jobs list` shows each job)",
     "retry_pending": "the delay before the next attempt",
     "jobs_failed": "`calib jobs logs` shows why; then `calib retry`",
     "killed": "`calib retry`",

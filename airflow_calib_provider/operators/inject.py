@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_calib_provider.hooks.backends import backend_of
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs, opening_limits
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.settings import number
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds for which calib_inject asks Airflow again for DAG runs that it refused."""
+RECENT = timedelta(days=30)
+"""Backends that generations have named for so long are looked at for leftovers."""
 ASKED_AT_ONCE = 50
 """DAG runs whose states are asked for by one request: they stand in its address, which must not grow too long."""
 
@@ -65,13 +68,14 @@ class InjectOperator(BaseOperator):
 
 
 class HousekeepingOperator(BaseOperator):
-    """Removes what a missed kill left, and reports drift between Airflow, the ledger and the backends."""
+    """Removes what a missed kill left, and logs and failed attempts whose time is over; reports drift between Airflow,
+    the ledger and the backends."""
 
     ui_color = "#eadcf4"
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_calib_provider.backends import get_backend
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
+        from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers, settle
         from airflow_calib_provider.ledger import generations
 
@@ -79,13 +83,14 @@ class HousekeepingOperator(BaseOperator):
         now = datetime.now(UTC)
         with ledger.read() as connection:
             rows = generations.unsettled(connection)
-        names = sorted({"local", *(row.backend for row in rows)})
+            recent = generations.backends_named(connection, now - RECENT)
+        names = sorted({"local", *recent, *(row.backend for row in rows)})
         settled: list[str] = []
         drift: list[str] = []
         errors: list[str] = []
         for row, state in self._with_airflow_states(context, rows):
             try:
-                done = settle(ledger, get_backend, row.id, state, now)
+                done = settle(ledger, backend_of, row.id, state, now)
             except IllegalTransition:
                 continue  # a watcher was faster; the next hour sees what is left
             except (BackendError, ProductError, OSError) as error:
@@ -95,7 +100,7 @@ class HousekeepingOperator(BaseOperator):
                 settled.append(f"{row.campaign} {row.workflow}.{row.task} {row.group_name}: Airflow {state}, {done}")
         for name in names:
             try:
-                backend = get_backend(name)
+                backend = backend_of(name)
                 found = leftovers(ledger, backend)
             except BackendError as error:
                 errors.append(str(error))
@@ -105,10 +110,12 @@ class HousekeepingOperator(BaseOperator):
             drift += [f"{item.key}: {item.why}{', removed' if item in removed else ''}" for item in found]
         for line in [*settled, *drift]:
             self.log.warning("drift: %s", line)
+        cleaned = clean(ledger, backend_of, now)
+        errors += cleaned.errors
         opened = open_dag_runs(ledger, self.log)
         if errors:
             raise AirflowFailException("\n".join(errors))
-        return {"settled": settled, "drift": drift, "opened": opened}
+        return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, "opened": opened}
 
     @staticmethod
     def _with_airflow_states(context: Context, rows: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_calib_provider.backends.base import AttemptState, FailureClass
 from tests.cli.conftest import Calib
 from tests.cli.world import World, row
 
@@ -172,6 +173,21 @@ def test_jobs_list(busy: World, calib: Calib) -> None:
     assert [(job["job_index"], job["host"], job["exit_code"]) for job in jobs] == [(0, "node1", 0), (1, "node1", 0)]
     assert len(calib.json("jobs", "list", "--task", "scale")) == 1
     assert "no group" in calib.fails("jobs", "list", "--group", "run-r99")
+
+
+def test_jobs_list_tells_holds_memory_and_progress(busy: World, calib: Calib) -> None:
+    generation = busy.begin("run-r6", "skim")
+    hold = {"failure": FailureClass.TRANSFER, "hold_code": 12, "memory": 15 * 10**8}
+    busy.observe(generation, 0, AttemptState.HELD, reason="no space", **hold)
+    busy.observe(generation, 1, AttemptState.RUNNING, host="node2", memory=300_000_000, progress=0.4)
+    listed = calib.plain("jobs", "list", "--group", "run-r6", "--workflow", "demo")
+    assert "no space; hold code 12; due at" in listed
+    assert "40% done" in listed
+    assert "1.5 GB" in listed
+    assert "300 MB" in listed
+    assert max(len(line) for line in listed.splitlines()) <= 200
+    (held,) = calib.json("jobs", "list", "--state", "held")
+    assert (held["hold_code"], held["failure"], held["memory"], held["releases"]) == (12, "transfer", 15 * 10**8, 0)
 
 
 def test_jobs_logs(busy: World, calib: Calib) -> None:

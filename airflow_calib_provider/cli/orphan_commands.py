@@ -1,0 +1,88 @@
+"""``calib jobs orphans``: jobs that live although nothing wants them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from airflow_calib_provider.cli.common import Json, examples, open_ledger
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.backends.base import Backend
+
+RECENT_DAYS = 30
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "orphans",
+        epilog=examples("calib jobs orphans", "calib jobs orphans --backend condor:calib_condor --remove"),
+    )(orphans)
+
+
+def orphans(
+    remove: Annotated[bool, typer.Option("--remove", help="Remove those that this ledger knows to be over.")] = False,
+    backend: Annotated[str | None, typer.Option("--backend", "-b", help="Only this backend.", metavar="NAME")] = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs that live although their generation has ended, or is unknown to this ledger.
+
+    Asked are the local backend and every backend that generations of the last 30 days name. What this ledger does not
+    know is never removed: it may belong to another installation. The exit code is 1 when something is left.
+    """
+    from airflow_calib_provider.cli.output import emit_json, table
+    from airflow_calib_provider.errors import BackendError
+
+    found: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+    for name in [backend] if backend else _named():
+        try:
+            found += _of_backend(name, remove, errors)
+        except BackendError as error:
+            errors.append({"backend": name, "error": str(error)})
+    if as_json:
+        emit_json({"orphans": found, "errors": errors})
+    else:
+        heads = ["backend", "round", "why", "removed"]
+        table(heads, [[item[head] for head in heads] for item in found], empty="no orphans")
+        for problem in errors:
+            typer.echo(f"error: {problem['backend']}: {problem['error']}", err=True)
+    if errors or not all(item["removed"] for item in found):
+        raise typer.Exit(1)
+
+
+def _named() -> list[str]:
+    from datetime import timedelta
+
+    from airflow_calib_provider.ledger import generations
+    from airflow_calib_provider.ledger.transitions import now
+
+    with open_ledger().read() as connection:
+        return sorted({"local", *generations.backends_named(connection, now() - timedelta(days=RECENT_DAYS))})
+
+
+def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, Any]]:
+    from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers
+
+    opened = _backend(name)
+    found = leftovers(open_ledger(), opened)
+    removed, failed = remove_leftovers(opened, found) if remove else ([], [])
+    errors += [{"backend": name, "error": text} for text in failed]
+    return [{"backend": name, "round": str(item.key), "why": item.why, "removed": item in removed} for item in found]
+
+
+def _backend(name: str) -> Backend:
+    """A backend; for one with a connection Airflow is asked, and only then imported, which takes seconds.
+
+    :raises BackendError: there is none of this name, or it cannot be used.
+    """
+    from airflow_calib_provider.backends import CONNECTED, get_backend
+
+    if name.partition(":")[0] not in CONNECTED:
+        return get_backend(name)
+    from importlib import import_module
+
+    found: Backend = import_module("airflow_calib_provider.hooks.backends").backend_of(name)
+    return found

@@ -1,0 +1,100 @@
+"""Removing what ended generations leave: the backend's records, logs and failed attempts, never accepted products."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from airflow_calib_provider.backends.base import Backend, RoundKey
+from airflow_calib_provider.errors import BackendError, ProductError
+from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
+from airflow_calib_provider.ledger import generations, tables
+from airflow_calib_provider.ledger.engine import Ledger
+
+KEEP = timedelta(days=30)
+"""For generations that were begun before specs could say how long."""
+
+PATIENCE = 3
+"""Errors of a backend after which its other generations are left for the next call: it may be silent."""
+
+AT_ONCE = 100
+"""Generations in one call; the next one goes on."""
+
+
+@dataclass
+class Cleaned:
+    """What was done.
+
+    :ivar generations: how many have nothing left but their products.
+    """
+
+    generations: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+def clean(ledger: Ledger, backend_of: Callable[[str], Backend], now: datetime, at_once: int = AT_ONCE) -> Cleaned:
+    """Clean generations that ended longer ago than they are to be kept, the oldest first.
+
+    A generation that cannot be cleaned is left for the next call; so are the others of a backend that
+    is in trouble.
+    """
+    result = Cleaned()
+    failures: Counter[str] = Counter()
+    for number in _over(ledger, now, at_once):
+        with ledger.read() as connection:
+            row = generations.by_id(connection, number)
+        if failures[row.backend] >= PATIENCE:
+            continue
+        try:
+            backend = backend_of(row.backend)
+            _clean(ledger, backend, row)
+        except BackendError as error:
+            failures[row.backend] += 1
+            result.errors.append(str(error))
+            continue
+        except (OSError, ProductError) as error:
+            result.errors.append(f"{row.folder} cannot be cleaned: {error}")
+            continue
+        with ledger.write() as connection:
+            table = tables.generation
+            here = (table.c.id == row.id, table.c.state != "running", table.c.ended_at == row.ended_at)
+            connection.execute(update(table).where(*here).values(cleaned_at=now))
+        result.generations += 1
+    return result
+
+
+def _over(ledger: Ledger, now: datetime, at_once: int) -> list[int]:
+    table = tables.generation
+    query = select(table.c.id, table.c.ended_at, table.c.keep).where(
+        table.c.state.in_(["done", "failed"]), table.c.cleaned_at.is_(None), table.c.ended_at <= now
+    )
+    with ledger.read() as connection:
+        rows = connection.execute(query.order_by(table.c.ended_at)).all()
+    kept = [(row, KEEP if row.keep is None else timedelta(seconds=row.keep)) for row in rows]
+    return [row.id for row, keep in kept if row.ended_at + keep <= now][:at_once]
+
+
+def _clean(ledger: Ledger, backend: Backend, row: Any) -> None:
+    """
+    :raises BackendError: the backend has jobs of it that live, or does not answer.
+    :raises OSError: a folder cannot be removed.
+    """
+    with ledger.read() as connection:
+        rounds = generations.rounds_of(connection, [row.id], ["planned", "submitted", "finished"])
+        jobs = generations.job_states_of(connection, [row.id])
+    for item in rounds:
+        backend.forget(RoundKey.parse(item.key))
+    for job in jobs:
+        # Accepted, but whoever accepted it died before its folder was in its place.
+        number = job.accepted_attempt
+        if number is not None and attempt_folder(row.folder, job.job_index, number).exists():
+            promote(row.folder, job.job_index, number, row.group_name)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(generation_folder(row.folder) / "attempts")
