@@ -14,7 +14,7 @@ from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.engine import take_turns
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
-from airflow_calib_provider.spec.models import GroupKind, Grouping
+from airflow_calib_provider.spec.models import Grouping, GroupKind
 
 CAMPAIGN = campaigns.DAGS
 """The campaign of all of them; it takes no runs."""

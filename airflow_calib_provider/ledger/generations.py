@@ -233,7 +233,7 @@ def job_states_of(connection: Connection, generation_ids: Iterable[int]) -> list
     return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
 
 
-def products_of(connection: Connection, generation_id: int) -> list[Row[Any]]:
+def products_of(connection: Connection, generation_id: int) -> list[Any]:
     """The accepted products of a generation: columns ``job_index``, ``name`` and ``file``, in the order of the jobs."""
     table = tables.product
     query = select(table.c.job_index, table.c.name, table.c.file).where(table.c.generation_id == generation_id)

@@ -240,8 +240,7 @@ class DagJobsOperator(JobSetOperator):
 
     def result(self, context: Context, ledger: Ledger, row: Any) -> dict[str, Any]:
         """Folder and products by job; each product's files also as an XCom of its own, in the order of the jobs."""
-        from airflow_calib_provider.jobsets.folders import generation_folder
-        from airflow_calib_provider.jobsets.folders import product_path
+        from airflow_calib_provider.jobsets.folders import generation_folder, product_path
         from airflow_calib_provider.ledger.generations import job_states_of, products_of
 
         with ledger.read() as connection:
