@@ -58,7 +58,7 @@ def group_name(run_id: str) -> str:
 
 
 def _unique(safe: str, text: str) -> str:
-    if safe == text and len(text) <= MAX_NAME:
+    if safe == text and 0 < len(text) <= MAX_NAME:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{safe[: MAX_NAME - 9].rstrip('_-')}_{digest}"

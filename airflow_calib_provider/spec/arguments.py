@@ -105,7 +105,8 @@ class ArgumentsReader:
             self.add(f"inputs is {_shown(value)}", "a list of paths and URLs")
             return None
         found = tuple(self._texts("inputs", value))
-        if broken := next((text for text in found if not text.strip() or "\n" in text), None):
+        broken = next((text for text in found if not text.strip() or "\n" in text), None)
+        if broken is not None:
             self.add(f"an element of inputs is empty or holds a line break: {broken!r}", "one path or URL each")
         return found
 
