@@ -39,7 +39,8 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     with _dag(
         "calib_housekeeping",
         "30 * * * *",
-        "Removes jobs that a missed kill left behind, and reports drift between Airflow, the ledger and the backends.",
+        "Removes jobs that a missed kill left behind, and logs and failed attempts whose time is over. Reports drift "
+        "between Airflow, the ledger and the backends.",
         {},
     ) as housekeeping:
         HousekeepingOperator(task_id="housekeeping")

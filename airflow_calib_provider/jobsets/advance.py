@@ -66,12 +66,16 @@ def advance(
             with troubles.of(watched.row.id):
                 submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
     _look(ledger, backend_of, ids, now, base_delay, troubles)
+    treated = []
     for watched in load(ledger, ids, now):
         with troubles.of(watched.row.id):
-            treat_held(ledger, backend_of, watched, now, base_delay)
-    for watched in load(ledger, ids, now):
-        with troubles.of(watched.row.id):
+            if treat_held(ledger, backend_of, watched, now, base_delay):
+                treated.append(watched.row.id)
+                continue
             note_progress(ledger, watched)
+            end_if_complete(ledger, backend_of, watched, now)
+    for watched in load(ledger, treated, now) if treated else ():
+        with troubles.of(watched.row.id):
             end_if_complete(ledger, backend_of, watched, now)
     _note(ledger, before, troubles, now)
     if ids and len(troubles.errors) == len(ids):

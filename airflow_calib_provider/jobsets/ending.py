@@ -10,7 +10,7 @@ from typing import Any
 from airflow_calib_provider.backends.base import Backend, RoundKey
 from airflow_calib_provider.backends.reducer import Job, JobState
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.errors import IllegalTransition, ProductError
+from airflow_calib_provider.errors import IllegalTransition, ProductError, SubmissionRefused
 from airflow_calib_provider.jobsets.folders import promote
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import generations
@@ -57,6 +57,11 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
             "failed": [[job.index, describe(job)] for job in failed[:20]],
         }
         _end(ledger, row, "failed", reason, now)
+
+
+def end_refused(ledger: Ledger, row: Any, error: SubmissionRefused, now: datetime) -> None:
+    """End a generation whose jobs the batch system will not have as they are."""
+    _end(ledger, row, "failed", {"code": "error", "message": f"the jobs cannot be submitted: {error}"}, now)
 
 
 def _end(ledger: Ledger, row: Any, target: str, reason: Reason, now: datetime) -> None:

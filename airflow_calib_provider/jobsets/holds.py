@@ -23,14 +23,15 @@ SETTLES = 30.0
 
 def treat_held(
     ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watched, now: datetime, base_delay: float
-) -> None:
+) -> bool:
     """Do what is due about the held jobs of a generation: one call of the backend for each round and kind.
 
+    :returns: whether anything was due.
     :raises BackendError: the backend does not do it; it stays due.
     """
     due = [watched.jobs[index] for index in sorted(watched.held_due) if watched.jobs[index].state is JobState.HELD]
     if not due:
-        return
+        return False
     judge = Judge.of(watched.row, base_delay, now)
     to_release, to_end, to_leave = defaultdict(list), defaultdict(list), []
     with ledger.read() as connection:
@@ -51,6 +52,7 @@ def treat_held(
             _release(ledger, backend_of(watched.row.backend), watched.row, item, to_release[item.n], judge)
         if to_end[item.n]:
             _end(ledger, backend_of(watched.row.backend), watched.row, item, to_end[item.n], judge)
+    return True
 
 
 def _release(ledger: Ledger, backend: Backend, row: Any, item: Any, jobs: Sequence[Job], judge: Judge) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_calib_provider.backends.base import Backend, RoundKey
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
+from airflow_calib_provider.jobsets.ending import end_refused
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.ledger import generations
 from airflow_calib_provider.ledger.engine import Ledger, take_turns
@@ -18,6 +19,8 @@ from airflow_calib_provider.ledger.engine import Ledger, take_turns
 
 def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> None:
     """Plan a round of the jobs that are due, and submit every planned round.
+
+    A round that the backend refuses ends the generation as failed.
 
     :raises BackendError: a round could not be submitted; it stays planned.
     """
@@ -33,7 +36,12 @@ def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> Non
             listed = generations.jobs_of_round(connection, row.id, item.step, item.n)
         jobs = [submission(row, job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
         crash_point("round.before_submit", row.group_name)
-        backend.submit(RoundKey.parse(item.key), jobs, row.options)
+        try:
+            backend.submit(RoundKey.parse(item.key), jobs, row.options)
+        except SubmissionRefused as error:
+            # To try again would change nothing: a person is to correct the spec, and clear the task.
+            end_refused(ledger, row, error, now)
+            return
         crash_point("round.after_submit", row.group_name)
         _record(ledger, backend, row, item, now)
         crash_point("round.after_record", row.group_name)

@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_calib_provider.spec.condor_names import IDENTIFIER, attribute_is_taken, command_is_ours, hint_for
+from airflow_calib_provider.spec.condor_names import (
+    IDENTIFIER,
+    attribute_is_taken,
+    command_is_known,
+    command_is_ours,
+    hint_for,
+    nearest_command,
+)
 from airflow_calib_provider.spec.language import KEYS
 from airflow_calib_provider.spec.models import CondorOptions
 from airflow_calib_provider.spec.positions import Node, Scalar
@@ -119,6 +126,11 @@ class CondorReader:
             if command_is_ours(name):
                 said = f"{name!r} is a submit command that this package sets itself"
                 self.problems.add(said, entry.key, expected="another one", hint=hint_for(name))
+                continue
+            if not command_is_known(name):
+                said = f"HTCondor knows no submit command {name!r}"
+                expected = "one of the manual of condor_submit; what a site invented stands in condor.attributes"
+                self.problems.add(said, entry.key, expected=expected, hint=nearest_command(name))
                 continue
             text = self._line(entry.value, f"{what}.{name}")
             if text is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -30,6 +31,21 @@ _COMMANDS = (
     "notification", "notify_user", "priority", "prio", "job_machine_attrs*", "hold_kill_sig", "my",
 )  # fmt: skip
 
+_KNOWN = (
+    "allow_startup_script", "append_files", "buffer_*", "checkpoint_exit_code", "compress_files", "concurrency_limits",
+    "concurrency_limits_expr", "container_*", "coresize", "core_size", "cron_*", "cuda_version", "deferral_*",
+    "description", "docker_*", "dont_encrypt_*", "email_attributes", "encrypt_*", "erase_output_and_error_on_restart",
+    "file_remaps", "gpus_*", "image_size", "job_*", "keep_claim_idle", "kill_sig", "kill_sig_timeout", "load_profile",
+    "local_files", "log_xml", "manifest*", "match_list_length", "max_job_retirement_time", "max_transfer_*_mb",
+    "next_job_start_delay", "nice_user", "node_count", "output_destination", "preserve_relative_paths", "project_name",
+    "rank", "preferences", "remote_initialdir", "request_*", "require_gpus", "retry_request_*", "run_as_owner",
+    "skip_filechecks", "ssh_*", "stream_*", "submit_event_*", "tmp_dir", "tool_daemon_*", "ulog_execute_attrs",
+    "undesired_*", "use_oauth_services", "*_oauth_permissions*", "*_oauth_resource*", "use_scitokens",
+    "scitokens_file", "use_x509userproxy", "x509userproxy", "want_graceful_removal", "want_io_proxy",
+    "want_remote_io", "want_remote_syscalls", "job_max_vacate_time", "ulog_*", "job_ad_information_attrs",
+)  # fmt: skip
+"""Submit commands of the manual of condor_submit that a spec may give. The bindings take a misspelt one in silence."""
+
 _ATTRIBUTES = (
     "owner", "user", "osuser", "cmd", "args", "arguments", "env", "environment", "jobstatus", "lastjobstatus",
     "clusterid", "procid", "globaljobid", "requirements", "request*", "in", "out", "err", "iwd", "userlog", "qdate",
@@ -43,6 +59,18 @@ _ATTRIBUTES = (
 def command_is_ours(name: str) -> bool:
     """Whether a submit command is one that this package sets itself; HTCondor's names know no case."""
     return any(fnmatchcase(name.lower(), pattern) for pattern in _COMMANDS)
+
+
+def command_is_known(name: str) -> bool:
+    """Whether HTCondor has such a submit command; ``request_<name>`` asks for any resource that a site defines."""
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _KNOWN)
+
+
+def nearest_command(name: str) -> str:
+    """A submit command that may be meant, as a hint."""
+    whole = [word for word in (*_KNOWN, *_COMMANDS) if "*" not in word]
+    found = get_close_matches(name.lower(), whole, 1)
+    return f"did you mean {found[0]!r}?" if found else ""
 
 
 def hint_for(name: str) -> str:

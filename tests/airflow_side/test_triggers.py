@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from airflow_calib_provider.jobsets.advance import Standing
 from airflow_calib_provider.ledger.waiting import Look
 from airflow_calib_provider.sensors import ledger_sensor
 from airflow_calib_provider.sensors.ledger_sensor import RunGroupSensor
-from airflow_calib_provider.triggers import ledger_wait
+from airflow_calib_provider.triggers import job_set, ledger_wait
+from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 
@@ -91,3 +94,71 @@ def test_how_a_sensor_ends(look: Look, expected: type[BaseException], monkeypatc
     for act in (sensor.execute, lambda context: sensor.execute_complete(context, {"state": "never"})):
         with pytest.raises(expected):
             act({"ti": Instance()})  # type: ignore[operator]
+
+
+def test_job_sets_are_watched_by_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that does not answer delays nobody else, and is prepared again while it is in trouble, once for all."""
+    silent, prepared = threading.Event(), []
+
+    async def url() -> str:
+        return "sqlite://"
+
+    async def prepare(name: str) -> None:
+        prepared.append(name)
+        if name == "condor":
+            raise RuntimeError("no connection")
+
+    def look(url: str, ids: Sequence[int]) -> Mapping[int, Standing]:
+        if 1 in ids and not silent.wait(20):
+            raise RuntimeError("nobody ended the test")
+        trouble = "no schedd" if 1 in ids and prepared.count("condor") < 4 else ""
+        return {number: Standing(number, "running" if trouble else "done", None, {}, trouble) for number in ids}
+
+    monkeypatch.setattr(job_set, "trigger_url", url)
+    monkeypatch.setattr(job_set, "prepare", prepare)
+    monkeypatch.setattr(job_set, "advance_all", look)
+    monkeypatch.setattr(job_set, "PREPARE_AGAIN", 0.0)
+    monkeypatch.setenv("CALIB_WATCH_INTERVAL", "0.02")
+
+    async def events(trigger: JobSetTrigger) -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    async def both() -> list[Any]:
+        slow = [asyncio.create_task(events(JobSetTrigger(1, "condor"))) for _ in range(2)]
+        fast = await asyncio.wait_for(events(JobSetTrigger(2)), 10)
+        assert not any(task.done() for task in slow)
+        silent.set()
+        return [fast, *await asyncio.wait_for(asyncio.gather(*slow), 10)]
+
+    assert asyncio.run(both()) == [
+        [{"generation_id": 2, "state": "done"}],
+        [{"generation_id": 1, "state": "done"}],
+        [{"generation_id": 1, "state": "done"}],
+    ]
+    assert prepared.count("local") == 1
+    assert prepared.count("condor") >= 4
+
+
+def test_a_job_set_trigger_survives_its_serialization() -> None:
+    path, arguments = JobSetTrigger(7, "condor:calib_cern").serialize()
+    assert path.endswith(".JobSetTrigger")
+    again = JobSetTrigger(**arguments)
+    assert (again.generation_id, again.backend) == (7, "condor:calib_cern")
+    assert JobSetTrigger(7).backend == "local"
+
+
+def test_trouble_prepares_a_backend_at_most_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = []
+
+    async def prepare(name: str) -> None:
+        prepared.append(name)
+
+    monkeypatch.setattr(job_set, "prepare", prepare)
+
+    async def many() -> None:
+        await JobSetTrigger(1, "condor:x")._prepare(at_once=True)
+        for number in range(5):
+            await JobSetTrigger(number, "condor:x")._prepare()
+
+    asyncio.run(many())
+    assert prepared == ["condor:x"]

@@ -184,6 +184,9 @@ def test_requirements_that_nothing_fulfils(backend, make_round):
         ({"commands": {"deferral_time": "not (a time"}}, ""),
         ({"requirements": "a\nqueue 7"}, "line break"),
         ({"attributes": {"Note": "a\nb"}}, "line break"),
+        ({"attributes": {"Note": "a\\b"}}, "backslash"),
+        ({"attributes": {"Note": "$(script)"}}, "macro"),
+        ({"requirements": "Memory > $ENV(HOME)"}, "macro"),
     ],
 )
 def test_what_the_pool_cannot_read_is_refused(backend, make_round, options, said):

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration.harness import Installation
+from tests.pool.pool import Pool
 
 
 @pytest.fixture(scope="module")
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    crashes: list[str] = getattr(request.module, "CRASH_AT", [])
-    made = Installation(tmp_path_factory.mktemp("installation"), {"CALIB_CRASH_AT": ",".join(crashes)})
+    """With the module's ``CRASH_AT``; its Airflow knows an HTCondor pool where the module says ``ON_POOL = True``."""
+    extra = {"CALIB_CRASH_AT": ",".join(getattr(request.module, "CRASH_AT", []))}
+    folder = tmp_path_factory.mktemp("installation")
+    umask = os.umask(0)
+    os.umask(umask)
+    if getattr(request.module, "ON_POOL", False):
+        pool: Pool = request.getfixturevalue("pool")
+        assert pool.shared is not None
+        # Jobs run as another user than the tests; at a site both are one.
+        os.umask(0)
+        folder = pool.shared / folder.name
+        folder.mkdir()
+        extra |= pool_environment(pool)
+    made = Installation(folder, extra)
     try:
         made.start()
         yield made
     finally:
         made.stop()
+        os.umask(umask)
+
+
+def pool_environment(pool: Pool) -> dict[str, str]:
+    """What tells an Airflow of a pool."""
+    connection = pool.connection()
+    host, _, port = connection.pop("collector").partition(":")
+    made = {"conn_type": "calib_condor", "host": host, "port": int(port), "extra": connection}
+    return {
+        "AIRFLOW_CONN_CALIB_CONDOR": json.dumps(made),
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "CALIB_CONDOR_VERIFY_INTERVAL": "5",
+    }

@@ -56,14 +56,17 @@ CRASH_AT = entries()
 RUNS = list(range(FIRST, FIRST + len(OF_GROUP) + len(OF_REQUEST) + len(TWICE)))
 
 
-def assert_done_exactly_once(installation: Installation, runs: list[int]) -> None:
+def assert_done_exactly_once(
+    installation: Installation, runs: list[int], workflow: str = "toy", task: str = "work"
+) -> None:
     """One DAG run per group, one generation per task, one accepted attempt per job, each attempt executed once."""
     wanted = {f"prompt__run-r{run}" for run in runs}
-    opened = Counter(item["dag_run_id"] for item in installation.airflow_runs("toy__run"))
+    opened = Counter(item["dag_run_id"] for item in installation.airflow_runs(f"{workflow}__run"))
     assert {run_id: opened[run_id] for run_id in wanted} == dict.fromkeys(wanted, 1)
     group, generation, job, attempt = tables.run_group, tables.generation, tables.job, tables.attempt
     names = [f"run-r{run}" for run in runs]
-    mine = select(generation.c.id).join(group).where(group.c.name.in_(names), group.c.workflow == "toy")
+    mine = select(generation.c.id).join(group).where(group.c.name.in_(names), group.c.workflow == workflow)
+    mine = mine.where(generation.c.task == task)
     counts = installation.rows(
         select(generation.c.group_id, func.count()).where(generation.c.id.in_(mine)).group_by(generation.c.group_id)
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets import reports
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, job_folder, log_files, promote
-from airflow_calib_provider.jobsets.reports import check_product, read_outcome, read_report
+from airflow_calib_provider.jobsets.reports import check_product, read_outcome, read_progress, read_report
 
 
 def report(folder: Path, *lines: Any) -> Path:
@@ -166,3 +166,34 @@ def test_generation_folder_never_leaves_the_products(
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
     with pytest.raises(ProductError, match="leaves the products folder"):
         generation_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ('{"type": "progress", "value": 0.5}', None),
+        ('{"type": "progress", "value": 0.5}\n', 0.5),
+        ('{"type": "progress", "value": 0.5}\n{"type": "value", "name": "a", "value": 1}\n{"type": "pro', 0.5),
+        ('{"type": "progress", "value": 0.5}\nnot JSON\n[1]\n7\n{"type": "progress"}\n', 0.5),
+        ('{"type": "progress", "value": 7}\n', 1.0),
+        ('{"type": "progress", "value": -1}\n', 0.0),
+        ('{"type": "progress", "value": NaN}\n', None),
+        ('{"type": "progress", "value": 0.5}\n' + "x" * 30_000 + "\n", None),
+        ("x" * 30_000 + '\n{"type": "progress", "value": 0.5}\n', 0.5),
+    ],
+)
+def test_progress_of_what_is_being_written(tmp_path: Path, text: str, expected: float | None) -> None:
+    file = tmp_path / "report.jsonl"
+    file.write_text(text)
+    assert read_progress(file) == expected
+
+
+def test_progress_is_read_from_files_only(tmp_path: Path) -> None:
+    assert read_progress(tmp_path / "none") is None
+    assert read_progress(tmp_path) is None
+    os.mkfifo(tmp_path / "pipe")
+    assert read_progress(tmp_path / "pipe") is None
+    (tmp_path / "file").write_text('{"type": "progress", "value": 0.5}\n')
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_progress(tmp_path / "link") is None

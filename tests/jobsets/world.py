@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.jobsets.advance import Standing, advance
 from airflow_calib_provider.jobsets.begin import Begun, begin
@@ -28,9 +29,12 @@ class World:
     """Everything that a job set needs, under one folder.
 
     :param script: what a job runs, by ``sh -c``; it may use ``$CALIB_JOB`` and ``$CALIB_ATTEMPT``.
+    :param backend: where; this machine by default.
     """
 
-    def __init__(self, folder: Path, script: str = "true", n_jobs: int = 1, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, script: str = "true", n_jobs: int = 1, backend: Backend | None = None, **options: Any
+    ) -> None:
         self.folder = folder
         self.flow = self.make(script, n_jobs, **options)
         self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
@@ -39,7 +43,7 @@ class World:
         if fresh:
             put_runs(self.ledger, self.flow, [facts(1)])
         self.group = group_ids(self.ledger, "run")["run-r1"]
-        self.backend = LocalBackend(folder / "spool", slots=4, grace=0.5)
+        self.backend: Backend = backend or LocalBackend(folder / "spool", slots=4, grace=0.5)
 
     def make(self, script: str, n_jobs: int, products: dict[str, str] | None = None, **options: Any) -> Workflow:
         jobs = Jobs(command=("sh", "-c", script), split=Split(count=n_jobs), **{"retries": 0, **options})

@@ -11,7 +11,12 @@ from airflow_calib_provider.backends import BACKENDS, CONNECTED
 from airflow_calib_provider.backends.base import FailureClass
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec import language
-from airflow_calib_provider.spec.condor_names import attribute_is_taken, command_is_ours
+from airflow_calib_provider.spec.condor_names import (
+    attribute_is_taken,
+    command_is_known,
+    command_is_ours,
+    nearest_command,
+)
 from airflow_calib_provider.spec.loader import load_sources, load_workflow
 from airflow_calib_provider.spec.models import CondorOptions, FailureRule, Jobs
 
@@ -129,3 +134,9 @@ def test_other_submit_commands(name: str) -> None:
 def test_attributes_that_are_taken(name: str) -> None:
     assert attribute_is_taken(name)
     assert not attribute_is_taken(f"My{name}")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("nice_usr", "nice_user"), ("queue_it", "")])
+def test_misspelt_submit_commands(name: str, hint: str) -> None:
+    assert command_is_known(name) is False
+    assert hint in nearest_command(name)

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_calib_provider import settings as installation
 from airflow_calib_provider.backends.base import JobSubmission, RoundKey, RoundObservations
 from airflow_calib_provider.backends.condor import submission
+from airflow_calib_provider.backends.condor.calls import is_live
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import RoundFolder
 from airflow_calib_provider.backends.condor.helper import Helper
@@ -98,7 +99,7 @@ class CondorBackend:
         if transfer:
             for job in jobs:
                 submission.gather_inputs(job)
-        text = submission.description(key, self.spool, folder.path, self.settings, options, len(jobs))
+        text = submission.description(key, self.spool, folder.path, self.settings, options)
         items = list(submission.items(jobs, transfer=transfer))
         return {"description": {**submission.extra_commands(jobs), **text}, "items": items}
 
@@ -144,9 +145,9 @@ class CondorBackend:
         deadline = time.monotonic() + _REMOVAL_PATIENCE
         while True:
             ads = self._helper.call("query", clusters=[cluster])
-            left = [int(ad["ProcId"]) for ad in ads if int(ad.get("ProcId", -1)) >= 0]
+            left = [int(ad["ProcId"]) for ad in ads if int(ad.get("ProcId", -1)) >= 0 and is_live(ad)]
             if procs is None:
-                gone = not ads
+                gone = not any(is_live(ad) for ad in ads)
             else:
                 gone = not set(left) & set(procs)
                 later = _not_materialized(ads, procs)
@@ -178,7 +179,7 @@ class CondorBackend:
         if not folder.path.is_dir():
             return
         cluster = folder.cluster()
-        if cluster and self._helper.call("query", clusters=[cluster]):
+        if cluster and any(is_live(ad) for ad in self._helper.call("query", clusters=[cluster])):
             raise BackendError(
                 f"{key} cannot be forgotten: its cluster {cluster} is in the queue", "poll it, or remove its jobs first"
             )

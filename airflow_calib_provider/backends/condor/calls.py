@@ -43,6 +43,7 @@ ATTRIBUTES = (
     "JobRunCount",
     "JobMaterializeNextProcId",
     "JobMaterializePaused",
+    "JobFactoryPaused",
     "JobMaterializePauseReason",
     "TotalSubmitProcs",
 )
@@ -144,10 +145,10 @@ class Calls:
         return sorted({int(ad["ClusterId"]) for ad in ads})
 
     def rounds(self, constraint: str) -> list[str]:
-        """The keys of the rounds of which anything is in the queue."""
+        """The keys of the rounds of which jobs are in the queue, or will be."""
         options = self._condor.QueryOpts.IncludeClusterAd
-        ads = self._schedd().query(constraint, ["CalibRound"], opts=options)
-        return sorted({str(ad["CalibRound"]) for ad in ads if "CalibRound" in ad})
+        ads = self._schedd().query(constraint, ["CalibRound", *ATTRIBUTES], opts=options)
+        return sorted({str(ad["CalibRound"]) for ad in ads if "CalibRound" in ad and is_live(ad)})
 
     def query(self, clusters: Sequence[int]) -> list[dict[str, Any]]:
         """What the queue has of these clusters; an ad without ``ProcId`` is a cluster's own."""
@@ -203,6 +204,16 @@ class Calls:
                         one[name] = value
             plain.append(one)
         return plain
+
+
+def is_live(ad: Mapping[str, Any]) -> bool:
+    """Whether an ad in the queue is a job that has not ended, or a cluster of which jobs are to be materialized.
+
+    A job that has ended, and its cluster, stay in the queue for a moment.
+    """
+    if int(ad.get("ProcId", -1)) >= 0:
+        return int(ad.get("JobStatus", 0)) != 4
+    return int(ad.get("JobMaterializeNextProcId", 0)) < int(ad.get("TotalSubmitProcs", 0))
 
 
 def _of(clusters: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +22,19 @@ from airflow_calib_provider.errors import SubmissionRefused
 NOT_ENTERED = 125
 """Exit code of ``job.sh`` when it cannot begin: the folder is not there, or a file cannot be written."""
 
+MAX_IDLE = 1000
+"""Jobs of a round that wait for a machine at once, unless the spec says otherwise; so many are in the schedd's queue
+besides those that run, however many the round has."""
+
 INPUTS = "transferred_inputs.txt"
 
 _MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
 _LONGEST_SCRIPT = 120_000
 """Bytes: Linux passes on no longer variable than 128 KiB."""
+
+_STATED = ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority")
+_MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
+"""``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
 
@@ -135,7 +144,7 @@ def gather_inputs(job: JobSubmission) -> None:
 
 
 def description(
-    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, Any], jobs: int
+    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, Any]
 ) -> dict[str, str]:
     """The submit description of a round, without what differs from job to job.
 
@@ -163,23 +172,25 @@ def description(
         "request_cpus": "$(cpus)",
         "request_memory": "$(memory)",
         "request_disk": "$(disk)",
-        "max_materialize": str(options.get("max_materialize") or max(1, jobs)),
+        "max_idle": str(options.get("max_idle") or MAX_IDLE),
         **_attributes(key, spool),
     }
     if transfer:
         made["transfer_input_files"] = "$(inputs)"
     if settings.event_log:
         made["log"] = str(round_folder / "log")
-    if options.get("max_idle"):
-        made["max_idle"] = str(options["max_idle"])
-    for name in ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority"):
-        if options.get(name) is not None:
-            made[name] = str(options[name])
-    for name, value in (options.get("commands") or {}).items():
-        made[str(name)] = str(value)
-    for name, value in (options.get("attributes") or {}).items():
-        made[f"MY.{name}"] = _literal(value)
+    if options.get("max_materialize"):
+        made["max_materialize"] = str(options["max_materialize"])
+    stated = {name: str(options[name]) for name in _STATED if options.get(name) is not None}
+    stated |= {str(name): str(value) for name, value in (options.get("commands") or {}).items()}
+    stated |= {f"MY.{name}": _literal(value) for name, value in (options.get("attributes") or {}).items()}
+    made |= stated
     _check(made)
+    for name, value in stated.items():
+        if _MACRO.search(value):
+            raise SubmissionRefused(
+                f"{name} is {value!r}: HTCondor would put something else in the place of the macro", "write it out"
+            )
     return made
 
 
