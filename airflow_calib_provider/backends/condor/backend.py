@@ -83,10 +83,10 @@ class CondorBackend:
             return
         try:
             if not jobs:
-                folder.prepare(jobs, {})
+                folder.prepare(jobs, {}, "")
                 (folder.path / "cluster").write_text("0")
                 return
-            folder.prepare(jobs, self._submission(key, folder, jobs, merged(self.settings.defaults, options or {})))
+            folder.prepare(jobs, *self._submission(key, folder, jobs, merged(self.settings.defaults, options or {})))
         except OSError as error:
             hint = "is the disk full, or the folder not writable?"
             raise BackendError(f"{key} cannot be prepared in {self.spool}: {error}", hint) from error
@@ -94,14 +94,14 @@ class CondorBackend:
 
     def _submission(
         self, key: RoundKey, folder: RoundFolder, jobs: Sequence[JobSubmission], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], str]:
         transfer = bool(options.get("transfer", self.settings.transfer))
         if transfer:
             for job in jobs:
                 submission.gather_inputs(job)
         text = submission.description(key, self.spool, folder.path, self.settings, options)
-        items = list(submission.items(jobs, transfer=transfer))
-        return {"description": {**submission.extra_commands(jobs), **text}, "items": items}
+        names, items = submission.table(submission.items(jobs, transfer=transfer))
+        return {"description": {**submission.extra_commands(jobs), **text}, "items": names}, items
 
     def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
         """Look at several rounds at once: their event logs, and one query for all that these do not explain.

@@ -106,7 +106,7 @@ class Calls:
             known = _known_cluster(path)
             cluster = known if known is not None else self._find(find, path)
             if cluster is None:
-                cluster = self._submit_now(json.loads((path / "submit.json").read_text()))
+                cluster = self._submit_now(json.loads((path / "submit.json").read_text()), path / "items")
             if known is None:
                 write_durably(path / "cluster", str(cluster))
         return cluster
@@ -119,16 +119,15 @@ class Calls:
             clusters = [int(ad["ClusterId"]) for ad in ads]
         return min(clusters) if clusters else _cluster_in_log(self._condor, path / "log")
 
-    def _submit_now(self, wanted: Mapping[str, Any]) -> int:
+    def _submit_now(self, wanted: Mapping[str, Any], items: Path) -> int:
         try:
             submit = self._condor.Submit(wanted["description"])
-            submit.setQArgs("1")
-            items = iter(wanted["items"])
         except (ValueError, RuntimeError, TypeError) as error:
             raise Refused(str(error)) from error
         schedd = self._schedd()
         try:
-            result = schedd.submit(submit, count=1, itemdata=items)
+            # A file, not the parameter itemdata: with that the bindings copy all items once for each of them.
+            result = schedd.submit(submit, queue=f"1 {','.join(wanted['items'])} from {items}")
         except (ValueError, TypeError) as error:
             raise Refused(_plain(error)) from error
         except Exception as error:
