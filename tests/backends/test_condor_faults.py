@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends.base import AttemptState
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from tests.backends.condor_kit import (
     HELD,
     LOST,
@@ -307,3 +307,58 @@ def test_a_full_disk(backend, make_round, condor_root):
         assert one.key not in backend.rounds()
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def reconfigured(pool):
+    """Adds lines to the pool's configuration until the test ends."""
+    file = pool.folder / "condor_config"
+    before = file.read_text()
+
+    def add(*lines: str) -> None:
+        file.write_text("\n".join([before, *lines, ""]))
+        pool.tool("condor_reconfig")
+        time.sleep(1)
+
+    yield add
+    file.write_text(before)
+    pool.tool("condor_reconfig")
+
+
+def test_what_the_schedd_refuses_is_refused_and_holds_up_nobody_else(backend, make_round, reconfigured):
+    reconfigured(
+        "SUBMIT_REQUIREMENT_NAMES = Project",
+        "SUBMIT_REQUIREMENT_Project = Project =!= undefined",
+        'SUBMIT_REQUIREMENT_Project_REASON = "say which Project this is for"',
+    )
+    one = make_round()
+    one.job(*shell("true"))
+    with pytest.raises(SubmissionRefused, match="say which Project this is for"):
+        backend.submit(one.key, one.jobs)
+    assert one.key not in backend.rounds()
+    backend.submit(one.key, one.jobs, {"attributes": {"Project": "calib"}})
+    assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to create new cluster.",
+        "Failed to send Cluster Ad",
+        "Failed to send item data (late materialization), errmsg=",
+        "Unable to commit transaction: ",
+        "Failed to connect to schedd.",
+    ],
+)
+def test_a_schedd_that_dies_in_a_submission_refuses_nothing(said, tmp_path, monkeypatch):
+    """Jobs that are refused end their job set for ever; what a broken connection says must not."""
+    from airflow_calib_provider.backends.condor import calls
+
+    class Broken:
+        def submit(self, *_: object) -> None:
+            raise RuntimeError(said)
+
+    made = calls.Calls()
+    monkeypatch.setattr(made, "_schedd", Broken)
+    with pytest.raises(RuntimeError):
+        made._submit_now({"description": {"executable": "/bin/true"}, "names": ["index"]}, tmp_path / "items")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -244,3 +245,16 @@ def test_unfinished_rounds_are_not_forgotten(backend, make_round):
     with pytest.raises(BackendError, match="in the queue"):
         backend.forget(one.key)
     backend.remove(one.key)
+
+
+def test_the_work_of_a_submission_grows_with_its_jobs_alone(backend, make_round):
+    """Not with their square: tens of thousands would never be submitted."""
+    one = make_round()
+    one.job(*shell("true"), environment={f"V{n}": "x" * 100 for n in range(12)})
+    (first,) = one.jobs
+    jobs = [dataclasses.replace(first, index=number) for number in range(4000)]
+    backend.check()
+    backend.submit(one.key, jobs, {"max_idle": 1, "requirements": "false"})
+    spent = sum(int(ticks) for ticks in Path("/proc", str(backend._helper.pid), "stat").read_text().split()[13:15])
+    backend.remove(one.key)
+    assert spent / os.sysconf("SC_CLK_TCK") < 3

@@ -101,7 +101,7 @@ class CondorBackend:
                 submission.gather_inputs(job)
         text = submission.description(key, self.spool, folder.path, self.settings, options)
         names, items = submission.table(submission.items(jobs, transfer=transfer))
-        return {"description": {**submission.extra_commands(jobs), **text}, "items": names}, items
+        return {"description": {**submission.extra_commands(jobs), **text}, "names": names}, items
 
     def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
         """Look at several rounds at once: their event logs, and one query for all that these do not explain.

@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,8 +50,25 @@ ATTRIBUTES = (
 )
 """What is asked of a job's ad."""
 
-_NO_ANSWER = ("connect", "communicat", "timeout", "timed out", "locate", "unable to", "failed to fetch")
+_NO_ANSWER = (
+    "connect",
+    "communicat",
+    "timeout",
+    "timed out",
+    "locate",
+    "unable to",
+    "failed to fetch",
+    "failed to send",
+)
 """Words of errors after which the next call would only wait in vain again."""
+
+_REFUSALS = re.compile(
+    r"failed to (create job ad|create a cluster ad|make submit digest|append queue statement)"
+    # With a reason of the schedd's own, such as a SUBMIT_REQUIREMENT; without one the connection broke.
+    r"|unable to commit\w* transaction\W+(SCHEDD|QMGMT):",
+    re.IGNORECASE,
+)
+"""What the bindings say of jobs that the pool will not have; whatever else fails in a submission may pass."""
 
 
 class Refused(Exception):
@@ -127,11 +145,11 @@ class Calls:
         schedd = self._schedd()
         try:
             # A file, not the parameter itemdata: with that the bindings copy all items once for each of them.
-            result = schedd.submit(submit, queue=f"1 {','.join(wanted['items'])} from {items}")
+            result = schedd.submit(submit, queue=f"1 {','.join(wanted['names'])} from {items}")
         except (ValueError, TypeError) as error:
             raise Refused(_plain(error)) from error
         except Exception as error:
-            if _no_answer(error):
+            if _REFUSALS.search(str(error)) is None:
                 raise
             raise Refused(_plain(error)) from error
         return int(result.cluster())
@@ -255,14 +273,21 @@ def _cluster_in_log(condor: Any, log: Path) -> int | None:
     return None
 
 
-def write_durably(file: Path, text: str) -> None:
-    """Write a small file as a whole, on disk when this returns."""
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    with part.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+def write_durably(file: Path, text: str, mode: int | None = None) -> None:
+    """Write a file as a whole, on disk when this returns."""
+    # A process number alone is not unique where hosts or containers share a file system.
+    part = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

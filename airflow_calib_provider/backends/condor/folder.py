@@ -78,13 +78,14 @@ class RoundFolder:
         listed = [(job.index, job.attempt, folder[below:]) for job, folder in zip(jobs, folders, strict=True)]
         write_durably(self.path / "jobs.json", json.dumps({"root": root, "jobs": listed}))
         # Needed by the submission only, before which it is written again: a machine that dies may lose it.
-        part = self.path / f".items-{os.getpid()}"
-        part.write_text(items)
-        part.replace(self.path / "items")
+        part = self.path / f".items-{uuid.uuid4().hex}"
+        try:
+            part.write_text(items)
+            part.replace(self.path / "items")
+        finally:
+            part.unlink(missing_ok=True)
         write_durably(self.path / "submit.json", json.dumps(submit))
-        script = self.path / "job.sh"
-        write_durably(script, JOB_SH)
-        script.chmod(0o755)
+        write_durably(self.path / "job.sh", JOB_SH, 0o755)
 
     def cluster(self) -> int | None:
         """The cluster's number; ``None`` if the round is not known to be submitted.

@@ -41,8 +41,8 @@ _MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _NOT_IN_PATHS = re.compile("[\n\r\0\x1f$,\"']")
-_BACKSLASH = ord("\\")
-_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-"
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
+_ESCAPES = {byte: f"\\0{byte:03o}" for byte in range(256) if byte not in _PLAIN}
 
 JOB_SH = f"""\
 #!/bin/sh
@@ -56,11 +56,7 @@ eval "$script"
 
 def encode(script: str) -> str:
     """Text in which no character means anything to a submit file, a shell or a ClassAd; ``printf %b`` restores it."""
-    text = script.encode()
-    # The backslash first: all others become one and digits. By byte, not one after the other: few differ, many follow.
-    for byte in sorted(set(text.translate(None, _PLAIN)), key=_BACKSLASH.__ne__):
-        text = text.replace(bytes([byte]), b"\\0%03o" % byte)
-    return text.decode("ascii")
+    return script.encode().decode("latin-1").translate(_ESCAPES)
 
 
 def shared_script(job: JobSubmission) -> str:
