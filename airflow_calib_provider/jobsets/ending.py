@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -59,9 +60,19 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
         _end(ledger, row, "failed", reason, now)
 
 
-def end_refused(ledger: Ledger, row: Any, error: SubmissionRefused, now: datetime) -> None:
-    """End a generation whose jobs the batch system will not have as they are."""
-    _end(ledger, row, "failed", {"code": "error", "message": f"the jobs cannot be submitted: {error}"}, now)
+def end_refused(ledger: Ledger, row: Any, item: Any, error: SubmissionRefused, now: datetime) -> None:
+    """End a generation whose jobs the batch system will not have as they are.
+
+    While jobs of other rounds live, only the refused ones fail: the generation ends with the last of its jobs.
+    """
+    said = f"the jobs cannot be submitted: {error}"
+    with ledger.read() as connection:
+        others = generations.rounds_of(connection, [row.id], ["submitted"])
+    if not others:
+        _end(ledger, row, "failed", {"code": "error", "message": said}, now)
+        return
+    with suppress(IllegalTransition), ledger.write() as connection:
+        generations.refuse_round(connection, row, item, said, now)
 
 
 def _end(ledger: Ledger, row: Any, target: str, reason: Reason, now: datetime) -> None:

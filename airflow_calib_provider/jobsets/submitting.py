@@ -20,7 +20,7 @@ from airflow_calib_provider.ledger.engine import Ledger, take_turns
 def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> None:
     """Plan a round of the jobs that are due, and submit every planned round.
 
-    A round that the backend refuses ends the generation as failed.
+    Jobs of a round that the backend refuses have failed, and with them the generation.
 
     :raises BackendError: a round could not be submitted; it stays planned.
     """
@@ -40,7 +40,7 @@ def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> Non
             backend.submit(RoundKey.parse(item.key), jobs, row.options)
         except SubmissionRefused as error:
             # To try again would change nothing: a person is to correct the spec, and clear the task.
-            end_refused(ledger, row, error, now)
+            end_refused(ledger, row, item, error, now)
             return
         crash_point("round.after_submit", row.group_name)
         _record(ledger, backend, row, item, now)

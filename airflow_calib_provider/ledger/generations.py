@@ -373,6 +373,25 @@ def round_state(connection: Connection, item: Any) -> str | None:
     return connection.execute(select(round_.c.state).where(*here)).scalar()
 
 
+def refuse_round(connection: Connection, row: Any, item: Any, reason: str, at: datetime) -> None:
+    """A planned round will never be submitted: its jobs have failed.
+
+    :raises IllegalTransition: another process submitted it, or ended the generation.
+    """
+    subject = subject_of(row)
+    key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
+    move(connection, round_, [Move(key, "planned", "finished", subject)])
+    seen = {"reason": reason, "failure": FailureClass.START.value, "end": at}
+    jobs, attempts = [], []
+    for index, number in attempts_of_round(connection, item):
+        key = {"generation_id": item.generation_id, "step": item.step, "job_index": index}
+        of_job = replace(subject, job_index=index, attempt=number)
+        jobs.append(Move(key, "submitted", JobState.FAILED, of_job, seen))
+        attempts.append(Move({**key, "n": number}, "submitted", AttemptState.FAILED, of_job, seen))
+    move(connection, job, jobs)
+    move(connection, attempt, attempts)
+
+
 def finish_round(connection: Connection, row: Any, item: Any) -> None:
     """No news of this round will come any more."""
     key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}

@@ -362,3 +362,50 @@ def test_a_schedd_that_dies_in_a_submission_refuses_nothing(said, tmp_path, monk
     monkeypatch.setattr(made, "_schedd", Broken)
     with pytest.raises(RuntimeError):
         made._submit_now({"description": {"executable": "/bin/true"}, "names": ["index"]}, tmp_path / "items")
+
+
+class Asked:
+    """A schedd that knows nothing, and remembers how its history was searched."""
+
+    def __init__(self) -> None:
+        self.searched: list[tuple[str, int, str]] = []
+
+    def query(self, *_: object, **__: object) -> list[object]:
+        return []
+
+    def history(self, constraint: str, projection: object, match: int = -1, since: str = "") -> list[object]:
+        self.searched.append((constraint, match, since))
+        return []
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch):
+    """The calls of a helper, and the schedd that they are made to."""
+    from airflow_calib_provider.backends.condor import calls
+
+    made, schedd = calls.Calls(), Asked()
+    monkeypatch.setattr(made, "_schedd", lambda: schedd)
+    return made, schedd
+
+
+def test_a_first_submission_searches_no_history(asked, tmp_path):
+    """It may be of gigabytes: each submission would take minutes, and in the end exceed its limit."""
+    calls, schedd = asked
+    calls._find("true", tmp_path)
+    assert schedd.searched == []
+    (tmp_path / "tried").touch()
+    calls._find("true", tmp_path)
+    ((_, match, since),) = schedd.searched
+    assert match == 1
+    assert "CompletionDate <" in since
+
+
+def test_the_history_is_searched_for_what_is_missing_only(asked):
+    calls, schedd = asked
+    calls.history([(7, [3, 5]), (9, range(0, 10_000, 2))], 2_000_000_000)
+    ((constraint, match, since),) = schedd.searched
+    assert "(ClusterId == 7 && ((ProcId >= 3 && ProcId <= 3) || (ProcId >= 5 && ProcId <= 5)))" in constraint
+    assert len(constraint) < 5000
+    # Those in the narrow gaps are found, too, and must not end the search before the others.
+    assert match == 2 + 10_000 - 1 - 49
+    assert int(since.rpartition(" ")[2]) <= 2_000_000_000 - 10 * 86_400, "-spool keeps jobs for ten days in the queue"

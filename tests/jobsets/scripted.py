@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_calib_provider.backends.base import AttemptState, JobSubmission, Observation, RoundKey, RoundObservations
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from airflow_calib_provider.jobsets.advance import Standing, advance
 from tests.jobsets.world import World
 
@@ -20,6 +20,7 @@ class Scripted:
 
     :ivar asked: ``["release" or "remove", round, jobs]`` of each call.
     :ivar silent: why it does not answer, if it does not.
+    :ivar refusal: why it will not have any jobs, if it will not.
     """
 
     name = "condor"
@@ -31,11 +32,14 @@ class Scripted:
         self.asked: list[Any] = []
         self.polls = 0
         self.silent = ""
+        self.refusal = ""
         self.trouble = ""
         self.forgotten: list[RoundKey] = []
 
     def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
         self._answer()
+        if self.refusal:
+            raise SubmissionRefused(self.refusal)
         self.submitted.setdefault(key, list(jobs))
         self.options.append(options)
 

@@ -416,3 +416,22 @@ def test_explain_says_what_holds_the_jobs(tell: Callable[..., Story]) -> None:
     assert all(cause.release for cause in found)
     (trouble,) = [cause for cause in found if cause.code == "backend_trouble"]
     assert trouble.since == T + timedelta(seconds=1)
+
+
+def test_jobs_that_are_refused_when_they_are_tried_again_leave_the_others_alone(tell: Callable[..., Story]) -> None:
+    story = tell(2)
+    story.backend.tell(0, RUNNING)
+    story.backend.tell(1, FAILED, exit_code=1)
+    story.step(1)
+    story.backend.refusal = "no more of these"
+    standing = story.step(2)
+    assert (standing.state, standing.counts) == ("running", {"running": 1, "failed": 1})
+    assert "no more of these" in job_of(story, 1).reason
+    assert attempts_of(story) == [(0, 1, "running"), (1, 1, "failed"), (1, 2, "failed")]
+    assert story.step(3).counts == {"running": 1, "failed": 1}
+    story.backend.tell(0, AttemptState.SUCCEEDED)
+    standing = story.step(4)
+    assert standing.state == "failed"
+    assert standing.reason is not None
+    assert "no more of these" in standing.reason["failed"][0][1]
+    assert not story.backend.asked

@@ -8,6 +8,7 @@
         items             the item data: a line for each proc
         job.sh            what every proc executes; the item data say what that is for each
         lock              flocked while somebody submits
+        tried             a submission was begun
         cluster           the cluster's number: the round is submitted
         log               HTCondor's event log of the cluster
         removed           procs that were removed before they were materialized

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -61,6 +62,9 @@ _NO_ANSWER = (
     "failed to send",
 )
 """Words of errors after which the next call would only wait in vain again."""
+
+_HISTORY_MARGIN = 30 * 86_400
+"""Seconds: the longest time for which another job that has ended may stay in the queue, and clocks may differ."""
 
 _REFUSALS = re.compile(
     r"failed to (create job ad|create a cluster ad|make submit digest|append queue statement)"
@@ -124,6 +128,7 @@ class Calls:
             known = _known_cluster(path)
             cluster = known if known is not None else self._find(find, path)
             if cluster is None:
+                write_durably(path / "tried", "")
                 cluster = self._submit_now(json.loads((path / "submit.json").read_text()), path / "items")
             if known is None:
                 write_durably(path / "cluster", str(cluster))
@@ -132,8 +137,11 @@ class Calls:
     def _find(self, constraint: str, path: Path) -> int | None:
         """The cluster of a submission that somebody did not live to note."""
         clusters = self.find([constraint])
-        if not clusters:
-            ads = self._schedd().history(constraint, ["ClusterId"], 1)
+        tried = path / "tried"
+        if not clusters and tried.exists():
+            # Without a try there is nothing to be found, and all of a long history would be searched for it.
+            since = _since(tried.stat().st_mtime)
+            ads = self._schedd().history(constraint, ["ClusterId"], 1, since=since)
             clusters = [int(ad["ClusterId"]) for ad in ads]
         return min(clusters) if clusters else _cluster_in_log(self._condor, path / "log")
 
@@ -172,11 +180,18 @@ class Calls:
         options = self._condor.QueryOpts.IncludeClusterAd
         return self._plain(self._schedd().query(_of(clusters), list(ATTRIBUTES), opts=options))
 
-    def history(self, clusters: Sequence[int], since: int) -> list[dict[str, Any]]:
-        """What the history has of these clusters, which were submitted after ``since`` (seconds since 1970)."""
-        ads = self._schedd().history(
-            _of(clusters), list(ATTRIBUTES), since=f"CompletionDate > 0 && CompletionDate < {since}"
-        )
+    def history(self, procs: Sequence[tuple[int, Sequence[int]]], since: float) -> list[dict[str, Any]]:
+        """What the history has of these procs, and perhaps of some between them.
+
+        :param procs: cluster and procs.
+        :param since: they were submitted after that (seconds since 1970).
+        """
+        parts, match = [], 0
+        for cluster, numbers in procs:
+            of_procs, count = _few_ranges("ProcId", numbers)
+            parts.append(f"(ClusterId == {cluster} && ({of_procs}))")
+            match += count
+        ads = self._schedd().history(" || ".join(parts), list(ATTRIBUTES), match, since=_since(since))
         return self._plain(ads)
 
     def act(self, action: str, cluster: int, procs: Sequence[int] | None, reason: str) -> int:
@@ -249,6 +264,28 @@ def _ranges(attribute: str, numbers: Sequence[int]) -> str:
             parts.append(one)
             start = position
     return " || ".join(parts)
+
+
+def _few_ranges(attribute: str, numbers: Sequence[int], most: int = 50) -> tuple[str, int]:
+    """A constraint that is true for these numbers, and for those in the narrowest gaps if there are many gaps.
+
+    :returns: the constraint, and for how many numbers it is true.
+    """
+    ordered = sorted(set(numbers))
+    gaps = sorted(range(1, len(ordered)), key=lambda at: ordered[at] - ordered[at - 1], reverse=True)
+    cuts = [0, *sorted(gaps[: most - 1]), len(ordered)]
+    ranges = [(ordered[a], ordered[b - 1]) for a, b in itertools.pairwise(cuts) if a < b]
+    constraint = " || ".join(f"({attribute} >= {first} && {attribute} <= {last})" for first, last in ranges)
+    return constraint, sum(last - first + 1 for first, last in ranges)
+
+
+def _since(submitted: float) -> str:
+    """Where to stop in the history, from the latest back, when jobs are looked for that were submitted then.
+
+    It is in the order in which jobs left the queue, in which they may be kept long after their end: ten days by
+    ``condor_submit -spool``.
+    """
+    return f"CompletionDate > 0 && CompletionDate < {int(submitted) - _HISTORY_MARGIN}"
 
 
 def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:

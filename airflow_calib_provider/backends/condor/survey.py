@@ -15,9 +15,6 @@ from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.errors import BackendError
 
-_HISTORY_MARGIN = 86_400
-"""Seconds by which the clocks of this machine and of the schedd's may differ at most."""
-
 _PAUSED = ("JobMaterializePaused", "JobFactoryPaused")
 
 SETTLE = 5.0
@@ -64,8 +61,8 @@ def ask(helper: Helper, subjects: Sequence[Subject], reasons: IdleReasons, now: 
     reasons.update(helper, idle, now)
     gone = [one for one in subjects if one.missing]
     if gone:
-        since = int(min(one.submitted_at for one in gone)) - _HISTORY_MARGIN
-        past = helper.call("history", clusters=[one.cluster for one in gone], since=since)
+        since = min(one.submitted_at for one in gone)
+        past = helper.call("history", procs=[(one.cluster, one.missing) for one in gone], since=since)
         of_proc = {(int(ad["ClusterId"]), int(ad.get("ProcId", -1))): ad for ad in past}
         for one in gone:
             _from_history(one, of_proc)
