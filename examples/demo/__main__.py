@@ -87,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (AirflowFailed, DemoFailed, NoPool, CalibError) as error:
             console.print(f"[red]error:[/] {error}", soft_wrap=True)
             return 1
+        finally:
+            # Who is impatient presses Ctrl-C again, and make passes it on once more: nothing must be left all the same.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _start(server: AirflowServer, play: Play, console: Console) -> None:

@@ -67,9 +67,11 @@ def place(backend: str, source: Path, folder: Path, environment: Mapping[str, st
         try:
             said = pool.check()
             for_pool(source, folder, environment)
-            yield Place(folder, {CONNECTION: connection}, f"jobs run on an HTCondor pool: {said}")
+            try:
+                yield Place(folder, {CONNECTION: connection}, f"jobs run on an HTCondor pool: {said}")
+            finally:
+                _remove_jobs(pool)
         finally:
-            _remove_jobs(pool)
             pool.close()
 
 
