@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server: AirflowServer | None = None
     kept = False
     with ExitStack() as cleaning:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            cleaning.callback(signal.signal, number, signal.getsignal(number))
         cleaning.callback(ledger.close)
         cleaning.callback(_stop_jobs, home)
         try:
@@ -87,6 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (AirflowFailed, DemoFailed, NoPool, CalibError) as error:
             console.print(f"[red]error:[/] {error}", soft_wrap=True)
             return 1
+        finally:
+            # A second Ctrl-C would leave Airflow's processes behind. Cleaning up ends by itself.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _start(server: AirflowServer, play: Play, console: Console) -> None:
