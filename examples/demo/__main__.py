@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server: AirflowServer | None = None
     kept = False
     with ExitStack() as cleaning:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            cleaning.callback(signal.signal, number, signal.getsignal(number))
         cleaning.callback(ledger.close)
         cleaning.callback(_stop_jobs, home)
         try:

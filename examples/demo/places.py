@@ -97,8 +97,9 @@ def _connection(folder: Path) -> Iterator[str]:
     python = Path(sys.base_prefix)
     if python == Path("/usr"):
         raise NoPool(
-            "the project's own HTCondor pool has a /usr of its own, so that its jobs do not see this Python; make the "
-            f"virtual environment with one from elsewhere (make demo PYTHON=...), or name your pool in {CONNECTION}"
+            "the project's own HTCondor pool has a /usr of its own, so that its jobs do not see this Python; make "
+            "another virtual environment with one from elsewhere (make demo BACKEND=condor VENV=.venv-condor "
+            f"PYTHON=...), or name your pool in {CONNECTION}"
         )
     # Jobs are another user's, who must be able to write into the folders of their attempts.
     before = os.umask(0)
