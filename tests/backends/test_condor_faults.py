@@ -409,3 +409,23 @@ def test_the_history_is_searched_for_what_is_missing_only(asked):
     # Those in the narrow gaps are found, too, and must not end the search before the others.
     assert match == 2 + 10_000 - 1 - 49
     assert int(since.rpartition(" ")[2]) <= 2_000_000_000 - 10 * 86_400, "-spool keeps jobs for ten days in the queue"
+
+
+def test_the_number_of_a_cluster_may_be_given_again(make_condor, make_round):
+    """By a schedd whose spool was lost: a stranger's jobs must neither be taken for ours nor be touched."""
+    backend = make_condor(event_log=False, query_interval=1.0)
+    lost, stranger = make_round(), make_round()
+    for one in (lost, stranger):
+        one.job(*shell("sleep 300"))
+        backend.submit(one.key, one.jobs)
+    first = cluster_of(backend, lost.key)
+    (backend._folder(lost.key).path / "cluster").write_text(str(cluster_of(backend, stranger.key)))
+    backend.remove(lost.key)
+    assert stranger.key in backend.rounds()
+    both = [lost.key, stranger.key]
+    seen = follow(backend, both, lambda seen: LOST in states(seen[lost.key]).values(), patience=60)
+    assert states(seen[stranger.key]) == {}
+    (backend._folder(lost.key).path / "cluster").write_text(str(first))
+    for one in (lost, stranger):
+        backend.remove(one.key)
+    assert backend.rounds() == []

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_calib_provider import settings as installation
 from airflow_calib_provider.backends.base import JobSubmission, RoundKey, RoundObservations
 from airflow_calib_provider.backends.condor import submission
-from airflow_calib_provider.backends.condor.calls import is_live
+from airflow_calib_provider.backends.condor.calls import is_live, of_round
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import RoundFolder
 from airflow_calib_provider.backends.condor.helper import Helper
@@ -121,7 +121,7 @@ class CondorBackend:
         folder = self._folder(key)
         cluster = folder.cluster() if folder.path.is_dir() else None
         if cluster and (procs := folder.procs().of_jobs(jobs)):
-            self._helper.call("act", action="release", cluster=cluster, procs=procs, reason="released by calib")
+            self._act("release", key, cluster, procs)
 
     def remove(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
         """Remove these jobs (all without a list) of a round, and return when they are gone; what has ended stays.
@@ -138,13 +138,17 @@ class CondorBackend:
         procs = None if jobs is None or cluster is None else folder.procs().of_jobs(jobs)
         for one in clusters:
             if procs is None or procs:
-                self._helper.call("act", action="remove", cluster=one, procs=procs, reason="removed by calib")
+                self._act("remove", key, one, procs)
                 self._wait_until_gone(key, folder, one, procs)
+
+    def _act(self, action: str, key: RoundKey, cluster: int, procs: list[int] | None) -> None:
+        within = submission.this_key(key)
+        self._helper.call("act", action=action, cluster=cluster, procs=procs, reason=f"{action}d by calib", within=within)
 
     def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, cluster: int, procs: list[int] | None) -> None:
         deadline = time.monotonic() + _REMOVAL_PATIENCE
         while True:
-            ads = self._helper.call("query", clusters=[cluster])
+            ads = of_round(self._helper.call("query", clusters=[cluster]), key)
             left = [int(ad["ProcId"]) for ad in ads if int(ad.get("ProcId", -1)) >= 0 and is_live(ad)]
             if procs is None:
                 gone = not any(is_live(ad) for ad in ads)
@@ -179,7 +183,7 @@ class CondorBackend:
         if not folder.path.is_dir():
             return
         cluster = folder.cluster()
-        if cluster and any(is_live(ad) for ad in self._helper.call("query", clusters=[cluster])):
+        if cluster and any(map(is_live, of_round(self._helper.call("query", clusters=[cluster]), key))):
             raise BackendError(
                 f"{key} cannot be forgotten: its cluster {cluster} is in the queue", "poll it, or remove its jobs first"
             )

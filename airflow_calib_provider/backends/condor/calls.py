@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 _LENGTH = struct.Struct("!Q")
 
 ATTRIBUTES = (
+    "CalibRound",
     "ClusterId",
     "ProcId",
     "JobStatus",
@@ -172,7 +173,7 @@ class Calls:
     def rounds(self, constraint: str) -> list[str]:
         """The keys of the rounds of which jobs are in the queue, or will be."""
         options = self._condor.QueryOpts.IncludeClusterAd
-        ads = self._schedd().query(constraint, ["CalibRound", *ATTRIBUTES], opts=options)
+        ads = self._schedd().query(constraint, list(ATTRIBUTES), opts=options)
         return sorted({str(ad["CalibRound"]) for ad in ads if "CalibRound" in ad and is_live(ad)})
 
     def query(self, clusters: Sequence[int]) -> list[dict[str, Any]]:
@@ -194,16 +195,17 @@ class Calls:
         ads = self._schedd().history(" || ".join(parts), list(ATTRIBUTES), match, since=_since(since))
         return self._plain(ads)
 
-    def act(self, action: str, cluster: int, procs: Sequence[int] | None, reason: str) -> int:
+    def act(self, action: str, cluster: int, procs: Sequence[int] | None, reason: str, within: str = "true") -> int:
         """Remove or release jobs; those that are not there are no error.
 
+        :param within: a constraint: nothing else is touched, whatever has the cluster's number now.
         :param procs: all of the cluster without a list: then nothing more is materialized either.
         :returns: on how many jobs it had an effect.
         """
         act = {"remove": self._condor.JobAction.Remove, "release": self._condor.JobAction.Release}[action]
         done = 0
         for some in [None] if procs is None else list(_chunks(procs, 500)):
-            constraint = f"ClusterId == {cluster}"
+            constraint = f"ClusterId == {cluster} && ({within})"
             if some is not None:
                 constraint += f" && ({_ranges('ProcId', some)})"
             ad = self._schedd().act(act, constraint, (reason, 0))
@@ -236,6 +238,11 @@ class Calls:
                         one[name] = value
             plain.append(one)
         return plain
+
+
+def of_round(ads: Iterable[Mapping[str, Any]], key: object) -> list[Mapping[str, Any]]:
+    """The ads of a round's own jobs: a schedd that lost its spool gives numbers of clusters again."""
+    return [ad for ad in ads if ad.get("CalibRound") == str(key)]
 
 
 def is_live(ad: Mapping[str, Any]) -> bool:

@@ -226,7 +226,12 @@ def _attributes(key: RoundKey, spool: Path) -> dict[str, str]:
 
 def this_round(key: RoundKey, spool: Path) -> str:
     """A constraint that is true for the jobs of this round, of this installation, only."""
-    return f"CalibRound == {_literal(str(key))} && {this_spool(spool)}"
+    return f"{this_key(key)} && {this_spool(spool)}"
+
+
+def this_key(key: RoundKey) -> str:
+    """A constraint that is true for jobs with this key only, of whatever installation."""
+    return f"CalibRound == {_literal(str(key))}"
 
 
 def this_spool(spool: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_calib_provider.backends.base import AttemptState, Observation, RoundKey
 from airflow_calib_provider.backends.condor import outcomes
+from airflow_calib_provider.backends.condor.calls import of_round
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
@@ -55,15 +56,18 @@ def ask(helper: Helper, subjects: Sequence[Subject], reasons: IdleReasons, now: 
     by_cluster: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for ad in ads:
         by_cluster[int(ad["ClusterId"])].append(ad)
+    idle = []
     for one in subjects:
-        _from_queue(one, by_cluster[one.cluster], reasons.known(one.key))
-    idle = [(one, proc) for one in subjects if (proc := _first_idle(one, by_cluster[one.cluster])) is not None]
+        own = of_round(by_cluster[one.cluster], one.key)
+        _from_queue(one, own, reasons.known(one.key))
+        if (proc := _first_idle(one, own)) is not None:
+            idle.append((one, proc))
     reasons.update(helper, idle, now)
     gone = [one for one in subjects if one.missing]
     if gone:
         since = min(one.submitted_at for one in gone)
         past = helper.call("history", procs=[(one.cluster, one.missing) for one in gone], since=since)
-        of_proc = {(int(ad["ClusterId"]), int(ad.get("ProcId", -1))): ad for ad in past}
+        of_proc = {(ad.get("CalibRound"), int(ad["ClusterId"]), int(ad.get("ProcId", -1))): ad for ad in past}
         for one in gone:
             _from_history(one, of_proc)
 
@@ -99,11 +103,11 @@ def _idle(seen: Observation, ad: Mapping[str, Any], reason: str, *, trusted: boo
     return Observation(seen.index, seen.attempt, state, seen.at, reason=seen.reason or reason or None)
 
 
-def _from_history(one: Subject, past: Mapping[tuple[int, int], Mapping[str, Any]]) -> None:
+def _from_history(one: Subject, past: Mapping[tuple[Any, int, int], Mapping[str, Any]]) -> None:
     now = datetime.now(UTC)
     unknown = []
     for number in one.missing:
-        ad = past.get((one.cluster, number))
+        ad = past.get((str(one.key), one.cluster, number))
         if ad is None:
             unknown.append(number)
         else:

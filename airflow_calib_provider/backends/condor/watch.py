@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from airflow_calib_provider.backends.base import Observation, RoundKey, RoundObservations
-from airflow_calib_provider.backends.condor import eventlog, outcomes, survey
+from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, survey
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs, RoundFolder
 from airflow_calib_provider.backends.condor.helper import Helper
@@ -185,13 +185,14 @@ class Watch:
             one.news.observations += subject.observations[before:]
 
     def _remove_late(self, looks: Mapping[RoundKey, _Look]) -> None:
-        for one in looks.values():
+        for key, one in looks.items():
             if not one.known.to_remove:
                 continue
             procs = sorted(one.known.to_remove)
+            within, cluster = submission.this_key(key), one.known.cluster
             try:
                 self._helper.call(
-                    "act", action="remove", cluster=one.known.cluster, procs=procs, reason="removed by calib"
+                    "act", action="remove", cluster=cluster, procs=procs, reason="removed by calib", within=within
                 )
                 one.known.to_remove.clear()
             except BackendError as error:
