@@ -143,7 +143,9 @@ class CondorBackend:
 
     def _act(self, action: str, key: RoundKey, cluster: int, procs: list[int] | None) -> None:
         within = submission.this_key(key)
-        self._helper.call("act", action=action, cluster=cluster, procs=procs, reason=f"{action}d by calib", within=within)
+        self._helper.call(
+            "act", action=action, cluster=cluster, procs=procs, reason=f"{action}d by calib", within=within
+        )
 
     def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, cluster: int, procs: list[int] | None) -> None:
         deadline = time.monotonic() + _REMOVAL_PATIENCE
