@@ -429,3 +429,46 @@ def test_the_number_of_a_cluster_may_be_given_again(make_condor, make_round):
     for one in (lost, stranger):
         backend.remove(one.key)
     assert backend.rounds() == []
+
+
+def test_a_spool_that_is_away_for_a_while(make_condor, make_round):
+    """Such as a file system that is not mounted: what runs is not given up, which would run it twice."""
+    backend = make_condor(query_interval=1.0)
+    one = make_round()
+    one.job(*shell("sleep 6"))
+    backend.submit(one.key, one.jobs)
+    follow(backend, [one.key], running(one.key, 1))
+    away = backend.spool.rename(backend.spool.with_name("away"))
+    try:
+        news = backend.poll({one.key: ""})[one.key]
+        assert (news.finished, list(news.observations)) == (False, [])
+        assert "though jobs of it are in the queue" in news.trouble
+    finally:
+        away.rename(backend.spool)
+    assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
+    backend.forget(one.key)
+    assert backend.poll({one.key: ""})[one.key].finished
+
+
+def test_a_spool_that_is_away_while_the_schedd_does_not_answer(make_condor, make_round):
+    backend = make_condor("nobody", timeout=10.0, more={"collector": "127.0.0.1:9"})
+    news = backend.poll({make_round().key: ""}).values()
+    assert [(one.finished, bool(one.trouble)) for one in news] == [(False, True)]
+
+
+def test_the_folder_of_a_helper_that_lives_is_left_alone(make_condor, condor_root):
+    """Also if its process is not to be seen from here: hosts and containers may share CALIB_HOME."""
+    backend = make_condor("first")
+    backend.check()
+    (live,) = (condor_root / "private").glob("condor-*")
+    # As from another container: its maker is no process of this one.
+    elsewhere = live.rename(live.with_name("condor-999999999-x"))
+    left = live.with_name("condor-999999998-y")
+    left.mkdir()
+    (left / "alive").touch()
+    for folder in (elsewhere, left):
+        os.utime(folder, (time.time() - 3600,) * 2)
+    make_condor("second").check()
+    assert (elsewhere / "tokens.d" / "calib").is_symlink()
+    assert not left.exists()
+    elsewhere.rename(live)

@@ -21,6 +21,9 @@ _DISCONNECTED, _RECONNECTED, _RECONNECT_FAILED = 22, 23, 24
 _CLUSTER_REMOVED, _FACTORY_PAUSED, _FACTORY_RESUMED = 36, 37, 38
 """Event numbers of the HTCondor manual, section "Job Event Log Codes"."""
 
+_FIRST_VACATE_CODE = 1000
+"""Codes below it in an eviction are those of a hold."""
+
 
 @dataclass
 class News:
@@ -64,6 +67,9 @@ def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
     cursor.inode = status.st_ino
     if status.st_size > cursor.offset:
         _read_events(file, cursor, procs, news)
+    if news.doubt:
+        # Told twice, an eviction counts twice. That a job does not run any more the schedd tells.
+        news.observations = [one for one in news.observations if one.state is not AttemptState.EVICTED]
     return news
 
 
@@ -139,6 +145,9 @@ def _observation(number: int, event: Mapping[str, Any], proc: Proc) -> Observati
         return outcomes.removed(proc, at, str(event.get("Reason", "")))
     if number == _EXECUTE:
         return _alive(proc, at, AttemptState.RUNNING, host=_host(event), start=at)
+    if number == _EVICTED and 0 < int(event.get("ReasonCode", 0)) < _FIRST_VACATE_CODE:
+        # Held while it ran: the event that follows says so. It is no loss.
+        return None
     if number in (_EVICTED, _SHADOW_EXCEPTION, _RECONNECT_FAILED):
         return _alive(proc, at, AttemptState.EVICTED, _why_evicted(number, event))
     if number == _SUSPENDED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -28,6 +29,9 @@ _PATIENT = {"submit": 3.0, "history": 3.0}
 """Calls that may take so many times longer than the others: their work grows with the number of jobs."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+
+_BEING_MADE = 60.0
+"""Seconds for which a helper's folder may not be locked yet."""
 
 _START_PATIENCE = 30.0
 """Seconds for the helper to import the bindings, on a machine that does much else."""
@@ -107,13 +111,16 @@ class Helper:
         self._kill()
         self._private = self._private_folder()
         command = [sys.executable, "-m", "airflow_calib_provider.backends.condor.calls", str(self._private)]
-        with (self._private / "errors").open("ab") as errors:
+        with (self._private / "errors").open("ab") as errors, (self._private / "alive").open("w") as alive:
+            # Held for as long as the helper lives, which has it from here.
+            fcntl.flock(alive, fcntl.LOCK_EX)
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=self._environment(self._private),
+                pass_fds=[alive.fileno()],
                 # A signal to the group of a task, or of a terminal, must not end a submission in the middle.
                 start_new_session=True,
             )
@@ -254,8 +261,11 @@ def _wait(file: int, event: int, deadline: float) -> None:
 
 
 def _clean(parent: Path) -> None:
-    """Remove what helpers of processes left that were killed."""
+    """Remove what helpers left that were killed; those of other hosts and containers may live: no number tells."""
     for folder in parent.glob("condor-*-*"):
-        pid = folder.name.split("-")[1]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < _BEING_MADE:
+                continue
+            with (folder / "alive").open("a") as alive:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -134,16 +136,26 @@ def _why(proc: Proc, exit_code: int | None, signal: int | None) -> tuple[Failure
 
 def _last_line(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            stream.seek(max(0, file.stat().st_size - 2000))
-            lines = stream.read().decode(errors="replace").strip().splitlines()
+        # A pipe or a link is not followed: the file is the job's, and may be anything.
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
+    try:
+        about = os.fstat(opened)
+        if not stat.S_ISREG(about.st_mode):
+            return ""
+        data = os.pread(opened, 2000, max(0, about.st_size - 2000))
+    except OSError:
+        return ""
+    finally:
+        os.close(opened)
+    lines = data.decode(errors="replace").strip().splitlines()
     return _short(lines[-1]) if lines else ""
 
 
 def _short(text: str) -> str:
-    return " ".join(str(text).split())[:500]
+    # No database column takes a NUL.
+    return " ".join(str(text).replace("\0", " ").split())[:500]
 
 
 def from_ad(proc: Proc, ad: Mapping[str, Any], now: datetime) -> Observation | None:

@@ -59,6 +59,8 @@ class Watch:
         self._helper = helper
         self._rounds: dict[RoundKey, _Round] = {}
         self._reasons = survey.IdleReasons()
+        self._absent: dict[RoundKey, tuple[float, str]] = {}
+        """Until when it need not be asked again for rounds without a folder, and what is wrong with them."""
         self._lock = threading.Lock()
 
     def look(self, wanted: Mapping[RoundKey, tuple[RoundFolder, Cursor]]) -> dict[RoundKey, RoundObservations]:
@@ -68,13 +70,14 @@ class Watch:
         """
         with self._lock:
             looks: dict[RoundKey, _Look] = {}
-            told: dict[RoundKey, RoundObservations] = {}
+            unknown: dict[RoundKey, tuple[RoundFolder, Cursor]] = {}
             for key, (folder, cursor) in wanted.items():
                 known = self._known(key, folder)
                 if known is None:
-                    told[key] = RoundObservations([], str(cursor), finished=True)
+                    unknown[key] = folder, cursor
                 else:
                     looks[key] = _Look(folder, cursor, known, self._read(folder, cursor, known))
+            told = self._without_folder(unknown)
             self._ask(looks)
             self._remove_late(looks)
             return {**told, **{key: self._tell(key, one) for key, one in looks.items()}}
@@ -95,6 +98,39 @@ class Watch:
             known = _Round(cluster, folder.procs(), at, time.monotonic(), removed=set(folder.removed()))
             self._rounds[key] = known
         return known
+
+    def _without_folder(
+        self, unknown: Mapping[RoundKey, tuple[RoundFolder, Cursor]]
+    ) -> dict[RoundKey, RoundObservations]:
+        """Rounds that the spool does not have are over, unless the queue has jobs of them: a spool may be away for a
+        while, as a file system that is not mounted, and what runs must not be submitted again meanwhile."""
+        due = {key: folder for key, (folder, _) in unknown.items() if self._trouble_of(key) is None}
+        if due:
+            self._look_for(due)
+        return {
+            key: RoundObservations([], str(cursor), finished=not said, trouble=said)
+            for key, (_, cursor) in unknown.items()
+            if (said := self._trouble_of(key)) is not None
+        }
+
+    def _trouble_of(self, key: RoundKey) -> str | None:
+        until, said = self._absent.get(key, (0.0, ""))
+        return said if time.monotonic() < until else None
+
+    def _look_for(self, absent: Mapping[RoundKey, RoundFolder]) -> None:
+        wanted = " || ".join(f"({submission.this_round(key, folder.path.parent)})" for key, folder in absent.items())
+        found, trouble = set(), ""
+        try:
+            found = set(self._helper.call("rounds", constraint=wanted))
+        except BackendError as error:
+            trouble = str(error)
+        until = time.monotonic() + self._settings.query_interval
+        self._absent = {key: one for key, one in self._absent.items() if time.monotonic() < one[0]}
+        for key, folder in absent.items():
+            said = trouble
+            if str(key) in found:
+                said = f"{folder.path} is gone, or empty, though jobs of it are in the queue: bring it back, or remove them"
+            self._absent[key] = until, said
 
     # The event log
 
