@@ -66,7 +66,9 @@ def test_a_hold_of_a_running_job_is_no_loss(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(HEAD + EVICTED.format(code=" Code 1 Subcode 0", why="via condor_hold (by user calib)") + HELD)
     assert read(log, Cursor()) == ["running", "held"]
-    log.write_text(HEAD + EVICTED.format(code=" Code 1010 Subcode 0", why="preempted") + EVICTED.format(code="", why=""))
+    log.write_text(
+        HEAD + EVICTED.format(code=" Code 1010 Subcode 0", why="preempted") + EVICTED.format(code="", why="")
+    )
     assert read(log, Cursor()) == ["running", "evicted", "evicted"]
 
 
