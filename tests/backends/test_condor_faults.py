@@ -472,3 +472,27 @@ def test_the_folder_of_a_helper_that_lives_is_left_alone(make_condor, condor_roo
     assert (elsewhere / "tokens.d" / "calib").is_symlink()
     assert not left.exists()
     elsewhere.rename(live)
+
+
+def test_without_a_collector_the_schedd_is_asked_as_before(backend, make_round, pool):
+    """That nobody can say why a job is idle must not cut off the schedd, whose address is known."""
+    one = make_round()
+    one.job(*shell("true"))
+    backend.submit(one.key, one.jobs, {"requirements": "false"})
+    cluster = cluster_of(backend, one.key)
+    os.kill(pool.daemon("master"), signal.SIGSTOP)
+    try:
+        pool.stop_silently("collector")
+        begin = time.monotonic()
+        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""
+        assert time.monotonic() - begin < 15
+        pool.kill("collector")
+        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""
+        assert backend.rounds() == [one.key]
+    finally:
+        os.kill(pool.daemon("master"), signal.SIGCONT)
+    deadline = time.monotonic() + 60
+    while not pool._complete():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    backend.remove(one.key)

@@ -188,6 +188,9 @@ def test_requirements_that_nothing_fulfils(backend, make_round):
         ({"attributes": {"Note": "a\\b"}}, "backslash"),
         ({"attributes": {"Note": "$(script)"}}, "macro"),
         ({"requirements": "Memory > $ENV(HOME)"}, "macro"),
+        ({"requirements": "Memory > $RANDOM_CHOICE(1,2)"}, "macro"),
+        ({"requirements": "Memory > 1 \\", "accounting_group": "calib"}, "ends with a backslash"),
+        ({"commands": {"description": "a\\"}}, "ends with a backslash"),
     ],
 )
 def test_what_the_pool_cannot_read_is_refused(backend, make_round, options, said):

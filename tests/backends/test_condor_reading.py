@@ -6,8 +6,10 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from airflow_calib_provider.backends.base import FailureClass
-from airflow_calib_provider.backends.condor import eventlog, outcomes
+from airflow_calib_provider.backends.condor import eventlog, outcomes, submission
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.outcomes import Proc
 
@@ -83,3 +85,28 @@ def test_evictions_are_not_told_again_from_a_log_that_was_replaced(tmp_path: Pat
     with log.open("a") as stream:
         stream.write(EVICTED.format(code="", why="preempted"))
     assert read(log, cursor) == ["evicted"]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("/data/geo.root", '"$CALIB_SCRATCH"/in/0'),
+        ("--geo=/data/geo.root:x", '--geo="$CALIB_SCRATCH"/in/0:x'),
+        ("-I/data/lib/x.h", '-I"$CALIB_SCRATCH"/in/1/x.h'),
+        ("file:///data/geo.root", 'file://"$CALIB_SCRATCH"/in/0'),
+        ("/data/lib/own", '"$CALIB_SCRATCH"/in/2'),
+        ("/data/lib/owner", '"$CALIB_SCRATCH"/in/1/owner'),
+        ("/jobs/a b/job-1-a1/out", '"$CALIB_SCRATCH"/out'),
+        # Other paths, of which those that were moved are only parts.
+        ("/data/geo.root.bak", "/data/geo.root.bak"),
+        ("/data/lib2", "/data/lib2"),
+        ("/backup/data/geo.root", "/backup/data/geo.root"),
+        ("../data/geo.root", "../data/geo.root"),
+        ("root://host//data/geo.root", "root://host//data/geo.root"),
+        ("/jobs/a b/job-1-a12/out", "'/jobs/a b/job-1-a12/out'"),
+    ],
+)
+def test_paths_in_words(word: str, expected: str) -> None:
+    moved = {"/data/geo.root": "in/0", "/data/lib": "in/1", "/data/lib/own": "in/2", "/jobs/a b/job-1-a1": ""}
+    made = submission._with_moved_paths(word, moved, submission._any_of(moved))
+    assert made == expected

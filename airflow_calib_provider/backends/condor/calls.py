@@ -224,7 +224,10 @@ class Calls:
         if not jobs:
             return ""
         condor = self._condor
-        machines = condor.Collector().query(condor.AdType.Startd, 'SlotType =!= "Dynamic"')
+        try:
+            machines = condor.Collector().query(condor.AdType.Startd, 'SlotType =!= "Dynamic"')
+        except Exception:  # noqa: BLE001 - the schedd answers: the connection is not in trouble, nor its address wrong
+            return ""
         return why_idle(self._classad, jobs[0], machines)
 
     def _plain(self, ads: Iterable[Any]) -> list[dict[str, Any]]:

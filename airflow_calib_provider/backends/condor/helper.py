@@ -183,6 +183,8 @@ class Helper:
             if "SCITOKENS" in settings.methods:
                 own["SCITOKENS_FILE"] = str(private / "tokens.d" / "calib")
         own.setdefault("TOOL_DEBUG", "D_ERROR")
+        # Of the collector: one that is silent must not use up the time in which the schedd is to answer.
+        own.setdefault("QUERY_TIMEOUT", str(max(1, int(settings.timeout / 3))))
         return {
             **made,
             **{f"_CONDOR_{name}": value for name, value in own.items()},

@@ -37,7 +37,7 @@ _LONGEST_SCRIPT = 120_000
 """Bytes: Linux passes on no longer variable than 128 KiB."""
 
 _STATED = ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority")
-_MACRO = re.compile(r"(?<!\$)\$[A-Za-z]*\(")
+_MACRO = re.compile(r"(?<!\$)\$\w*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _NOT_IN_PATHS = re.compile("[\n\r\0\x1f$,\"']")
@@ -89,8 +89,10 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
     """
     moved = {**names, str(job.folder): ""}
 
+    paths = _any_of(moved)
+
     def quoted(text: str) -> str:
-        return _with_moved_paths(text, moved)
+        return _with_moved_paths(text, moved, paths)
 
     return "\n".join(
         [
@@ -105,26 +107,27 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
     )
 
 
-def _with_moved_paths(text: str, moved: Mapping[str, str]) -> str:
-    """A shell word in which every path that was moved is replaced; the longest one that begins at a place counts."""
+def _with_moved_paths(text: str, moved: Mapping[str, str], paths: re.Pattern[str]) -> str:
+    """A shell word in which every path that was moved is replaced, also at the begin of a longer one; the longest one
+    that begins at a place counts."""
     parts: list[str] = []
-    rest = text
-    paths = sorted(moved, key=len, reverse=True)
-    while rest:
-        at, path = min(
-            ((rest.find(path), path) for path in paths if path in rest), default=(-1, ""), key=lambda x: x[0]
-        )
-        if at < 0:
-            break
-        # Of two paths that begin at the same place the longer one is meant.
-        path = next(other for other in paths if rest.startswith(other, at))
-        if at:
-            parts.append(shlex.quote(rest[:at]))
-        parts.append('"$CALIB_SCRATCH"' + (f"/{shlex.quote(moved[path])}" if moved[path] else ""))
-        rest = rest[at + len(path) :]
-    if rest or not parts:
-        parts.append(shlex.quote(rest))
+    done = 0
+    for found in paths.finditer(text):
+        if found.start(1) > done:
+            parts.append(shlex.quote(text[done : found.start(1)]))
+        name = moved[found[1]]
+        parts.append('"$CALIB_SCRATCH"' + (f"/{shlex.quote(name)}" if name else ""))
+        done = found.end(1)
+    if done < len(text) or not parts:
+        parts.append(shlex.quote(text[done:]))
     return "".join(parts)
+
+
+def _any_of(paths: Iterable[str]) -> re.Pattern[str]:
+    """One of these paths, and not a part of another one: ``/backup/data`` and ``/data2`` are not ``/data``."""
+    longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+    # After an option without a space, as in -I/data, and in a URL of a file it is itself.
+    return re.compile(rf"(?:(?<=file://)|(?<![\w./~+%@-])(?:--?\w[\w-]*?)?)({longest_first})(?![\w.~+%@-])")
 
 
 def transferred_inputs(job: JobSubmission) -> dict[str, str]:
@@ -256,6 +259,9 @@ def _check(made: Mapping[str, str]) -> None:
     for name, value in made.items():
         if "\n" in value or "\r" in value or "\0" in value:
             raise SubmissionRefused(f"the submit command {name} holds a line break: {value!r}"[:300])
+        if value.endswith("\\"):
+            # The line that follows would be a part of it, whatever that was to say.
+            raise SubmissionRefused(f"the submit command {name} ends with a backslash: {value!r}"[:300])
 
 
 def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str, str]]:
