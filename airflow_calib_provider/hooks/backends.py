@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_calib_provider.backends.base import Backend
     from airflow_calib_provider.backends.condor.settings import CondorSettings
+    from airflow_calib_provider.errors import CalibError
 
-_fetched: dict[str, CondorSettings | Exception] = {}
+_fetched: dict[str, CondorSettings | CalibError] = {}
 """What :func:`prepare` had of each connection, or why it had nothing."""
 
 
@@ -19,12 +20,14 @@ def backend_of(name: str) -> Backend:
     :raises BackendError: there is none of this name, or it cannot be used.
     """
     from airflow_calib_provider.backends import get_backend
+    from airflow_calib_provider.errors import BackendError, CalibError
 
     if name.partition(":")[0] != "condor":
         return get_backend(name)
     settings = _fetched.get(_connection_id(name)) or _fetch(_connection_id(name))
-    if isinstance(settings, Exception):
-        raise settings
+    if isinstance(settings, CalibError):
+        # Not itself, which would keep everything that each of its raises passed.
+        raise BackendError(settings.message, settings.hint)
     return get_backend(name, settings=settings)
 
 
@@ -34,7 +37,7 @@ def _connection_id(name: str) -> str:
     return name.partition(":")[2] or DEFAULT_CONNECTION
 
 
-def _missing(connection_id: str) -> Exception:
+def _missing(connection_id: str) -> CalibError:
     from airflow_calib_provider.errors import BackendError
 
     return BackendError(

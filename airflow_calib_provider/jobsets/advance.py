@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from airflow_calib_provider.backends.base import Backend
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.jobsets.ending import end_if_complete
 from airflow_calib_provider.jobsets.holds import treat_held
 from airflow_calib_provider.jobsets.observing import poll
@@ -96,7 +98,9 @@ def _look(
             backend = backend_of(name)
             try:
                 troubles.notes.update(poll(ledger, backend, watched_here, now, base_delay))
-            except BackendError:
+            except (LedgerError, SQLAlchemyError):
+                raise
+            except Exception:
                 if len(watched_here) == 1:
                     raise
                 # One round that is damaged must not hide the news of all others.

@@ -261,3 +261,24 @@ def test_the_work_of_a_submission_grows_with_its_jobs_alone(backend, make_round)
     spent = sum(int(ticks) for ticks in Path("/proc", str(backend._helper.pid), "stat").read_text().split()[13:15])
     backend.remove(one.key)
     assert spent / os.sysconf("SC_CLK_TCK") < 3
+
+
+def test_jobs_that_another_process_removes_before_they_are_materialized(make_condor, make_round):
+    """Also after this one looked at the round for the first time."""
+    backend, other = make_condor(), make_condor(timeout=19.0)
+    one = make_round()
+    for _ in range(8):
+        one.job(*shell("sleep 0.5"))
+    backend.submit(one.key, one.jobs, {"max_materialize": 2})
+    cursor = backend.poll({one.key: ""})[one.key].cursor
+    other.remove(one.key, [7])
+    seen = []
+    deadline = time.monotonic() + 90
+    while not (news := backend.poll({one.key: cursor})[one.key]).finished:
+        assert time.monotonic() < deadline
+        seen += news.observations
+        cursor = news.cursor
+        time.sleep(0.05)
+    end = states([*seen, *news.observations])
+    assert end == {**dict.fromkeys(range(7), SUCCEEDED), 7: REMOVED}
+    assert not (Path(one.jobs[7].folder) / "stdout").exists()

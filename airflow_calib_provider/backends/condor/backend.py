@@ -149,6 +149,7 @@ class CondorBackend:
 
     def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, cluster: int, procs: list[int] | None) -> None:
         deadline = time.monotonic() + _REMOVAL_PATIENCE
+        pause = 0.2
         while True:
             ads = of_round(self._helper.call("query", clusters=[cluster]), key)
             left = [int(ad["ProcId"]) for ad in ads if int(ad.get("ProcId", -1)) >= 0 and is_live(ad)]
@@ -166,7 +167,11 @@ class CondorBackend:
                     f"cluster {cluster} of {key} has jobs that are not gone after {_REMOVAL_PATIENCE:g} s",
                     f"`condor_q {cluster}` shows them; the schedd goes on with it",
                 )
-            time.sleep(0.3)
+            if procs is not None and (late := _untouched(ads, procs)):
+                self._act("remove", key, cluster, late)
+            # Each look fetches all that is left.
+            pause = min(3.0, 1.5 * pause)
+            time.sleep(pause)
 
     def rounds(self) -> Sequence[RoundKey]:
         """All rounds of this installation of which the queue has jobs.
@@ -215,6 +220,14 @@ def merged(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str,
         if name in both:
             both[name] = {**(defaults.get(name) or {}), **(options.get(name) or {})}
     return both
+
+
+def _untouched(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[int]:
+    """Those of these procs that are in the queue as if nobody had removed them: materialized in the meantime."""
+    wanted = set(procs)
+    return [
+        int(ad["ProcId"]) for ad in ads if int(ad.get("ProcId", -1)) in wanted and int(ad["JobStatus"]) not in (3, 4)
+    ]
 
 
 def _not_materialized(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[int]:

@@ -95,7 +95,7 @@ class Watch:
                 at = folder.submitted_at()
             except OSError as error:
                 raise BackendError(f"{folder.path} cannot be looked at: {error}") from error
-            known = _Round(cluster, folder.procs(), at, time.monotonic(), removed=set(folder.removed()))
+            known = _Round(cluster, folder.procs(), at, time.monotonic())
             self._rounds[key] = known
         return known
 
@@ -146,8 +146,10 @@ class Watch:
         if news.observations or news.materialized:
             known.quiet_since = time.monotonic()
             known.missing_since = None
-        if known.removed:
-            known.to_remove |= known.removed & set(news.materialized)
+        # Whoever removes them may be another process.
+        removed = set(folder.removed())
+        known.to_remove |= (removed - known.removed) | (removed & set(news.materialized))
+        known.removed = removed
         self._never_to_come(cursor, known, news)
         return news
 
