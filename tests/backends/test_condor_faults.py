@@ -355,7 +355,7 @@ def test_a_schedd_that_dies_in_a_submission_refuses_nothing(said, tmp_path, monk
     from airflow_calib_provider.backends.condor import calls
 
     class Broken:
-        def submit(self, *_: object) -> None:
+        def submit(self, *_: object, **__: object) -> None:
             raise RuntimeError(said)
 
     made = calls.Calls()
