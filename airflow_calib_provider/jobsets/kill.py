@@ -21,6 +21,9 @@ ENDED_IN_AIRFLOW = ("failed", "skipped", "success")
 
 PERSON = "a person, in Airflow"
 
+UNKNOWN = "unknown to this ledger"
+"""Of a round: why it is left alone."""
+
 
 def settle(
     ledger: Ledger,
@@ -145,7 +148,9 @@ def leftovers(ledger: Ledger, backend: Backend) -> list[Leftover]:
     for key in keys:
         state = states.get(str(key))
         if state is None:
-            found.append(Leftover(key, "unknown to this ledger"))
+            found.append(Leftover(key, UNKNOWN))
+        elif state == "finished":
+            found.append(Leftover(key, "it is over, though its generation is running"))
         elif state != "running":
             found.append(Leftover(key, f"its generation is {state}"))
     return found
@@ -158,7 +163,7 @@ def remove_leftovers(backend: Backend, found: list[Leftover]) -> tuple[list[Left
     """
     removed, errors = [], []
     for item in found:
-        if item.why.startswith("its generation"):
+        if item.why != UNKNOWN:
             try:
                 backend.remove(item.key)
                 removed.append(item)

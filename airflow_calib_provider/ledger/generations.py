@@ -482,6 +482,8 @@ def mark_done(
 
 
 def states_by_round(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
-    """Round key → state of its generation, for the keys that the ledger knows."""
-    query = select(round_.c.key, generation.c.state).join(generation, generation.c.id == round_.c.generation_id)
-    return {row.key: row.state for row in connection.execute(query.where(round_.c.key.in_(list(keys)))).all()}
+    """Round key → state of its generation, or ``finished`` if only the round is, for the keys that the ledger knows."""
+    columns = (round_.c.key, round_.c.state.label("own"), generation.c.state)
+    query = select(*columns).join(generation, generation.c.id == round_.c.generation_id)
+    rows = connection.execute(query.where(round_.c.key.in_(list(keys)))).all()
+    return {row.key: "finished" if row.state == "running" and row.own == "finished" else row.state for row in rows}

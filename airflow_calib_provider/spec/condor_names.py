@@ -18,6 +18,7 @@ _HINTS = {
     "requirements": "condor.requirements", "accounting_group": "condor.accounting_group",
     "accounting_group_user": "condor.accounting_group_user", "priority": "condor.priority", "prio": "condor.priority",
     "max_materialize": "condor.max_materialize", "max_idle": "condor.max_idle", "max_retries": "jobs.retries",
+    "retry_request_memory": "failures",
     "allowed_execute_duration": "jobs.timeout", "allowed_job_duration": "jobs.timeout",
 }  # fmt: skip
 
@@ -27,18 +28,18 @@ _COMMANDS = (
     "job_iwd", "queue", "transfer_*", "should_transfer_files", "when_to_transfer_output", "container_image",
     "docker_image", "request_cpus", "request_cpu", "request_memory", "request_disk", "request_gpus", "request_gpu",
     "requirements", "accounting_group*", "max_retries", "retry_until", "success_exit_code", "on_exit_*", "periodic_*",
-    "allowed_*_duration", "max_materialize", "max_idle", "batch_name", "leave_in_queue", "hold", "noop_job*", "getenv",
+    "retry_request_*", "checkpoint_exit_code", "allowed_*_duration", "max_materialize", "max_idle", "batch_name", "leave_in_queue", "hold", "noop_job*", "getenv",
     "notification", "notify_user", "priority", "prio", "job_machine_attrs*", "hold_kill_sig", "my",
 )  # fmt: skip
 
 _KNOWN = (
-    "allow_startup_script", "append_files", "buffer_*", "checkpoint_exit_code", "compress_files", "concurrency_limits",
+    "allow_startup_script", "append_files", "buffer_*", "compress_files", "concurrency_limits",
     "concurrency_limits_expr", "container_*", "coresize", "core_size", "cron_*", "cuda_version", "deferral_*",
     "description", "docker_*", "dont_encrypt_*", "email_attributes", "encrypt_*", "erase_output_and_error_on_restart",
     "file_remaps", "gpus_*", "image_size", "job_*", "keep_claim_idle", "kill_sig", "kill_sig_timeout", "load_profile",
     "local_files", "log_xml", "manifest*", "match_list_length", "max_job_retirement_time", "max_transfer_*_mb",
     "next_job_start_delay", "nice_user", "node_count", "output_destination", "preserve_relative_paths", "project_name",
-    "rank", "preferences", "remote_initialdir", "request_*", "require_gpus", "retry_request_*", "run_as_owner",
+    "rank", "preferences", "remote_initialdir", "request_*", "require_gpus", "run_as_owner",
     "skip_filechecks", "ssh_*", "stream_*", "submit_event_*", "tmp_dir", "tool_daemon_*", "ulog_execute_attrs",
     "undesired_*", "use_oauth_services", "*_oauth_permissions*", "*_oauth_resource*", "use_scitokens",
     "scitokens_file", "use_x509userproxy", "x509userproxy", "want_graceful_removal", "want_io_proxy",
@@ -53,6 +54,9 @@ _ATTRIBUTES = (
     "remove*", "exit*", "onexit*", "periodic*", "leavejobinqueue", "transfer*", "shouldtransferfiles",
     "whentotransferoutput", "container*", "dockerimage", "wantcontainer", "jobmaterialize*", "maxjobretries",
     "numjobstarts", "numshadowstarts", "enteredcurrentstatus", "mytype", "targettype", "myaddress",
+    # What is read of an ad to tell what became of its job.
+    "remotehost", "lastremotehost", "jobcurrentstartdate", "completiondate", "memoryusage", "residentsetsize*",
+    "lastrejmatch*", "numjobmatches", "jobruncount", "jobfactory*", "totalsubmitprocs",
 )  # fmt: skip
 
 

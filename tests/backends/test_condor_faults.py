@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState
+from airflow_calib_provider.backends.base import AttemptState, FailureClass
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from tests.backends.condor_kit import (
     HELD,
@@ -496,3 +496,22 @@ def test_without_a_collector_the_schedd_is_asked_as_before(backend, make_round, 
         assert time.monotonic() < deadline
         time.sleep(0.5)
     backend.remove(one.key)
+
+
+def test_what_the_pool_removes_by_its_policy_is_a_failure(backend, make_round, reconfigured):
+    """To be tried again, not a person's wish, after which nothing is."""
+    reconfigured(
+        "SYSTEM_PERIODIC_REMOVE = JobStatus == 2 && CalibJob == 0",
+        'SYSTEM_PERIODIC_REMOVE_REASON = "memory usage exceeded request_memory"',
+    )
+    one = make_round()
+    for _ in range(2):
+        one.job(*shell("sleep 300"))
+    backend.submit(one.key, one.jobs)
+    follow(backend, [one.key], lambda seen: 0 in states(seen[one.key]))
+    backend.remove(one.key)
+    end = finals(follow(backend, [one.key])[one.key])
+    assert [end[n].state for n in (0, 1)] == [AttemptState.FAILED, REMOVED]
+    assert (end[0].failure, end[1].failure) == (FailureClass.MEMORY, FailureClass.PERSON)
+    assert "removed by the pool: memory usage" in end[0].reason
+    assert "removed by calib" in end[1].reason

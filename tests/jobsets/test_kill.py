@@ -146,6 +146,23 @@ def test_leftovers(make_world: Make) -> None:
     assert world.backend.rounds() == []
 
 
+def test_what_is_left_of_a_generation_that_was_cleared(make_world: Make) -> None:
+    """It runs again, and what its first rounds left runs beside it, unseen."""
+    world = make_world("sleep 100")
+    generation = begun(world)
+    with world.ledger.write() as connection:
+        row = generations.by_id(connection, generation)
+        generations.end(connection, row, "failed", {"code": "x"}, datetime.now(UTC))
+    assert world.begin(max_tries=9).generation_id == generation
+    world.step([generation])
+    assert len(world.backend.rounds()) == 2
+    (found,) = leftovers(world.ledger, world.backend)
+    assert (found.key.round, found.why) == (0, "it is over, though its generation is running")
+    assert remove_leftovers(world.backend, [found]) == ([found], [])
+    assert [key.round for key in world.backend.rounds()] == [1]
+    world.backend.remove(world.backend.rounds()[0])
+
+
 def test_rounds_of_others_are_reported_and_never_removed(make_world: Make) -> None:
     world = make_world("sleep 100")
     begun(world)

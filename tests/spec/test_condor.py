@@ -140,3 +140,14 @@ def test_attributes_that_are_taken(name: str) -> None:
 def test_misspelt_submit_commands(name: str, hint: str) -> None:
     assert command_is_known(name) is False
     assert hint in nearest_command(name)
+
+
+@pytest.mark.parametrize("name", ["retry_request_memory", "checkpoint_exit_code", "max_retries", "periodic_release"])
+def test_the_ledger_alone_counts_and_starts_again(name: str) -> None:
+    assert command_is_ours(name)
+
+
+def test_no_attribute_that_tells_what_became_of_a_job_can_be_stated() -> None:
+    from airflow_calib_provider.backends.condor.calls import ATTRIBUTES
+
+    assert [name for name in ATTRIBUTES if not attribute_is_taken(name)] == []

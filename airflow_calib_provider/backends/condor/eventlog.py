@@ -142,7 +142,7 @@ def _observation(number: int, event: Mapping[str, Any], proc: Proc) -> Observati
         reason = str(event.get("HoldReason", ""))
         return outcomes.held(proc, at, code, int(event.get("HoldReasonSubCode", 0)), reason)
     if number == _ABORTED:
-        return outcomes.removed(proc, at, str(event.get("Reason", "")))
+        return outcomes.gone(proc, at, str(event.get("Reason", "")))
     if number == _EXECUTE:
         return _alive(proc, at, AttemptState.RUNNING, host=_host(event), start=at)
     if number == _EVICTED and 0 < int(event.get("ReasonCode", 0)) < _FIRST_VACATE_CODE:

@@ -34,6 +34,12 @@ _HOLD_CLASSES = {
 NO_HOLD = (16,)
 """Codes of jobs that are held only until their input has arrived."""
 
+_SITE_POLICY = 26
+"""The code of a hold by ``SYSTEM_PERIODIC_HOLD``."""
+
+_PERSON = "(by user "
+"""What the schedd adds to the reason of a removal that somebody asked for, be it this package."""
+
 _TOO_MUCH_MEMORY = (
     "memory usage",
     "exceeded memory",
@@ -84,7 +90,7 @@ def held(proc: Proc, at: datetime, code: int, subcode: int, reason: str, memory:
 
 
 def removed(proc: Proc, at: datetime, reason: str) -> Observation:
-    """A job that left the queue without an end of its own."""
+    """A job that somebody removed."""
     return Observation(
         proc.index,
         proc.attempt,
@@ -93,6 +99,14 @@ def removed(proc: Proc, at: datetime, reason: str) -> Observation:
         reason=_short(reason) or "removed from the queue",
         failure=FailureClass.PERSON,
     )
+
+
+def gone(proc: Proc, at: datetime, reason: str) -> Observation:
+    """A job that left the queue without an end of its own: by somebody's wish, or by the pool's policy."""
+    if not reason or _PERSON in reason:
+        return removed(proc, at, reason)
+    kind, said = hold_class(_SITE_POLICY, reason), f"removed by the pool: {_short(reason)}"
+    return Observation(proc.index, proc.attempt, AttemptState.FAILED, at, reason=said, failure=kind)
 
 
 def ended(
@@ -197,7 +211,7 @@ def from_history(proc: Proc, ad: Mapping[str, Any], now: datetime) -> Observatio
     """What the history says of a job that has left the queue."""
     if int(ad.get("JobStatus", 0)) == 4 and (seen := from_ad(proc, ad, now)) is not None:
         return seen
-    return removed(proc, _time(ad.get("EnteredCurrentStatus")) or now, str(ad.get("RemoveReason", "")))
+    return gone(proc, _time(ad.get("EnteredCurrentStatus")) or now, str(ad.get("RemoveReason", "")))
 
 
 def megabytes(value: Any) -> int | None:
