@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 KEEP ?=
 DATA ?=
+BACKEND ?=
 
 .PHONY: help install demo test test-quick test-long check bench clean
 
@@ -20,8 +21,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed ## install the package and its tools into .venv
 
-demo: install ## stream synthetic runs through a real Airflow; KEEP=1 leaves it running; DATA=FILE.csv takes CMS events
-	@PYTHONPATH=examples $(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(DATA),--data '$(DATA)')
+demo: install ## stream synthetic runs through a real Airflow; KEEP=1 leaves it running; DATA=FILE.csv takes CMS events; BACKEND=condor runs on an HTCondor pool
+	@PYTHONPATH=examples $(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(DATA),--data '$(DATA)') $(if $(BACKEND),--backend '$(BACKEND)')
 
 check: install ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -43,6 +44,7 @@ test-long: install ## the long ones
 
 bench: install ## ratios beside a peer
 	$(BIN)/python -m benchmarks
+	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
 
 clean: ## remove what the demo and the installation made
 	rm -rf .demo $(VENV)

@@ -19,6 +19,8 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Calibration",
                 "python-modules": [
                     "airflow_calib_provider.operators.jobs",
+                    "airflow_calib_provider.operators.dag_jobs",
+                    "airflow_calib_provider.operators.condor",
                     "airflow_calib_provider.operators.publish",
                     "airflow_calib_provider.operators.inject",
                 ],

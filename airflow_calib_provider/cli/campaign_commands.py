@@ -176,7 +176,7 @@ def close(
 def list_campaigns(as_json: Json = False) -> None:
     """List campaigns with their numbers of runs (finite ones), groups, and groups with a failed task."""
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
-    from airflow_calib_provider.ledger import queries
+    from airflow_calib_provider.ledger import campaigns, queries
 
     ledger = open_ledger()
     with ledger.read() as connection:
@@ -193,10 +193,10 @@ def list_campaigns(as_json: Json = False) -> None:
                 row.kind,
                 row.state,
                 row.base_campaign,
-                row.n_runs if row.kind == "finite" else "as they come",
+                {"finite": row.n_runs, "streamed": "as they come"}.get(row.kind, ""),
                 row.n_groups,
                 row.n_failed,
-                ", ".join(row.spec_hashes) or "all",
+                ", ".join(row.spec_hashes) or ("" if row.kind == campaigns.DAGS else "all"),
                 row.created_at,
                 row.closed_at,
             ]

@@ -41,16 +41,30 @@ def orphans(
         try:
             found += _of_backend(name, remove, errors)
         except BackendError as error:
-            errors.append({"backend": name, "error": str(error)})
+            errors.append({"backend": name, "error": f"{error}{_not_seen(name)}"})
     if as_json:
         emit_json({"orphans": found, "errors": errors})
     else:
         heads = ["backend", "round", "why", "removed"]
-        table(heads, [[item[head] for head in heads] for item in found], empty="no orphans")
+        if found or not errors:  # a backend that did not answer may have some
+            table(heads, [[item[head] for head in heads] for item in found], empty="no orphans")
         for problem in errors:
             typer.echo(f"error: {problem['backend']}: {problem['error']}", err=True)
     if errors or not all(item["removed"] for item in found):
         raise typer.Exit(1)
+
+
+def _not_seen(name: str) -> str:
+    """What else may be wrong with a backend's connection: outside Airflow's processes its database is not asked."""
+    from os import environ
+
+    from airflow_calib_provider.backends import CONNECTED
+
+    kind, _, connection = name.partition(":")
+    variable = f"AIRFLOW_CONN_{(connection or f'calib_{kind}').upper()}"
+    if kind not in CONNECTED or variable in environ:
+        return ""
+    return f" (this command does not see Airflow's database: it needs {variable}, or a secrets backend)"
 
 
 def _named() -> list[str]:

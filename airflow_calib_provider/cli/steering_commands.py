@@ -206,6 +206,7 @@ def _to_clear(
 
     from airflow_calib_provider.errors import CalibError, NotFound
     from airflow_calib_provider.ledger import tables
+    from airflow_calib_provider.ledger.dag_groups import airflow_task_id
     from airflow_calib_provider.ledger.groups import find_group
 
     group = find_group(connection, campaign, workflow, name)
@@ -222,4 +223,4 @@ def _to_clear(
         raise NotFound(f"{name} has no DAG run yet: there is nothing to retry", f"`calib explain {name}` says why")
     locked = set(connection.execute(select(lock.c.task).where(lock.c.group_id == group.id)).scalars())
     ids = [part for task in chosen for part in ((f"{task}.locks", task) if task in locked else (task,))]
-    return asked.dag_id, asked.run_id, ids
+    return asked.dag_id, asked.run_id, [airflow_task_id(part) for part in ids]

@@ -58,6 +58,8 @@ def _campaigns(connection: Connection, name: str | None) -> list[Any]:
     if name is None:
         return campaigns.open_campaigns(connection)
     row = campaigns.get(connection, name)
+    if row.kind == campaigns.DAGS:
+        raise LedgerError(f"the campaign {name} takes no runs", "name another")
     if row.state != "open":
         raise LedgerError(f"the campaign {name} is closed", "nothing can be injected into it; create another")
     return [row]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,35 +55,58 @@ def begin(
     :raises RenderError: the jobs cannot be rendered; the task has failed with that reason.
     """
     with ledger.read() as connection:
-        before = generations.latest(connection, group_id, task.name)
         known = groups.has_task(connection, group_id, task.name)
     if not known:
         with ledger.write() as connection:
             groups.ensure_task(connection, workflow, group_id, task, now)
+    return begin_with(
+        ledger,
+        group_id,
+        task.name,
+        lambda: _of_spec(ledger, workflow, task, group_id, max_tries, dag_run_id, params),
+        max_tries=max_tries,
+        now=now,
+    )
+
+
+def begin_with(
+    ledger: Ledger,
+    group_id: int,
+    task: str,
+    make: Callable[[], generations.NewGeneration],
+    *,
+    max_tries: int,
+    now: datetime,
+) -> Begun:
+    """As :func:`begin`, of a job set that no spec describes. The group has a row for the task already.
+
+    :param make: what a new generation would be; called only where one may be needed.
+    :raises RenderError: as ``make`` does.
+    """
+    with ledger.read() as connection:
+        before = generations.latest(connection, group_id, task)
     if before is not None and (before.max_tries == max_tries or before.state == "running"):
         if before.max_tries != max_tries:
             with ledger.write() as connection:
                 generations.note_max_tries(connection, before.id, max_tries)
         return Begun(before.id, before.n, before.state, before.reason, attached=True)
-    return _start(ledger, workflow, task, group_id, before, max_tries, dag_run_id, now, params)
+    return _start(ledger, make(), before, now)
 
 
-def _start(
+def _of_spec(
     ledger: Ledger,
     workflow: Workflow,
     task: Task,
     group_id: int,
-    before: Any,
     max_tries: int,
     dag_run_id: str,
-    now: datetime,
     params: Mapping[str, Any] | None,
-) -> Begun:
+) -> generations.NewGeneration:
     assert task.jobs is not None
     with ledger.read() as connection:
         context = gather(connection, workflow, task, group_id, params)
     rendered = render(task, context)
-    new = generations.NewGeneration(
+    return generations.NewGeneration(
         group_id=group_id,
         task=task.name,
         max_tries=max_tries,
@@ -105,28 +128,33 @@ def _start(
         options=rendered.options,
         keep=int(task.jobs.keep.total_seconds()),
     )
+
+
+def _start(ledger: Ledger, new: generations.NewGeneration, before: Any, now: datetime) -> Begun:
+    with ledger.read() as connection:
+        name = groups.group_by_id(connection, new.group_id).name
     continued = (
         before is not None
         and before.state == "failed"
-        and before.definitions_hash == rendered.digest
+        and before.definitions_hash == new.definitions_hash
         and not _products_gone(ledger, before)
     )
-    crash_point("generation.before_create", context.group)
+    crash_point("generation.before_create", name)
     try:
         with ledger.write() as connection:
-            current = generations.latest(connection, group_id, task.name)
+            current = generations.latest(connection, new.group_id, new.task)
             if (current and (current.id, current.state)) != (before and (before.id, before.state)):
-                raise IllegalTransition(f"{task.name} of {context.group} was changed by another process meanwhile")
+                raise IllegalTransition(f"{new.task} of {name} was changed by another process meanwhile")
             if continued:
                 row = generations.by_id(connection, before.id)
-                generations.continue_failed(connection, row, max_tries, now, new)
+                generations.continue_failed(connection, row, new.max_tries, now, new)
                 generation_id = int(before.id)
             else:
                 generation_id = generations.create(connection, new, now)
             begun = generations.by_id(connection, generation_id)
     except exc.IntegrityError as error:
-        raise IllegalTransition(f"{task.name} of {context.group} was begun by another process meanwhile") from error
-    crash_point("generation.after_create", context.group)
+        raise IllegalTransition(f"{new.task} of {name} was begun by another process meanwhile") from error
+    crash_point("generation.after_create", name)
     return Begun(begun.id, begun.n, begun.state, begun.reason, attached=False)
 
 

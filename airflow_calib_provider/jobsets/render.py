@@ -25,6 +25,9 @@ from airflow_calib_provider.spec.templates import render_command, render_text, r
 # hash) is the same for every attempt.
 OUT, REPORT, INPUTS_FILE, ATTEMPT = "⟦out⟧", "⟦report⟧", "⟦inputs_file⟧", "⟦attempt⟧"
 
+# For texts that Airflow renders, once for all jobs.
+INDEX, COUNT = "⟦index⟧", "⟦count⟧"
+
 INPUTS_TIMEOUT = 300.0
 """Seconds that a catalogue query may take."""
 
@@ -63,7 +66,34 @@ def render(task: Task, context: GroupContext) -> Rendered:
         _definition(jobs, context, index, count, mine, files)
         for index, count, mine in _shares(jobs, inputs, context.variables)
     ]
-    content = [definitions, inputs, list(context.runs), task.backend, dict(sorted(task.products.items()))]
+    return _rendered(jobs, definitions, inputs, context.runs, task.backend, task.products)
+
+
+def render_plain(jobs: Jobs, products: Mapping[str, str], backend: str) -> Rendered:
+    """Render a job set in whose texts nothing is a template any more, as an operator in a hand-written DAG has it.
+
+    :param jobs: with the marks of this module where a value of the job belongs; inputs are a list.
+    :raises RenderError: there would be no job, or too many.
+    """
+    inputs = [str(item) for item in jobs.inputs] if isinstance(jobs.inputs, tuple) else []
+    definitions = []
+    for index, count, mine in _shares(jobs, inputs, {}):
+        known = {INDEX: str(index), COUNT: str(count)}
+        command = [_fill(argument, known) for argument in jobs.command]
+        environment = {name: _fill(text, known) for name, text in sorted(jobs.environment.items())}
+        definitions.append(_stated(jobs, command, environment, mine, jobs.condor.files if jobs.condor else ()))
+    return _rendered(jobs, definitions, inputs, (), backend, products)
+
+
+def _rendered(
+    jobs: Jobs,
+    definitions: Sequence[Mapping[str, Any]],
+    inputs: Sequence[str],
+    runs: Sequence[int],
+    backend: str,
+    products: Mapping[str, str],
+) -> Rendered:
+    content = [list(definitions), list(inputs), list(runs), backend, dict(sorted(products.items()))]
     text = json.dumps(content, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Rendered(definitions, inputs, digest, _options(jobs), [_rule(rule) for rule in jobs.failures])
@@ -177,9 +207,15 @@ def _definition(
     }
     variables = {**context.variables, "job": job}
     environment = {name: render_text(text, variables) for name, text in sorted(jobs.environment.items())}
+    return _stated(jobs, render_command(jobs.command, variables), environment, inputs, files)
+
+
+def _stated(
+    jobs: Jobs, command: Sequence[str], environment: Mapping[str, str], inputs: Sequence[str], files: Sequence[str]
+) -> dict[str, Any]:
     definition = {
-        "command": list(render_command(jobs.command, variables)),
-        "environment": environment,
+        "command": list(command),
+        "environment": dict(environment),
         # Inputs that all jobs share stand in the generation, once.
         "inputs": list(inputs) if jobs.split.per_job is not None else None,
         "cpus": jobs.resources.cpus,

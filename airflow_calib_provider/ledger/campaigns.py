@@ -15,6 +15,9 @@ from airflow_calib_provider.spec.problems import nearest
 PROMPT = "prompt"
 """The campaign that takes new data; it exists as soon as the first runs are injected."""
 
+DAGS = "dags"
+"""The kind, and the name, of the campaign to which the jobs of hand-written DAGs belong; it takes no runs."""
+
 
 def create(
     connection: Connection,
@@ -27,13 +30,15 @@ def create(
 ) -> None:
     """Create a campaign.
 
-    :param kind: ``streamed`` or ``finite``.
+    :param kind: ``streamed``, ``finite``, or :data:`DAGS`.
     :param runs: source → run numbers; a finite campaign's runs are fixed by it.
     :param spec_hashes: workflow → hash of the spec at creation; empty means every workflow.
     :raises LedgerError: the name is taken or not usable, or a finite campaign has no runs.
     """
     if not name or len(name) > 60 or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
         raise LedgerError(f"{name!r} cannot name a campaign", "use up to 60 letters, digits, - and _")
+    if name == DAGS and kind != DAGS:
+        raise LedgerError(f"the name {name} is reserved for the jobs of hand-written DAGs", "choose another")
     if connection.execute(select(tables.campaign.c.name).where(tables.campaign.c.name == name)).first():
         raise LedgerError(
             f"the campaign {name} exists already", "a campaign's name is never used twice; choose another"
@@ -87,9 +92,10 @@ def _how_made(name: str, known: Sequence[str]) -> str:
 
 
 def open_campaigns(connection: Connection) -> list[Row[Any]]:
-    """All open campaigns, ``prompt`` first, then by age."""
+    """All open campaigns that take runs, ``prompt`` first, then by age."""
     table = tables.campaign
-    rows = connection.execute(select(table).where(table.c.state == "open").order_by(table.c.created_at)).all()
+    here = (table.c.state == "open", table.c.kind != DAGS)
+    rows = connection.execute(select(table).where(*here).order_by(table.c.created_at)).all()
     return sorted(rows, key=lambda row: row.name != PROMPT)
 
 
@@ -97,9 +103,11 @@ def close(connection: Connection, name: str) -> None:
     """Mark a campaign closed; its unfinished groups must have met their tail rules before.
 
     :raises NotFound: there is none of this name.
-    :raises LedgerError: it is closed already.
+    :raises LedgerError: it is closed already, or takes no runs.
     """
     row = get(connection, name)
+    if row.kind == DAGS:
+        raise LedgerError(f"the campaign {name} takes no runs: there is nothing to close")
     if row.state == "closed":
         raise LedgerError(f"the campaign {name} is closed already")
     target = Move({"name": name}, row.state, "closed", Subject(campaign=name), {"closed_at": now()})

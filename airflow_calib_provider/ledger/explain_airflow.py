@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
+from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import DagRun, Explanation
 from airflow_calib_provider.ledger.reasons import Cause
 
@@ -115,14 +116,15 @@ def _of_run(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
 
 
 def _task_ids(item: DagRun, name: str) -> list[str]:
-    return ["group", name, f"{name}.locks"] if item.forming else [name, f"{name}.locks"]
+    task_id = airflow_task_id(name)
+    return ["group", task_id, f"{name}.locks"] if item.forming else [task_id, f"{name}.locks"]
 
 
 def _of_task(
     item: DagRun, name: str, task_id: str, task: Mapping[str, Any], ledger_state: str, facts: AirflowFacts
 ) -> Iterator[Cause]:
     state = task.get("state")
-    is_sensor = task_id != name
+    is_sensor = task_id != airflow_task_id(name)
     since = _time(task.get("queued_when") or task.get("scheduled_when") or task.get("start_date"))
     reason: dict[str, Any] | None = None
     if state in ("queued", "scheduled"):

@@ -233,6 +233,13 @@ def job_states_of(connection: Connection, generation_ids: Iterable[int]) -> list
     return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
 
 
+def products_of(connection: Connection, generation_id: int) -> list[Any]:
+    """The accepted products of a generation: columns ``job_index``, ``name`` and ``file``, in the order of the jobs."""
+    table = tables.product
+    query = select(table.c.job_index, table.c.name, table.c.file).where(table.c.generation_id == generation_id)
+    return list(connection.execute(query.order_by(table.c.step, table.c.job_index, table.c.name)).all())
+
+
 def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[int, dict[str, int]]:
     """Generation → state → number of jobs."""
     query = select(job.c.generation_id, job.c.state, func.count().label("n"))

@@ -42,11 +42,14 @@ def known_as(name: str, known: Collection[str], none: str) -> str:
 def check_workflow(connection: Connection, name: str | None, also: Iterable[str] = ()) -> None:
     """
     :param also: names that are known from elsewhere, such as YAML files.
-    :raises NotFound: no workflow of this name was ever injected.
+    :raises NotFound: no workflow of this name was ever injected, or has groups.
     """
     if name is None or name in also:
         return
     seen = set(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
+    if name not in seen:
+        # A hand-written DAG has groups, but is no workflow that was injected.
+        seen |= set(connection.execute(select(tables.run_group.c.workflow).distinct()).scalars())
     if name not in seen:
         none = "it knows none yet: calib_inject records them"
         raise NotFound(f"the ledger knows no workflow {name}", known_as(name, seen | set(also), none))

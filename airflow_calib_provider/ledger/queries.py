@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
 
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import campaigns, tables
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
 generation, job, attempt = tables.generation, tables.job, tables.attempt
@@ -145,10 +145,10 @@ def _sources(connection: Connection, campaign: str, workflow: str | None) -> dic
 
 
 def _campaign_runs(connection: Connection, campaign: str) -> Select[Any]:
-    """The runs of a finite campaign; of a streamed one every run."""
+    """The runs of a finite campaign; of a streamed one every run; none of that of hand-written DAGs."""
     kind = connection.execute(select(tables.campaign.c.kind).where(tables.campaign.c.name == campaign)).scalar()
     query = select(run.c.number, run.c.source)
-    if kind != "finite":
+    if kind not in ("finite", campaigns.DAGS):
         return query
     listed = tables.campaign_run
     here = and_(listed.c.campaign == campaign, listed.c.source == run.c.source, listed.c.run == run.c.number)

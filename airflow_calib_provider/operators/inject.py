@@ -120,13 +120,15 @@ class HousekeepingOperator(BaseOperator):
     @staticmethod
     def _with_airflow_states(context: Context, rows: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:
         """Each row with the state that Airflow gives its task now; one request for many DAG runs of a DAG."""
+        from airflow_calib_provider.ledger.dag_groups import airflow_task_id
+
         for dag_id, of_dag in groupby(rows, key=lambda row: row.dag_id):
             left = list(of_dag)
             while left:
                 some, left = left[:ASKED_AT_ONCE], left[ASKED_AT_ONCE:]
                 run_ids = sorted({row.run_id for row in some})
-                names = sorted({row.task for row in some})
+                names = sorted({airflow_task_id(row.task) for row in some})
                 states = context["ti"].get_task_states(dag_id=dag_id, task_ids=names, run_ids=run_ids)
                 for row in some:
-                    state = (states.get(row.run_id) or {}).get(row.task)
+                    state = (states.get(row.run_id) or {}).get(airflow_task_id(row.task))
                     yield row, None if state is None else str(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,56 +17,61 @@ from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_calib_provider.jobsets.begin import Begun
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.spec.models import Task, Workflow
 
 
-class JobsOperator(BaseOperator):
+class JobSetOperator(BaseOperator):
     """Submits the jobs of a group, watches them from the triggerer, and ends when the job set has ended.
 
     An Airflow retry attaches to what runs already, or returns what is recorded; only a user's clear starts anything
-    anew (rule 14).
-
-    :param workflow: the workflow, as :func:`~airflow_calib_provider.spec.loader.load_workflow` gives it.
-    :param task: the name of one of its tasks with ``jobs``.
+    anew (rule 14). What the jobs are, and for which group, is said by those that inherit from it.
     """
 
     ui_color = "#dbe9f6"
 
-    def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._workflow = workflow
-        self._task_name = task
-
     @property
-    def _task_spec(self) -> Task:
-        return self._workflow.tasks[self._task_name]
+    @abstractmethod
+    def ledger_task(self) -> str:
+        """The task's name in the ledger."""
+
+    @abstractmethod
+    def find_group(self, ledger: Ledger, context: Context) -> Any:
+        """The row of the group that the jobs are for."""
+
+    @abstractmethod
+    def begin(self, ledger: Ledger, group: Any, context: Context) -> Begun:
+        """Attach to a generation, or start one.
+
+        :raises CalibError: there can be none; the task fails.
+        """
+
+    def result(self, context: Context, ledger: Ledger, row: Any) -> dict[str, Any]:
+        """What a done job set leaves in XCom.
+
+        :param row: its generation.
+        """
+        return {"campaign": row.campaign, "group": row.group_name, "generation": row.n, "folder": row.folder}
+
+    def ended(self, ledger: Ledger) -> None:
+        """What the end of a job set, good or bad, is followed by."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
-        from airflow_calib_provider.jobsets.begin import begin, record_failure
+        from airflow_calib_provider.jobsets.begin import record_failure
 
         ledger = task_ledger()
-        group = group_of(ledger, context)
-        instance = context["ti"]
+        group = self.find_group(ledger, context)
         try:
-            begun = begin(
-                ledger,
-                self._workflow,
-                self._task_spec,
-                group.id,
-                max_tries=instance.max_tries,
-                dag_run_id=instance.run_id,
-                now=datetime.now(UTC),
-                params=dict(context["params"]),
-            )
+            begun = self.begin(ledger, group, context)
         except (LedgerError, IllegalTransition):
             raise  # transient: Airflow tries again, and attaches
         except CalibError as error:
-            record_failure(ledger, group.id, self._task_name, str(error), datetime.now(UTC))
+            record_failure(ledger, group.id, self.ledger_task, str(error), datetime.now(UTC))
             raise AirflowFailException(str(error)) from error
         verb = "attached to" if begun.attached else "started"
-        self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self._task_name, group.name, begun.state)
+        self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self.ledger_task, group.name, begun.state)
         if begun.state == "running":
             try:
                 advance_all(ledger.url.render_as_string(hide_password=False), [begun.generation_id])
@@ -88,8 +94,50 @@ class JobsOperator(BaseOperator):
             self.defer(trigger=JobSetTrigger(generation_id, row.backend), method_name="execute_complete")
         text = render(row.reason)
         context["ti"].xcom_push("reason", text)
-        open_dag_runs(ledger, self.log)
+        self.ended(ledger)
         if row.state != "done":
             raise AirflowFailException(text or f"the job set is {row.state}")
         self.log.info("%s", text)
-        return {"campaign": row.campaign, "group": row.group_name, "generation": row.n, "folder": row.folder}
+        return self.result(context, ledger, row)
+
+
+class JobsOperator(JobSetOperator):
+    """The jobs of a task of a workflow.
+
+    :param workflow: the workflow, as :func:`~airflow_calib_provider.spec.loader.load_workflow` gives it.
+    :param task: the name of one of its tasks with ``jobs``.
+    """
+
+    def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._workflow = workflow
+        self._task_name = task
+
+    @property
+    def _task_spec(self) -> Task:
+        return self._workflow.tasks[self._task_name]
+
+    @property
+    def ledger_task(self) -> str:
+        return self._task_name
+
+    def find_group(self, ledger: Ledger, context: Context) -> Any:
+        return group_of(ledger, context)
+
+    def begin(self, ledger: Ledger, group: Any, context: Context) -> Begun:
+        from airflow_calib_provider.jobsets.begin import begin
+
+        instance = context["ti"]
+        return begin(
+            ledger,
+            self._workflow,
+            self._task_spec,
+            group.id,
+            max_tries=instance.max_tries,
+            dag_run_id=instance.run_id,
+            now=datetime.now(UTC),
+            params=dict(context["params"]),
+        )
+
+    def ended(self, ledger: Ledger) -> None:
+        open_dag_runs(ledger, self.log)

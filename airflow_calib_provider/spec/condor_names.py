@@ -28,8 +28,8 @@ _COMMANDS = (
     "job_iwd", "queue", "transfer_*", "should_transfer_files", "when_to_transfer_output", "container_image",
     "docker_image", "request_cpus", "request_cpu", "request_memory", "request_disk", "request_gpus", "request_gpu",
     "requirements", "accounting_group*", "max_retries", "retry_until", "success_exit_code", "on_exit_*", "periodic_*",
-    "retry_request_*", "checkpoint_exit_code", "allowed_*_duration", "max_materialize", "max_idle",
-    "batch_name", "leave_in_queue", "hold", "noop_job*", "getenv",
+    "retry_request_*", "checkpoint_exit_code", "allowed_*_duration", "max_materialize", "max_idle", "batch_name",
+    "leave_in_queue", "hold", "noop_job*", "getenv",
     "notification", "notify_user", "priority", "prio", "job_machine_attrs*", "hold_kill_sig", "my",
 )  # fmt: skip
 

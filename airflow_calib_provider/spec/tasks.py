@@ -120,7 +120,7 @@ class TaskReader:
         task.backend = backend or self.defaults.backend or "local"
         if "products" in keys:
             before = len(self.problems.errors)
-            task.products = self._products(keys["products"])
+            task.products = self.read_products(keys["products"])
             task.products_wrong = len(self.problems.errors) > before
         if "jobs" in keys:
             task.jobs = self._jobs(keys["jobs"], task)
@@ -344,7 +344,7 @@ class TaskReader:
 
     # products and publish
 
-    def _products(self, node: Node) -> dict[str, str]:
+    def read_products(self, node: Node) -> dict[str, str]:
         products: dict[str, str] = {}
         for name, entry in (self.reader.mapping(node, "products") or {}).items():
             if self.reader.name(entry.key, "the product") is None:

@@ -37,11 +37,11 @@ class DemoFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Play:
-    """A demonstration: what it needs of Airflow, and what it does then."""
+    """A demonstration: what it needs of Airflow, and what it does then, given the folder of Airflow's specs too."""
 
     environment: Mapping[str, str]
     dag_ids: Sequence[str]
-    run: Callable[[AirflowServer, Ledger, Console], int]
+    run: Callable[[AirflowServer, Ledger, Console, Path], int]
 
 
 def stream_synthetic(folder: Path) -> Play:
@@ -49,14 +49,16 @@ def stream_synthetic(folder: Path) -> Play:
     scenario = Scenario(folder / "detector")
     scenario.simulate()
 
-    def run(server: AirflowServer, ledger: Ledger, console: Console) -> int:
-        return _run_synthetic(scenario, folder, server, ledger, console)
+    def run(server: AirflowServer, ledger: Ledger, console: Console, specs: Path) -> int:
+        return _run_synthetic(scenario, folder, specs, server, ledger, console)
 
     dag_ids = ("calib_inject", "zee__run", "zee__sum", "zee_laser__fill")
     return Play(scenario.environment, dag_ids, run)
 
 
-def _run_synthetic(scenario: Scenario, folder: Path, server: AirflowServer, ledger: Ledger, console: Console) -> int:
+def _run_synthetic(
+    scenario: Scenario, folder: Path, specs: Path, server: AirflowServer, ledger: Ledger, console: Console
+) -> int:
     begin = time.monotonic()
     watch = Watch(server, ledger, console, "prompt")
     for number, batch in enumerate(scenario.batches(), start=1):
@@ -72,7 +74,7 @@ def _run_synthetic(scenario: Scenario, folder: Path, server: AirflowServer, ledg
             connection, "prompt", "zee", [scenario.broken_run], reason=reason, person="shifter", at=datetime.now(UTC)
         )
     console.print(f"run {scenario.broken_run} failed for good: skipped, as `calib skip` does ({reason})")
-    workflows, errors = load_folder(TOP / "workflow_specs")
+    workflows, errors = load_folder(specs)
     if errors:
         raise DemoFailed("\n".join(str(error) for error in errors))
     close_campaign(ledger, workflows, "prompt", datetime.now(UTC))
@@ -95,7 +97,7 @@ def stream_cms(data: Path, folder: Path, ledger: Ledger) -> Play:
         campaigns.close(connection, campaigns.PROMPT)
         campaigns.create(connection, CMS_CAMPAIGN, kind="finite", runs={source.name: runs})
 
-    def run(server: AirflowServer, ledger: Ledger, console: Console) -> int:
+    def run(server: AirflowServer, ledger: Ledger, console: Console, _: Path) -> int:
         console.print(f"the finite campaign {CMS_CAMPAIGN} has {len(runs)} runs")
         watch = Watch(server, ledger, console, CMS_CAMPAIGN)
         server.trigger("calib_inject", {"campaign": CMS_CAMPAIGN})

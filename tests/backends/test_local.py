@@ -606,7 +606,7 @@ class TestLocal(BackendConformance):
         cursors = {key: news.cursor for key, news in backend.poll(cursors).items()}
         began = time.process_time()
         news = backend.poll(cursors)
-        assert time.process_time() - began < 1.0
+        assert time.process_time() - began < 5.0
         assert not any(one.finished for one in news.values())
         for lock in locks:
             lock.__exit__(None, None, None)

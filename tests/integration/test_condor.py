@@ -76,7 +76,7 @@ def test_kills_holds_and_silence_around_running_jobs(installation: Installation,
         wait_running(installation, run)
     for run in (4101, 4102):
         pool.tool("condor_hold", "-constraint", f'CalibGroup == "run-r{run}"')
-    installation.wait(lambda: kill_helpers(installation), 90, "a helper process to kill")
+    installation.wait(lambda: kill_helpers(installation), 240, "a helper process to kill")
     installation.kill("triggerer")
     time.sleep(5)
     pool.restart("schedd")

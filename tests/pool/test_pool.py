@@ -158,7 +158,7 @@ def test_a_silent_schedd_disturbs_no_other(pool: Pool, folder: Path) -> None:
         for _ in range(4):
             asked = time.monotonic()
             client(pool, "schedd.query()", schedd="other")
-            assert time.monotonic() - asked < 3
+            assert time.monotonic() - asked < 10, "a silent one lets clients wait for 20 s"
         cluster = submit(pool, folder, "true", "other")
         within(15, lambda: not ads(pool, "condor_q", cluster, "ClusterId", schedd="other"))
         assert all(one.poll() is None for one in silent)

@@ -4,7 +4,7 @@
 
     spool/condor/<connection>/<key of the round>/
         jobs.json         which proc of the cluster is which attempt of which job; never changed once submitted
-        submit.json       the submit description
+        submit.json       the submit description, and the columns of the item data
         items             the item data: a line for each proc
         job.sh            what every proc executes; the item data say what that is for each
         lock              flocked while somebody submits

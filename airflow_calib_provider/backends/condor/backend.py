@@ -85,7 +85,7 @@ class CondorBackend:
         self._helper.check()
         try:
             if not jobs:
-                folder.prepare(jobs, {})
+                folder.prepare(jobs, {}, "")
                 (folder.path / "cluster").write_text("0")
                 return
             folder.prepare(jobs, *self._submission(key, folder, jobs, merged(self.settings.defaults, options or {})))
@@ -96,18 +96,14 @@ class CondorBackend:
 
     def _submission(
         self, key: RoundKey, folder: RoundFolder, jobs: Sequence[JobSubmission], options: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], list[str]]:
+    ) -> tuple[dict[str, Any], str]:
         transfer = bool(options.get("transfer", self.settings.transfer))
         if transfer:
             for job in jobs:
                 submission.gather_inputs(job)
         text = submission.description(key, self.spool, folder.path, self.settings, options)
-        names: list[str] = []
-        lines = []
-        for item in submission.items(jobs, transfer=transfer):
-            names = names or list(item)
-            lines.append(submission.SEPARATOR.join(item[name] for name in names))
-        return {"description": {**submission.extra_commands(jobs), **text}, "names": names}, lines
+        names, items = submission.table(submission.items(jobs, transfer=transfer))
+        return {"description": {**submission.extra_commands(jobs), **text}, "names": names}, items
 
     def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
         """Look at several rounds at once: their event logs, and one query for all that these do not explain.

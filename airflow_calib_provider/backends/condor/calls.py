@@ -149,13 +149,12 @@ class Calls:
     def _submit_now(self, wanted: Mapping[str, Any], items: Path) -> int:
         try:
             submit = self._condor.Submit(wanted["description"])
-            # From a file: of item data that they are handed the bindings copy all before with each further line.
-            submit.setQArgs(f"{','.join(wanted['names'])} from {items}")
         except (ValueError, RuntimeError, TypeError) as error:
             raise Refused(str(error)) from error
         schedd = self._schedd()
         try:
-            result = schedd.submit(submit)
+            # A file, not the parameter itemdata: with that the bindings copy all items once for each of them.
+            result = schedd.submit(submit, queue=f"1 {','.join(wanted['names'])} from {items}")
         except (ValueError, TypeError) as error:
             raise Refused(_plain(error)) from error
         except Exception as error:
@@ -321,16 +320,13 @@ def _cluster_in_log(condor: Any, log: Path) -> int | None:
     return None
 
 
-def write_durably(file: Path, text: str | Iterable[str], mode: int | None = None) -> None:
-    """Write a file as a whole, on disk when this returns.
-
-    :param text: all of it, or its lines.
-    """
+def write_durably(file: Path, text: str, mode: int | None = None) -> None:
+    """Write a file as a whole, on disk when this returns."""
     # A process number alone is not unique where hosts or containers share a file system.
     part = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     try:
         with part.open("w", encoding="utf-8") as stream:
-            stream.writelines([text] if isinstance(text, str) else (f"{line}\n" for line in text))
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
             if mode is not None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -64,17 +64,26 @@ class RoundFolder:
     def log(self) -> Path:
         return self.path / "log"
 
-    def prepare(self, jobs: Sequence[JobSubmission], submit: dict[str, Any], items: Iterable[str] = ()) -> None:
+    def prepare(self, jobs: Sequence[JobSubmission], submit: Mapping[str, Any], items: str) -> None:
         """Write everything that a submission needs. Doing it again changes nothing that matters.
 
         :param items: the lines of the item data.
         :raises OSError: it cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        root = os.path.commonpath([job.folder for job in jobs]) if jobs else "/"
-        listed = [(job.index, job.attempt, os.path.relpath(job.folder, root)) for job in jobs]
+        folders = [str(job.folder) for job in jobs]
+        root = os.path.commonpath(folders) if folders else "/"
+        # Not relpath, which asks for the current folder each time.
+        below = len(root) if root.endswith("/") else len(root) + 1
+        listed = [(job.index, job.attempt, folder[below:]) for job, folder in zip(jobs, folders, strict=True)]
         write_durably(self.path / "jobs.json", json.dumps({"root": root, "jobs": listed}))
-        write_durably(self.path / "items", items)
+        # Needed by the submission only, before which it is written again: a machine that dies may lose it.
+        part = self.path / f".items-{uuid.uuid4().hex}"
+        try:
+            part.write_text(items)
+            part.replace(self.path / "items")
+        finally:
+            part.unlink(missing_ok=True)
         write_durably(self.path / "submit.json", json.dumps(submit))
         write_durably(self.path / "job.sh", JOB_SH, 0o755)
 

@@ -97,7 +97,7 @@ class Helper:
         except TimeoutError:
             self._kill()
             raise BackendError(
-                f"{self.settings.address} accepts connections or packets, but did not answer within {limit:g} s",
+                f"{self.settings.address} did not answer within {limit:g} s",
                 f"is it overloaded or stopped? (connection {self.settings.name})",
             ) from None
         except (OSError, EOFError, ValueError) as error:

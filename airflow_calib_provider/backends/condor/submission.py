@@ -8,6 +8,7 @@ two ways to quote. ``job.sh``, which every proc executes, needs nothing but a PO
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import shlex
@@ -28,8 +29,8 @@ besides those that run, however many the round has."""
 
 INPUTS = "transferred_inputs.txt"
 
-SEPARATOR = "\x1f"
-"""Between the values of a line of item data; no value holds it."""
+_SEPARATOR = "\x1f"
+"""Of the columns of an item: the one that HTCondor takes for nothing else."""
 
 _MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
 _LONGEST_SCRIPT = 120_000
@@ -39,6 +40,7 @@ _STATED = ("container_image", "requirements", "accounting_group", "accounting_gr
 _MACRO = re.compile(r"(?<!\$)\$\w*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
+_NOT_IN_PATHS = re.compile("[\n\r\0\x1f$,\"']")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
 _ESCAPES = {byte: f"\\0{byte:03o}" for byte in range(256) if byte not in _PLAIN}
 
@@ -72,6 +74,12 @@ def shared_script(job: JobSubmission) -> str:
             f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null",
         ]
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _quote(text: str) -> str:
+    # Most of what a job has, the others of its job set have, too.
+    return shlex.quote(text)
 
 
 def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
@@ -161,7 +169,7 @@ def description(
     transfer = bool(options.get("transfer", settings.transfer))
     made = {
         "universe": "container" if options.get("container_image") else "vanilla",
-        "executable": str(round_folder / "job.sh"),
+        "executable": _path(str(round_folder / "job.sh")),
         "transfer_executable": "true",
         "arguments": "$(index)",
         "environment": '"CALIB_SCRIPT=$(script)"',
@@ -290,6 +298,22 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
         yield item
 
 
+def table(items: Iterable[Mapping[str, str]]) -> tuple[list[str], str]:
+    """Names of the columns, and one line for each item, in the form of a submit file's ``queue ... from FILE``.
+
+    :raises SubmissionRefused: a value would end its column or its line.
+    """
+    names: list[str] = []
+    lines = []
+    for item in items:
+        names = names or list(item)
+        line = _SEPARATOR.join(item.values())
+        if "\n" in line or "\r" in line or "\0" in line or line.count(_SEPARATOR) != len(names) - 1:
+            raise SubmissionRefused(f"a value of the item {item['index']} holds a line break or a separator")
+        lines.append(line)
+    return names, "".join(f"{line}\n" for line in lines)
+
+
 def extra_commands(jobs: Sequence[JobSubmission]) -> dict[str, str]:
     """Submit commands that only some rounds need."""
     made = {}
@@ -307,7 +331,7 @@ def _units(size: int | None, unit: int) -> str:
 
 def _path(path: str) -> str:
     # The item data know no quoting: a path with such a character would become another one.
-    if any(character in path for character in "\n\r\0\x1f$,\"'") or path != path.strip():
+    if _NOT_IN_PATHS.search(path) or path != path.strip():
         raise SubmissionRefused(
             f"the path {path!r} cannot be named in a submit file",
             "choose a products folder (CALIB_HOME) with a plain name",

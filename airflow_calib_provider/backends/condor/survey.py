@@ -77,7 +77,7 @@ def _from_queue(one: Subject, ads: Sequence[Mapping[str, Any]], idle_reason: str
     jobs = {int(ad["ProcId"]): ad for ad in ads if "ProcId" in ad and int(ad["ProcId"]) >= 0}
     of_cluster = next((ad for ad in ads if int(ad.get("ProcId", -1)) < 0), None)
     following = int(of_cluster.get("JobMaterializeNextProcId", 0)) if of_cluster is not None else len(one.procs)
-    if of_cluster is not None and any(int(of_cluster.get(name, 0)) for name in _PAUSED):
+    if of_cluster is not None and following < len(one.procs) and any(int(of_cluster.get(name, 0)) for name in _PAUSED):
         one.paused = str(of_cluster.get("JobMaterializePauseReason", "") or "no reason given")
     for number in range(len(one.procs)):
         if number in one.cursor.ended:

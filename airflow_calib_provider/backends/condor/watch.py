@@ -129,9 +129,7 @@ class Watch:
         for key, folder in absent.items():
             said = trouble
             if str(key) in found:
-                said = (
-                    f"{folder.path} is gone, or empty, though its jobs are in the queue: bring it back, or remove them"
-                )
+                said = f"{folder.path} is gone, or empty, though jobs of it are in the queue: bring it back"
             self._absent[key] = until, said
 
     # The event log

@@ -1,0 +1,98 @@
+"""The specs that the demonstration runs on a pool are those that it runs locally, but for where jobs run."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from demo import places
+from demo.places import CONNECTION, NoPool, for_pool, place
+
+from airflow_calib_provider.spec.loader import load_folder
+from tests.pool.chroot import PoolUnavailableError
+from tests.pool.pool import Pool
+
+TOP = Path(__file__).parents[2]
+MISHAPS = {"ZEE_BROKEN_RUNS": "1009", "CALIB_ZEE_RUNS": "/data/runs.csv"}
+
+
+@pytest.mark.parametrize("source", [TOP, TOP / "examples" / "zee" / "cms"], ids=["synthetic", "cms"])
+def test_only_where_jobs_run_is_changed(source: Path, tmp_path: Path) -> None:
+    for_pool(source, tmp_path, MISHAPS)
+    before, _ = load_folder(source / "workflow_specs")
+    after, errors = load_folder(tmp_path / "workflow_specs")
+    assert errors == []
+    assert after.keys() == before.keys()
+    assert {path.name for path in (tmp_path / "dags").iterdir()} >= {
+        path.name for path in (source / "dags").glob("*.py")
+    }
+    for name, workflow in after.items():
+        assert workflow.description == before[name].description
+        for task in workflow.tasks.values():
+            old = before[name].tasks[task.name]
+            if task.jobs is None or old.jobs is None:
+                assert task.model_copy(update={"backend": "local"}) == old
+                continue
+            assert (task.backend, old.backend) == ("condor", "local")
+            environment = task.jobs.environment
+            assert environment.items() >= MISHAPS.items()
+            assert environment["PYTHONPATH"] == str(TOP / "examples")
+            assert environment["PATH"].startswith(f"{Path(sys.executable).parent}:")
+            same = {"environment": {}, "condor": None}
+            assert task.jobs.model_copy(update=same) == old.jobs.model_copy(update=same)
+            assert (task.products, task.grouping, task.needs) == (old.products, old.grouping, old.needs)
+
+
+def test_locally_nothing_is_copied(tmp_path: Path) -> None:
+    with place("local", TOP, tmp_path, MISHAPS) as found:
+        assert (found.dags, found.specs, found.environment, found.said) == (
+            TOP / "dags", TOP / "workflow_specs", {}, ""
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_no_pool_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: Pool) -> None:
+        raise PoolUnavailableError("an HTCondor pool for the tests needs root")
+
+    monkeypatch.delenv(CONNECTION, raising=False)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/python")
+    monkeypatch.setattr(Pool, "start", start)
+    with pytest.raises(NoPool, match=f"needs root; your own pool can be named in {CONNECTION}"):
+        place("condor", TOP, tmp_path / "demo", {}).__enter__()
+    (tmp_path / "probe").touch()
+    assert not stat.S_IMODE((tmp_path / "probe").stat().st_mode) & stat.S_IWOTH, "the umask was not restored"
+
+
+def test_a_python_that_the_pool_hides_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONNECTION, raising=False)
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    with pytest.raises(NoPool, match="PYTHON="):
+        place("condor", TOP, tmp_path / "demo", {}).__enter__()
+
+
+def test_the_users_own_pool_is_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Own:
+        def check(self) -> str:
+            return "the schedd of mine answers"
+
+        def rounds(self) -> list[str]:
+            return ["a round"]
+
+        def remove(self, key: str) -> None:
+            asked.append(key)
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setenv(CONNECTION, "calib-condor://collector.example.org:9618/?schedd=mine")
+    monkeypatch.setattr(places, "_backend", lambda *_: Own())
+    with place("condor", TOP, tmp_path, MISHAPS) as found:
+        assert found.environment == {CONNECTION: "calib-condor://collector.example.org:9618/?schedd=mine"}
+        assert found.said == "jobs run on an HTCondor pool: the schedd of mine answers"
+        assert found.specs == tmp_path / "workflow_specs"
+    assert asked == ["a round", "closed"]
