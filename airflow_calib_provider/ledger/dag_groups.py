@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, insert, select
 from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.engine import take_turns
+from airflow_calib_provider.ledger.openings import wanted
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Grouping, GroupKind
 
@@ -144,21 +145,8 @@ def _note_dag_run(
     connection: Connection, group_id: int, subject: Subject, dag_id: str, run_id: str, start: datetime, at: datetime
 ) -> None:
     """The DAG run is there already: Airflow's scheduler or a person opened it, nobody is asked for it."""
-    columns = {
-        "dag_id": dag_id,
-        "run_id": run_id,
-        "run_after": start,
-        "note": "of a hand-written DAG",
-        "wanted_at": at,
-        "not_before": at,
-        "claimed_at": None,
-        "claimed_by": None,
-        "opened_at": None,
-        "refusals": 0,
-        "error": None,
-    }
     key = {"group_id": group_id}
-    move(connection, request, [Move(key, None, "wanted", subject, columns)])
+    move(connection, request, [wanted(group_id, subject, dag_id, run_id, start, "of a hand-written DAG", at)])
     move(connection, request, [Move(key, "wanted", "claimed", subject, {"claimed_at": at})])
     move(connection, request, [Move(key, "claimed", "opened", subject, {"opened_at": at})])
 

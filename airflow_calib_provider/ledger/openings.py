@@ -133,21 +133,30 @@ def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]
 def _want(connection: Connection, rows: Sequence[Any], at: datetime) -> None:
     moves = []
     for row in rows:
-        columns = {
-            "dag_id": f"{row.workflow}__{row.grouping}",
-            "run_id": f"{row.campaign}__{row.name}",
-            "run_after": _run_after(row, at),
-            "note": f"{row.grouping} from run {row.first_run} (campaign {row.campaign})",
-            "wanted_at": at,
-            "not_before": at,
-            "claimed_at": None,
-            "claimed_by": None,
-            "opened_at": None,
-            "refusals": 0,
-            "error": None,
-        }
-        moves.append(Move({"group_id": row.id}, None, "wanted", _subject(row), columns))
+        note = f"{row.grouping} from run {row.first_run} (campaign {row.campaign})"
+        dag_id, run_id = f"{row.workflow}__{row.grouping}", f"{row.campaign}__{row.name}"
+        moves.append(wanted(row.id, _subject(row), dag_id, run_id, _run_after(row, at), note, at))
     move(connection, request, moves)
+
+
+def wanted(
+    group_id: int, subject: Subject, dag_id: str, run_id: str, run_after: datetime, note: str, at: datetime
+) -> Move:
+    """The move that makes the request for a group's DAG run."""
+    columns = {
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "run_after": run_after,
+        "note": note,
+        "wanted_at": at,
+        "not_before": at,
+        "claimed_at": None,
+        "claimed_by": None,
+        "opened_at": None,
+        "refusals": 0,
+        "error": None,
+    }
+    return Move({"group_id": group_id}, None, "wanted", subject, columns)
 
 
 def _run_after(row: Any, at: datetime) -> datetime:

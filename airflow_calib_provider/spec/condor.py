@@ -13,6 +13,7 @@ from airflow_calib_provider.spec.condor_names import (
     command_is_ours,
     hint_for,
     nearest_command,
+    over,
 )
 from airflow_calib_provider.spec.language import KEYS
 from airflow_calib_provider.spec.models import CondorOptions
@@ -21,7 +22,6 @@ from airflow_calib_provider.spec.reading import Keys, Reader
 from airflow_calib_provider.spec.templates import is_template
 
 MANY = 1_000_000
-_BY_NAME = ("attributes", "commands")
 _BREAK = re.compile(r"[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
@@ -148,11 +148,5 @@ class CondorReader:
 
 
 def merged(defaults: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> CondorOptions:
-    """A task's block over that of the defaults: key by key, attributes and commands name by name."""
-    first, second = dict(defaults or {}), dict(own or {})
-    for name in _BY_NAME:
-        # HTCondor's names know no case: Project and project are one.
-        stated = {key.lower() for key in second.get(name, {})}
-        kept = {key: value for key, value in first.get(name, {}).items() if key.lower() not in stated}
-        second[name] = {**kept, **second.get(name, {})}
-    return CondorOptions.model_validate({**first, **second})
+    """A task's block over that of the defaults."""
+    return CondorOptions.model_validate(over(defaults or {}, own or {}))

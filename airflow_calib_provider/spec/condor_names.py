@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -87,3 +89,14 @@ def hint_for(name: str) -> str:
 def attribute_is_taken(name: str) -> bool:
     """Whether a job attribute is HTCondor's own, or one of ours."""
     return name.lower().startswith("calib") or any(fnmatchcase(name.lower(), pattern) for pattern in _ATTRIBUTES)
+
+
+def over(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """One block ``condor`` over another: key by key, attributes and commands name by name."""
+    both = {**defaults, **own}
+    for block in ("attributes", "commands"):
+        mine, theirs = own.get(block) or {}, defaults.get(block) or {}
+        # HTCondor's names know no case: Project and project are one.
+        stated = {name.lower() for name in mine}
+        both[block] = {**{name: value for name, value in theirs.items() if name.lower() not in stated}, **mine}
+    return both

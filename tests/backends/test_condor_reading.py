@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_calib_provider.backends.base import FailureClass, JobSubmission, RoundKey
-from airflow_calib_provider.backends.condor import eventlog, outcomes, submission
+from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, watch
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.spec.condor_names import over
 from airflow_calib_provider.spec.models import CondorOptions
 
 T = datetime(2026, 5, 1, tzinfo=UTC)
@@ -124,8 +125,42 @@ def test_defaults_of_a_connection_that_would_be_ignored_are_mistakes(defaults: d
 
 
 def test_defaults_of_a_connection_know_what_a_spec_knows() -> None:
-    known = dict.fromkeys(set(CondorOptions.model_fields) - {"files", "attributes", "commands"}, 1)
-    assert CondorSettings.from_mapping("far", {"defaults": {**known, "attributes": {}, "commands": {}}}).defaults
+    known = {
+        "transfer": True,
+        "container_image": "docker://alma9",
+        "max_materialize": 1000,
+        "max_idle": 200,
+        "requirements": "Memory > 1",
+        "accounting_group": "group_calib.ecal",
+        "accounting_group_user": "ecal",
+        "priority": -5,
+        "attributes": {"WantCalib": True},
+        "commands": {"nice_user": "true"},
+    }
+    assert {*known, "files"} == set(CondorOptions.model_fields), "all but what a task alone knows"
+    assert CondorSettings.from_mapping("far", {"defaults": known}).defaults == known
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        {"max_idle": "many"},
+        {"requirements": "a\nqueue 5"},
+        {"attributes": {"CalibRound": "mine"}},
+        {"commands": {"universe": "local"}},
+        {"commands": {"nice_usr": "true"}},
+    ],
+)
+def test_defaults_of_a_connection_are_read_as_a_spec_is(defaults: dict[str, Any]) -> None:
+    with pytest.raises(BackendError, match="the connection far: defaults: "):
+        CondorSettings.from_mapping("far", {"defaults": defaults})
+
+
+def test_names_of_attributes_know_no_case() -> None:
+    first = {"priority": 1, "attributes": {"Project": "ECAL", "Site": "T2"}}
+    found = over(first, {"attributes": {"project": "HCAL"}})
+    assert found["attributes"] == {"Site": "T2", "project": "HCAL"}
+    assert (found["priority"], found["commands"]) == (1, {})
 
 
 def test_a_large_round_is_not_written_again_while_nothing_is_tried(
@@ -138,3 +173,20 @@ def test_a_large_round_is_not_written_again_while_nothing_is_tried(
     with pytest.raises(BackendError, match="no answer"):
         backend.submit(RoundKey("c", "w", "t", "g", 1, 0, 0), [job])
     assert not (tmp_path / "spool").exists()
+
+
+def test_rounds_that_nobody_asks_about_are_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation that a person kills leaves its rounds without an end that a triggerer would ever see."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    backend = CondorBackend(spool=tmp_path / "spool")
+    key = RoundKey("prompt", "flow", "task", "run-r1", 1, 0, 0)
+    folder = backend._folder(key)
+    folder.prepare([JobSubmission(0, 1, ("true",), {}, tmp_path / "job")], {}, "")
+    (folder.path / "cluster").write_text("7")
+    folder.log.touch()
+    assert not backend.poll({key: ""})[key].finished
+    backend.poll({})
+    assert list(backend._watch._rounds) == [key]
+    monkeypatch.setattr(watch, "_REMEMBERED", 0.0)
+    backend.poll({})
+    assert not backend._watch._rounds

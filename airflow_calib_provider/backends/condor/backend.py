@@ -20,6 +20,7 @@ from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.backends.condor.watch import Watch
 from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.spec.condor_names import over
 
 _REMOVAL_PATIENCE = 60.0
 
@@ -88,7 +89,7 @@ class CondorBackend:
                 folder.prepare(jobs, {}, "")
                 (folder.path / "cluster").write_text("0")
                 return
-            folder.prepare(jobs, *self._submission(key, folder, jobs, merged(self.settings.defaults, options or {})))
+            folder.prepare(jobs, *self._submission(key, folder, jobs, over(self.settings.defaults, options or {})))
         except OSError as error:
             hint = "is the disk full, or the folder not writable?"
             raise BackendError(f"{key} cannot be prepared in {self.spool}: {error}", hint) from error
@@ -213,15 +214,6 @@ class CondorBackend:
     def close(self) -> None:
         """End the helper process of the connection; a later call starts another."""
         self._helper.close()
-
-
-def merged(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's block on top of the connection's; attributes and submit commands by name."""
-    both = {**defaults, **options}
-    for name in ("attributes", "commands"):
-        if name in both:
-            both[name] = {**(defaults.get(name) or {}), **(options.get(name) or {})}
-    return both
 
 
 def _untouched(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[int]:

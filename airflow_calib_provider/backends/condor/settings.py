@@ -13,14 +13,6 @@ DEFAULT_CONNECTION = "calib_condor"
 
 AUTHENTICATION = ("IDTOKENS", "SCITOKENS", "FS", "SSL", "KERBEROS", "CLAIMTOBE")
 
-_OPTIONS = frozenset(
-    {
-        "transfer", "container_image", "max_materialize", "max_idle", "requirements", "accounting_group",
-        "accounting_group_user", "priority", "attributes", "commands",
-    }
-)  # fmt: skip
-"""What ``jobs.condor`` in a spec may say, but for ``files``."""
-
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -71,10 +63,7 @@ class CondorSettings:
             raise self._wrong("it has both a token and a token file", "give one of them")
         if not 0 < self.timeout <= 600 or not 1 <= self.query_interval <= 3600:
             raise self._wrong("timeout must lie between 0 and 600 s, query_interval between 1 and 3600 s")
-        if unknown := sorted(set(map(str, self.defaults)) - _OPTIONS):
-            raise self._wrong(f"defaults has an unknown key {unknown[0]!r}", f"known are {', '.join(sorted(_OPTIONS))}")
-        if odd := [name for name in ("attributes", "commands") if not isinstance(self.defaults.get(name, {}), Mapping)]:
-            raise self._wrong(f"defaults.{odd[0]} must be a mapping")
+        self._check_defaults()
         for name, value in self.configuration.items():
             if not _NAME.fullmatch(name) or not isinstance(value, str) or "\n" in value:
                 raise self._wrong(f"configuration {name!r} must be a name with a text of one line")
@@ -88,6 +77,21 @@ class CondorSettings:
                 raise self._wrong(f"{item.name} must be {item.type}, not {type(value).__name__}")
             if isinstance(value, str) and item.name != "token" and ("\n" in value or "\0" in value):
                 raise self._wrong(f"{item.name} holds a line break")
+
+    def _check_defaults(self) -> None:
+        if not self.defaults:
+            return
+        # Read as a spec's block is: what would be a mistake there is one here.
+        from airflow_calib_provider.spec.arguments import ArgumentsReader
+
+        reader = ArgumentsReader({"condor": self.defaults})
+        reader.settings()
+        if mistakes := reader.mistakes:
+            raise self._wrong("defaults: " + "; ".join(mistakes))
+        if "files" in self.defaults:
+            raise self._wrong(
+                "defaults has files, which a task alone knows", "name them in jobs.condor.files of a spec"
+            )
 
     def _wrong(self, what: str, hint: str = "") -> BackendError:
         return BackendError(f"the connection {self.name}: {what}", hint)

@@ -27,7 +27,6 @@ class Subject:
     """A round that is asked about.
 
     :ivar trusted: whether its event log is complete as far as it goes.
-    :ivar missing_since: when neither queue nor history knew its jobs for the first time; kept by the caller.
     :ivar observations: what the schedd says; to be told after the log's.
     :ivar paused: why the schedd does not materialize its jobs.
     :ivar idle: whether jobs are waiting for a machine.
@@ -39,7 +38,6 @@ class Subject:
     cursor: Cursor
     submitted_at: float
     trusted: bool
-    missing_since: float | None = None
     observations: list[Observation] = field(default_factory=list)
     paused: str = ""
     idle: bool = False

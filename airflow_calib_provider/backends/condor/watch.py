@@ -21,11 +21,16 @@ _LATE_LOG = 10.0
 """Seconds after the submission within which an event log need not be there yet."""
 
 
+_REMEMBERED = 3600.0
+"""Seconds for which a round is remembered that is not looked at."""
+
+
 @dataclass
 class _Round:
     """What is remembered of a round from look to look; nothing of it is needed after a restart.
 
     :ivar quiet_since: when there was news, or the schedd was asked, last (monotonic).
+    :ivar looked_at: when it was looked at last (monotonic).
     :ivar distrusted: whether its event log failed once.
     """
 
@@ -33,6 +38,7 @@ class _Round:
     procs: Procs
     submitted_at: float
     quiet_since: float
+    looked_at: float
     missing_since: float | None = None
     distrusted: bool = False
     idle: bool = True
@@ -80,6 +86,7 @@ class Watch:
             told = self._without_folder(unknown)
             self._ask(looks)
             self._remove_late(looks)
+            self._forget_others()
             return {**told, **{key: self._tell(key, one) for key, one in looks.items()}}
 
     def _known(self, key: RoundKey, folder: RoundFolder) -> _Round | None:
@@ -95,9 +102,15 @@ class Watch:
                 at = folder.submitted_at()
             except OSError as error:
                 raise BackendError(f"{folder.path} cannot be looked at: {error}") from error
-            known = _Round(cluster, folder.procs(), at, time.monotonic())
+            known = _Round(cluster, folder.procs(), at, time.monotonic(), time.monotonic())
             self._rounds[key] = known
+        known.looked_at = time.monotonic()
         return known
+
+    def _forget_others(self) -> None:
+        """A round whose generation was ended without it is never asked about again."""
+        before = time.monotonic() - _REMEMBERED
+        self._rounds = {key: known for key, known in self._rounds.items() if known.looked_at > before}
 
     def _without_folder(
         self, unknown: Mapping[RoundKey, tuple[RoundFolder, Cursor]]
@@ -185,7 +198,6 @@ class Watch:
                 one.cursor,
                 one.known.submitted_at,
                 trusted=self._settings.event_log and not one.known.distrusted,
-                missing_since=one.known.missing_since,
             )
             for key, one in asked.items()
         }
