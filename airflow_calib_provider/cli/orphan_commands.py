@@ -11,8 +11,6 @@ from airflow_calib_provider.cli.common import Json, examples, open_ledger
 if TYPE_CHECKING:
     from airflow_calib_provider.backends.base import Backend
 
-RECENT_DAYS = 30
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -68,13 +66,10 @@ def _not_seen(name: str) -> str:
 
 
 def _named() -> list[str]:
-    from datetime import timedelta
-
-    from airflow_calib_provider.ledger import generations
+    from airflow_calib_provider.jobsets.kill import recent_backends
     from airflow_calib_provider.ledger.transitions import now
 
-    with open_ledger().read() as connection:
-        return sorted({"local", *generations.backends_named(connection, now() - timedelta(days=RECENT_DAYS))})
+    return recent_backends(open_ledger(), now())
 
 
 def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, Any]]:

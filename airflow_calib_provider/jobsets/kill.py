@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,16 @@ class Leftover:
 
     key: RoundKey
     why: str
+
+
+RECENT = timedelta(days=30)
+"""Backends that generations have named for so long are looked at for leftovers."""
+
+
+def recent_backends(ledger: Ledger, now: datetime) -> list[str]:
+    """The backends that may have leftovers: this machine, and those of all generations that run, or ran lately."""
+    with ledger.read() as connection:
+        return sorted({"local", *generations.backends_named(connection, now - RECENT)})
 
 
 def leftovers(ledger: Ledger, backend: Backend) -> list[Leftover]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds for which calib_inject asks Airflow again for DAG runs that it refused."""
-RECENT = timedelta(days=30)
-"""Backends that generations have named for so long are looked at for leftovers."""
 ASKED_AT_ONCE = 50
 """DAG runs whose states are asked for by one request: they stand in its address, which must not grow too long."""
 
@@ -76,15 +74,14 @@ class HousekeepingOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
         from airflow_calib_provider.jobsets.cleaning import clean
-        from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers, settle
+        from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
         from airflow_calib_provider.ledger import generations
 
         ledger = task_ledger()
         now = datetime.now(UTC)
         with ledger.read() as connection:
             rows = generations.unsettled(connection)
-            recent = generations.backends_named(connection, now - RECENT)
-        names = sorted({"local", *recent, *(row.backend for row in rows)})
+        names = sorted({*recent_backends(ledger, now), *(row.backend for row in rows)})
         settled: list[str] = []
         drift: list[str] = []
         errors: list[str] = []
