@@ -91,10 +91,12 @@ def _clean(ledger: Ledger, backend: Backend, row: Any) -> None:
         jobs = generations.job_states_of(connection, [row.id])
     for item in rounds:
         backend.forget(RoundKey.parse(item.key))
-    for job in jobs:
-        # Accepted, but whoever accepted it died before its folder was in its place.
-        number = job.accepted_attempt
-        if number is not None and attempt_folder(row.folder, job.job_index, number).exists():
-            promote(row.folder, job.job_index, number, row.group_name)
+    # Accepted, but whoever accepted it died before its folder was in its place.
+    left = {
+        job.job_index: number
+        for job in jobs
+        if (number := job.accepted_attempt) is not None and attempt_folder(row.folder, job.job_index, number).exists()
+    }
+    promote(row.folder, left, row.group_name)
     with suppress(FileNotFoundError):
         shutil.rmtree(generation_folder(row.folder) / "attempts")

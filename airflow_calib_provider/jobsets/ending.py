@@ -35,16 +35,15 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
         succeeded, total = counts.get(JobState.SUCCEEDED, 0), sum(counts.values())
         if succeeded < jobs_needed(row.quorum, total):
             return
-    jobs = list(watched.jobs.values())
+    jobs = watched.all_jobs()
     accepted = [job for job in jobs if job.state is JobState.SUCCEEDED]
     live = [job for job in jobs if not job.state.final]
     complete = len(accepted) >= jobs_needed(row.quorum, len(jobs))
     if not complete and live:
         return
     try:
-        for job in accepted:
-            if job.accepted_attempt is not None:
-                promote(row.folder, job.index, job.accepted_attempt, row.group_name)
+        attempts = {job.index: job.accepted_attempt for job in accepted if job.accepted_attempt is not None}
+        promote(row.folder, attempts, row.group_name)
     except ProductError as error:
         remove_jobs(backend_of(row.backend), watched.rounds)
         _end(ledger, row, "failed", {"code": "error", "message": str(error)}, now)

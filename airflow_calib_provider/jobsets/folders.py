@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_calib_provider.crash import crash_point
@@ -22,21 +23,33 @@ def generation_folder(folder: str) -> Path:
 
     :raises ProductError: it would lie outside the products folder.
     """
-    root = products_folder().resolve()
-    path = (root / folder).resolve()
+    # By its name alone: asking the file system for links would be most of the cost of each of a job set's paths.
+    root = Path(os.path.abspath(products_folder()))  # noqa: PTH100 - Path.absolute keeps ".."
+    path = Path(os.path.normpath(root / folder))
     if not path.is_relative_to(root):
         raise ProductError(f"{folder} leaves the products folder {root}")
     return path
 
 
+_ATTEMPTS = "attempts"
+
+
+def _job(index: int) -> str:
+    return f"job-{index:05d}"
+
+
+def _attempt(index: int, attempt: int) -> str:
+    return f"{_job(index)}-a{attempt}"
+
+
 def job_folder(folder: str, index: int) -> Path:
     """Where the accepted attempt of a job lies."""
-    return generation_folder(folder) / f"job-{index:05d}"
+    return generation_folder(folder) / _job(index)
 
 
 def attempt_folder(folder: str, index: int, attempt: int) -> Path:
     """Where one attempt of a job writes."""
-    return generation_folder(folder) / "attempts" / f"job-{index:05d}-a{attempt}"
+    return generation_folder(folder) / _ATTEMPTS / _attempt(index, attempt)
 
 
 def product_path(folder: str, index: int, file: str) -> Path:
@@ -51,26 +64,41 @@ def log_files(folder: str, index: int, attempt: int, accepted: int | None) -> tu
     return here / "stdout", here / "stderr"
 
 
-def promote(folder: str, index: int, attempt: int, scope: str = "") -> None:
-    """Rename the accepted attempt into its final place. Doing it again changes nothing.
+def promote(folder: str, accepted: Mapping[int, int], scope: str = "") -> None:
+    """Rename accepted attempts into their final places. Doing it again changes nothing.
 
-    :raises ProductError: the attempt's folder is gone.
+    :param folder: the generation's, as in the ledger.
+    :param accepted: job → the number of its accepted attempt.
+    :param scope: for crash points.
+    :raises ProductError: an attempt's folder is gone; the others are in their places.
     """
-    source, target = attempt_folder(folder, index, attempt), job_folder(folder, index)
-    if target.exists():
-        return
-    crash_point("products.before_promote", scope)
-    try:
-        source.rename(target)
-    except FileNotFoundError:
-        if not target.exists():
-            raise ProductError(
-                f"the products of job {index}, attempt {attempt}, are gone from {source}",
-                "clear the task to run it again",
-            ) from None
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    crash_point("products.after_promote", scope)
+    place = generation_folder(folder)
+    lost: list[ProductError] = []
+    renamed = False
+    for index, attempt in accepted.items():
+        source, target = place / _ATTEMPTS / _attempt(index, attempt), place / _job(index)
+        if target.exists():
+            continue
+        crash_point("products.before_promote", scope)
+        try:
+            source.rename(target)
+            renamed = True
+        except FileNotFoundError:
+            if not target.exists():
+                lost.append(_gone(source, index, attempt))
+    if renamed:
+        # Once for all of them: it is the slowest part.
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        crash_point("products.after_promote", scope)
+    if lost:
+        raise lost[0]
+
+
+def _gone(source: Path, index: int, attempt: int) -> ProductError:
+    return ProductError(
+        f"the products of job {index}, attempt {attempt}, are gone from {source}", "clear the task to run it again"
+    )

@@ -29,7 +29,8 @@ def treat_held(
     :returns: whether anything was due.
     :raises BackendError: the backend does not do it; it stays due.
     """
-    due = [watched.jobs[index] for index in sorted(watched.held_due) if watched.jobs[index].state is JobState.HELD]
+    known = watched.jobs_of(watched.held_due)
+    due = [known[index] for index in sorted(watched.held_due) if known[index].state is JobState.HELD]
     if not due:
         return False
     judge = Judge.of(watched.row, base_delay, now)

@@ -84,9 +84,8 @@ def _mark(
             groups.set_task_states(connection, row.group_id, state, reason, now, task=row.task, only=[state])
         return "kept"
     remove_jobs(backend_of(row.backend), rounds)
-    for index, attempt in found.items():
-        if attempt_folder(row.folder, index, attempt).is_dir():
-            promote(row.folder, index, attempt, row.group_name)
+    there = {index: n for index, n in found.items() if attempt_folder(row.folder, index, n).is_dir()}
+    promote(row.folder, there, row.group_name)
     with ledger.write() as connection:
         current = generations.by_id(connection, row.id)
         if current.state not in ("running", "failed"):

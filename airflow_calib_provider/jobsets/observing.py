@@ -91,14 +91,15 @@ def _apply_all(
                 return  # another watcher stored these news
             if seen.finished:
                 generations.finish_round(connection, watched.row, item)
-        watched.jobs.update(made.jobs)
+        watched.known.update(made.jobs)
         crash_point("jobs.after_apply", watched.row.group_name)
-        for change in changes:
-            if change.after.state is JobState.SUCCEEDED and change.after.accepted_attempt is not None:
-                with suppress(ProductError):  # told when the generation ends
-                    promote(
-                        watched.row.folder, change.after.index, change.after.accepted_attempt, watched.row.group_name
-                    )
+        accepted = {
+            job.index: job.accepted_attempt
+            for job in made.jobs.values()
+            if job.state is JobState.SUCCEEDED and job.accepted_attempt is not None
+        }
+        with suppress(ProductError):  # told when the generation ends
+            promote(watched.row.folder, accepted, watched.row.group_name)
 
 
 def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:
@@ -116,8 +117,9 @@ def _changes(watched: Watched, observations: Sequence[Observation], judge: Judge
     """The net change of each job: what several observations made of it counts once."""
     made = _News({})
     first: dict[int, Job] = {}
+    known = watched.jobs_of(seen.index for seen in observations)
     for seen in observations:
-        job = made.jobs.get(seen.index) or watched.jobs.get(seen.index)
+        job = made.jobs.get(seen.index) or known.get(seen.index)
         if job is None or job.state.final or seen.attempt != job.attempt:
             continue
         report = Report()

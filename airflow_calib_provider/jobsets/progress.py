@@ -31,7 +31,7 @@ def note_progress(ledger: Ledger, watched: Watched) -> None:
     clock = time.monotonic()
     if not watched.counts.get(JobState.RUNNING) or clock - at < number("REPORT_INTERVAL", INTERVAL):
         return
-    running = sorted(job.index for job in watched.jobs.values() if job.state is JobState.RUNNING)
+    running = [job.index for job in watched.all_jobs() if job.state is JobState.RUNNING]
     if not running:
         return
     turn = [index for index in running if index > last] + [index for index in running if index <= last]
@@ -41,7 +41,7 @@ def note_progress(ledger: Ledger, watched: Watched) -> None:
     _looked[key] = (clock, turn[-1])
     news = {}
     for index in turn:
-        job = watched.jobs[index]
+        job = watched.known[index]
         done = read_progress(attempt_folder(watched.row.folder, index, job.attempt) / "report.jsonl")
         if done is not None and done != job.progress:
             news[index] = done

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from airflow_calib_provider.backends.reducer import Job
@@ -26,6 +25,7 @@ class Watched:
     :ivar counts: state → number of jobs.
     :ivar due: whether a job waits whose delay is over.
     :ivar held_due: held jobs about which something is to be done now.
+    :ivar known: the jobs that were read, or changed, in this step.
     """
 
     row: Any
@@ -34,13 +34,25 @@ class Watched:
     counts: dict[str, int] = field(default_factory=dict)
     due: bool = False
     held_due: set[int] = field(default_factory=set)
+    known: dict[int, Job] = field(default_factory=dict)
 
-    @cached_property
-    def jobs(self) -> dict[int, Job]:
-        """All of them: read when the first one is asked for, since in most steps there is no news of any."""
+    def jobs_of(self, indices: Iterable[int]) -> Mapping[int, Job]:
+        """Jobs by their indices, among them at least these as far as there are any: a step reads only those that there
+        is news of."""
+        if unread := set(indices) - self.known.keys():
+            self._read(unread)
+        return self.known
+
+    def all_jobs(self) -> list[Job]:
+        """Every job, in order."""
+        if len(self.known) < sum(self.counts.values()):
+            self._read(None)
+        return [self.known[index] for index in sorted(self.known)]
+
+    def _read(self, indices: Iterable[int] | None) -> None:
         with self.ledger.read() as connection:
-            rows = generations.job_states_of(connection, [self.row.id])
-        return {item.job_index: generations.as_job(item) for item in rows}
+            rows = generations.job_states_of(connection, [self.row.id], indices)
+        self.known = {item.job_index: generations.as_job(item) for item in rows} | self.known
 
 
 def load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[Watched]:

@@ -226,10 +226,17 @@ def jobs_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[A
     return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
 
 
-def job_states_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[Any]]:
-    """As :func:`jobs_of`, without the definitions, which are most of the bytes and do not change."""
+def job_states_of(
+    connection: Connection, generation_ids: Iterable[int], indices: Iterable[int] | None = None
+) -> list[Row[Any]]:
+    """As :func:`jobs_of`, without the definitions, which are most of the bytes and do not change.
+
+    :param indices: only these jobs.
+    """
     columns = [column for column in job.c if column.name != "definition"]
     query = select(*columns).where(tables.one_of(job.c.generation_id, generation_ids))
+    if indices is not None:
+        query = query.where(tables.one_of(job.c.job_index, indices))
     return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
 
 

@@ -116,7 +116,7 @@ def _submit_file(round_folder: Path, peer: Path) -> None:
     peer.mkdir(mode=0o777)
     made = json.loads((round_folder / "submit.json").read_text())
     lines = [f"{name} = {value}" for name, value in made["description"].items() if name != "log"]
-    lines += [f"log = {peer / 'log'}", f"queue 1 {','.join(made['items'])} from items"]
+    lines += [f"log = {peer / 'log'}", f"queue 1 {','.join(made['names'])} from items"]
     (peer / "job.sub").write_text("\n".join(lines) + "\n")
     shutil.copy(round_folder / "items", peer / "items")
 

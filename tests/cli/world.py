@@ -197,7 +197,7 @@ class World:
             (out.parent / "stdout").write_text(f"job {job} says\nhello\n")
             (out.parent / "stderr").write_text("a warning\n")
             self.observe(generation_id, job, AttemptState.SUCCEEDED, exit_code=0, host="node1", start=NOW, end=NOW)
-            promote(folder, job, 1)
+            promote(folder, {job: 1})
         self.end(generation_id)
         return generation_id
 

@@ -151,12 +151,12 @@ def test_promotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (source / "stdout").write_text("x")
     assert log_files("a/g1", 3, 2, None)[0].read_text() == "x"
     for _ in range(2):
-        promote("a/g1", 3, 2)
+        promote("a/g1", {3: 2})
         assert (job_folder("a/g1", 3) / "stdout").read_text() == "x"
     assert log_files("a/g1", 3, 2, 2)[0].read_text() == "x"
     assert log_files("a/g1", 3, 1, 2)[0] == attempt_folder("a/g1", 3, 1) / "stdout"
     with pytest.raises(ProductError, match="job 4, attempt 1, are gone"):
-        promote("a/g1", 4, 1)
+        promote("a/g1", {4: 1, 3: 2})
 
 
 @pytest.mark.parametrize("folder", ["..", "/etc", "a/../../b"])
