@@ -7,7 +7,11 @@ not meet.
 from __future__ import annotations
 
 import os
+import uuid
+from contextlib import suppress
 from pathlib import Path
+
+_INSTALLATION = "installation"
 
 
 def calib_home() -> Path:
@@ -18,6 +22,43 @@ def calib_home() -> Path:
     if home := os.environ.get("CALIB_HOME"):
         return Path(home)
     return Path(os.environ.get("AIRFLOW_HOME") or Path.home() / "airflow") / "calib"
+
+
+_installations: dict[Path, str] = {}
+"""By :func:`calib_home`: remembered, since its file system may go away for a while."""
+
+
+def known_installation() -> str | None:
+    """What :func:`installation_id` made; ``None`` if nothing did, or it cannot be seen now."""
+    home = calib_home()
+    if home not in _installations:
+        with suppress(FileNotFoundError):
+            _installations[home] = (home / _INSTALLATION).read_text().strip()
+    return _installations.get(home)
+
+
+def installation_id() -> str:
+    """What tells the jobs of this installation from those of another with the same paths: two containers, for example.
+
+    Made once, and kept in the file ``installation`` of :func:`calib_home`.
+
+    :raises OSError: the file cannot be written.
+    """
+    if known := known_installation():
+        return known
+    file = calib_home() / _INSTALLATION
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".installation-{uuid.uuid4().hex}")
+    try:
+        with part.open("w") as stream:
+            stream.write(f"{uuid.uuid4()}\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+    return known_installation() or ""
 
 
 def spool_folder() -> Path:

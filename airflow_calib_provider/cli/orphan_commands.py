@@ -53,7 +53,7 @@ def orphans(
 
 
 def _not_seen(name: str) -> str:
-    """What else may be wrong with a backend's connection: outside Airflow's processes its database is not asked."""
+    """Where a backend's connection was looked for."""
     from os import environ
 
     from airflow_calib_provider.backends import CONNECTED
@@ -62,7 +62,7 @@ def _not_seen(name: str) -> str:
     variable = f"AIRFLOW_CONN_{(connection or f'calib_{kind}').upper()}"
     if kind not in CONNECTED or variable in environ:
         return ""
-    return f" (this command does not see Airflow's database: it needs {variable}, or a secrets backend)"
+    return f" (asked were {variable}, secrets backends, and Airflow's database as this machine is configured)"
 
 
 def _named() -> list[str]:
@@ -91,7 +91,7 @@ def _backend(name: str) -> Backend:
 
     if name.partition(":")[0] not in CONNECTED:
         return get_backend(name)
-    from importlib import import_module
+    from airflow_calib_provider.cli.hooks import hook
 
-    found: Backend = import_module("airflow_calib_provider.hooks.backends").backend_of(name)
+    found: Backend = hook("backends").backend_of(name)
     return found

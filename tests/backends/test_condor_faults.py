@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -27,6 +28,7 @@ from tests.backends.condor_kit import (
     trouble,
 )
 from tests.backends.conformance import finals, follow, running, shell, states
+from tests.pool.config import MAIN
 
 pytestmark = [pytest.mark.condor]
 
@@ -448,6 +450,38 @@ def test_a_spool_that_is_away_for_a_while(make_condor, make_round):
     assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
     backend.forget(one.key)
     assert backend.poll({one.key: ""})[one.key].finished
+
+
+def test_two_installations_with_the_same_paths(make_condor, make_round, condor_root, monkeypatch):
+    """Such as two containers: neither takes, sees or removes what the other has in the queue."""
+    ours = make_condor()
+    one = make_round()
+    one.job(*shell("sleep 60"))
+    ours.submit(one.key, one.jobs)
+    hidden = ours.spool.rename(ours.spool.with_name("hidden"))
+    monkeypatch.setenv("CALIB_HOME", str(condor_root / "other"))
+    other = make_condor()
+    assert other.spool == ours.spool
+    other.submit(one.key, one.jobs)
+    assert cluster_of(other, one.key) != int((hidden / str(one.key) / "cluster").read_text())
+    assert len(clusters_in_queue(other, one.key)) == 1
+    other.remove(one.key)
+    shutil.rmtree(other.spool)
+    hidden.rename(ours.spool)
+    assert other.rounds() == []
+    monkeypatch.setenv("CALIB_HOME", str(condor_root))
+    assert ours.rounds() == [one.key]
+    ours.remove(one.key)
+
+
+def test_an_ad_that_somebody_made_by_hand(backend, make_round, pool):
+    one = make_round()
+    one.job(*shell("sleep 60"))
+    backend.submit(one.key, one.jobs)
+    cluster = cluster_of(backend, one.key)
+    pool.tool("condor_qedit", "-name", MAIN, f"{cluster}", "CalibRound", '"mine"')
+    assert backend.rounds() == []
+    pool.tool("condor_rm", "-name", MAIN, f"{cluster}")
 
 
 def test_a_spool_that_is_away_while_the_schedd_does_not_answer(make_condor, make_round):

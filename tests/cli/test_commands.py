@@ -349,6 +349,10 @@ def test_db(world: World, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CALIB_HOME", "elsewhere")
     assert "calib db upgrade" in calib.fails("db", "check")
     assert "calib db upgrade" in calib.fails("status")
+    round_folder = Path("elsewhere/spool/prompt.demo.skim.run-r1.g1.s0.r1")
+    round_folder.mkdir(parents=True)
+    assert "jobs of another one" in calib.fails("db", "upgrade")
+    round_folder.rmdir()
     assert calib.json("db", "upgrade")["before"] is None
     assert calib.json("db", "check")["version"]
     assert "no runs" in calib("status").output or calib("status").exit_code == 1

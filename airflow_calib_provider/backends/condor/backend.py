@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,11 @@ class CondorBackend:
         :raises BackendError: the schedd does not answer.
         """
         found = self._helper.call("rounds", constraint=submission.this_spool(self.spool))
-        return [RoundKey.parse(text) for text in found]
+        keys = []
+        for text in found:
+            with suppress(ValueError):  # an attribute that somebody made by hand
+                keys.append(RoundKey.parse(text))
+        return keys
 
     def forget(self, key: RoundKey) -> None:
         """Delete the folder of a round whose jobs have all ended.

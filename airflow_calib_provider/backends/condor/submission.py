@@ -19,6 +19,7 @@ from typing import Any
 from airflow_calib_provider.backends.base import JobSubmission, RoundKey
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.errors import SubmissionRefused
+from airflow_calib_provider.settings import installation_id, known_installation
 
 NOT_ENTERED = 125
 """Exit code of ``job.sh`` when it cannot begin: the folder is not there, or a file cannot be written."""
@@ -214,6 +215,7 @@ def _attributes(key: RoundKey, spool: Path) -> dict[str, str]:
     texts = {
         "CalibRound": str(key),
         "CalibSpool": str(spool),
+        "CalibInstallation": installation_id(),
         "CalibCampaign": key.campaign,
         "CalibWorkflow": key.workflow,
         "CalibTask": key.task,
@@ -239,7 +241,10 @@ def this_key(key: RoundKey) -> str:
 
 def this_spool(spool: Path) -> str:
     """A constraint that is true for all jobs of this installation on this connection."""
-    return f"CalibSpool == {_literal(str(spool))}"
+    constraint = f"CalibSpool == {_literal(str(spool))}"
+    if known := known_installation():
+        constraint += f" && CalibInstallation == {_literal(known)}"
+    return constraint
 
 
 def _literal(value: Any) -> str:
