@@ -28,7 +28,7 @@ from tests.backends.condor_kit import (
     trouble,
 )
 from tests.backends.conformance import finals, follow, running, shell, states
-from tests.pool.config import MAIN
+from tests.pool.config import DOMAIN, MAIN
 
 pytestmark = [pytest.mark.condor]
 
@@ -279,6 +279,21 @@ def test_nobody_there(make_condor, wrong, said):
         make_condor("nobody", timeout=10.0, more=wrong).check()
     assert said in str(caught.value)
     assert caught.value.hint
+
+
+def test_the_file_system_proves_who_one_is(make_condor, condor_root, reconfigured):
+    """FS, as on a submit host: without a token. The tests' user, root, is HTCondor's own there, who runs no jobs."""
+    place = condor_root / "fs"
+    place.mkdir()
+    settings = {"authentication": "FS", "token": "", "more": {"configuration": {"FS_LOCAL_DIR": str(place)}}}
+    with pytest.raises(BackendError, match="authentication method"):
+        make_condor("by_fs", **settings).check()
+    reconfigured(
+        "SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS",
+        "SEC_READ_AUTHENTICATION_METHODS = FS, IDTOKENS",
+        f"FS_LOCAL_DIR = {place}",
+    )
+    assert f"answers as condor@{DOMAIN}" in make_condor("by_fs_too", **settings).check()
 
 
 def test_a_token_is_private_and_goes_away(make_condor, pool, condor_root):

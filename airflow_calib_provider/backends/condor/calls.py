@@ -348,7 +348,7 @@ def _no_answer(error: BaseException) -> bool:
 
 
 _HINTS = (
-    (("authenticat", "permission", "denied", "not authorized", "unauthorized"),
+    (("authenticat", "auth method", "permission", "denied", "not authorized", "unauthorized"),
      "does the token, or the authentication method, of the connection fit this schedd?"),
     (("locate",), "do the collector and the name of the schedd in the connection fit, and does the schedd run?"),
     (("connect", "communicat", "fetch"), "does the schedd run, and can this machine reach it?"),
