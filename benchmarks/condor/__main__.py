@@ -45,7 +45,7 @@ def _run(part: str, place: Place, report: Report, size: int | None, done: jobset
         return jobset.run(place, report, size or jobset.JOBS)
     elif part == "airflow":
         done = done or jobset.ours(place, report, jobset.JOBS)
-        mapped.run(place, report, done, size or mapped.TASKS)
+        mapped.run(place, report, done, jobset.ours(place, report, 1, "set-of-one"), size or mapped.TASKS)
     elif part == "latency":
         latency.run(place, report, size or latency.SETS)
     else:
