@@ -57,7 +57,13 @@ eval "$script"
 
 def encode(script: str) -> str:
     """Text in which no character means anything to a submit file, a shell or a ClassAd; ``printf %b`` restores it."""
-    return script.encode().decode("latin-1").translate(_ESCAPES)
+    # Line by line, since most lines of a job are those of all jobs of its set.
+    return _ESCAPES[ord("\n")].join(map(_encode_line, script.split("\n")))
+
+
+@functools.lru_cache(maxsize=256)
+def _encode_line(line: str) -> str:
+    return line.encode().decode("latin-1").translate(_ESCAPES)
 
 
 def shared_script(job: JobSubmission) -> str:
@@ -71,16 +77,16 @@ def shared_script(job: JobSubmission) -> str:
             f"cd {folder} || exit {NOT_ENTERED}",
             "rm -rf out report.jsonl",
             f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
-            *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
+            *map(_export, job.environment.items()),
             f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null",
         ]
     )
 
 
-@functools.lru_cache(maxsize=64)
-def _quote(text: str) -> str:
-    # Most of what a job has, the others of its job set have, too.
-    return shlex.quote(text)
+@functools.lru_cache(maxsize=256)
+def _export(variable: tuple[str, str]) -> str:
+    name, value = variable
+    return f"export {name}={shlex.quote(value)}"
 
 
 def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
