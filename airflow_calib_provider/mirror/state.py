@@ -113,6 +113,11 @@ def is_in_trouble(row: Any) -> bool:
     return row.last_error_at is not None and (row.last_success_at is None or row.last_error_at > row.last_success_at)
 
 
+def is_held(row: Any) -> bool:
+    """Whether a carrier works for a target now."""
+    return row.holder is not None and row.held_until is not None and row.held_until > now()
+
+
 def remove(ledger: Ledger, name: str) -> None:
     """Forget a target, such as a rebuild that is over."""
     with ledger.write() as connection:
