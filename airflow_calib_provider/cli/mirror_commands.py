@@ -258,16 +258,15 @@ def _from_airflow(name: str) -> InfluxTarget:
 
     :raises MirrorError: there is none, or it cannot be used.
     """
-    from importlib import import_module
-
+    from airflow_calib_provider.cli.hooks import hook
     from airflow_calib_provider.errors import MirrorError
 
-    found: InfluxTarget | None = import_module("airflow_calib_provider.hooks.influxdb").task_target(name)
+    found: InfluxTarget | None = hook("influxdb").task_target(name)
     if found is None:
-        variable = f"AIRFLOW_CONN_{name.upper()}"
         raise MirrorError(
-            f"there is no connection {name}: this command does not see Airflow's database",
-            f"set {variable}, have a secrets backend, or give --url with --bucket or --database",
+            f"there is no connection {name} (asked were AIRFLOW_CONN_{name.upper()}, secrets backends, and Airflow's "
+            "database as this machine is configured)",
+            "create it, or give --url with --bucket or --database",
         )
     return found
 

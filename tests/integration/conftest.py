@@ -14,8 +14,10 @@ from tests.pool.pool import Pool
 
 @pytest.fixture(scope="module")
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """With the module's ``CRASH_AT``; its Airflow knows an HTCondor pool where the module says ``ON_POOL = True``."""
+    """With the module's ``CRASH_AT`` and ``ENVIRONMENT``; its Airflow knows an HTCondor pool where the module says
+    ``ON_POOL = True``."""
     extra = {"CALIB_CRASH_AT": ",".join(getattr(request.module, "CRASH_AT", []))}
+    extra |= getattr(request.module, "ENVIRONMENT", {})
     folder = tmp_path_factory.mktemp("installation")
     umask = os.umask(0)
     os.umask(umask)

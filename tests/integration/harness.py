@@ -179,19 +179,24 @@ class Installation:
 
     def calib(self, *arguments: str) -> str:
         """Run the command line as a user does, with Airflow's address; returns what it printed."""
-        environment = {
+        done = self.run_calib(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def run_calib(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """As :meth:`calib`, which may fail."""
+        variables = {
             **os.environ,
             "CALIB_HOME": str(self.home),
             "CALIB_LEDGER": self.ledger_url,
             "CALIB_AIRFLOW_URL": self.airflow.url,
+            **environment,
         }
         command = [str(Path(sys.executable).parent / "calib"), *arguments]
         folder = self.folder / "installation"
-        done = subprocess.run(
-            command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        return subprocess.run(
+            command, env=variables, cwd=folder, capture_output=True, text=True, check=False, timeout=300
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def set_state(self, dag_id: str, run_id: str, task: str, state: str) -> None:
         """Mark success or failed, as a user does in the UI."""
