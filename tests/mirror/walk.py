@@ -1,9 +1,10 @@
-"""A random walk through the ledger's own transitions: everything that may happen to groups, tasks, jobs and payloads."""
+"""A random walk through the ledger's own transitions: all that may happen to groups, tasks, jobs and payloads."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,8 @@ class Walk:
     def step(self) -> None:
         """One thing happens; what cannot happen now does not."""
         [kind] = self.random.choices([item for _, item in self._kinds], [weight for weight, _ in self._kinds])
-        try:
+        with suppress(IllegalTransition, PayloadError):
             kind()
-        except (IllegalTransition, PayloadError):
-            pass
 
     def _one(self, query: Any) -> Any:
         with self.ledger.read() as connection:
