@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror.target import InfluxTarget
@@ -16,8 +17,18 @@ from tests.mirror.faults import FaultyProxy
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
     made = new_ledger(tmp_path)
+    let_the_disk_rest(made)
     yield made
     made.close()
+
+
+def let_the_disk_rest(ledger: Ledger) -> None:
+    """What dies here is processes, never the machine: commits need not reach the disk."""
+
+    def configure(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(ledger.engine, "connect", configure)
 
 
 def settings(server: Any, url: str = "", **options: Any) -> dict[str, Any]:

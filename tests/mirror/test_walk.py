@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,47 +27,48 @@ from tests.mirror.walk import Walk
 class Trouble:
     """What goes wrong: the server, the network, the carrier."""
 
-    def __init__(self, server: Any, proxy: FaultyProxy, command: list[str], log: Path) -> None:
-        self.server, self.proxy, self.command, self.log = server, proxy, command, log
+    def __init__(self, server: Any, proxy: FaultyProxy, ledger: Ledger, folder: Path) -> None:
+        self.server, self.proxy = server, proxy
         self.random = random.Random(7)
-        self.process: subprocess.Popen[bytes] | None = None
         self.server_kills = self.carrier_kills = 0
+        self.pid_file = folder / "pid"
+        place = json.dumps(settings(server, proxy.url, timeout=1.0))
+        url = ledger.url.render_as_string(hide_password=False)
+        command = [sys.executable, "-m", "tests.mirror.carry", url, place, str(self.pid_file)]
+        with (folder / "carrier.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         proxy.fault, proxy.chance, proxy.silence, proxy.retry_after = "random", 0.3, 1.5, "1"
-
-    def start(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            with self.log.open("ab") as log:
-                self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
 
     def make(self) -> None:
         kind = self.random.random()
         if kind < 0.5:
             self.kill_carrier()
-            self.start()
-        elif kind < 0.7 and self.server.running():
-            self.server.kill()
-            self.server_kills += 1
         elif not self.server.running():
             self.server.start()
+        elif kind < 0.7:
+            self.server.kill()
+            self.server_kills += 1
 
     def kill_carrier(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
+        """SIGKILL; the next one is there at once."""
+        with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            os.kill(int(self.pid_file.read_text()), signal.SIGKILL)
+            self.pid_file.unlink()
             self.carrier_kills += 1
 
-    def end(self) -> None:
+    def calm(self) -> None:
+        """Everything is well again."""
         self.proxy.fault = ""
         self.server.start()
-        self.start()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()  # what it forked ends by itself
 
 
 def walked(ledger: Ledger, server: Any, proxy: FaultyProxy, folder: Path, events: int, every: float) -> Report:
-    place = json.dumps(settings(server, proxy.url, timeout=1.0))
-    url = ledger.url.render_as_string(hide_password=False)
-    trouble = Trouble(server, proxy, [sys.executable, "-m", "tests.mirror.carry", url, place], folder / "carrier.log")
+    trouble = Trouble(server, proxy, ledger, folder)
     walk = Walk(ledger, folder)
-    trouble.start()
     try:
         due = time.monotonic() + every
         while walk.events() < events:
@@ -74,10 +76,10 @@ def walked(ledger: Ledger, server: Any, proxy: FaultyProxy, folder: Path, events
             if time.monotonic() > due:
                 trouble.make()
                 due = time.monotonic() + every * random.uniform(0.3, 1.7)
-        trouble.end()
+        trouble.calm()
         _wait_until_carried(ledger, 300)
     finally:
-        trouble.kill_carrier()
+        trouble.end()
     print(
         f"\nInfluxDB {server.version}: {walk.events()} events, {len(proxy.requests)} requests, "
         f"{sum(map(bool, proxy.requests))} faults, {trouble.server_kills} kills of the server, "
@@ -128,7 +130,7 @@ def assert_exact(report: Report) -> None:
     assert all(counts.expected for counts in report.measurements.values()), report
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_walk_of_10_000_transitions(ledger: Ledger, influx: Any, proxy: FaultyProxy, tmp_path: Path) -> None:
     events = int(os.environ.get("CALIB_WALK", "10000"))
     assert_exact(walked(ledger, influx, proxy, tmp_path, events, every=1.0))
