@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from tests.cache import UnavailableError
-from tests.postgres.places import PLACE, TEMPLATE
+from tests.postgres.places import OF_FOLDER, PLACE
 from tests.postgres.server import Postgres
 
+OWN = "test_"  # begins the names of databases that one test has
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
@@ -44,8 +45,12 @@ def postgres_servers() -> Iterator[list[Postgres | UnavailableError]]:
             server.remove()
 
 
-def _server(servers: list[Postgres | UnavailableError]) -> Postgres:
-    """The server, running; a skip if there is none."""
+def running_server(servers: list[Postgres | UnavailableError]) -> Postgres:
+    """The server, started if it does not run.
+
+    Raises:
+        UnavailableError: there is none.
+    """
     if not servers:
         try:
             servers.append(Postgres().start())
@@ -53,17 +58,26 @@ def _server(servers: list[Postgres | UnavailableError]) -> Postgres:
             servers.append(error)
     [server] = servers
     if isinstance(server, UnavailableError):
-        if os.environ.get("CALIB_REQUIRE_POSTGRES") == "1":
-            raise server
-        pytest.skip(str(server))
+        raise server
     return server.start()  # the test before may have left it dead
 
 
+def _server(servers: list[Postgres | UnavailableError]) -> Postgres:
+    """The server, running; a skip if there is none."""
+    try:
+        return running_server(servers)
+    except UnavailableError as error:
+        if os.environ.get("CALIB_REQUIRE_POSTGRES") == "1":
+            raise
+        pytest.skip(str(error))
+
+
 def _clean(server: Postgres) -> None:
-    """Remove what a test made; the template stays."""
+    """Remove what a test made."""
     server.start()
-    for name in server.databases() - {TEMPLATE}:
-        server.drop(name)
+    for name in server.databases():
+        if name.startswith((OWN, OF_FOLDER)):
+            server.drop(name)
 
 
 @pytest.fixture(params=[pytest.param("", marks=pytest.mark.postgres, id="postgresql")])
@@ -74,7 +88,7 @@ def postgres(postgres_servers: list[Postgres | UnavailableError]) -> Iterator[Da
     for all tests of a process.
     """
     server = _server(postgres_servers)
-    made = Database(server, f"test_{secrets.token_hex(6)}")
+    made = Database(server, f"{OWN}{secrets.token_hex(6)}")
     server.create(made.name)
     yield made
     _clean(server)

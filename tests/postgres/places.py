@@ -14,6 +14,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 
 PLACE = "CALIB_TEST_POSTGRES"  # the address of a server, in the environment of tests on PostgreSQL
 TEMPLATE = "template_ledger"
+OF_FOLDER = "of_"  # begins the names of databases of folders
 
 
 def ledger_url(folder: Path) -> str:
@@ -43,7 +44,7 @@ def is_new(folder: Path, *, empty: bool = False) -> bool:
 
 
 def _name(folder: Path) -> str:
-    return f"of_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
+    return f"{OF_FOLDER}{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
 
 
 def _exists(name: str) -> bool:

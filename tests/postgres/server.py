@@ -38,7 +38,6 @@ SETTINGS = {
     # What was committed outlives the server, but not the machine.
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "autovacuum": "off",
     "deadlock_timeout": "200ms",
     "log_lock_waits": "off",
