@@ -19,8 +19,8 @@ from tests.postgres.fixture import running_server
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """With the module's ``CRASH_AT``.
 
-    Its Airflow knows an HTCondor pool where the module says ``ON_POOL = True``; its ledger is on PostgreSQL, if there is
-    one, where the module says ``ON_POSTGRES = True``.
+    Its Airflow knows an HTCondor pool where the module says ``ON_POOL = True``. Its ledger is on PostgreSQL (if there
+    is one) where it says ``ON_POSTGRES = True``.
     """
     extra = {"CALIB_CRASH_AT": ",".join(getattr(request.module, "CRASH_AT", []))}
     folder = tmp_path_factory.mktemp("installation")
