@@ -31,11 +31,13 @@ check: install ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 test-quick: install ## what is quick enough for every save
-	$(BIN)/python -m pytest -q -m "not airflow and not condor and not long" -x -n 2 --ignore tests/examples --ignore tests/docs \
+	$(BIN)/python -m pytest -q -m "not airflow and not condor and not influx and not postgres and not long" -x -n 2 --ignore tests/examples --ignore tests/docs \
 		--ignore tests/jobsets --ignore tests/backends/test_local.py --ignore tests/ledger/test_concurrency.py
 
 test: check ## every test but the long ones
-	$(BIN)/python -m pytest -m "not airflow and not condor and not long" -n 2
+	$(BIN)/python -m tests.influx build
+	$(BIN)/python -m pytest -m "not airflow and not condor and not influx and not postgres and not long" -n 2
+	$(BIN)/python -m pytest -m "(influx or postgres) and not airflow and not condor and not long" -n 2
 	$(BIN)/python -m pytest -m "condor and not airflow and not long" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m "airflow and not long" -n 2 --dist loadfile
 

@@ -2,5 +2,6 @@
 
 from tests.influx.fixture import influx, influx1, influx2, influx_servers
 from tests.pool.fixture import pool
+from tests.postgres.fixture import database, postgres, postgres_servers
 
-__all__ = ["influx", "influx1", "influx2", "influx_servers", "pool"]
+__all__ = ["database", "influx", "influx1", "influx2", "influx_servers", "pool", "postgres", "postgres_servers"]

@@ -62,7 +62,7 @@ def start(
         command: the program and its arguments.
         log: the file that gets what it says, at the end.
         owner: the process with whose end it ends; by default this one; 0 for none.
-        user: as whom it runs, by number or name; by default as who calls this.
+        user: as whom it runs, by number, with the group of that number; by default as who calls this.
         environment: its whole environment, if not this process's.
     """
     owner = os.getpid() if owner is None else owner

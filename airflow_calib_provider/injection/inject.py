@@ -13,7 +13,7 @@ from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
 from airflow_calib_provider.ledger import campaigns, groups, openings, runs, tables
-from airflow_calib_provider.ledger.engine import Ledger, take_turns
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.grouping import assign
 from airflow_calib_provider.runsources.base import RunRecord, read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
@@ -39,7 +39,6 @@ def inject(
     """
     report = InjectionReport()
     with ledger.write() as connection:
-        take_turns(connection, "injection")
         campaigns.ensure_prompt(connection)
         chosen = _campaigns(connection, campaign)
         _note_workflows(connection, workflows.values(), now)
@@ -99,7 +98,6 @@ def _read_sources(
             report.errors.append(f"run source {name}: {error}")
             continue
         with ledger.write() as connection:
-            take_turns(connection, "injection")
             recorded = runs.record_runs(connection, name, listings[name], now)
         report.new_runs += recorded.new
         report.changed_runs += recorded.changed
@@ -117,7 +115,6 @@ def _inject_workflow(
     counted = InjectionReport()
     try:
         with ledger.write() as connection:
-            take_turns(connection, "injection")
             if campaigns.get(connection, campaign.name).state != "open":
                 return
             assign_workflow(connection, campaign, workflow, listing, now, counted)
@@ -139,7 +136,6 @@ def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str,
     """
     table = tables.run_group
     with ledger.write() as connection:
-        take_turns(connection, "injection")
         campaigns.get(connection, name)
         forming = connection.execute(
             select(table.c.workflow, table.c.grouping).where(table.c.campaign == name, table.c.state == "forming")

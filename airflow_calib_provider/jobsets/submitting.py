@@ -14,7 +14,7 @@ from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
 from airflow_calib_provider.jobsets.ending import end_refused
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.ledger import generations
-from airflow_calib_provider.ledger.engine import Ledger, take_turns
+from airflow_calib_provider.ledger.engine import Ledger
 
 
 def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> None:
@@ -26,7 +26,6 @@ def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> Non
     """
     with suppress(IllegalTransition, IntegrityError), ledger.write() as connection:
         # Another watcher may have planned it, or somebody have ended the generation: then there is nothing to plan.
-        take_turns(connection, f"generation {row.id}")
         if generations.states_of(connection, [row.id])[row.id].state == "running":
             generations.plan_round(connection, row, now)
     with ledger.read() as connection:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, func, insert, select
 
 from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.ledger import campaigns, groups, tables
-from airflow_calib_provider.ledger.engine import take_turns
 from airflow_calib_provider.ledger.openings import wanted
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Grouping, GroupKind
@@ -83,7 +82,6 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     :returns: its row.
     :raises LedgerError: a person has a campaign of this name.
     """
-    take_turns(connection, "groups of DAG runs")
     found = _find(connection, dag_id, run_id)
     if found is not None:
         return found

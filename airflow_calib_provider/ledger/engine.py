@@ -16,7 +16,10 @@ from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.settings import calib_home
 
 BUSY_TIMEOUT = 30.0
-"""Seconds that a writer waits for another one on SQLite (rule 35)."""
+"""Seconds that a writer waits for another one (rule 35)."""
+
+IDLE_TIMEOUT = 300.0
+"""Seconds after which PostgreSQL ends a transaction whose process is silent: its host may be gone."""
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "glusterfs", "fuse.sshfs", "beegfs", "9p"}
@@ -65,7 +68,10 @@ class Ledger:
         return None
 
     def _create(self) -> Engine:
+        self._of_readers: dict[str, Any] = {}
         if self.url.get_backend_name() != "sqlite":
+            if self.url.get_backend_name() == "postgresql":
+                self._of_readers = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
             return create_engine(self.url, pool_pre_ping=True)
         if self.file:
             refuse_network_file_system(self.file)
@@ -77,15 +83,23 @@ class Ledger:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading: one consistent view, no lock taken."""
-        with self._errors(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self._errors(), self.engine.connect() as plain:
+            connection = plain.execution_options(**self._of_readers)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction: everything in it happens, or nothing. On SQLite it is immediate, so it never fails late."""
+        """One transaction: everything in it happens, or nothing.
+
+        There is one writer at a time, on every database: what a writer reads stays true until it commits, two never
+        wait for each other, and events become visible in the order of their numbers.
+        """
         with self._errors(), self.engine.connect() as plain:
             connection = plain.execution_options(calib_immediate=True)
             with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.execute(_ONE_WRITER)
                 yield connection
 
     @contextmanager
@@ -99,7 +113,11 @@ class Ledger:
 
     def error(self, cause: BaseException) -> LedgerError:
         """What the driver said, for people: the place, and what to do."""
-        return LedgerError(f"the ledger {self.place} {_explain(str(cause))}", _remedy(str(cause)))
+        # PostgreSQL's drivers add the statement to what the server said.
+        said = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause).split())
+        missing = getattr(cause, "sqlstate", None) in _MISSING or "no such table" in said
+        what = f"has no tables of ours yet, or not all ({said})" if missing else f"cannot be used: {said}"
+        return LedgerError(f"the ledger {self.place} {what}", _UPGRADE if missing else _remedy(said))
 
     def close(self) -> None:
         self.engine.dispose()
@@ -122,13 +140,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-def take_turns(connection: Connection, what: str) -> None:
-    """Let one transaction at a time do this kind of work; the others wait until it is committed.
-
-    On SQLite there is one writer at a time anyway.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"calib {what}"})
+_ONE_WRITER = text(
+    "SELECT set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true),"
+    " pg_advisory_xact_lock(hashtext('calib ' || coalesce(current_schema(), '')))"
+).bindparams(wait=f"{BUSY_TIMEOUT * 1000:.0f}", idle=f"{IDLE_TIMEOUT * 1000:.0f}")
 
 
 def refuse_network_file_system(file: Path, mounts: Path | None = None) -> None:
@@ -156,25 +171,37 @@ def refuse_network_file_system(file: Path, mounts: Path | None = None) -> None:
         )
 
 
-def _explain(said: str) -> str:
-    if "no such table" in said or "does not exist" in said:
-        return f"has no tables of ours yet, or not all ({said})"
-    return f"cannot be used: {said}"
+_MISSING = frozenset({"42P01", "42703"})  # PostgreSQL's numbers of missing tables and columns
+_UPGRADE = "run `calib db upgrade`"
+_ADDRESS = "in CALIB_LEDGER, or in the connection calib_ledger"
+_BUSY = f"another process held it for more than {BUSY_TIMEOUT:g} s; look for a hanging one"
+_SPACE = "free space on its disk (or raise the limit on the database's size), then repeat; nothing was changed"
+
+_REMEDIES = {
+    # PostgreSQL
+    r"database .* does not exist": f"create it, or correct its name {_ADDRESS}",
+    r"password authentication failed|role .* does not exist|no pg_hba.conf entry": (
+        f"check the user and the password {_ADDRESS}, and what the server lets in"
+    ),
+    r"permission denied": "give this user the right to make and use tables there, or a schema of its own",
+    r"read-only transaction": "the server takes no changes, as a standby does: name the primary one",
+    r"lock timeout": _BUSY,
+    r"too many (connections|clients)|remaining connection slots": "raise the server's max_connections",
+    r"No space left": _SPACE,
+    # either
+    r"already exists": (
+        "it holds tables of another program: give the ledger a database (on PostgreSQL: or a schema) of its own"
+    ),
+    # SQLite
+    r"readonly|read-only": "give this user write permission on the file and its folder",
+    r"full": _SPACE,
+    r"locked": _BUSY,
+    r"unable to open": "check that its folder exists and is writable",
+    r"not a database|malformed": "the file is damaged: restore it from a backup",
+}
 
 
 def _remedy(said: str) -> str:
-    if "no such table" in said or "does not exist" in said:
-        return "run `calib db upgrade`"
-    if "already exists" in said:
-        return "it holds tables of another program: give the ledger a database (on PostgreSQL: or a schema) of its own"
-    if "readonly" in said or "read-only" in said:
-        return "give this user write permission on the file and its folder"
-    if "full" in said:
-        return "free space on its disk (or raise the limit on the database's size), then repeat; nothing was changed"
-    if "locked" in said:
-        return f"another process held it for more than {BUSY_TIMEOUT:g} s; look for a hanging one"
-    if "unable to open" in said:
-        return "check that its folder exists and is writable"
-    if "not a database" in said or "malformed" in said:
-        return "the file is damaged: restore it from a backup"
-    return "check that the database is up and reachable"
+    """What to do about what the driver said."""
+    found = (remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, said))
+    return next(found, "check that the database is up and reachable")

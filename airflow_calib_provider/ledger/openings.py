@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection, and_, exists, or_, select
 
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.engine import take_turns
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.ledger.waiting import unopened_looks
 
@@ -55,7 +54,6 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> 
     :returns: how many were added.
     """
     limits = limits or Limits()
-    take_turns(connection, "openings")
     # A group in which nothing is left to do, as all of its runs are skipped, needs no DAG run.
     left = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["new", "waiting"]))
     unopened = connection.execute(

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from airflow_calib_provider.errors import LedgerError
-from airflow_calib_provider.ledger.engine import BUSY_TIMEOUT, Ledger, take_turns
+from airflow_calib_provider.ledger.engine import BUSY_TIMEOUT, Ledger
 
 VERSION_TABLE = "calib_version"
 
@@ -49,7 +49,6 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
     _refuse_newer(ledger, before)
     if before != head_version():
         with ledger.write() as connection:
-            take_turns(connection, "schema")
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -285,7 +285,7 @@ job = Table(
     Column("start", UtcDateTime),
     Column("end", UtcDateTime),
     Column("reason", Text),
-    Column("retry_at", UtcDateTime, comment="of a waiting job its next attempt, of a held one its release or removal"),
+    Column("retry_at", UtcDateTime),  # of a waiting job its next attempt, of a held one its release or removal
     Column("failure", State, comment="class of the failure, loss or hold"),
     Column("hold_code", Integer),
     Column("memory", BigInteger, comment="peak in bytes"),

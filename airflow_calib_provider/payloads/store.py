@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, func, select
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.engine import Ledger, take_turns
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.payloads.iov import Iov
@@ -84,7 +84,6 @@ def _publish_row(
     at: datetime,
 ) -> Published:
     group = group_by_id(connection, group_id)
-    take_turns(connection, f"payload {tag}")
     rows = connection.execute(
         select(payload).where(
             payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.state == "published"

@@ -346,5 +346,4 @@ bind-address = "127.0.0.1:0"
   bind-address = "127.0.0.1:{port}"
   auth-enabled = true
   log-enabled = false
-  flux-enabled = true
 """

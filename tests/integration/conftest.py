@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cache import UnavailableError
 from tests.integration.harness import Installation
 from tests.pool.pool import Pool
+from tests.postgres.fixture import running_server
 
 
 @pytest.fixture(scope="module")
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """With the module's ``CRASH_AT`` and ``ENVIRONMENT``; its Airflow knows an HTCondor pool where the module says
-    ``ON_POOL = True``."""
+    """With the module's ``CRASH_AT`` and ``ENVIRONMENT``.
+
+    Its Airflow knows an HTCondor pool where the module says ``ON_POOL = True``. Its ledger is on PostgreSQL (if there
+    is one) where it says ``ON_POSTGRES = True``.
+    """
     extra = {"CALIB_CRASH_AT": ",".join(getattr(request.module, "CRASH_AT", []))}
     extra |= getattr(request.module, "ENVIRONMENT", {})
     folder = tmp_path_factory.mktemp("installation")
@@ -29,13 +35,25 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         folder = pool.shared / folder.name
         folder.mkdir()
         extra |= pool_environment(pool)
-    made = Installation(folder, extra)
+    made = Installation(folder, extra, new_database(request) if getattr(request.module, "ON_POSTGRES", False) else "")
     try:
         made.start()
         yield made
     finally:
         made.stop()
         os.umask(umask)
+
+
+def new_database(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database on PostgreSQL; nothing if there is no server."""
+    servers = request.getfixturevalue("postgres_servers")
+    try:
+        server = running_server(servers)
+    except UnavailableError:
+        return ""
+    name = f"installation_{secrets.token_hex(6)}"
+    server.create(name)
+    return server.url(name)
 
 
 def pool_environment(pool: Pool) -> dict[str, str]:

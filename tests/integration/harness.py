@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.airflow_server import COMPONENTS, AirflowServer
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from airflow_calib_provider.ledger import schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -46,13 +46,23 @@ QUICK = {
 }
 
 
+def ledger_connection(address: str) -> dict[str, object]:
+    """An Airflow connection as a site would write it: by its fields for PostgreSQL, else as one address."""
+    url = make_url(address)
+    if url.get_backend_name() != "postgresql":
+        return {"conn_type": "generic", "extra": {"url": address}}
+    where: dict[str, object] = {"host": url.host, "port": url.port, "schema": url.database}
+    return {"conn_type": "postgres", **where, "login": url.username, "password": url.password}
+
+
 class Installation:
     """Airflow, ledger, run source and job control of one test session.
 
     :param folder: everything is written below.
+    :param ledger_url: the ledger's address; by default an SQLite file.
     """
 
-    def __init__(self, folder: Path, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, extra: Mapping[str, str] | None = None, ledger_url: str = "") -> None:
         self.folder = folder
         shutil.copytree(HERE / "installation", folder / "installation")
         self.control = folder / "control"
@@ -63,14 +73,14 @@ class Installation:
         self.runs_file.write_text(HEADER + "\n")
         self.home = folder / "calib"
         # Not where the default would be: whoever finds it took it from the Airflow connection.
-        self.ledger_url = f"sqlite:///{folder / 'by-connection' / 'ledger.db'}"
+        self.ledger_url = ledger_url or f"sqlite:///{folder / 'by-connection' / 'ledger.db'}"
         self.environment = {
             **QUICK,
             "CALIB_HOME": str(self.home),
             "CALIB_TEST_RUNS": str(self.runs_file),
             "CALIB_CRASH_FOLDER": str(self.crashes),
             "TOY_CONTROL": str(self.control),
-            "AIRFLOW_CONN_CALIB_LEDGER": json.dumps({"conn_type": "generic", "extra": {"url": self.ledger_url}}),
+            "AIRFLOW_CONN_CALIB_LEDGER": json.dumps(ledger_connection(self.ledger_url)),
             **(extra or {}),
         }
         self.airflow = AirflowServer(folder / "airflow", folder / "installation" / "dags", self.environment)

@@ -15,6 +15,7 @@ from tests.integration.harness import Installation
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
+ON_POSTGRES = True
 LOCKED = range(3001, 3101)
 FREE = 3101
 

@@ -200,7 +200,7 @@ def test_two_claimants_never_own_one_request(ledger: Ledger, claimants: int) -> 
     ledger.close()
     context = multiprocessing.get_context("spawn")
     out: multiprocessing.Queue[tuple[str, list[int]]] = context.Queue()
-    url = ledger.url.render_as_string()
+    url = ledger.url.render_as_string(hide_password=False)
     processes = [context.Process(target=_claim_all, args=(url, f"p{n}", out)) for n in range(claimants)]
     for process in processes:
         process.start()

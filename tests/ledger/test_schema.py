@@ -5,12 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from airflow_calib_provider.errors import LedgerError
@@ -18,70 +16,21 @@ from airflow_calib_provider.ledger import campaigns, engine, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger, refuse_network_file_system
 
 
-def test_migrations_make_the_tables_of_the_code(ledger: Ledger) -> None:
-    with ledger.read() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"version_table": schema.VERSION_TABLE, "compare_server_default": True}
-        )
-        assert compare_metadata(context, tables.metadata) == []
-
-
 def test_upgrade_again_changes_nothing(ledger: Ledger) -> None:
     assert schema.upgrade(ledger) == (schema.head_version(), schema.head_version())
     assert schema.check(ledger) == schema.head_version()
 
 
-def test_upgrade_from_the_first_version_keeps_what_is_there(tmp_path: Path) -> None:
-    ledger = Ledger(f"sqlite:///{tmp_path}/l.db")
-    config = schema._config()
-    with ledger.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    at = "2026-01-01 00:00:00.000000"
-    with ledger.write() as connection:
-        for line in (
-            "INSERT INTO run_group (id, campaign, workflow, grouping, name, first_run, last_run, state, policy,"
-            " amounts, fills, opened_at) VALUES"
-            f" (1, 'c', 'w', 'run', 'run-r1', 1, 1, 'closed', '{{}}', '{{}}', '[]', '{at}')",
-            "INSERT INTO generation (id, group_id, task, n, state, max_tries, backend, spec_hash, definitions_hash,"
-            " inputs, runs, excluded_runs, used, retries, quorum, products, folder, dag_run_id, started_at)"
-            f" VALUES (7, 1, 't', 1, 'running', 0, 'local', 'x', 'x', '[]', '[1]', '[]', '{{}}', 3,"
-            f" 1.0, '{{}}', 'f', 'd', '{at}')",
-            "INSERT INTO job (generation_id, step, job_index, state, attempt, failures, losses, definition)"
-            """ VALUES (7, 0, 0, 'running', 2, 1, 0, '{"memory": 5}')""",
-            "INSERT INTO attempt (generation_id, step, job_index, n, round, state) VALUES (7, 0, 0, 2, 1, 'running')",
-        ):
-            connection.exec_driver_sql(line.replace("%", "%%"))
-    assert schema.upgrade(ledger) == ("0001", schema.head_version())
-    with ledger.read() as connection:
-        generation = connection.execute(select(tables.generation)).one()
-        job = connection.execute(select(tables.job)).one()
-        attempt = connection.execute(select(tables.attempt)).one()
-        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
-        context = MigrationContext.configure(
-            connection, opts={"version_table": schema.VERSION_TABLE, "compare_server_default": True}
-        )
-        assert compare_metadata(context, tables.metadata) == []
-    assert (generation.failures, generation.options, generation.keep, generation.trouble) == ([], {}, None, None)
-    assert (generation.n, generation.quorum, generation.runs) == (1, 1.0, [1])
-    assert (job.state, job.attempt, job.releases, job.hold_code, job.definition) == (
-        "running",
-        2,
-        0,
-        None,
-        {"memory": 5},
-    )
-    assert (attempt.state, attempt.n, attempt.request_memory) == ("running", 2, None)
-    with ledger.write() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0001")
-    assert schema.current_version(ledger) == "0001"
-    assert schema.upgrade(ledger) == ("0001", schema.head_version())
-    ledger.close()
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path}/l.db")
+    schema.upgrade(made)
+    yield made
+    made.close()
 
 
-def test_ledger_is_in_write_ahead_mode(ledger: Ledger) -> None:
-    with ledger.read() as connection:
+def test_ledger_is_in_write_ahead_mode(sqlite: Ledger) -> None:
+    with sqlite.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
@@ -101,12 +50,12 @@ def test_empty_ledger_wants_an_upgrade(tmp_path: Path) -> None:
 def test_newer_ledger_is_refused_and_not_touched(ledger: Ledger) -> None:
     with ledger.write() as connection:
         connection.exec_driver_sql(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
-    assert ledger.file is not None
-    before = ledger.file.read_bytes()
+    before = ledger.file.read_bytes() if ledger.file else b""
     for action in (schema.upgrade, schema.check):
         with pytest.raises(LedgerError, match=r"version 9999, which this software .* does not know; upgrade airflow"):
             action(ledger)
-    assert ledger.file.read_bytes() == before
+    assert schema.current_version(ledger) == "9999"
+    assert not ledger.file or ledger.file.read_bytes() == before
 
 
 def test_not_a_database(tmp_path: Path) -> None:
@@ -146,12 +95,12 @@ def _create_many(ledger: Ledger) -> None:
             campaigns.create(connection, f"c{number}", kind="streamed")
 
 
-def test_full_disk_in_a_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ledger.read() as connection:
+def test_full_disk_in_a_transaction(sqlite: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite.read() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    ledger.close()
+    sqlite.close()
     monkeypatch.setenv("CALIB_SQLITE_MAX_PAGES", str(pages + 5))
-    full = Ledger(ledger.url.render_as_string(hide_password=False))
+    full = Ledger(sqlite.url.render_as_string(hide_password=False))
     with pytest.raises(LedgerError, match="full"):
         _create_many(full)
     with full.read() as connection:

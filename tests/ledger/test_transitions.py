@@ -186,7 +186,7 @@ with Ledger(sys.argv[1]).write() as connection:
     move(connection, tables.job, moves)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    url = ledger.url.render_as_string()
+    url = ledger.url.render_as_string(hide_password=False)
     result = subprocess.run(
         [sys.executable, "-c", code, url], check=False, env={**os.environ, "PYTHONPATH": os.getcwd()}
     )

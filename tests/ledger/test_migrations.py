@@ -1,0 +1,148 @@
+"""From each version to this software's one, and back: what is there stays, on each kind of database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import JSON, Boolean, Connection, DateTime, Float, MetaData, Numeric, String, Table, insert, select
+from sqlalchemy import types as kinds
+
+from airflow_calib_provider.ledger import campaigns, schema, tables
+from airflow_calib_provider.ledger.engine import Ledger
+from tests.postgres.places import is_new, ledger_url
+
+VERSIONS = [script.revision for script in ScriptDirectory.from_config(schema._config()).walk_revisions()][::-1]
+AT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+Content = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture
+def empty(tmp_path: Path, database: str) -> Iterator[Ledger]:
+    """A database without tables."""
+    is_new(tmp_path, empty=True)
+    made = Ledger(ledger_url(tmp_path))
+    yield made
+    made.close()
+
+
+def go(ledger: Ledger, version: str, *, back: bool = False) -> None:
+    """Bring a ledger to a version."""
+    config = schema._config()
+    with ledger.write() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if back else command.upgrade)(config, version)
+
+
+def present(connection: Connection) -> list[Table]:
+    """The tables that there are, those that others refer to first."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return [table for table in metadata.sorted_tables if table.name != schema.VERSION_TABLE]
+
+
+def sample(kind: kinds.TypeEngine[Any], dialect: str) -> Any:
+    """A value for a column; the same for all columns of a type, so that what refers to a row meets it."""
+    if isinstance(kind, JSON):
+        return {"ä": [1, None, "x"]}
+    if isinstance(kind, DateTime):
+        return AT.replace(tzinfo=None) if dialect == "sqlite" else AT
+    if isinstance(kind, Boolean):
+        return True
+    if isinstance(kind, Float | Numeric):
+        return 0.25
+    return "x" if isinstance(kind, String) else 1
+
+
+def fill(ledger: Ledger) -> None:
+    """A row in each table, with a value in each column but the numbers that the database gives."""
+    with ledger.write() as connection:
+        for table in present(connection):
+            own = {column.name for column in table.primary_key} if len(table.primary_key) == 1 else set()
+            given = {column.name for column in table.c if column.name in own and column.name == "id"}
+            dialect = connection.dialect.name
+            row = {column.name: sample(column.type, dialect) for column in table.c if column.name not in given}
+            connection.execute(insert(table).values(**row))
+
+
+def content(ledger: Ledger) -> Content:
+    """All that there is."""
+    with ledger.read() as connection:
+        return {
+            table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for table in present(connection)
+        }
+
+
+def common(before: Content, after: Content) -> tuple[Content, Content]:
+    """Both without the tables and columns that only one of them has."""
+    names = before.keys() & after.keys()
+
+    def cut(one: Content, other: Content) -> Content:
+        found = {name: {key for row in other[name] for key in row} for name in names}
+        return {name: [{key: row[key] for key in row if key in found[name]} for row in one[name]] for name in names}
+
+    return cut(before, after), cut(after, before)
+
+
+def differences(connection: Connection) -> list[Any]:
+    """Where the database is not what the code says."""
+
+    def compare_default(
+        _context: Any, _there: Any, _wanted: Any, there: str | None, _metadata: Any, wanted: Any
+    ) -> Any:
+        # PostgreSQL does not compare JSON.
+        text = None if there is None else there.removesuffix("::json").strip("'()")
+        return text != (None if wanted is None else str(wanted).strip("'()"))
+
+    options = {"version_table": schema.VERSION_TABLE, "compare_server_default": compare_default}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata))
+
+
+@pytest.mark.parametrize("start", VERSIONS)
+def test_what_is_there_survives(empty: Ledger, start: str) -> None:
+    go(empty, start)
+    fill(empty)
+    first = content(empty)
+    assert all(len(rows) == 1 for rows in first.values())
+    assert first.keys() >= {"run", "run_group", "generation", "job", "event"}
+    for version in VERSIONS[VERSIONS.index(start) + 1 :]:
+        before = content(empty)
+        go(empty, version)
+        same = common(before, content(empty))
+        assert same[0] == same[1], version
+    assert schema.check(empty) == schema.head_version() == VERSIONS[-1]
+    with empty.read() as connection:
+        assert differences(connection) == []
+    with empty.write() as connection:  # the code can use it: the next numbers are free, defaults are there
+        campaigns.create(connection, "new", kind="streamed")
+    assert sorted(row["id"] for row in content(empty)["event"]) == [1, 2]
+
+    before = content(empty)
+    go(empty, start, back=True)
+    same = common(before, content(empty))
+    assert same[0] == same[1]
+    assert schema.upgrade(empty) == (start, schema.head_version())
+    same = common(before, content(empty))
+    assert [row["name"] for row in same[1]["campaign"]] == ["x", "new"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_back_to_nothing(empty: Ledger, version: str) -> None:
+    go(empty, version)
+    go(empty, "base", back=True)
+    assert content(empty) == {}
+    assert schema.upgrade(empty) == (None, schema.head_version())
+
+
+def test_all_at_once_makes_the_tables_of_the_code(empty: Ledger) -> None:
+    assert schema.upgrade(empty) == (None, schema.head_version())
+    with empty.read() as connection:
+        assert differences(connection) == []
