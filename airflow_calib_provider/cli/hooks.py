@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import Any
 
 
-def hook(name: str) -> Any:
-    """A module of :mod:`airflow_calib_provider.hooks`, able to see connections that were made in Airflow's UI.
+def ask_airflow(hook: str, function: str, *arguments: Any) -> Any:
+    """Call a function of a hook, able to see connections that were made in Airflow's UI.
 
-    :param name: of the module.
+    :param hook: a module of :mod:`airflow_calib_provider.hooks`.
     """
     # As `airflow connections` does: else only environment variables and secrets backends would be asked.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    return import_module(f"airflow_calib_provider.hooks.{name}")
+    # What Airflow logs must not stand in the middle of a command's answer.
+    with redirect_stdout(sys.stderr):
+        return getattr(import_module(f"airflow_calib_provider.hooks.{hook}"), function)(*arguments)

@@ -258,10 +258,10 @@ def _from_airflow(name: str) -> InfluxTarget:
 
     :raises MirrorError: there is none, or it cannot be used.
     """
-    from airflow_calib_provider.cli.hooks import hook
+    from airflow_calib_provider.cli.hooks import ask_airflow
     from airflow_calib_provider.errors import MirrorError
 
-    found: InfluxTarget | None = hook("influxdb").task_target(name)
+    found: InfluxTarget | None = ask_airflow("influxdb", "task_target", name)
     if found is None:
         raise MirrorError(
             f"there is no connection {name} (asked were AIRFLOW_CONN_{name.upper()}, secrets backends, and Airflow's "

@@ -91,7 +91,7 @@ def _backend(name: str) -> Backend:
 
     if name.partition(":")[0] not in CONNECTED:
         return get_backend(name)
-    from airflow_calib_provider.cli.hooks import hook
+    from airflow_calib_provider.cli.hooks import ask_airflow
 
-    found: Backend = hook("backends").backend_of(name)
+    found: Backend = ask_airflow("backends", "backend_of", name)
     return found

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
+from airflow_calib_provider.ledger import tables
 from tests.cache import UnavailableError
 from tests.influx.fixture import VERSION_2
 from tests.influx.server import Influx
@@ -48,18 +50,18 @@ def status(installation: Installation) -> dict[str, Any]:
 
 def wait_carried(installation: Installation) -> None:
     """Figures of the system are added all the time: so the events before them are what is waited for."""
-    (last,) = installation.rows("SELECT max(id) FROM event")
+    (last,) = installation.rows(select(func.max(tables.event.c.id)))
     installation.wait(lambda: status(installation).get("cursor", 0) >= last[0], 120, "the mirror to be complete")
 
 
 def all_done(installation: Installation, runs: range) -> bool:
     states = installation.task_states()
-    return all(states.get((f"toy/run-r{run}", "skim")) == "done" for run in runs)
+    return all(states.get((f"toy/run-r{run}", "work")) == "done" for run in runs)
 
 
 def seen(server: Influx) -> dict[int, str]:
-    """Run → the state of its task ``toy.skim`` as a dashboard shows it."""
-    query = "SELECT max(event) AS e, state FROM run_task WHERE workflow = 'toy' AND task = 'skim' GROUP BY run"
+    """Run → the state of its task ``toy.work`` as a dashboard shows it."""
+    query = "SELECT max(event) AS e, state FROM run_task WHERE workflow = 'toy' AND task = 'work' GROUP BY run"
     return {int(row["run"]): str(row["state"]) for row in server.query(query)}
 
 
@@ -80,7 +82,7 @@ def test_the_connection_has_a_form_and_a_test(installation: Installation, server
 
 def test_a_connection_made_in_the_ui_is_enough(installation: Installation, server: Influx) -> None:
     installation.airflow.call("POST", "/api/v2/connections", connection(server))
-    installation.add_runs(FIRST, fill=600)
+    installation.add_runs(FIRST, fill=60)
     assert installation.inject() == "success"
     installation.wait(lambda: all_done(installation, FIRST), 240, "the first runs to be done")
     wait_carried(installation)
@@ -89,7 +91,7 @@ def test_a_connection_made_in_the_ui_is_enough(installation: Installation, serve
 
 def test_an_influxdb_that_is_away_holds_up_nothing(installation: Installation, server: Influx) -> None:
     server.kill()
-    installation.add_runs(WHILE_AWAY, fill=601)
+    installation.add_runs(WHILE_AWAY, fill=61)
     assert installation.inject() == "success"
     installation.wait(lambda: all_done(installation, WHILE_AWAY), 240, "the runs to be done without it")
     trouble = installation.wait(lambda: status(installation)["last_error"], 60, "the mirror to say what is wrong")
@@ -105,7 +107,7 @@ def test_an_influxdb_that_is_away_holds_up_nothing(installation: Installation, s
 
 
 def test_housekeeping_tells_drift(installation: Installation, server: Influx) -> None:
-    server.write('run_task,campaign=prompt,workflow=toy,task=skim,run=1 state="done",state_code=3i,event=999999999i')
+    server.write('run_task,campaign=prompt,workflow=toy,task=work,run=1 state="done",state_code=3i,event=999999999i')
     code, report, _ = calib_mirror(installation, "check")
     assert (code, report["measurements"]["run_task"]["extra"]) == (1, 1)
     run_id = installation.airflow.trigger("calib_housekeeping")
