@@ -107,13 +107,17 @@ def test_an_influxdb_that_is_away_holds_up_nothing(installation: Installation, s
 
 
 def test_housekeeping_tells_drift(installation: Installation, server: Influx) -> None:
-    server.write('run_task,campaign=prompt,workflow=toy,task=work,run=1 state="done",state_code=3i,event=999999999i')
+    query = f"SELECT state FROM run_task WHERE workflow = 'toy' AND task = 'work' AND run = '{FIRST[0]}'"
+    time = server.query(query)[-1]["time"]
+    series = f"run_task,campaign=prompt,workflow=toy,task=work,run={FIRST[0]}"
+    server.write(f'{series} state="lost" {time}', f"{series} state_code=9i,event=999999999i {time + 1}")
     code, report, _ = calib_mirror(installation, "check")
-    assert (code, report["measurements"]["run_task"]["extra"]) == (1, 1)
+    counts = report["measurements"]["run_task"]
+    assert (code, counts["different"], counts["extra"]) == (1, 1, 1)
     run_id = installation.airflow.trigger("calib_housekeeping")
     installation.wait(
         lambda: installation.airflow.run_state("calib_housekeeping", run_id) in ("success", "failed"), 240, "its end"
     )
     path = f"/api/v2/dags/calib_housekeeping/dagRuns/{run_id}/taskInstances/housekeeping/xcomEntries/return_value"
     said = installation.airflow.call("GET", path)["value"]
-    assert any("mirror" in line for line in said["drift"]), said
+    assert any("run_task: 0 missing, 0 extra, 1 different" in line for line in said["drift"]), said
