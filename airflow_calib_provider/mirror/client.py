@@ -269,7 +269,7 @@ class InfluxClient:
         if status == 413:
             return Answer(Kind.TOO_LARGE, f"HTTP {status}: {said}")
         if status < 400 or not _is_influxdb(headers, data):
-            return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB: {said}")
+            return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB" + (said and f": {said}"))
         if status == 404:
             return Answer(Kind.MISSING, said)
         if _RETENTION.search(said):
