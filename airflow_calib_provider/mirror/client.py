@@ -91,9 +91,9 @@ class InfluxClient:
     def close(self) -> None:
         """Close the connections."""
         self._pool.clear()
-        if self._writer is not None:
+        if self._influx is not None:
             self._influx.close()
-            self._writer = None
+            self._influx = self._writer = None
 
     # writing
 
@@ -270,7 +270,7 @@ class InfluxClient:
         if status == 413:
             return Answer(Kind.TOO_LARGE, f"HTTP {status}: {said}")
         if status < 400 or not _is_influxdb(headers, data):
-            return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB: {said}")
+            return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB" + (said and f": {said}"))
         if status == 404:
             return Answer(Kind.MISSING, said)
         if _RETENTION.search(said):
