@@ -77,7 +77,8 @@ def test_a_token_of_version_2_may_have_one_bucket(influx2: Influx) -> None:
     elsewhere = {**there, "bucket": "first"}
     assert httpx.post(f"{influx2.url}/api/v2/write", params=elsewhere, content=POINT, headers=token).status_code == 403
     asked = {"db": influx2.database, "q": READ}
-    assert httpx.get(f"{influx2.url}/query", params=asked, headers=token).json().get("results") in (None, [])
+    [result] = httpx.get(f"{influx2.url}/query", params=asked, headers=token).json()["results"]
+    assert result["error"] == f"database not found: {influx2.database}"  # that is how it says that it may not be read
     assert influx2.query(READ) == [ROW]
 
 
@@ -94,7 +95,7 @@ def test_the_usual_client_writes(influx: Influx) -> None:
 def test_what_is_refused_is_said(influx: Influx) -> None:
     with pytest.raises(RuntimeError, match=r"partial write|unable to parse"):
         influx.write("not a point")
-    with pytest.raises(RuntimeError, match="error parsing query"):
+    with pytest.raises(RuntimeError, match=r"(error parsing|failed to parse) query"):
         influx.query("SELEKT")
 
 

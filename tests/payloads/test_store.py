@@ -162,7 +162,14 @@ def test_dying_at(ledger: Ledger, groups: dict[str, int], tmp_path: Path, point:
     assert schema.check(ledger)
     marks = tmp_path / "marks"
     marks.mkdir()
-    command = [sys.executable, "-c", CODE, ledger.url.render_as_string(), str(tmp_path), str(groups["fill-r1"])]
+    command = [
+        sys.executable,
+        "-c",
+        CODE,
+        ledger.url.render_as_string(hide_password=False),
+        str(tmp_path),
+        str(groups["fill-r1"]),
+    ]
     crash = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks), "PYTHONPATH": os.getcwd()}
     codes = [subprocess.run(command, env={**os.environ, **crash}, check=False).returncode for _ in range(2)]
     assert codes == [-signal.SIGKILL, 0]
