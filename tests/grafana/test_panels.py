@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from deploy.grafana.asking import Asker
-from deploy.grafana.filled import Filled, Period, boards, queries, variables
+from deploy.grafana.filled import Filled, Period, boards, queries
 from deploy.grafana.frames import frame, named, transformed
+from deploy.grafana.pictures import choose
 from tests.grafana.points import a_day
 
 pytest.importorskip("tests.influx", reason="there is no InfluxDB for tests")
 
 CHOSEN = {"campaign": ["prompt"], "run": ["16"]}
 """What a shifter chooses; everything else is what the variables' queries answer, as with *All*."""
-
-MAY_BE_EMPTY: set[tuple[str, str]] = set()
 
 
 def asker(influx: Any) -> Asker:
@@ -28,34 +27,11 @@ def asker(influx: Any) -> Asker:
     return Asker(influx.url, influx.database, f"Token {influx.token}")
 
 
-def chosen(ask: Asker, board: dict[str, Any], period: Period) -> dict[str, list[str]]:
-    """The values of a board's variables, asked for one after the other."""
-    values: dict[str, list[str]] = {}
-    for variable in variables(board):
-        name = variable["name"]
-        item = next(
-            i for i in queries("", {**board, "panels": []}, _Any(values), period) if i.title.endswith(f" {name}")
-        )
-        # The second column, as Grafana takes it: of tag values as well as of a SELECT.
-        found = sorted({str(row[1]) for series in ask(item.query) for row in series["values"]})
-        assert found, item
-        values[name] = CHOSEN.get(name) or (found if variable.get("multi") else found[:1])
-        assert set(values[name]) <= set(found)
-    return values
-
-
-class _Any(dict[str, list[str]]):
-    """Variables whose values are not known yet."""
-
-    def __missing__(self, name: str) -> list[str]:
-        return ["?"]
-
-
 def empty(ask: Asker, period: Period) -> list[tuple[str, str, str]]:
     """Queries that returned no rows."""
     found = []
     for name, board in boards().items():
-        values = chosen(ask, board, period)
+        values = choose(ask, board, period, CHOSEN)
         tables: dict[int, list[tuple[Filled, Any]]] = {}
         for item in queries(name, board, values, period):
             answer = ask(item.query)
