@@ -33,9 +33,11 @@ ROWS = 14
 Answers = Sequence[tuple[Filled, list[dict[str, Any]]]]
 
 
-def choose(
-    ask: Asker, board: Mapping[str, Any], period: Period, wanted: Mapping[str, list[str]]
-) -> dict[str, list[str]]:
+Chosen = dict[str, list[str]]
+"""Variable → values."""
+
+
+def choose(ask: Asker, board: Mapping[str, Any], period: Period, wanted: Mapping[str, list[str]]) -> Chosen:
     """Values of a dashboard's variables: what is wanted, else the first, or all where several may be chosen.
 
     :raises LookupError: a variable has no values on this server.
@@ -128,7 +130,7 @@ def _curves(axes: Axes, panel: Mapping[str, Any], answers: Answers, period: Peri
     series = _series(answers)
     scale, unit = _unit(panel, [value for points in series.values() for _, value in points])
     for name, points in series.items():
-        times, values = [_at(at) for at, _ in points], [value / scale for _, value in points]
+        times, values = [_number(_at(at)) for at, _ in points], [value / scale for _, value in points]
         colour = colours.get(name, STATE_COLOURS.get(name))
         if style["drawStyle"] == "bars":
             width = (period.end - period.begin).total_seconds() / 86400 / 150
