@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.condor import jobset, latency, mapped, memory, peers, submitting
 from benchmarks.condor.figures import Report
 from benchmarks.condor.place import Place
-from tests.pool.chroot import PoolUnavailableError
+from tests.cache import UnavailableError
 
 PARTS = ("submit", "set", "airflow", "latency", "memory")
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
             for part in PARTS:
                 if part in parts:
                     done = _run(part, place, report, given.jobs, done)
-    except PoolUnavailableError as error:
+    except UnavailableError as error:
         sys.stdout.write(f"no figures: {error}\n")
     return 0
 

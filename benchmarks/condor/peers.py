@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.condor.place import Place, Ran
-from tests.pool.chroot import cache_folder
+from tests.cache import cache_folder
 
 INSTALL_SECONDS = 900
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.pool.chroot import USER, cache_folder
+from tests.cache import cache_folder
+from tests.pool.chroot import USER
 from tests.pool.config import MAIN, PLACE
 from tests.pool.pool import Pool
 

@@ -90,7 +90,7 @@ def _connection(folder: Path) -> Iterator[str]:
     if CONNECTION in os.environ:
         yield os.environ[CONNECTION]
         return
-    from tests.pool.chroot import PoolUnavailableError
+    from tests.cache import UnavailableError
     from tests.pool.pool import Pool
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _connection(folder: Path) -> Iterator[str]:
             settings: dict[str, Any] = dict(pool.connection())
             host, _, port = settings.pop("collector").partition(":")
             yield json.dumps({"conn_type": "calib_condor", "host": host, "port": int(port), "extra": settings})
-    except PoolUnavailableError as error:
+    except UnavailableError as error:
         raise NoPool(f"{error}; your own pool can be named in {CONNECTION}") from error
     finally:
         os.umask(before)

@@ -12,13 +12,17 @@ from typer.testing import CliRunner
 
 from airflow_calib_provider.cli.app import app
 from tests.cli.world import World, row
+from tests.postgres.places import is_new, ledger_url
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> World:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
     for name in ("CALIB_LEDGER", "CALIB_AIRFLOW_URL", "CALIB_AIRFLOW_TOKEN", "CALIB_AIRFLOW_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
+    if database == "postgresql":
+        is_new(tmp_path)
+        monkeypatch.setenv("CALIB_LEDGER", ledger_url(tmp_path))
     monkeypatch.chdir(tmp_path)
     return World(tmp_path)
 

@@ -11,7 +11,7 @@ from demo import places
 from demo.places import CONNECTION, NoPool, for_pool, place
 
 from airflow_calib_provider.spec.loader import load_folder
-from tests.pool.chroot import PoolUnavailableError
+from tests.cache import UnavailableError
 from tests.pool.pool import Pool
 
 TOP = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_locally_nothing_is_copied(tmp_path: Path) -> None:
 
 def test_where_there_is_no_pool_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: Pool) -> None:
-        raise PoolUnavailableError("an HTCondor pool for the tests needs root")
+        raise UnavailableError("an HTCondor pool for the tests needs root")
 
     monkeypatch.delenv(CONNECTION, raising=False)
     monkeypatch.setattr(sys, "base_prefix", "/opt/python")

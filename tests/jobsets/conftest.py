@@ -10,7 +10,7 @@ from tests.jobsets.world import World
 
 
 @pytest.fixture
-def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[Callable[..., World]]:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
     made: list[World] = []
 

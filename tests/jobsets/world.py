@@ -20,6 +20,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.openings import Limits
 from airflow_calib_provider.spec.models import Jobs, Split, Task, Workflow
 from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
+from tests.postgres.places import is_new, ledger_url
 
 NO_DELAY = 0.01
 __all__ = ["Limits", "World"]
@@ -37,8 +38,8 @@ class World:
     ) -> None:
         self.folder = folder
         self.flow = self.make(script, n_jobs, **options)
-        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
-        fresh = not (folder / "ledger.db").exists()
+        fresh = is_new(folder)
+        self.ledger = Ledger(ledger_url(folder))
         schema.upgrade(self.ledger)
         if fresh:
             put_runs(self.ledger, self.flow, [facts(1)])

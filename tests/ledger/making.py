@@ -28,6 +28,7 @@ from airflow_calib_provider.spec.models import (
     Task,
     Workflow,
 )
+from tests.postgres.places import is_new, ledger_url
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = Grouping(kind=GroupKind.RUN, label="run")
@@ -92,7 +93,9 @@ def workflow(name: str, *tasks: Task, text: str = "", file: str = "/nowhere/w.ya
 
 
 def new_ledger(folder: Path) -> Ledger:
-    ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+    """A ledger of this folder's own, on the database that the test runs on."""
+    is_new(folder)
+    ledger = Ledger(ledger_url(folder))
     schema.upgrade(ledger)
     return ledger
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from airflow_calib_provider.backends.base import RoundKey
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.injection.inject import inject
-from airflow_calib_provider.ledger import campaigns, names, openings, schema, tables
+from airflow_calib_provider.ledger import campaigns, names, openings, tables
 from airflow_calib_provider.ledger.dag_groups import (
     Source,
     airflow_task_id,
@@ -28,13 +28,6 @@ from airflow_calib_provider.ledger.engine import Ledger
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = "manual__2026-03-01T12:00:00.123456+00:00_aB3"
 LONG = "x" * 250
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    schema.upgrade(made)
-    return made
 
 
 @pytest.mark.parametrize("name", ["fit", "a-b", "tg.fit", "tg.inner.fit-3", "a__b", "x" * 60])

@@ -10,7 +10,8 @@ from tests.ledger.making import new_ledger
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path, database: str) -> Iterator[Ledger]:
+    """A ledger with nothing in it, on each kind of database."""
     made = new_ledger(tmp_path)
     yield made
     made.close()

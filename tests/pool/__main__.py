@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.pool.chroot import PoolUnavailableError
+from tests.cache import UnavailableError
 from tests.pool.layout import alive, pools_folder
 from tests.pool.pool import Pool
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     if given.command == "up" and not alive(folder):
         try:
             describe(Pool(given.shared, tuple(given.visible), NAME).start(owner=0))
-        except PoolUnavailableError as error:
+        except UnavailableError as error:
             sys.stderr.write(f"{error}\n")
             return 1
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.pool.chroot import PoolUnavailableError
+from tests.cache import UnavailableError
 from tests.pool.pool import Pool
 
 
@@ -17,7 +17,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     made = Pool(tmp_path_factory.mktemp("shared"))
     try:
         made.start()
-    except PoolUnavailableError as error:
+    except UnavailableError as error:
         if os.environ.get("CALIB_REQUIRE_POOL") == "1":
             raise
         pytest.skip(str(error))

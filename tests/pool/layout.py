@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from tests.cache import cache_folder
 from tests.pool import cgroups
-from tests.pool.chroot import USER, cache_folder
+from tests.pool.chroot import USER
 from tests.pool.config import DOMAIN, FOLDERS, PLACE, configuration
 
 OTHER_SPOOL_MEGABYTES = 64  # small, so that a test can fill it

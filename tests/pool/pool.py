@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from tests.pool.chroot import USER, PoolUnavailableError, build
+from tests.cache import UnavailableError
+from tests.pool.chroot import USER, build
 from tests.pool.config import DOMAIN, MAIN, OTHER, PLACE
 from tests.pool.layout import alive, control_group, new_folder, prepare, remove, remove_leftovers, write_private
 
@@ -58,7 +59,7 @@ class Pool:
             owner: the process with whose end the pool ends; by default this one; 0 for none.
 
         Raises:
-            PoolUnavailableError: no pool can be had here.
+            UnavailableError: no pool can be had here.
         """
         root = build()
         remove_leftovers()
@@ -78,7 +79,7 @@ class Pool:
         try:
             self._until(lambda: guard.poll() is not None or self._complete(), START_SECONDS)
             if not self._complete():
-                raise PoolUnavailableError(f"cannot start an HTCondor pool: {self._last_words()}")
+                raise UnavailableError(f"cannot start an HTCondor pool: {self._last_words()}")
             self.init = int((self.folder / "init.pid").read_text())
             record = {"shared": str(self.shared), "port": self.port, "guard": self.guard, "init": self.init}
             (self.folder / "pool.json").write_text(json.dumps(record))

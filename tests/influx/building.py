@@ -1,0 +1,160 @@
+"""InfluxDB's server, built from its Go module: once, kept in the cache.
+
+``go.mod`` and ``go.sum`` beside this file name every module and its checksum. Version 2.7 needs cargo too, for the
+library of its query language Flux.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cache import UnavailableError, cache_folder, kept, kept_folder, say
+
+HERE = Path(__file__).parent
+BUILD_SECONDS = 3600  # of one command, on a machine that does something else too
+LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one version is built.
+
+    Attributes:
+        version: as InfluxDB counts.
+        folder: of go.mod and go.sum.
+        package: the command's Go package.
+        takes: how long that takes, for people.
+        tools: the programs that are needed.
+        flags: of ``go build``.
+        flux: whether Flux's Rust library is compiled in.
+    """
+
+    version: str
+    folder: Path
+    package: str
+    takes: str
+    tools: tuple[str, ...] = ("go", "nice", "setpriv")
+    flags: tuple[str, ...] = ()
+    flux: bool = False
+
+    @property
+    def name(self) -> str:
+        """The beginning of the built folder's name."""
+        return f"influxdb-{self.version}"
+
+    def text(self) -> str:
+        """All that the build depends on."""
+        modules = [(self.folder / name).read_text() for name in ("go.mod", "go.sum")]
+        return "\n".join([self.package, *self.flags, str(self.flux), *modules, "1"])
+
+
+RECIPES = {
+    recipe.version: recipe
+    for recipe in (
+        Recipe("1.8.10", HERE / "influxd1", "github.com/influxdata/influxdb/cmd/influxd", "about 2 min"),
+        Recipe(
+            "2.7.12",
+            HERE / "influxd2",
+            "github.com/influxdata/influxdb/v2/cmd/influxd",
+            "about 10 min",
+            tools=("go", "cargo", "cc", "nice", "setpriv"),
+            flags=("-tags", "sqlite_foreign_keys,sqlite_json,noasm"),
+            flux=True,
+        ),
+    )
+}
+
+
+def is_built(version: str) -> bool:
+    """Whether the server of this version is there already."""
+    recipe = RECIPES[version]
+    return kept_folder(recipe.name, recipe.text()).is_dir()
+
+
+def build(version: str) -> Path:
+    """The server's program, built first if there is none yet.
+
+    Raises:
+        UnavailableError: it cannot be built here.
+    """
+    recipe = RECIPES[version]
+    return kept(recipe.name, recipe.text(), lambda folder: _Build(recipe, folder).run()) / "influxd"
+
+
+class _Build:
+    """One build, with its log."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.log = cache_folder() / f"{recipe.name}.log"
+        self.environment = {
+            **os.environ,
+            "GOTOOLCHAIN": "local",  # no other compiler is fetched
+            "GOFLAGS": "-mod=readonly -buildvcs=false -trimpath",
+            "CGO_ENABLED": "1" if recipe.flux else "0",
+        }
+
+    def run(self) -> None:
+        """Leave ``influxd`` in the folder."""
+        recipe = self.recipe
+        if missing := [tool for tool in recipe.tools if not shutil.which(tool)]:
+            raise UnavailableError(f"InfluxDB {recipe.version} for the tests needs {', '.join(missing)} to be built")
+        say(f"building InfluxDB {recipe.version} ({recipe.takes}, once; it writes {self.log})")
+        self.log.write_text("")
+        work = self.folder / "work"
+        shutil.copytree(recipe.folder, work)
+        if recipe.flux:
+            self._prepare_flux(work)
+        version = f"-s -w -X main.version={recipe.version}"
+        self._go(work, "build", *recipe.flags, "-ldflags", version, "-o", self.folder / "influxd", recipe.package)
+        shutil.rmtree(work)
+
+    def _prepare_flux(self, work: Path) -> None:
+        """InfluxDB's own pkg-config compiles Flux's Rust library when Go's compiler asks for it."""
+        tools = work / "bin"
+        tools.mkdir()
+        self._go(work, "build", "-o", tools / "pkg-config", "github.com/influxdata/pkg-config")
+        # Its lints deny what newer compilers warn of.
+        wrapper = tools / "rustc-wrapper"
+        wrapper.write_text('#!/bin/sh\nexec "$@" --cap-lints warn\n')
+        wrapper.chmod(0o755)
+        self.environment |= {
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "PKG_CONFIG": str(tools / "pkg-config"),
+            "RUSTC_WRAPPER": str(wrapper),
+            # The compiler that there is; Flux's rust-toolchain file names one of long ago.
+            "RUSTUP_TOOLCHAIN": os.environ.get("RUSTUP_TOOLCHAIN", "stable"),
+        }
+
+    def _go(self, folder: Path, *arguments: str | Path) -> None:
+        """Run Go as nicely as can be; what it says goes to the log."""
+        command = ["nice", "-n", "19", "go", *map(str, arguments)]
+        with self.log.open("a") as log:
+            try:
+                done = subprocess.run(
+                    command,
+                    cwd=folder,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    timeout=BUILD_SECONDS,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise self._failed(str(error)) from error
+        if done.returncode:
+            raise self._failed(_last(self.log.read_text(errors="replace").splitlines()))
+
+    def _failed(self, why: str) -> UnavailableError:
+        return UnavailableError(f"cannot build InfluxDB {self.recipe.version} (log: {self.log}): {why}")
+
+
+def _last(lines: Iterable[str]) -> str:
+    """What a log ends with, in one line."""
+    said = [line.strip() for line in lines if line.strip() and not line.startswith("go: downloading")]
+    return " / ".join(said[-LAST_LINES:]) or "nothing was said"

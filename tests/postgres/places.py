@@ -1,0 +1,60 @@
+"""Where the ledgers of tests are: a file in a folder, or a database that is that folder's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from airflow_calib_provider.ledger import schema
+from airflow_calib_provider.ledger.engine import Ledger
+
+PLACE = "CALIB_TEST_POSTGRES"  # the address of a server, in the environment of tests on PostgreSQL
+TEMPLATE = "template_ledger"
+
+
+def ledger_url(folder: Path) -> str:
+    """The address of the ledger of this folder."""
+    place = os.environ.get(PLACE)
+    return f"{place}{_name(folder)}" if place else f"sqlite:///{folder / 'ledger.db'}"
+
+
+def is_new(folder: Path, *, empty: bool = False) -> bool:
+    """Whether this folder had no ledger before; on PostgreSQL it has one then.
+
+    Args:
+        folder: whose ledger.
+        empty: make it an empty database, and not, which is quicker, one with the present tables.
+    """
+    if PLACE not in os.environ:
+        return not (folder / "ledger.db").exists()
+    if _exists(_name(folder)):
+        return False
+    if not empty and not _exists(TEMPLATE):
+        _do(f'CREATE DATABASE "{TEMPLATE}"')
+        made = Ledger(f"{os.environ[PLACE]}{TEMPLATE}")
+        schema.upgrade(made)
+        made.close()
+    _do(f'CREATE DATABASE "{_name(folder)}" TEMPLATE "{"template1" if empty else TEMPLATE}"')
+    return True
+
+
+def _name(folder: Path) -> str:
+    return f"of_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
+
+
+def _exists(name: str) -> bool:
+    return bool(_do("SELECT 1 FROM pg_database WHERE datname = :name", name=name))
+
+
+def _do(statement: str, **values: str) -> list[object]:
+    """Run a statement outside all databases of tests."""
+    engine = create_engine(make_url(os.environ[PLACE]).set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        result = connection.execute(text(statement), values)
+        rows = list(result.all()) if result.returns_rows else []
+    engine.dispose()
+    return rows
