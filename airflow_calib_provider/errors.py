@@ -15,6 +15,7 @@
     ├── ProductError           a product is missing, empty, or outside its folder
     ├── PayloadError           constants cannot be published
     │   └── PayloadStoreDown   the store's disk cannot be written now: try again
+    ├── MirrorError            the mirror's target cannot be used, or its connection is not what it should be
     └── AirflowUnreachable     Airflow's REST API does not answer
 """
 
@@ -151,6 +152,10 @@ class PayloadError(CalibError):
 
 class PayloadStoreDown(PayloadError):
     """The payload store cannot be written now, such as a full disk: nothing is wrong with the payload."""
+
+
+class MirrorError(CalibError):
+    """The mirror's target cannot be used as it is, or does not answer. Nothing is lost: the ledger has it all."""
 
 
 class AirflowUnreachable(CalibError):

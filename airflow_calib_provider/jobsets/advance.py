@@ -18,7 +18,7 @@ from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.jobsets.ending import end_if_complete
 from airflow_calib_provider.jobsets.holds import treat_held
 from airflow_calib_provider.jobsets.observing import poll
-from airflow_calib_provider.jobsets.progress import note_progress
+from airflow_calib_provider.jobsets.progress import note_reports
 from airflow_calib_provider.jobsets.submitting import submit_due
 from airflow_calib_provider.jobsets.watched import Troubles, by_backend, load
 from airflow_calib_provider.ledger import generations, observed
@@ -74,7 +74,7 @@ def advance(
             if treat_held(ledger, backend_of, watched, now, base_delay):
                 treated.append(watched.row.id)
                 continue
-            note_progress(ledger, watched)
+            note_reports(ledger, watched)
             end_if_complete(ledger, backend_of, watched, now)
     for watched in load(ledger, treated, now) if treated else ():
         with troubles.of(watched.row.id):

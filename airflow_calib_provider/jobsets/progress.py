@@ -1,15 +1,17 @@
-"""How far running jobs are, from the reports that they are still writing, where their folders can be seen."""
+"""What running jobs tell, from the reports that they are still writing, where their folders can be seen."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from airflow_calib_provider.backends.reducer import JobState
+from airflow_calib_provider.backends.reducer import Job, JobState
 from airflow_calib_provider.jobsets.folders import attempt_folder
-from airflow_calib_provider.jobsets.reports import read_progress
+from airflow_calib_provider.jobsets.reports import read_latest
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.observed import InFlight
 from airflow_calib_provider.settings import number
 
 INTERVAL = 30.0
@@ -23,28 +25,51 @@ _REMEMBERED = 10_000
 _looked: dict[tuple[str, int], tuple[float, int]] = {}
 """When the reports of a generation were last looked at by this process, and up to which job."""
 
+_told: dict[tuple[str, int, int, int], dict[str, tuple[str, float, float | None]]] = {}
+"""The values of each job's attempt that this process stored. Another process may tell them once more, which changes
+nothing."""
 
-def note_progress(ledger: Ledger, watched: Watched) -> None:
-    """Store what the running jobs of a generation say of their progress, if it is time to look again."""
+
+def note_reports(ledger: Ledger, watched: Watched) -> None:
+    """Store what the running jobs of a generation report, progress and values, if it is time to look again."""
     key = (str(ledger.url), int(watched.row.id))
     at, last = _looked.get(key, (float("-inf"), -1))
     clock = time.monotonic()
     if not watched.counts.get(JobState.RUNNING) or clock - at < number("REPORT_INTERVAL", INTERVAL):
         return
-    running = sorted(job.index for job in watched.jobs.values() if job.state is JobState.RUNNING)
-    if not running:
+    turn = _turn(watched, last)
+    if not turn:
         return
-    turn = [index for index in running if index > last] + [index for index in running if index <= last]
-    turn = turn[:AT_ONCE]
     if len(_looked) > _REMEMBERED:
         _looked.clear()
     _looked[key] = (clock, turn[-1])
-    news = {}
-    for index in turn:
-        job = watched.jobs[index]
-        done = read_progress(attempt_folder(watched.row.folder, index, job.attempt) / "report.jsonl")
-        if done is not None and done != job.progress:
-            news[index] = done
+    news = {index: item for index in turn if (item := _news(key, watched.row.folder, watched.jobs[index]))}
     if news:
         with ledger.write() as connection:
-            observed.note_progress(connection, watched.row, 0, news)
+            observed.note_in_flight(connection, watched.row, 0, news)
+        _remember(key, news)
+
+
+def _turn(watched: Watched, last: int) -> Sequence[int]:
+    """The jobs whose reports are read now: those that run, after the last one of the look before."""
+    running = sorted(job.index for job in watched.jobs.values() if job.state is JobState.RUNNING)
+    turn = [index for index in running if index > last] + [index for index in running if index <= last]
+    return turn[:AT_ONCE]
+
+
+def _news(key: tuple[str, int], folder: str, job: Job) -> InFlight | None:
+    latest = read_latest(attempt_folder(folder, job.index, job.attempt) / "report.jsonl")
+    progress = latest.progress if latest.progress != job.progress else None
+    known = _told.get((*key, job.index, job.attempt), {})
+    values = [value for value in latest.values if known.get(value[0]) != value]
+    if progress is None and not values:
+        return None
+    return InFlight(job.attempt, progress, values)
+
+
+def _remember(key: tuple[str, int], news: dict[int, InFlight]) -> None:
+    if len(_told) > _REMEMBERED:
+        _told.clear()
+    for index, item in news.items():
+        if item.values:
+            _told.setdefault((*key, index, item.attempt), {}).update({value[0]: value for value in item.values})

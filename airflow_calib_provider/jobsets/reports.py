@@ -17,7 +17,7 @@ MAX_REPORT = 20_000_000
 """Bytes."""
 
 TAIL = 16_384
-"""Bytes at the end of the report of a running job in which its latest progress is looked for."""
+"""Bytes at the end of the report of a running job in which its latest progress and values are looked for."""
 
 
 @dataclass(frozen=True)
@@ -88,36 +88,57 @@ def read_report(file: Path) -> Report:
     return Report(list(values.values()), products)
 
 
-def read_progress(file: Path) -> float | None:
-    """The latest progress in the report of a job that still runs: ``{"type": "progress", "value": 0.4}``.
+@dataclass(frozen=True)
+class Latest:
+    """What the end of the report of a running job says.
 
-    Only the end of the file is read. A last line that is not complete yet, and whatever else is not a progress, is
-    passed over: the report is judged when the job has ended.
-
-    :returns: from 0 to 1; ``None`` if nothing is said, or the report cannot be seen from here.
+    :ivar progress: from 0 to 1.
+    :ivar values: name, value, error; of a name given twice the last counts.
     """
+
+    progress: float | None = None
+    values: list[tuple[str, float, float | None]] = field(default_factory=list)
+
+
+def read_latest(file: Path) -> Latest:
+    """The latest in the report of a job that still runs: ``{"type": "progress", "value": 0.4}``, and its values.
+
+    Only the end of the file is read. A last line that is not complete yet, and whatever else is neither, is passed
+    over: the report is judged when the job has ended.
+
+    :returns: nothing, if nothing is said, or the report cannot be seen from here.
+    """
+    progress: float | None = None
+    values: dict[str, tuple[str, float, float | None]] = {}
+    for line in _tail(file):
+        try:
+            item = json.loads(line)
+            if item["type"] == "progress":
+                progress = min(1.0, max(0.0, _number(item["value"])))
+            elif item["type"] == "value":
+                values[_name(item)] = _value(item)
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            continue
+    return Latest(progress, list(values.values()))
+
+
+def _tail(file: Path) -> list[bytes]:
+    """The complete lines at the end of a report; the first may have lost its beginning."""
     try:
         # A pipe or a link is not followed: the report is the job's, and may be anything.
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return None
+        return []
     try:
         about = os.fstat(opened)
         if not stat.S_ISREG(about.st_mode):
-            return None
+            return []
         data = os.pread(opened, TAIL, max(0, about.st_size - TAIL))
     except OSError:
-        return None
+        return []
     finally:
         os.close(opened)
-    for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
-        try:
-            item = json.loads(line)
-            if item["type"] == "progress":
-                return min(1.0, max(0.0, _number(item["value"])))
-        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            continue
-    return None
+    return data[: data.rfind(b"\n") + 1].splitlines()
 
 
 def _lines(file: Path) -> list[str]:

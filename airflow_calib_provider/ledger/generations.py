@@ -331,9 +331,10 @@ def plan_round(connection: Connection, row: Any, at: datetime) -> int | None:
     moves, attempts = [], []
     for item in due:
         of_job = Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt + 1})
-        moves.append(Move(_job_key(item), "waiting", "submitted", of_job, {**cleared, "attempt": item.attempt + 1}))
-        attempt_key = {**_job_key(item), "n": item.attempt + 1}
         asked = item.request_memory or item.definition.get("memory")
+        columns, data = {**cleared, "attempt": item.attempt + 1}, {"request_memory": asked} if asked else {}
+        moves.append(Move(_job_key(item), "waiting", "submitted", of_job, columns, data))
+        attempt_key = {**_job_key(item), "n": item.attempt + 1}
         attempts.append(Move(attempt_key, None, "submitted", of_job, {"round": number, "request_memory": asked}))
     move(connection, job, moves)
     move(connection, attempt, attempts)

@@ -13,7 +13,7 @@ from airflow_calib_provider.backends.base import AttemptState, FailureClass, Obs
 from airflow_calib_provider.backends.reducer import Job, JobState
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.generations import subject_of
-from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
 generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
 
@@ -81,10 +81,13 @@ def _move(connection: Connection, row: Any, step: int, changes: Sequence[JobChan
             "progress": after.progress,
             "retry_at": change.retry_at if after.state in (JobState.WAITING, JobState.HELD) else None,
         }
-        data = {name: value for name, value in seen.items() if isinstance(value, int | str)}
+        data: dict[str, Any] = {name: value for name, value in seen.items() if isinstance(value, int | str)}
         if change.request_memory is not None:
             data["request_memory"] = change.request_memory
-        job_moves.append(Move(key, change.before.state, after.state, of_job, columns, data))
+        if after.start is not None and after.end is not None:
+            data["wall"] = round((after.end - after.start).total_seconds(), 3)
+        told = {**data, "values": as_told(change.values)} if change.values else data
+        job_moves.append(Move(key, change.before.state, after.state, of_job, columns, told))
         attempt_key = {**key, "n": change.observation.attempt}
         # An attempt that lives is in the state of the same name as its job's.
         source, target = str(change.before.state), _attempt_state(change)
@@ -258,8 +261,54 @@ def note_trouble(connection: Connection, troubles: Mapping[int, str], at: dateti
         connection.execute(update(generation).where(*here).values(values))
 
 
-def note_progress(connection: Connection, row: Any, step: int, progress: Mapping[int, float]) -> None:
-    """What running jobs say of how far they are: from 0 to 1, by job."""
-    statement = update(job).where(*_key_is(row, step), job.c.state == "running").values(progress=bindparam("done"))
-    if progress:
-        connection.execute(statement, [{"index": index, "done": value} for index, value in progress.items()])
+Values = Sequence[tuple[str, float, float | None]]
+"""Name, value and error of numbers that a job reports."""
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """What is new in the report of a job that still runs.
+
+    :ivar attempt: which wrote it.
+    :ivar progress: from 0 to 1, if that is new.
+    :ivar values: those that are new.
+    """
+
+    attempt: int
+    progress: float | None = None
+    values: Values = ()
+
+
+def as_told(values: Values) -> dict[str, list[float | None]]:
+    """Values as an event tells them: name → value and error."""
+    return {name: [number, error] for name, number, error in values}
+
+
+def note_in_flight(connection: Connection, row: Any, step: int, news: Mapping[int, InFlight]) -> None:
+    """Store what running jobs report, by job, with an event each; that of jobs which have ended meanwhile is ignored.
+
+    The values themselves are stored when the attempt is accepted.
+    """
+    here = (job.c.generation_id == row.id, job.c.step == step, job.c.state == "running")
+    query = select(job.c.job_index, job.c.attempt).where(*here, tables.one_of(job.c.job_index, news)).with_for_update()
+    alive = {item.job_index: item.attempt for item in connection.execute(query).all()}
+    told = {index: item for index, item in sorted(news.items()) if alive.get(index) == item.attempt}
+    done = [{"index": index, "done": item.progress} for index, item in told.items() if item.progress is not None]
+    if done:
+        statement = update(job).where(*_key_is(row, step), job.c.state == "running").values(progress=bindparam("done"))
+        connection.execute(statement, done)
+    subject = subject_of(row)
+    append_events(
+        connection,
+        (
+            {
+                "entity": "value",
+                "subject": Subject(**{**vars(subject), "job_index": index, "attempt": item.attempt}),
+                "data": {
+                    **({"progress": item.progress} if item.progress is not None else {}),
+                    **({"values": as_told(item.values)} if item.values else {}),
+                },
+            }
+            for index, item in told.items()
+        ),
+    )

@@ -28,6 +28,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     bindparam,
+    text,
 )
 
 
@@ -158,6 +159,7 @@ run_group = Table(
     Column("close_reason", JSON),
     UniqueConstraint("campaign", "workflow", "grouping", "first_run"),
     Index(None, "state"),
+    Index(None, "campaign", "workflow", "name"),
 )
 
 membership = Table(
@@ -394,4 +396,51 @@ event = Table(
     Column("from_state", State),
     Column("to_state", State),
     Column("data", JSON, nullable=False),
+)
+
+GROUP_HISTORY = text("entity IN ('membership', 'group_task', 'run_group')")
+"""The events that say what a group was when; written into statements as it is, since the index is of these only."""
+
+Index(
+    "ix_event_group_history",
+    event.c.campaign,
+    event.c.workflow,
+    event.c.group_name,
+    event.c.id,
+    sqlite_where=GROUP_HISTORY,
+    postgresql_where=GROUP_HISTORY,
+)
+
+mirror_target = Table(
+    "mirror_target",
+    metadata,
+    _name("name", primary_key=True),
+    Column("place", Text, nullable=False, comment="where it is, without secrets"),
+    Column("cursor", BigInteger, nullable=False, comment="the last event that was carried there"),
+    Column(
+        "holes", JSON, nullable=False, comment="ids below the cursor that nobody could see yet: [first, last, since]"
+    ),
+    Column("holder", String(64), comment="who carries now"),
+    Column("held_until", UtcDateTime),
+    Column("last_success_at", UtcDateTime),
+    Column("last_error", Text),
+    Column("last_error_at", UtcDateTime),
+    Column("skipped_by_retention", BigInteger, nullable=False, comment="points that were older than its retention"),
+    Column("note", Text, comment="what is odd about the events, such as a clock that goes backwards"),
+    Column("note_at", UtcDateTime),
+    Column("sample", JSON, comment="the last figures of the system that were appended as events"),
+    Column("sampled_at", UtcDateTime),
+)
+
+mirror_set_aside = Table(
+    "mirror_set_aside",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    _name("target"),
+    Column("event_id", BigInteger, nullable=False),
+    _name("measurement"),
+    Column("line", Text, nullable=False, comment="as it was refused; empty: no point could be made of the event"),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index(None, "target", "event_id"),
 )

@@ -99,7 +99,8 @@ def _publish_row(
         result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True)
         subject = Subject(group.campaign, group.workflow, task, group.name)
         if own is not None:
-            ended = Move({"id": own.id}, "published", "superseded", subject, {"superseded_at": at}, {"tag": tag})
+            said = _said(tag, Iov(own.first_run, own.last_run), own.revision, own.content_hash, own.size)
+            ended = Move({"id": own.id}, "published", "superseded", subject, {"superseded_at": at}, said)
             move(connection, payload, [ended])
         key = {"campaign": group.campaign, "tag": tag, "group_id": group_id, "task": task, "revision": result.revision}
         columns = {
@@ -113,7 +114,7 @@ def _publish_row(
             "published_at": at,
             "superseded_at": None,
         }
-        data = {"tag": tag, "first_run": iov.first, "last_run": iov.last, "revision": result.revision, "hash": digest}
+        data = _said(tag, iov, result.revision, digest, size)
         move(connection, payload, [Move(key, None, "published", subject, columns, data)])
     reason = {
         "code": "published",
@@ -132,6 +133,12 @@ def _publish_row(
     if state != "done" or result.new:
         set_task_states(connection, group_id, "done", reason, at, task=task)
     return result
+
+
+def _said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str, Any]:
+    """What an event says of a payload."""
+    runs = {"first_run": iov.first, "last_run": iov.last}
+    return {"tag": tag, **runs, "revision": revision, "hash": digest, "size": size}
 
 
 def _next_revision(connection: Connection, group: Any, tag: str, group_id: int) -> int:

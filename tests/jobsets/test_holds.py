@@ -397,6 +397,37 @@ def test_progress_of_running_jobs(tell: Callable[..., Story], monkeypatch: pytes
     assert job_of(story).progress == 0.9
 
 
+def test_values_of_running_jobs_are_told_while_they_run(
+    tell: Callable[..., Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALIB_REPORT_INTERVAL", "0")
+    story = tell(2)
+    story.backend.tell(0, RUNNING)
+    story.step(1)
+    folder = story.world.rows(tables.generation)[0].folder
+    report = attempt_folder(folder, 0, 1) / "report.jsonl"
+    line = '{"type": "value", "name": "shift", "value": %g, "error": 0.1}\n'
+    report.write_text(line % 1.5 + '{"type": "value", "name": "", "value": 1}\n{"type": "progress", "value": 0.4}\n')
+    story.step(2)
+    story.step(3)
+    report.write_text(line % 2.5)
+    story.step(4)
+    told = [row for row in story.world.rows(tables.event) if row.entity == "value"]
+    assert [row.data for row in told] == [
+        {"progress": 0.4, "values": {"shift": [1.5, 0.1]}},
+        {"values": {"shift": [2.5, 0.1]}},
+    ]
+    assert {(row.task, row.job_index, row.attempt, row.from_state, row.to_state) for row in told} == {
+        ("skim", 0, 1, None, None)
+    }
+    story.backend.tell(0, AttemptState.SUCCEEDED)
+    report.write_text(line % 3.5)
+    story.step(5)
+    assert len([row for row in story.world.rows(tables.event) if row.entity == "value"]) == 2
+    ended = [row for row in story.world.rows(tables.event) if (row.entity, row.to_state) == ("job", "succeeded")]
+    assert [row.data["values"] for row in ended] == [{"shift": [3.5, 0.1]}]
+
+
 def test_explain_says_what_holds_the_jobs(tell: Callable[..., Story]) -> None:
     story = tell(5)
     for job in (0, 1):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets import reports
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, job_folder, log_files, promote
-from airflow_calib_provider.jobsets.reports import check_product, read_outcome, read_progress, read_report
+from airflow_calib_provider.jobsets.reports import check_product, read_latest, read_outcome, read_report
 
 
 def report(folder: Path, *lines: Any) -> Path:
@@ -186,14 +186,14 @@ def test_generation_folder_never_leaves_the_products(
 def test_progress_of_what_is_being_written(tmp_path: Path, text: str, expected: float | None) -> None:
     file = tmp_path / "report.jsonl"
     file.write_text(text)
-    assert read_progress(file) == expected
+    assert read_latest(file).progress == expected
 
 
 def test_progress_is_read_from_files_only(tmp_path: Path) -> None:
-    assert read_progress(tmp_path / "none") is None
-    assert read_progress(tmp_path) is None
+    assert read_latest(tmp_path / "none") == reports.Latest()
+    assert read_latest(tmp_path) == reports.Latest()
     os.mkfifo(tmp_path / "pipe")
-    assert read_progress(tmp_path / "pipe") is None
+    assert read_latest(tmp_path / "pipe") == reports.Latest()
     (tmp_path / "file").write_text('{"type": "progress", "value": 0.5}\n')
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    assert read_progress(tmp_path / "link") is None
+    assert read_latest(tmp_path / "link") == reports.Latest()

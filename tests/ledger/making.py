@@ -162,7 +162,14 @@ def put_runs(
                     {"campaign": campaign, "workflow": flow.name, "grouping": label, "run": run.number},
                     None,
                     "grouped" if run.number in of_run else "not_selected",
-                    Subject(campaign=campaign, workflow=flow.name, run=run.number),
+                    Subject(
+                        campaign=campaign,
+                        workflow=flow.name,
+                        run=run.number,
+                        group_name=groups.group_name(label, of_run[run.number].first_run)
+                        if run.number in of_run
+                        else None,
+                    ),
                     {
                         "source": "daq",
                         "group_id": of_run[run.number].id if run.number in of_run else None,

@@ -1,0 +1,245 @@
+"""Point by point: what the events say, compared with what an InfluxDB has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.mirror import aside, outbox, reading, state
+from airflow_calib_provider.mirror.client import InfluxClient
+from airflow_calib_provider.mirror.lines import line_of
+from airflow_calib_provider.mirror.points import PointMaker
+from airflow_calib_provider.mirror.reading import Fields, Key
+from airflow_calib_provider.mirror.schema import MEASUREMENTS, Point
+
+EVENTS = 1_000
+"""Events of one window."""
+
+POINTS = 20_000
+"""Points of one question."""
+
+EXAMPLES = 5
+"""Examples of each kind that are named."""
+
+
+@dataclass
+class Counts:
+    """How one measurement compares.
+
+    :ivar extra: points that InfluxDB has although no event says so.
+    :ivar beyond_retention: that are missing because they are older than what is kept.
+    :ivar set_aside: that are missing because InfluxDB would not have them.
+    """
+
+    expected: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    beyond_retention: int = 0
+    set_aside: int = 0
+    examples: list[str] = field(default_factory=list)
+    _shown: dict[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.missing or self.extra or self.different)
+
+    def show(self, kind: str, text: str) -> None:
+        """Remember an example."""
+        self._shown[kind] = self._shown.get(kind, 0) + 1
+        if self._shown[kind] <= EXAMPLES:
+            self.examples.append(f"{kind}: {text}")
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    :ivar first: the first event that was looked at.
+    :ivar last: the last one; what comes after it was not carried yet.
+    :ivar not_carried: how many do.
+    :ivar skipped: events of which no point can be made.
+    """
+
+    first: int
+    last: int
+    not_carried: int = 0
+    skipped: int = 0
+    measurements: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in MEASUREMENTS})
+
+    @property
+    def clean(self) -> bool:
+        return all(counts.clean for counts in self.measurements.values())
+
+    def total(self, name: str) -> int:
+        """The sum of a count."""
+        return sum(int(getattr(counts, name)) for counts in self.measurements.values())
+
+
+def check(
+    ledger: Ledger, client: InfluxClient, since: int | None = None, *, tell: Callable[[int, int], None] | None = None
+) -> Report:
+    """Compare everything that has been carried.
+
+    :param since: a time in nanoseconds; events before it are left out.
+    :param tell: called after each window with the events that were looked at, and how many there are.
+    :raises MirrorError: InfluxDB cannot be read.
+    """
+    reading.ensure_readable(client)
+    name = client.target.name
+    with ledger.read() as connection:
+        row = state.find(connection, name)
+        first = 1 if since is None else outbox.first_since(connection, since)
+        newest = outbox.last_id(connection)
+    last = min(row.cursor, newest) if row is not None else 0
+    report = Report(first, last, newest - last)
+    comparison = _Comparison(ledger, client, report)
+    done = first - 1
+    while done < last:
+        with ledger.read() as connection:
+            rows = [item for item in outbox.after(connection, done, EVENTS) if item.id <= last]
+        done = comparison.window(rows, done + 1, last)
+        if tell is not None:
+            tell(max(0, done - first + 1), last - first + 1)
+    comparison.finish(whole=since is None)
+    return report
+
+
+class _Comparison:
+    """One check, window by window."""
+
+    def __init__(self, ledger: Ledger, client: InfluxClient, report: Report) -> None:
+        self._ledger, self._client, self._report = ledger, client, report
+        self._maker = PointMaker()
+        self._horizon: dict[str, int] = {}
+        now = time.time()
+        for name in MEASUREMENTS:
+            kept = reading.retention(client, name)
+            self._horizon[name] = int((now - kept) * 1e9) if kept else -(2**63)
+        with ledger.read() as connection:
+            rows = aside.listed(connection, client.target.name, report.first, report.last)
+        self._aside = {(row.event_id, row.line) for row in rows}
+        self._seen = dict.fromkeys(MEASUREMENTS, 0)
+        self._open_values: dict[Key, Point] = {}
+
+    def window(self, rows: Sequence[Any], start: int, last: int) -> int:
+        """Compare the next events.
+
+        :returns: the last event that was compared.
+        """
+        if not rows:
+            return last
+        with self._ledger.read() as connection:
+            self._maker.prepare(connection, rows)
+        expected: dict[str, dict[Key, Point]] = {name: {} for name in MEASUREMENTS}
+        size, begin = 0, start
+        for row in rows:
+            for point in self._points(row):
+                expected[point.measurement][point.tags, point.time] = point
+                size += 1
+            if size >= POINTS:
+                self._compare_all(expected, begin, row.id)
+                expected, size, begin = {name: {} for name in MEASUREMENTS}, 0, row.id + 1
+        self._compare_all(expected, begin, rows[-1].id)
+        return int(rows[-1].id)
+
+    def _points(self, row: Any) -> Iterable[Point]:
+        try:
+            return self._maker.points(row)
+        except Exception:  # noqa: BLE001 - set aside by the carrier, which says why
+            self._report.skipped += 1
+            return ()
+
+    def _compare_all(self, expected: dict[str, dict[Key, Point]], first: int, last: int) -> None:
+        for name, points in expected.items():
+            if not points:
+                continue
+            least, most = min(key[1] for key in points), max(key[1] for key in points)
+            where = f'"event" >= {first} AND "event" <= {last} AND time >= {least} AND time <= {most}'
+            actual = reading.points(self._client, name, where)
+            self._seen[name] += len(actual)
+            self._compare(name, points, actual)
+
+    def _compare(self, name: str, expected: dict[Key, Point], actual: dict[Key, Fields]) -> None:
+        counts = self._report.measurements[name]
+        for key, point in expected.items():
+            if name == "value":
+                # What a later event says of the same point has taken the place of what an earlier one said.
+                counts.expected -= self._open_values.pop(key, None) is not None
+            counts.expected += 1
+            found = actual.pop(key, None)
+            if found is None:
+                if name == "value":
+                    self._open_values[key] = point
+                else:
+                    self._missing(counts, point)
+            elif found != point.fields:
+                counts.different += 1
+                counts.show("different", f"{line_of(point)} but found {_shown(name, found)}")
+        for (tags, at), fields in actual.items():
+            counts.extra += 1
+            counts.show("extra", line_of(Point(name, tags, fields, at)))
+
+    def _missing(self, counts: Counts, point: Point) -> None:
+        line = line_of(point)
+        if (_event(point), line) in self._aside:
+            counts.set_aside += 1
+            counts.show("set aside", line)
+        elif point.time < self._horizon[point.measurement]:
+            counts.beyond_retention += 1
+        else:
+            counts.missing += 1
+            counts.show("missing", line)
+
+    def finish(self, *, whole: bool) -> None:
+        """What no window shows: newer values, points of no event."""
+        self._settle_values()
+        period = f'"event" >= {self._report.first} AND "event" <= {self._report.last}'
+        for name, counts in self._report.measurements.items():
+            elsewhere = reading.count(self._client, name, period) - self._seen[name]
+            self._extra(counts, elsewhere, "at times where no point belongs")
+            if whole:
+                self._extra(counts, reading.without_event(self._client, name), "without the field event")
+                self._extra(counts, self._beyond(name), "of events that the ledger does not have")
+
+    def _extra(self, counts: Counts, number: int, what: str) -> None:
+        if number > 0:
+            counts.extra += number
+            counts.show("extra", f"{number} points {what}")
+
+    def _beyond(self, name: str) -> int:
+        """Points of events after the newest one, such as when the ledger was restored from a backup."""
+        while True:
+            with self._ledger.read() as connection:
+                newest = outbox.last_id(connection)
+            found = reading.count(self._client, name, f'"event" > {newest}')
+            with self._ledger.read() as connection:
+                if not found or outbox.last_id(connection) == newest:
+                    return found
+
+    def _settle_values(self) -> None:
+        """Values that no window had: one of a later event may have taken the place, and is fine."""
+        counts = self._report.measurements["value"]
+        at = list(MEASUREMENTS["value"].fields).index("event")
+        for key, point in self._open_values.items():
+            found = reading.points(self._client, "value", f"time = {key[1]}").get(key)
+            event = found[at] if found else None
+            if isinstance(event, int) and event > self._report.last:
+                counts.expected -= 1
+            elif found is not None and event != _event(point):
+                counts.different += 1
+                counts.show("different", f"{line_of(point)} but found {_shown('value', found)}")
+            else:
+                self._missing(counts, point)
+
+
+def _event(point: Point) -> Any:
+    return point.fields[list(MEASUREMENTS[point.measurement].fields).index("event")]
+
+
+def _shown(measurement: str, fields: Fields) -> str:
+    names = MEASUREMENTS[measurement].fields
+    return ",".join(f"{name}={value}" for name, value in zip(names, fields, strict=True) if value is not None)

@@ -1,0 +1,150 @@
+"""What a group was when an event happened: the fold of the events about it that have lower ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Cause(NamedTuple):
+    """One of the locks that a task waits for.
+
+    :ivar name: ``task laser.fit``, ``payload pedestals``, ``forming``.
+    """
+
+    name: str
+    done: int | None = None
+    total: int | None = None
+
+
+def causes_of(reason: Mapping[str, Any] | None) -> list[Cause]:
+    """The locks that a reason names; those that never open are named alike."""
+    if not reason:
+        return []
+    code = reason.get("code")
+    if code == "several":
+        return [cause for part in reason.get("reasons", ()) for cause in causes_of(part)]
+    if code == "needs":
+        return [Cause(f"task {reason.get('needs')}", reason.get("done"), reason.get("total"))]
+    if code == "payload":
+        return [Cause(f"payload {reason.get('tag')}", reason.get("done"), reason.get("total"))]
+    if code in ("forming", "dropped"):
+        return [Cause("forming")]
+    if code in NEVER:
+        what = str(reason.get("needs"))
+        return [Cause(f"{'task' if '.' in what else 'payload'} {what}", 0, reason.get("total"))]
+    return []
+
+
+NEVER = ("needs_selected_none", "all_skipped", "dropped")
+"""Codes of reasons by which a lock can never open."""
+
+
+@dataclass
+class TaskHistory:
+    """A task of a group.
+
+    :ivar state: the latest.
+    :ivar reason: why.
+    :ivar generation: the latest that a reason named; 0: none.
+    :ivar waits: the locks that it waits for now → since when, in nanoseconds.
+    """
+
+    state: str
+    reason: Mapping[str, Any] | None = None
+    generation: int = 0
+    waits: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str:
+        return str((self.reason or {}).get("code") or "")
+
+
+@dataclass
+class LockChange:
+    """A lock that began to be waited for, or that is no longer.
+
+    :ivar state: ``waiting``, ``open`` or ``never``.
+    :ivar waited: seconds.
+    """
+
+    cause: Cause
+    state: str
+    waited: float | None = None
+
+
+@dataclass
+class GroupHistory:
+    """A group.
+
+    :ivar members: run → whether it was dropped.
+    :ivar tasks: by name; those that the spec no longer has are not there.
+    :ivar opened: when it opened, in nanoseconds.
+    :ivar runs: how many were put into it.
+    """
+
+    members: dict[int, bool] = field(default_factory=dict)
+    tasks: dict[str, TaskHistory] = field(default_factory=dict)
+    opened: int | None = None
+    runs: int = 0
+    last_run: int | None = None
+
+    def apply(self, event: Any) -> list[LockChange]:
+        """Take an event into account.
+
+        :returns: the locks whose waits began or ended by it.
+        """
+        if event.entity == "membership":
+            if event.run is not None and event.to_state in ("grouped", "dropped"):
+                self.members[event.run] = event.to_state == "dropped"
+        elif event.entity == "run_group":
+            self._take_runs(event)
+        elif event.entity == "group_task" and event.task is not None:
+            return self._take_task(event)
+        return []
+
+    def _take_runs(self, event: Any) -> None:
+        added = [run for run in event.data.get("runs") or () if isinstance(run, int)]
+        self.runs += len(added)
+        if added:
+            self.last_run = max([*added, *([self.last_run] if self.last_run is not None else [])])
+        if self.opened is None:
+            self.opened = event.at
+
+    def _take_task(self, event: Any) -> list[LockChange]:
+        task = self.tasks.setdefault(event.task, TaskHistory("new"))
+        edited = "reason" not in event.data and event.from_state == event.to_state
+        if not edited:
+            # An edit of the spec changes what is waited for; the next look tells it.
+            task.reason = event.data.get("reason")
+        generation = (task.reason or {}).get("generation")
+        if isinstance(generation, int):
+            task.generation = generation
+        task.state = event.to_state or "removed"
+        changes = [] if edited else _waits(task, event.at)
+        if event.to_state is None:
+            del self.tasks[event.task]
+        return changes
+
+
+def _waits(task: TaskHistory, at: int) -> list[LockChange]:
+    """What changes of the locks that a task waits for, now that it has this state and reason."""
+    named = {cause.name: cause for cause in causes_of(task.reason)}
+    shut = any(code in NEVER for code in _codes(task.reason))
+    wanted = named if task.state == "waiting" else {}
+    changes = [LockChange(cause, "waiting", 0.0) for name, cause in wanted.items() if name not in task.waits]
+    ended = "never" if shut or task.state in ("skipped", "removed") else "open"
+    for name in [name for name in task.waits if name not in wanted]:
+        waited = round((at - task.waits.pop(name)) / 1e9, 3)
+        changes.append(LockChange(named.pop(name, Cause(name)), ended, waited))
+    if shut and task.state == "failed":
+        changes += [LockChange(cause, "never", 0.0) for name, cause in named.items() if name != "forming"]
+    task.waits.update({name: at for name in wanted if name not in task.waits})
+    return changes
+
+
+def _codes(reason: Mapping[str, Any] | None) -> list[str]:
+    if not reason:
+        return []
+    return [str(reason.get("code")), *(str(part.get("code")) for part in reason.get("reasons", ()))]

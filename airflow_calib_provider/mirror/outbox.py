@@ -1,0 +1,112 @@
+"""Reading the events in order; and those that become visible late.
+
+On PostgreSQL a transaction that commits later may hold lower ids. So the ids that are missing between those that can be
+seen are *holes*, which are looked at again until they fill, or are so old that they are a transaction's that was rolled
+back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.mirror.points import AT_ONCE, GroupKey, group_of
+
+HOLE_LIVES = 3600.0
+"""Seconds after which a hole is no longer looked at: no transaction of ours lives so long."""
+
+MOST_HOLES = 5_000
+
+Holes = list[list[float]]
+"""First id, last id, since when in seconds since 1970."""
+
+event = tables.event
+
+
+def after(connection: Connection, cursor: int, limit: int) -> list[Any]:
+    """The next events."""
+    query = select(event).where(event.c.id > cursor).order_by(event.c.id).limit(limit)
+    return list(connection.execute(query).all())
+
+
+def last_id(connection: Connection) -> int:
+    """The id of the newest event; 0: there is none."""
+    return int(connection.execute(select(func.max(event.c.id))).scalar() or 0)
+
+
+def first_since(connection: Connection, at: int) -> int:
+    """The id of the first event at or after a time in nanoseconds; one more than the last if there is none.
+
+    Found by halving, since times grow with ids but for clocks that differ a little.
+    """
+    low, high = 1, last_id(connection) + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            select(event.c.id, event.c.at).where(event.c.id >= middle).order_by(event.c.id)
+        ).first()
+        if row is None or row.at >= at:
+            high = middle
+        else:
+            low = int(row.id) + 1
+    return low
+
+
+def gaps(cursor: int, ids: Iterable[int], at: float) -> Holes:
+    """The ids that are missing after the cursor."""
+    found: Holes = []
+    for number in ids:
+        if number > cursor + 1:
+            found.append([cursor + 1, number - 1, at])
+        cursor = number
+    return found
+
+
+def still_open(holes: Sequence[Sequence[float]], filled: Iterable[int], at: float) -> Holes:
+    """The holes without the ids that were seen meanwhile, and without those that are too old."""
+    seen = sorted(filled)
+    left: Holes = []
+    for first, last, since in holes:
+        if at - since > HOLE_LIVES:
+            continue
+        start = first
+        for number in seen:
+            if start <= number <= last:
+                if number > start:
+                    left.append([start, number - 1, since])
+                start = number + 1
+        if start <= last:
+            left.append([start, last, since])
+    return left[-MOST_HOLES:]
+
+
+def in_holes(connection: Connection, holes: Sequence[Sequence[float]]) -> list[Any]:
+    """The events that have turned up in holes."""
+    rows: list[Any] = []
+    for start in range(0, len(holes), AT_ONCE):
+        part = [event.c.id.between(int(first), int(last)) for first, last, _ in holes[start : start + AT_ONCE]]
+        rows += connection.execute(select(event).where(or_(*part)).order_by(event.c.id)).all()
+    return rows
+
+
+def with_what_follows(connection: Connection, rows: Sequence[Any], cursor: int) -> list[Any]:
+    """These events, and those up to the cursor of the same groups that come after them: their points depend on them,
+    or overwrite theirs."""
+    found = {row.id: row for row in rows}
+    first: dict[GroupKey, int] = {}
+    for row in rows:
+        if key := group_of(row):
+            first[key] = min(row.id, first.get(key, row.id))
+    keys = sorted(first)
+    for start in range(0, len(keys), AT_ONCE // 4):
+        part = keys[start : start + AT_ONCE // 4]
+        here = [
+            and_(event.c.campaign == key[0], event.c.workflow == key[1], event.c.group_name == key[2]) for key in part
+        ]
+        least = min(first[key] for key in part)
+        query = select(event).where(event.c.id > least, event.c.id <= cursor, or_(*here))
+        found.update({row.id: row for row in connection.execute(query) if row.id > first[group_of(row)]})  # type: ignore[index]
+    return [found[number] for number in sorted(found)]

@@ -1,0 +1,285 @@
+"""From events to points. Every point follows from events, and from rows that never change once an event names them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.mirror.history import GroupHistory
+from airflow_calib_provider.mirror.schema import NONE, STATE_CODES, Point, point
+
+MILLISECOND = 1_000_000
+ENTITIES = ("membership", "group_task", "run_group", "job", "payload", "value", "system")
+"""Those of which points are made."""
+
+REMEMBERED = 5_000
+"""Groups whose histories are kept between batches."""
+
+AT_ONCE = 400
+"""Names in one statement."""
+
+GroupKey = tuple[str, str, str]
+"""Campaign, workflow, name."""
+
+event, run_group = tables.event, tables.run_group
+_HISTORY = ("membership", "group_task", "run_group")
+
+
+class GroupFacts(NamedTuple):
+    """What does not change of a closed group."""
+
+    grouping: str
+    first_run: int
+    last_run: int
+    start: datetime | None
+    final: bool
+
+
+def time_of(row: Any) -> int:
+    """The time of an event's points: its own to a millisecond, made unique by its id, since a point overwrites another
+    one of its series and time, and processes on several hosts may write within one nanosecond."""
+    return int(row.at // MILLISECOND * MILLISECOND + row.id % MILLISECOND)
+
+
+def group_of(row: Any) -> GroupKey | None:
+    """The group that an event is about."""
+    if row.campaign is None or row.workflow is None or row.group_name is None:
+        return None
+    return row.campaign, row.workflow, row.group_name
+
+
+class PointMaker:
+    """Makes the points of events that come in the order of their ids, none left out."""
+
+    def __init__(self) -> None:
+        self._histories: OrderedDict[GroupKey, GroupHistory] = OrderedDict()
+        self._facts: OrderedDict[GroupKey, GroupFacts] = OrderedDict()
+
+    def forget(self, groups: Iterable[GroupKey] | None = None) -> None:
+        """Read the histories of these groups anew, or of all: an event turned up late, or a batch was not finished."""
+        if groups is None:
+            self._histories.clear()
+            return
+        for key in groups:
+            self._histories.pop(key, None)
+
+    def prepare(self, connection: Connection, rows: Sequence[Any]) -> None:
+        """Read what :meth:`points` of these events needs."""
+        if not rows:
+            return
+        keys = {key for row in rows if row.entity in _HISTORY and (key := group_of(row))}
+        self._load_histories(connection, keys - self._histories.keys(), rows[0].id)
+        named = {key for row in rows if _needs_facts(row) and (key := group_of(row))}
+        self._load_facts(connection, named - {key for key in named & self._facts.keys() if self._facts[key].final})
+        _shrink(self._histories, keys)
+        _shrink(self._facts, named)
+
+    def points(self, row: Any) -> list[Point]:
+        """The points of one event of those that were prepared."""
+        make = _MAKERS.get(row.entity)
+        return make(self, row) if make else []
+
+    def _load_histories(self, connection: Connection, keys: set[GroupKey], before: int) -> None:
+        for campaign, workflow, names in _by_workflow(keys):
+            query = select(event).where(
+                event.c.campaign == campaign,
+                event.c.workflow == workflow,
+                event.c.group_name.in_(names),
+                tables.GROUP_HISTORY,
+                event.c.id < before,
+            )
+            found = {name: GroupHistory() for name in names}
+            for row in connection.execute(query.order_by(event.c.id)):
+                found[row.group_name].apply(row)
+            self._histories.update({(campaign, workflow, name): history for name, history in found.items()})
+
+    def _load_facts(self, connection: Connection, keys: set[GroupKey]) -> None:
+        columns = ("name", "grouping", "first_run", "last_run", "start", "state")
+        for campaign, workflow, names in _by_workflow(keys):
+            query = select(*(run_group.c[name] for name in columns)).where(
+                run_group.c.campaign == campaign, run_group.c.workflow == workflow, run_group.c.name.in_(names)
+            )
+            for row in connection.execute(query):
+                facts = GroupFacts(row.grouping, row.first_run, row.last_run, row.start, row.state != "forming")
+                self._facts[campaign, workflow, row.name] = facts
+
+    # one method per entity
+
+    def _of_membership(self, row: Any) -> list[Point]:
+        key = group_of(row)
+        if key is None or row.run is None:
+            return []
+        history = self._histories[key]
+        history.apply(row)
+        dropped = row.to_state == "dropped"
+        if row.to_state not in ("grouped", "dropped"):
+            return []
+        made = []
+        for name, task in sorted(history.tasks.items()):
+            state = "skipped" if dropped else task.state
+            code = "dropped" if dropped else task.code
+            made.append(_run_task(row, key, name, row.run, state, task.generation, code))
+        return made
+
+    def _of_group_task(self, row: Any) -> list[Point]:
+        key = group_of(row)
+        if key is None or row.task is None:
+            return []
+        history = self._histories[key]
+        changes = history.apply(row)
+        task = history.tasks.get(row.task)
+        code, generation = (task.code, task.generation) if task else ("", 0)
+        made = []
+        for run, dropped in sorted(history.members.items()):
+            state = "skipped" if dropped else row.to_state or "removed"
+            made.append(_run_task(row, key, row.task, run, state, generation, code))
+        for change in changes:
+            tags = (*key[:2], row.task, change.cause.name, change.state)
+            fields = {
+                "group": row.group_name,
+                "waited": change.waited,
+                "done": change.cause.done,
+                "total": change.cause.total,
+                "event": row.id,
+            }
+            made.append(point("lock", tags, fields, time_of(row)))
+        return made
+
+    def _of_run_group(self, row: Any) -> list[Point]:
+        key = group_of(row)
+        if key is None:
+            return []
+        history = self._histories[key]
+        history.apply(row)
+        facts = self._facts.get(key)
+        last = history.last_run if history.last_run is not None else facts and facts.first_run
+        fields = {
+            "group": row.group_name,
+            "first_run": facts and facts.first_run,
+            "last_run": last,
+            "runs": history.runs,
+            "open_seconds": round((row.at - (history.opened or row.at)) / 1e9, 3),
+            "reason": (row.data.get("reason") or {}).get("code", ""),
+            "event": row.id,
+        }
+        return [point("group", (*key[:2], facts.grouping if facts else NONE, row.to_state), fields, time_of(row))]
+
+    def _of_job(self, row: Any) -> list[Point]:
+        data = row.data
+        fields = {
+            "group": row.group_name,
+            "generation": row.generation,
+            "job": row.job_index,
+            "attempt": row.attempt,
+            "from_state": row.from_state or "",
+            "event": row.id,
+            **{name: data.get(name) for name in ("exit_code", "signal", "host", "memory", "request_memory", "wall")},
+            "reason": data.get("reason") or "",
+        }
+        tags = (row.campaign, row.workflow, row.task, row.to_state, data.get("failure"))
+        made = [point("job", tags, fields, time_of(row))]
+        if row.to_state == "succeeded":
+            made += self._values(row, final=True)
+        return made
+
+    def _of_value(self, row: Any) -> list[Point]:
+        made = self._values(row, final=False)
+        if row.data.get("progress") is not None:
+            fields = {
+                "group": row.group_name,
+                "generation": row.generation,
+                "job": row.job_index,
+                "attempt": row.attempt,
+                "from_state": "running",
+                "progress": row.data["progress"],
+                "event": row.id,
+            }
+            made.append(point("job", (row.campaign, row.workflow, row.task, "running", None), fields, time_of(row)))
+        return made
+
+    def _values(self, row: Any, *, final: bool) -> list[Point]:
+        told: Mapping[str, Sequence[float | None]] = row.data.get("values") or {}
+        key = group_of(row)
+        facts = self._facts.get(key) if key else None
+        made: dict[tuple[str, ...], Point] = {}
+        for name, (value, error) in sorted(told.items()):
+            fields = {
+                "value": value,
+                # A point that overwrites another one leaves fields that it does not have as they were.
+                "error": error if error is not None else 0.0,
+                "group": row.group_name or "",
+                "first_run": facts.first_run if facts else 0,
+                "last_run": facts.last_run if facts else 0,
+                "generation": row.generation or 0,
+                "job": row.job_index or 0,
+                "recorded_at": row.at,
+                "final": final,
+                "event": row.id,
+            }
+            tags = (row.campaign, row.workflow, row.task, name)
+            item = point("value", tags, fields, _detector_time(row, facts))
+            made[item.tags] = item  # two names that only differ in what a tag cannot have are one series
+        return list(made.values())
+
+    def _of_payload(self, row: Any) -> list[Point]:
+        fields = {
+            **{name: row.data.get(name) for name in ("first_run", "last_run", "revision", "size")},
+            "group": row.group_name,
+            "content_hash": row.data.get("hash"),
+            "event": row.id,
+        }
+        tags = (row.campaign, row.workflow, row.task, row.data.get("tag"), row.to_state)
+        return [point("payload", tags, fields, time_of(row))]
+
+    def _of_system(self, row: Any) -> list[Point]:
+        return [point("system", (row.campaign, row.workflow), {**row.data, "event": row.id}, time_of(row))]
+
+
+_MAKERS = {name: getattr(PointMaker, f"_of_{name}") for name in ENTITIES}
+
+
+def _needs_facts(row: Any) -> bool:
+    return row.entity == "run_group" or bool(row.entity in ("job", "value") and row.data.get("values"))
+
+
+def _run_task(row: Any, key: GroupKey, task: str, run: int, state: str, generation: int, code: str) -> Point:
+    fields = {
+        "state": state,
+        "state_code": STATE_CODES.get(state),
+        "group": key[2],
+        "generation": generation,
+        "reason": code,
+        "event": row.id,
+    }
+    return point("run_task", (key[0], key[1], task, run), fields, time_of(row))
+
+
+def _detector_time(row: Any, facts: GroupFacts | None) -> int:
+    """The start of the group's data, made unique by its first run and the job; without a start the event's time."""
+    if facts is None or facts.start is None:
+        return time_of(row)
+    seconds = int((facts.start - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() // 1)
+    return seconds * 10**9 + facts.first_run % 1000 * MILLISECOND + (row.job_index or 0) % MILLISECOND
+
+
+def _by_workflow(keys: Iterable[GroupKey]) -> Iterator[tuple[str, str, list[str]]]:
+    """Campaign, workflow and some names of groups, so many that a statement can have them."""
+    workflows: dict[tuple[str, str], list[str]] = {}
+    for campaign, workflow, name in sorted(keys):
+        workflows.setdefault((campaign, workflow), []).append(name)
+    for (campaign, workflow), names in workflows.items():
+        for start in range(0, len(names), AT_ONCE):
+            yield campaign, workflow, names[start : start + AT_ONCE]
+
+
+def _shrink(kept: OrderedDict[GroupKey, Any], used: set[GroupKey]) -> None:
+    """Forget what was not used for longest; never what is used now."""
+    for key in used & kept.keys():
+        kept.move_to_end(key)
+    while len(kept) > max(REMEMBERED, len(used)):
+        kept.popitem(last=False)

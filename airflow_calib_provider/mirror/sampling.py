@@ -1,0 +1,194 @@
+"""Figures of the system: looked at now and then, appended to the events, and mirrored like everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.transitions import Subject, append_events, now
+from airflow_calib_provider.mirror import state
+from airflow_calib_provider.mirror.schema import ALL
+from airflow_calib_provider.settings import number, spool_folder
+
+INTERVAL = 60.0
+"""Seconds between two samples, unless ``CALIB_SAMPLE_INTERVAL`` says otherwise."""
+
+AT_LEAST = timedelta(minutes=10)
+"""Where nothing changes, figures are appended so seldom."""
+
+COUNTS = (
+    "jobs_waiting",
+    "jobs_submitted",
+    "jobs_running",
+    "jobs_held",
+    "groups_waiting",
+    "groups_processing",
+)
+"""What is compared to see whether anything changed; ages and free space always do."""
+
+group, group_task, generation, job = tables.run_group, tables.group_task, tables.generation, tables.job
+membership, run, event = tables.membership, tables.run, tables.event
+
+Figures = dict[tuple[str, str], dict[str, Any]]
+"""Campaign and workflow → figures."""
+
+
+def sample(ledger: Ledger, target: str) -> None:
+    """Append the figures of now, if it is time and anything is new.
+
+    :param target: the mirror's target that asks; the lag is its.
+    """
+    at = now()
+    with ledger.read() as connection:
+        before, last = state.last_sample(connection)
+        if last is not None and (at - last).total_seconds() < number("SAMPLE_INTERVAL", INTERVAL):
+            return
+        figures = look(connection, at)
+        lag = lag_seconds(connection, target, at)
+    free = spool_free_bytes()
+    whole = figures[ALL, ALL]
+    whole |= {"mirror_lag_seconds": lag, **({} if free is None else {"spool_free_bytes": free})}
+    counts = {" ".join(key): {name: values[name] for name in COUNTS} for key, values in figures.items()}
+    appended = before.get("appended_at")
+    due = appended is None or at - datetime.fromisoformat(appended) >= AT_LEAST
+    with ledger.write() as connection:
+        if due or counts != before.get("counts"):
+            append(connection, figures)
+            appended = at.isoformat()
+        state.note_sample(connection, target, {"counts": counts, "appended_at": appended}, at)
+
+
+def append(connection: Connection, figures: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+    """Append figures as events."""
+    append_events(
+        connection,
+        (
+            {"entity": "system", "subject": Subject(campaign=campaign, workflow=workflow), "data": dict(values)}
+            for (campaign, workflow), values in sorted(figures.items())
+        ),
+    )
+
+
+def look(connection: Connection, at: datetime) -> Figures:
+    """The figures of every campaign and workflow in which something is left to do, and their sums."""
+    figures: Figures = {(ALL, ALL): {}}
+    for row in _jobs(connection):
+        _of(figures, row)[f"jobs_{row.state}"] = row.n
+    for row in _groups(connection):
+        _of(figures, row)[f"groups_{row.state}"] = row.n
+    for row in _oldest(connection):
+        age = (at - row.since).total_seconds() if row.since is not None else None
+        if age is not None:
+            _of(figures, row)["oldest_untreated_seconds"] = round(max(0.0, age), 3)
+    whole = figures.pop((ALL, ALL))
+    for name in COUNTS:
+        whole[name] = sum(values.get(name, 0) for values in figures.values())
+    whole["oldest_untreated_seconds"] = max(
+        (values.get("oldest_untreated_seconds", 0.0) for values in figures.values()), default=0.0
+    )
+    for values in figures.values():
+        values |= {name: values.get(name, 0) for name in (*COUNTS, "oldest_untreated_seconds")}
+    return {(ALL, ALL): whole, **figures}
+
+
+def _of(figures: Figures, row: Any) -> dict[str, Any]:
+    return figures.setdefault((row.campaign, row.workflow), {})
+
+
+def _jobs(connection: Connection) -> list[Any]:
+    """Live jobs by campaign, workflow and state."""
+    query = (
+        select(group.c.campaign, group.c.workflow, job.c.state, func.count().label("n"))
+        .join(generation, generation.c.group_id == group.c.id)
+        .join(job, job.c.generation_id == generation.c.id)
+        .where(generation.c.state == "running", job.c.state.in_(["waiting", "submitted", "running", "held"]))
+        .group_by(group.c.campaign, group.c.workflow, job.c.state)
+    )
+    return list(connection.execute(query).all())
+
+
+def _groups(connection: Connection) -> list[Any]:
+    """Groups of which a task waits, and of which one is processed."""
+    query = (
+        select(
+            group.c.campaign,
+            group.c.workflow,
+            group_task.c.state,
+            func.count(group_task.c.group_id.distinct()).label("n"),
+        )
+        .join(group_task, group_task.c.group_id == group.c.id)
+        .where(group_task.c.state.in_(["waiting", "processing"]))
+        .group_by(group.c.campaign, group.c.workflow, group_task.c.state)
+    )
+    return list(connection.execute(query).all())
+
+
+def _oldest(connection: Connection) -> list[Any]:
+    """The end of the oldest run in each workflow that is completed, and whose tasks are not all over."""
+    since = func.min(func.coalesce(run.c.end, run.c.completed_at), type_=run.c.completed_at.type)
+    query = (
+        select(group.c.campaign, group.c.workflow, since.label("since"))
+        .join(group_task, group_task.c.group_id == group.c.id)
+        .join(membership, membership.c.group_id == group.c.id)
+        .join(run, (run.c.source == membership.c.source) & (run.c.number == membership.c.run))
+        .where(
+            group_task.c.state.in_(["new", "waiting", "processing"]),
+            membership.c.state == "grouped",
+            run.c.completed,
+        )
+        .group_by(group.c.campaign, group.c.workflow)
+    )
+    return list(connection.execute(query).all())
+
+
+def lag_seconds(connection: Connection, target: str, at: datetime) -> float:
+    """The age of the first event that was not carried yet; 0: there is none."""
+    row = state.find(connection, target)
+    query = select(event.c.at).where(event.c.id > (row.cursor if row is not None else 0))
+    first = connection.execute(query.order_by(event.c.id).limit(1)).scalar()
+    return 0.0 if first is None else round(max(0.0, at.timestamp() - first / 1e9), 3)
+
+
+# disk
+
+
+def spool_free_bytes() -> int | None:
+    """Free space where the spool lies; ``None``: there is no such folder yet."""
+    folder = spool_folder()
+    for path in (folder, *folder.parents):
+        if path.exists():
+            about = os.statvfs(path)
+            return about.f_bavail * about.f_frsize
+    return None
+
+
+def sample_spool(ledger: Ledger) -> None:
+    """Append the size of the spool, which takes a while to find, and the free space beside it."""
+    figures: dict[str, Any] = {"spool_bytes": _size(spool_folder())}
+    free = spool_free_bytes()
+    figures |= {} if free is None else {"spool_free_bytes": free}
+    with ledger.write() as connection:
+        append(connection, {(ALL, ALL): figures})
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder; what vanishes meanwhile does not count."""
+    total, folders = 0, [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
+    return total
