@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_calib_provider.operators.condor",
                     "airflow_calib_provider.operators.publish",
                     "airflow_calib_provider.operators.inject",
+                    "airflow_calib_provider.operators.mirror",
                 ],
             }
         ],
@@ -38,16 +39,17 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_calib_provider.triggers.job_set",
                     "airflow_calib_provider.triggers.ledger_wait",
+                    "airflow_calib_provider.triggers.mirror",
                 ],
             }
         ],
         "hooks": [
             {
                 "integration-name": "Calibration",
-                "python-modules": ["airflow_calib_provider.hooks.condor"],
+                "python-modules": ["airflow_calib_provider.hooks.condor", "airflow_calib_provider.hooks.influxdb"],
             }
         ],
-        "connection-types": [_condor_connection()],
+        "connection-types": [_condor_connection(), _influx_connection()],
     }
 
 
@@ -77,6 +79,38 @@ def _condor_connection() -> dict[str, Any]:
             "query_interval": _field("Seconds between queries", "number", "Without an event log; 15 by default."),
             "defaults": _field("Defaults of jobs", "object", "What jobs.condor in a spec may say, for all tasks."),
             "configuration": _field("HTCondor configuration", "object", "Further settings of the client, by name."),
+        },
+    }
+
+
+def _influx_connection() -> dict[str, Any]:
+    """The form of a connection to an InfluxDB; its fields are those of ``InfluxTarget``."""
+    return {
+        "connection-type": "calib_influxdb",
+        "hook-name": "InfluxDB (calibration mirror)",
+        "hook-class-name": "airflow_calib_provider.hooks.influxdb.InfluxHook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"host": "Address", "schema": "http or https", "password": "Token, or the user's password"},
+            "placeholders": {
+                "host": "http://influxdb.example.org:8086",
+                "login": "empty: the password is a token",
+                "schema": "where the address has none",
+                "port": "where the address has none",
+            },
+        },
+        "conn-fields": {
+            "bucket": _field("Bucket", "string", "InfluxDB 2 and 3; of 1.8: database/retention policy."),
+            "org": _field("Organization", "string", "InfluxDB 2."),
+            "database": _field("Database", "string", "InfluxDB 1.x; with a bucket: its name in InfluxQL, if another."),
+            "retention_policy": _field("Retention policy", "string", "InfluxDB 1.x; empty: the database's default."),
+            "timeout": _field("Time-out of a call (s)", "number", "10 by default."),
+            "verify": {
+                **_field("Check the certificate", "boolean", "Switch off for a self-signed one."),
+                "schema": {"type": ["boolean", "null"], "default": True},
+            },
+            "ca_file": _field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
+            "routes": _field("Routes", "object", "Measurement to bucket (2, 3) or retention policy (1.x)."),
         },
     }
 

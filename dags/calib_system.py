@@ -1,4 +1,4 @@
-"""The Airflow DAGs calib_inject and calib_housekeeping."""
+"""The Airflow DAGs calib_inject, calib_housekeeping and calib_mirror."""
 
 from airflow_calib_provider.dags.system import system_dags
 

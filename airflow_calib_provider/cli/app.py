@@ -12,6 +12,7 @@ from airflow_calib_provider.cli import (
     explain_command,
     group_commands,
     job_commands,
+    mirror_commands,
     orphan_commands,
     payload_commands,
     run_commands,
@@ -60,6 +61,7 @@ app.add_typer(run_commands.app, name="runs")
 app.add_typer(job_commands.app, name="jobs")
 app.add_typer(campaign_commands.app, name="campaign")
 app.add_typer(payload_commands.app, name="payload")
+app.add_typer(mirror_commands.app, name="mirror")
 app.add_typer(db_commands.app, name="db")
 orphan_commands.register(job_commands.app)
 status_command.register(app)

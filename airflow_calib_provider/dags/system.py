@@ -9,12 +9,13 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
+from airflow_calib_provider.operators.mirror import MirrorOperator
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
-    """``calib_inject`` and ``calib_housekeeping``.
+    """``calib_inject``, ``calib_housekeeping`` and ``calib_mirror``.
 
     :param stub: ``__file__`` of the stub.
     :param specs: folder of the YAML files, relative to the stub.
@@ -23,7 +24,7 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     folder = str((Path(stub).resolve().parent / specs).resolve())
     with _dag(
         "calib_inject",
-        "0 * * * *",
+        _cron("0 * * * *"),
         "Records completed runs, groups them, and opens the DAG runs that may start. Trigger it at any time: injecting "
         "twice changes nothing.",
         {
@@ -38,21 +39,33 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
         InjectOperator(task_id="inject", specs=folder)
     with _dag(
         "calib_housekeeping",
-        "30 * * * *",
+        _cron("30 * * * *"),
         "Removes jobs that a missed kill left behind, and logs and failed attempts whose time is over. Reports drift "
-        "between Airflow, the ledger and the backends.",
+        "between Airflow, the ledger, the backends and the mirror.",
         {},
     ) as housekeeping:
         HousekeepingOperator(task_id="housekeeping")
-    return {dag.dag_id: dag for dag in (inject, housekeeping)}
+    with _dag(
+        "calib_mirror",
+        "@continuous",
+        "Mirrors the ledger's events to the InfluxDB of the connection calib_influxdb. It always runs, in the "
+        "triggerer, and begins anew once a day; without such a connection it is skipped.",
+        {},
+    ) as mirror:
+        MirrorOperator(task_id="mirror")
+    return {dag.dag_id: dag for dag in (inject, housekeeping, mirror)}
 
 
-def _dag(dag_id: str, cron: str, text: str, params: dict[str, Param]) -> DAG:
+def _cron(text: str) -> CronDataIntervalTimetable:
+    return CronDataIntervalTimetable(text, timezone="UTC")
+
+
+def _dag(dag_id: str, schedule: CronDataIntervalTimetable | str, text: str, params: dict[str, Param]) -> DAG:
     return DAG(
         dag_id=dag_id,
         description=text.split(". ")[0],
         doc_md=text,
-        schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
+        schedule=schedule,
         start_date=START,
         catchup=False,
         max_active_runs=1,

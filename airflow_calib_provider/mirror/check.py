@@ -41,7 +41,6 @@ class Counts:
     beyond_retention: int = 0
     set_aside: int = 0
     examples: list[str] = field(default_factory=list)
-    _shown: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def clean(self) -> bool:
@@ -49,8 +48,7 @@ class Counts:
 
     def show(self, kind: str, text: str) -> None:
         """Remember an example."""
-        self._shown[kind] = self._shown.get(kind, 0) + 1
-        if self._shown[kind] <= EXAMPLES:
+        if sum(item.startswith(f"{kind}: ") for item in self.examples) < EXAMPLES:
             self.examples.append(f"{kind}: {text}")
 
 
@@ -73,6 +71,15 @@ class Report:
     @property
     def clean(self) -> bool:
         return all(counts.clean for counts in self.measurements.values())
+
+    def drift(self) -> list[str]:
+        """What is not as it should be, one line for each measurement."""
+        return [
+            f"mirror: {name}: {counts.missing} missing, {counts.extra} extra, {counts.different} different points"
+            f" ({'; '.join(counts.examples[:2])})"
+            for name, counts in self.measurements.items()
+            if not counts.clean
+        ]
 
     def total(self, name: str) -> int:
         """The sum of a count."""

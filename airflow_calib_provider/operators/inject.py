@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,15 @@ from airflow_calib_provider.settings import number
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_calib_provider.ledger.engine import Ledger
+
 PATIENCE = 120.0
 """Seconds for which calib_inject asks Airflow again for DAG runs that it refused."""
 ASKED_AT_ONCE = 50
 """DAG runs whose states are asked for by one request: they stand in its address, which must not grow too long."""
+
+MIRROR_CHECKED = timedelta(hours=2)
+"""How far back housekeeping compares the mirror with the ledger."""
 
 
 class InjectOperator(BaseOperator):
@@ -105,6 +110,7 @@ class HousekeepingOperator(BaseOperator):
             removed, failed = remove_leftovers(backend, found)
             errors += failed
             drift += [f"{item.key}: {item.why}{', removed' if item in removed else ''}" for item in found]
+        drift += self._mirror_drift(ledger, now)
         for line in [*settled, *drift]:
             self.log.warning("drift: %s", line)
         cleaned = clean(ledger, backend_of, now)
@@ -113,6 +119,29 @@ class HousekeepingOperator(BaseOperator):
         if errors:
             raise AirflowFailException("\n".join(errors))
         return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, "opened": opened}
+
+    def _mirror_drift(self, ledger: Ledger, now: datetime) -> list[str]:
+        """What the mirror of the last hours lacks. It is no reason to fail: the ledger has it all."""
+        from airflow_calib_provider.errors import CalibError
+        from airflow_calib_provider.hooks.influxdb import task_target
+        from airflow_calib_provider.mirror.check import check
+        from airflow_calib_provider.mirror.client import InfluxClient
+        from airflow_calib_provider.mirror.sampling import sample_spool
+
+        sample_spool(ledger)
+        try:
+            target = task_target()
+            if target is None:
+                return []
+            client = InfluxClient(target)
+            try:
+                report = check(ledger, client, int((now - MIRROR_CHECKED).timestamp() * 1e9))
+            finally:
+                client.close()
+        except CalibError as error:
+            self.log.warning("the mirror cannot be checked: %s", error)
+            return []
+        return report.drift()
 
     @staticmethod
     def _with_airflow_states(context: Context, rows: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:

@@ -28,7 +28,7 @@ ROWS = {
 def test_every_field_of_the_connection_is_described() -> None:
     of_airflow = {"name", "collector", "token"}  # the connection's id, host and port, password
     assert set(ROWS) == {item.name for item in fields(CondorSettings)} - of_airflow | {"password"}
-    (form,) = get_provider_info()["connection-types"]
+    (form,) = [item for item in get_provider_info()["connection-types"] if item["connection-type"] == "calib_condor"]
     labels = {name: field["label"] for name, field in form["conn-fields"].items()}
     labels["password"] = form["ui-field-behaviour"]["relabeling"]["password"]
     assert {name: label for name, (label, _) in ROWS.items()} == labels

@@ -1,0 +1,123 @@
+"""The deferred half of MirrorOperator: carries events to an InfluxDB, all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_calib_provider.hooks.influxdb import trigger_target
+from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
+from airflow_calib_provider.settings import number
+from airflow_calib_provider.triggers.xcom import push
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.mirror.carrier import Carrier
+    from airflow_calib_provider.mirror.target import InfluxTarget
+
+LOOK_AGAIN = 30.0
+"""Seconds between two looks for the connection, while there is none or its target is in trouble."""
+
+PATIENCE = 3600.0
+"""Seconds for which a connection is looked for, unless ``CALIB_MIRROR_PATIENCE`` says otherwise."""
+
+
+class MirrorTrigger(BaseTrigger):
+    """Carries events to an InfluxDB until it is time for the next DAG run. Whatever happens, it goes on.
+
+    :param connection_id: the Airflow connection.
+    :param until: seconds since 1970.
+    """
+
+    def __init__(self, connection_id: str, until: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.connection_id = connection_id
+        self.until = until
+        self._said = ""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        arguments = {"connection_id": self.connection_id, "until": self.until}
+        return f"{type(self).__module__}.{type(self).__name__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        target = await self._first_target()
+        if target is None:
+            yield TriggerEvent({"state": "no_connection"})  # type: ignore[no-untyped-call]
+            return
+        while time.time() < self.until:
+            target = await self._carry(target)
+        yield TriggerEvent({"state": "ended"})  # type: ignore[no-untyped-call]
+
+    async def _first_target(self) -> InfluxTarget | None:
+        """The connection, waited for; ``None`` if nobody makes one."""
+        end = min(time.time() + number("MIRROR_PATIENCE", PATIENCE), self.until)
+        missing = False
+        while True:
+            target, trouble = await self._fetch()
+            if target is not None:
+                return target
+            missing = not trouble
+            await self._say(trouble or f"no connection {self.connection_id}: it is looked for again and again")
+            if missing and time.time() >= end:
+                return None
+            await asyncio.sleep(LOOK_AGAIN if missing else min(LOOK_AGAIN, 5.0))
+
+    async def _fetch(self) -> tuple[InfluxTarget | None, str]:
+        """What the connection says now, or what is wrong with it."""
+        try:
+            return await trigger_target(self.connection_id), ""
+        except Exception as error:  # noqa: BLE001 - somebody may correct it, or Airflow may answer again
+            return None, f"the connection {self.connection_id} cannot be used: {error}"
+
+    async def _carry(self, target: InfluxTarget) -> InfluxTarget:
+        """Carry to this target until it is time, or until the connection says something else.
+
+        :returns: the target to go on with.
+        """
+        url = await trigger_url()
+        looked = time.monotonic()
+        carrier: Carrier | None = None
+        try:
+            while time.time() < self.until:
+                try:
+                    if carrier is None:
+                        carrier = await asyncio.to_thread(_carrier, url, target)
+                    step = await asyncio.to_thread(carrier.step)
+                    pause, trouble = step.pause, step.trouble
+                except Exception as error:  # noqa: BLE001 - such as a ledger that is down; the events wait there
+                    self.log.warning("a step of the mirror failed: %s: %s", type(error).__name__, error)
+                    pause, trouble = 5.0, f"{type(error).__name__}: {error}"
+                await self._say(trouble or f"carries to {target.place}")
+                await asyncio.sleep(max(0.0, min(pause, self.until - time.time())))
+                if trouble and time.monotonic() - looked > LOOK_AGAIN:
+                    looked = time.monotonic()
+                    fetched, _ = await self._fetch()
+                    if fetched is not None and fetched != target:
+                        return fetched
+        finally:
+            if carrier is not None:
+                await asyncio.shield(asyncio.to_thread(_end, carrier))
+        return target
+
+    async def _say(self, text: str) -> None:
+        """Tell people, if it is something new."""
+        if text != self._said:
+            self._said = text
+            self.log.info("mirror: %s", text)
+            await push(self, "reason", text)
+
+
+def _carrier(url: str, target: InfluxTarget) -> Carrier:
+    from airflow_calib_provider.mirror.carrier import Carrier
+    from airflow_calib_provider.mirror.client import InfluxClient
+    from airflow_calib_provider.mirror.sampling import sample
+
+    return Carrier(open_ledger(url), InfluxClient(target), before_step=sample)
+
+
+def _end(carrier: Carrier) -> None:
+    carrier.release()
+    carrier.client.close()
