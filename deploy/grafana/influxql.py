@@ -125,8 +125,11 @@ def current_states(*fields: str, where: Sequence[str] = (HERE,)) -> str:
 
 
 def sampled_now(field: str) -> str:
-    """A figure of ``system`` as it is now: the sum over the chosen workflows."""
-    latest = select(f'max("event"), {quoted(field)} AS "n"', "system", HERE, by='"workflow"')
+    """A figure of ``system`` as it is now: the sum over the chosen workflows.
+
+    Samples are taken at least every ten minutes, of workflows that have something left to do.
+    """
+    latest = select(f'max("event"), {quoted(field)} AS "n"', "system", HERE, "time > now() - 15m", by='"workflow"')
     return select('sum("n")', latest)
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_calib_provider.mirror.carrier import Carrier
+from airflow_calib_provider.mirror.client import InfluxClient
 from deploy.grafana.asking import Asker
 from deploy.grafana.filled import Filled, Period, boards, queries
 from deploy.grafana.frames import frame, named, transformed
-from deploy.grafana.pictures import choose
+from deploy.grafana.pictures import choose, draw
+from tests.grafana.campaign import recorded
 from tests.grafana.points import a_day
+from tests.mirror.conftest import target_of
 
-pytest.importorskip("tests.influx", reason="there is no InfluxDB for tests")
-
-CHOSEN = {"campaign": ["prompt"], "run": ["16"]}
+MADE = {"campaign": ["prompt"], "run": ["16"]}
 """What a shifter chooses; everything else is what the variables' queries answer, as with *All*."""
 
 
@@ -27,11 +30,11 @@ def asker(influx: Any) -> Asker:
     return Asker(influx.url, influx.database, f"Token {influx.token}")
 
 
-def empty(ask: Asker, period: Period) -> list[tuple[str, str, str]]:
-    """Queries that returned no rows."""
+def empty(ask: Asker, period: Period, chosen: dict[str, list[str]]) -> list[tuple[str, str, str]]:
+    """Queries that returned no rows, and tables that show none."""
     found = []
     for name, board in boards().items():
-        values = choose(ask, board, period, CHOSEN)
+        values = choose(ask, board, period, chosen)
         tables: dict[int, list[tuple[Filled, Any]]] = {}
         for item in queries(name, board, values, period):
             answer = ask(item.query)
@@ -46,19 +49,39 @@ def empty(ask: Asker, period: Period) -> list[tuple[str, str, str]]:
             shown = transformed([frame(answer) for _, answer in answers if answer], panel.get("transformations", []))
             if not shown.rows:
                 found.append((name, panel["title"], "shown"))
-            for column in overridden(panel):
-                shown.need(column)
+            shown.need(*named_columns(panel))
     return found
 
 
-def overridden(panel: dict[str, Any]) -> list[str]:
-    """The columns that a table's panel names: overrides, the column it sorts by, those that links use."""
-    names = [
-        each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"] if each["matcher"]["id"] == "byName"
-    ]
+def named_columns(panel: dict[str, Any]) -> list[str]:
+    """The columns that a table's panel names: in overrides, and the one it is sorted by."""
+    overrides = [each["matcher"] for each in panel["fieldConfig"]["overrides"]]
+    names = [matcher["options"] for matcher in overrides if matcher["id"] == "byName"]
     return names + [each["displayName"] for each in panel["options"].get("sortBy", [])]
 
 
-def test_every_query_returns_rows(influx: Any) -> None:
+def test_every_query_returns_rows_of_a_recorded_campaign(
+    influx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From jobs over ledger and mirror to the panels."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
+    monkeypatch.setenv("CALIB_RETRY_DELAY", "0")
+    monkeypatch.setenv("CALIB_SAMPLE_INTERVAL", "0")
+    with recorded(tmp_path / "site") as ledger:
+        client = InfluxClient(target_of(influx))
+        carrier = Carrier(ledger, client)
+        while (step := carrier.step()).carried:
+            assert not step.trouble
+        assert not step.trouble
+        carrier.release()
+    assert empty(asker(influx), Period.last(1), {"campaign": ["prompt"], "workflow": ["zee"], "run": ["1"]}) == []
+
+
+def test_every_query_returns_rows_of_a_day(influx: Any, tmp_path: Path) -> None:
+    """The points that the pictures of the docs are made of; and they can be made."""
     influx.write(*a_day())
-    assert empty(asker(influx), Period.last(2)) == []
+    ask = asker(influx)
+    assert empty(ask, Period.last(2), MADE) == []
+    files = draw(ask, tmp_path, Period.last(1), {**MADE, "workflow": ["zee"], "name": ["scale_eb"]})
+    assert [file.stem for file in files] == sorted(boards())
+    assert all(file.stat().st_size > 10_000 for file in files)
