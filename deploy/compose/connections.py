@@ -10,12 +10,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 HOST = "http://influxdb:8086"
 DATABASE, USER = "calib", "mirror"
 
 
-def connections(password: str) -> dict[str, object]:
+def connections(password: str) -> dict[str, dict[str, Any]]:
     """All connections by id."""
     return {
         "calib_influxdb": {

@@ -57,8 +57,7 @@ def files(known: dict[str, str]) -> dict[str, str]:
         "influxdb/mirror": known["influxdb_mirror"],
         "influxdb/grafana": known["influxdb_grafana"],
         "grafana/admin": known["grafana_admin"],
-        # What stands behind "Token" in the header: user and password, as InfluxQL's clients give them.
-        "grafana/influxdb": f"grafana:{known['influxdb_grafana']}",
+        "grafana/influxdb": known["influxdb_grafana"],
     }
 
 

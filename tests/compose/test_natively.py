@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
@@ -21,6 +22,8 @@ from typing import Any
 import pytest
 
 from airflow_calib_provider.hooks.condor import CondorHook
+from airflow_calib_provider.mirror.client import InfluxClient
+from airflow_calib_provider.mirror.target import InfluxTarget
 from deploy.compose import connections, healthy, make_secrets
 from deploy.grafana.asking import Asker
 from tests.cache import UnavailableError
@@ -188,11 +191,11 @@ def test_databases_are_closed_to_the_other_user(place: Place) -> None:
 
 def test_grafana_gets_its_secret_from_the_file_alone(secrets: Path, tmp_path: Path) -> None:
     program = tmp_path / "run.sh"
-    program.write_text('#!/bin/sh\nprintf %s "$CALIB_INFLUXDB_TOKEN"\n')
+    program.write_text('#!/bin/sh\nprintf %s "$CALIB_INFLUXDB_PASSWORD"\n')
     program.chmod(0o755)
     given = {"PATH": os.environ["PATH"], "CALIB_SECRETS": str(secrets / "grafana"), "CALIB_GRAFANA": str(program)}
     said = run("/bin/sh", COMPOSE / "grafana" / "start.sh", environment=given)
-    assert said == f"grafana:{(secrets / 'influxdb' / 'grafana').read_text()}"
+    assert said == (secrets / "influxdb" / "grafana").read_text()
 
 
 def test_grafana_is_told_what_its_data_source_reads() -> None:
@@ -267,8 +270,6 @@ def test_the_pool_takes_its_settings_and_makes_its_tokens(pool: Pool) -> None:
     token = pool.tool("cat", f"{work}/airflow/token")
     assert pool.tool("stat", "-c", "%u %a", f"{work}/airflow/token").split() == ["50000", "400"]
     payload = token.split(".")[1]
-    import base64
-
     told = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert (told["sub"], told["iss"]) == ("airflow@calib", "calib")
     pool.tool("env", *where, "bash", "-c", script)
@@ -333,17 +334,23 @@ def test_the_four_commands_run_and_are_healthy(place: Place) -> None:
                 process.wait()
 
 
-def test_influxdb_takes_the_headers_that_grafana_and_the_mirror_send(influx2: Any) -> None:
-    """On 2.x a user and a password as token, as the script of the service `influxdb` makes them."""
+def test_influxdb_knows_the_users_of_grafana_and_of_the_mirror(influx2: Any) -> None:
+    """On 2.x, made as `influx v1 auth create` makes them, which the script of the service `influxdb` calls."""
     org = influx2.call("GET", "/api/v2/orgs")["orgs"][0]["id"]
     [bucket] = influx2.call("GET", "/api/v2/buckets", name=influx2.bucket)["buckets"]
-    resource = {"type": "buckets", "id": bucket["id"], "orgID": org}
-    made = influx2.call(
-        "POST",
-        "/private/legacy/authorizations",
-        {"orgID": org, "token": "grafana", "permissions": [{"action": "read", "resource": resource}]},
-    )
-    influx2.call("POST", f"/private/legacy/authorizations/{made['id']}/password", {"password": "a-long-password"})
-    influx2.write("system,campaign=all,workflow=all event=1i 1000000000")
-    ask = Asker(influx2.url, influx2.database, "Token grafana:a-long-password")
-    assert ask('SELECT "event" FROM "system"')[0]["values"] == [[1000, 1]]
+    for user, actions in {"mirror": ["read", "write"], "grafana": ["read"]}.items():
+        resource = {"type": "buckets", "id": bucket["id"], "orgID": org}
+        rights = [{"action": action, "resource": resource} for action in actions]
+        path = "/private/legacy/authorizations"
+        made = influx2.call("POST", path, {"orgID": org, "token": user, "permissions": rights})
+        influx2.call("POST", f"{path}/{made['id']}/password", {"password": f"the-password-of-{user}"})
+    given = {"url": influx2.url, "user": "mirror", "password": "the-password-of-mirror"}
+    extra = connections.connections("")["calib_influxdb"]["extra"] | {"database": influx2.database}
+    line = b"system,campaign=all,workflow=all event=1i 1000000000"
+    assert InfluxClient(InfluxTarget.from_mapping({**given, **extra})).write(line, "").ok
+    refused = InfluxTarget.from_mapping({**given, **extra, "user": "grafana", "password": "the-password-of-grafana"})
+    assert not InfluxClient(refused).write(line, "").ok
+    header = base64.b64encode(b"grafana:the-password-of-grafana").decode()
+    for authorization in (f"Basic {header}", f"Token {influx2.token}"):
+        ask = Asker(influx2.url, influx2.database, authorization)
+        assert ask('SELECT "event" FROM "system"')[0]["values"] == [[1000, 1]]

@@ -159,5 +159,6 @@ def test_provisioning_has_no_secret_and_names_what_is_there() -> None:
         assert source["url"] == "$CALIB_INFLUXDB_URL"
         assert source["jsonData"]["dbName"] == "$CALIB_INFLUXDB_DATABASE"
         assert all(re.fullmatch(r"(Token )?\$CALIB_INFLUXDB_\w+", value) for value in source["secureJsonData"].values())
+        assert source.get("basicAuthUser", "$CALIB_INFLUXDB_USER") == "$CALIB_INFLUXDB_USER"
     [provider] = yaml.safe_load((GRAFANA / "provisioning/dashboards/calib.yaml").read_text())["providers"]
     assert provider["options"]["path"] == "/etc/grafana/calib-dashboards"
