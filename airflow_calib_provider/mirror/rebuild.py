@@ -92,6 +92,7 @@ def delete_all(client: InfluxClient) -> list[str]:
         there = {row[0] for series in client.query("SHOW MEASUREMENTS", route) for row in series.get("values", ())}
         for name in names:
             if name in there & MEASUREMENTS.keys():
-                client.query(f'DROP MEASUREMENT "{name}"', route, change=True)
+                # DROP MEASUREMENT would need an administrator of 1.x.
+                client.query(f'DELETE FROM "{name}"', route, change=True)  # noqa: S608 - a name of ours
                 deleted.append(name)
     return deleted

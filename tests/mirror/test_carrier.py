@@ -1,0 +1,367 @@
+"""Carrying to real servers, with everything in between misbehaving."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, update
+
+from airflow_calib_provider.errors import MirrorError
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.mirror import aside, outbox, reading, sampling, state
+from airflow_calib_provider.mirror.carrier import Carrier
+from airflow_calib_provider.mirror.check import Report, check
+from airflow_calib_provider.mirror.client import InfluxClient, Kind, retry_after
+from airflow_calib_provider.mirror.rebuild import delete_all, rebuild
+from airflow_calib_provider.mirror.schema import MEASUREMENTS
+from airflow_calib_provider.mirror.status import of_targets, series
+from airflow_calib_provider.mirror.target import InfluxTarget
+from airflow_calib_provider.mirror.testing import examine
+from tests.ledger.making import done, facts, group_ids, put_runs, set_state, task, workflow
+from tests.mirror.conftest import settings, target_of
+from tests.mirror.faults import FaultyProxy
+
+FLOW = workflow("ecal", task("skim"))
+NAME = "calib_influxdb"
+
+
+@pytest.fixture
+def filled(ledger: Ledger) -> Ledger:
+    put_runs(ledger, FLOW, [facts(number) for number in range(1, 8)])
+    for number in list(group_ids(ledger, "run").values())[:3]:
+        done(ledger, number, "skim")
+    return ledger
+
+
+@pytest.fixture
+def client(influx: Any) -> InfluxClient:
+    return InfluxClient(target_of(influx))
+
+
+def through(proxy: FaultyProxy, server: Any, **options: Any) -> InfluxClient:
+    return InfluxClient(target_of(server, proxy.url, **{"timeout": 1.0, **options}))
+
+
+def carry(ledger: Ledger, client: InfluxClient) -> Carrier:
+    made = Carrier(ledger, client)
+    while (step := made.step()).carried:
+        pass
+    assert step.trouble == ""
+    return made
+
+
+def assert_exact(report: Report) -> None:
+    assert report.clean, [example for counts in report.measurements.values() for example in counts.examples]
+
+
+def row_of(ledger: Ledger) -> Any:
+    with ledger.read() as connection:
+        return state.find(connection, NAME)
+
+
+def test_everything_arrives_once(filled: Ledger, client: InfluxClient) -> None:
+    carry(filled, client)
+    report = check(filled, client)
+    assert_exact(report)
+    assert report.measurements["run_task"].expected == 13
+    assert report.not_carried == 0
+    before = reading.points(client, "run_task", "")
+    rebuild(filled, client)
+    assert reading.points(client, "run_task", "") == before
+    with filled.read() as connection:
+        [found] = of_targets(connection)
+        counts = series(connection)
+    assert (found.lag_events, found.lag_seconds, found.in_trouble, found.set_aside) == (0, 0.0, False, [])
+    assert counts["run_task"] == 7
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("503", "HTTP 503: made up by the test"),
+        ("429", "HTTP 429: made up by the test"),
+        ("html", "is not InfluxDB: <html>please log in</html>"),
+        ("redirect", "(HTTP 307) is not InfluxDB"),
+        ("silence", "imed out"),
+        ("cut", "emote"),
+        ("cut_after", "emote"),
+    ],
+)
+def test_trouble_loses_nothing_and_says_what_and_where(
+    filled: Ledger, influx: Any, proxy: FaultyProxy, fault: str, said: str
+) -> None:
+    mirror = Carrier(filled, through(proxy, influx, timeout=0.5))
+    proxy.fault = fault
+    step = mirror.step()
+    assert said in step.trouble
+    assert proxy.url in step.trouble
+    assert 0.4 < step.pause <= 1.0
+    assert row_of(filled).cursor == 0
+    assert row_of(filled).last_error == step.trouble
+    assert state.is_in_trouble(row_of(filled))
+    assert mirror.step().pause > 0.9
+    proxy.fault = ""
+    assert mirror.step().carried
+    assert not state.is_in_trouble(row_of(filled))
+    assert_exact(check(filled, InfluxClient(target_of(influx))))
+
+
+@pytest.mark.parametrize("asked", ["7", "date"])
+def test_retry_after_is_obeyed(filled: Ledger, influx: Any, proxy: FaultyProxy, asked: str) -> None:
+    proxy.fault = "429"
+    proxy.retry_after = format_datetime(datetime.now(UTC) + timedelta(seconds=8)) if asked == "date" else asked
+    assert 5 < Carrier(filled, through(proxy, influx)).step().pause <= 8
+
+
+def test_retry_after_may_be_anything() -> None:
+    assert retry_after({"retry-after": "1e9"}) == 600.0
+    assert retry_after({"Retry-After": "-5"}) == 0.0
+    assert retry_after({"Retry-After": "soon"}) is None
+    assert retry_after({"Retry-After": "nan"}) is None
+    assert retry_after({}) is None
+
+
+def test_a_server_that_is_away(filled: Ledger, influx: Any, client: InfluxClient) -> None:
+    mirror = Carrier(filled, client)
+    influx.stop()
+    step = mirror.step()
+    assert "refused" in step.trouble
+    influx.start()
+    assert mirror.step().carried
+    assert_exact(check(filled, client))
+
+
+def test_requests_that_are_too_large_are_halved(filled: Ledger, influx: Any, proxy: FaultyProxy) -> None:
+    proxy.most_bytes = 700
+    carry(filled, through(proxy, influx))
+    assert len(proxy.requests) > 10
+    report = check(filled, InfluxClient(target_of(influx)))
+    assert_exact(report)
+    assert report.total("set_aside") == 0
+
+
+def test_refused_points_are_set_aside_and_the_others_go_through(
+    filled: Ledger, influx: Any, client: InfluxClient
+) -> None:
+    # Somebody else made a text of one of our fields.
+    influx.write(f'job,somebody=else job="text" {time.time_ns()}')
+    carry(filled, client)
+    with filled.read() as connection:
+        put = aside.listed(connection, NAME)
+    assert put
+    assert {row.measurement for row in put} == {"job"}
+    assert all("conflict" in row.reason and "job=0i" in row.line for row in put)
+    report = check(filled, client)
+    jobs = report.measurements["job"]
+    assert (jobs.missing, jobs.different, jobs.set_aside) == (0, 0, len(put))
+    assert report.measurements["run_task"].clean
+    with filled.read() as connection:
+        [found] = of_targets(connection)
+    assert sum(part["points"] for part in found.set_aside) == len(put)
+    # It is mended, and tried again.
+    delete_all(client)
+    done_again = rebuild(filled, client)
+    assert done_again.points > len(put)
+    with filled.read() as connection:
+        assert aside.listed(connection, NAME) == []
+    assert_exact(check(filled, client))
+
+
+def test_wrong_secrets_are_told_and_not_shown(filled: Ledger, influx: Any) -> None:
+    wrong = "a-very-secret-thing"
+    mirror = Carrier(filled, InfluxClient(target_of(influx, **{"token" if influx.major > 1 else "password": wrong})))
+    step = mirror.step()
+    assert "HTTP 401" in step.trouble
+    assert "check the token" in step.trouble
+    assert row_of(filled).cursor == 0
+    shown = [step.trouble, repr(mirror.client), repr(mirror.client.target), row_of(filled).last_error]
+    assert not any(wrong in text for text in shown)
+    with pytest.raises(MirrorError) as caught:
+        examine(mirror.client)
+    assert wrong not in str(caught.value)
+
+
+def test_a_place_that_appears_later(filled: Ledger, influx: Any) -> None:
+    name = "later"
+    client = InfluxClient(target_of(influx, **{"bucket" if influx.major > 1 else "database": name}))
+    if influx.major == 1:
+        # A user without rights is told nothing of a database that is not there.
+        influx.query(f'GRANT ALL ON "{influx.database}" TO "{influx.user}"')
+    mirror = Carrier(filled, client)
+    step = mirror.step()
+    assert "not found" in step.trouble or "403" in step.trouble
+    before = influx.database
+    influx.new_database(name)
+    assert mirror.step().carried
+    assert_exact(check(filled, client))
+    influx.drop_database(name)
+    influx.database = influx.bucket = before
+    if influx.major == 1:
+        influx.bucket = ""
+
+
+def test_points_older_than_the_retention_are_counted(filled: Ledger, influx1: Any) -> None:
+    influx1.query(f'CREATE RETENTION POLICY "short" ON "{influx1.database}" DURATION 1h REPLICATION 1')
+    client = InfluxClient(target_of(influx1, routes={"run_task": "short"}))
+    old = time.time_ns() - 10 * 3600 * 10**9
+    with filled.write() as connection:
+        connection.execute(update(tables.event).where(tables.event.c.id < 40).values(at=old + tables.event.c.id))
+    carry(filled, client)
+    assert row_of(filled).skipped_by_retention > 0
+    report = check(filled, client)
+    assert_exact(report)
+    assert report.measurements["run_task"].beyond_retention == row_of(filled).skipped_by_retention
+    assert report.total("set_aside") == 0
+
+
+def test_routes(filled: Ledger, influx1: Any) -> None:
+    influx1.query(f'CREATE RETENTION POLICY "long" ON "{influx1.database}" DURATION 5000h REPLICATION 1')
+    client = InfluxClient(target_of(influx1, routes={"job": "long"}))
+    carry(filled, client)
+    assert_exact(check(filled, client))
+    assert influx1.query(f'SELECT * FROM "{influx1.database}"."long"."job"')
+    assert not influx1.query(f'SELECT * FROM "{influx1.database}"."autogen"."job"')
+    assert delete_all(client)
+    assert not influx1.query(f'SELECT * FROM "{influx1.database}"."long"."job"')
+
+
+def test_bucket_of_1_8(filled: Ledger, influx1: Any) -> None:
+    values = settings(influx1, database="", bucket=f"{influx1.database}/autogen")
+    client = InfluxClient(InfluxTarget.from_mapping(values))
+    carry(filled, client)
+    assert_exact(check(filled, client))
+    assert "1.8.10" in examine(client)
+
+
+def test_the_connection_is_examined(influx: Any, client: InfluxClient) -> None:
+    assert f"{influx.version} at {influx.url}" in examine(client)
+    assert influx.query("SHOW MEASUREMENTS") == []
+    influx.stop()
+    with pytest.raises(MirrorError, match=r"refused.*check the address"):
+        examine(client)
+
+
+def test_check_finds_what_is_missing_extra_and_different(filled: Ledger, influx: Any, client: InfluxClient) -> None:
+    carry(filled, client)
+    [row] = influx.query('SELECT * FROM "run_task" LIMIT 1')
+    tags = f"campaign=prompt,task=skim,workflow=ecal,run={row['run']}"
+    influx.write(f"run_task,{tags} state_code=4i {row['time']}")  # different
+    influx.write(f"run_task,{tags} state_code=4i,event=3i {row['time'] + 1}")  # extra, in a window
+    influx.write(f"run_task,{tags} state_code=4i,event=3i 5")  # extra, at another time
+    influx.write(f"run_task,{tags} state_code=4i,event=100000i {row['time'] + 2}")  # extra, of no event
+    influx.write(f"run_task,{tags} state_code=4i {row['time'] + 3}")  # extra, without one
+    client.query('DELETE FROM "group"', change=True)
+    report = check(filled, client)
+    found = report.measurements["run_task"]
+    assert (found.missing, found.different, found.extra) == (0, 1, 4)
+    assert report.measurements["group"].missing == report.measurements["group"].expected == 14
+    assert not report.clean
+    assert len(report.drift()) == 2
+    rebuild(filled, client)
+    assert check(filled, client).measurements["run_task"].extra == 4
+    delete_all(client)
+    rebuild(filled, client)
+    assert_exact(check(filled, client))
+
+
+def test_only_one_carries(filled: Ledger, client: InfluxClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Carrier(filled, client), Carrier(filled, client)
+    assert first.step().carried
+    assert "another carrier" in second.step().trouble
+    first.release()
+    monkeypatch.setattr(state, "LEASE", timedelta(0))
+    assert second.step().trouble == ""
+    set_state(filled, group_ids(filled, "run")["run-r7"], "skim", "failed")
+    assert first.step().carried
+    assert second.step().carried == 0
+
+
+def test_events_that_turn_up_late_are_carried(filled: Ledger, client: InfluxClient) -> None:
+    """As on PostgreSQL, where a transaction that commits later may hold lower ids."""
+    member = tables.event.c.entity == "membership"
+    with filled.write() as connection:
+        late = connection.execute(tables.event.select().where(member)).all()
+        connection.execute(delete(tables.event).where(member))
+    mirror = carry(filled, client)
+    assert row_of(filled).holes
+    assert check(filled, client).measurements["run_task"].expected == 0
+    with filled.write() as connection:
+        connection.execute(insert(tables.event), [dict(row._mapping) for row in late])
+    assert check(filled, client).measurements["run_task"].missing == 13
+    assert mirror.step().carried == len(late)
+    assert row_of(filled).holes == []
+    assert_exact(check(filled, client))
+
+
+def test_a_clock_that_goes_backwards_is_noted(filled: Ledger, client: InfluxClient) -> None:
+    with filled.write() as connection:
+        last = outbox.last_id(connection)
+        earlier = tables.event.c.at - 90 * 10**9
+        connection.execute(update(tables.event).where(tables.event.c.id == last).values(at=earlier))
+    carry(filled, client)
+    assert f"event {last} is 9" in row_of(filled).note
+    assert_exact(check(filled, client))
+
+
+def test_an_event_of_which_no_point_can_be_made(
+    filled: Ledger, client: InfluxClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled.write() as connection:
+        last = outbox.last_id(connection)
+        connection.execute(
+            update(tables.event).where(tables.event.c.id == last).values(entity="job", data={"values": 3})
+        )
+        connection.execute(update(tables.event).where(tables.event.c.id == last).values(to_state="succeeded"))
+    carry(filled, client)
+    with filled.read() as connection:
+        [row] = aside.listed(connection, NAME)
+    assert (row.event_id, row.line) == (last, "")
+    assert "no point can be made" in row.reason
+    report = check(filled, client)
+    assert_exact(report)
+    assert report.skipped == 1
+
+
+def test_figures_of_the_system(filled: Ledger, client: InfluxClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_SAMPLE_INTERVAL", "0")
+    mirror = Carrier(filled, client, before_step=sampling.sample)
+    for _ in range(3):
+        mirror.step()
+    set_state(filled, group_ids(filled, "run")["run-r7"], "skim", "waiting")
+    sampling.sample_spool(filled)
+    for _ in range(3):
+        mirror.step()
+    assert_exact(check(filled, client))
+    found = reading.points(client, "system", "")
+    assert sum(key[0] == ("all", "all") for key in found) == 3
+    names = list(MEASUREMENTS["system"].fields)
+    waits = [fields[names.index("groups_waiting")] for key, fields in sorted(found.items()) if key[0][0] == "all"]
+    assert [item for item in waits if item is not None] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"url": "influxdb:8086", "bucket": "b"}, "url: Value error, must be an address"),
+        ({"url": "http://me:hidden@influxdb:8086", "bucket": "b"}, "must hold no user, password"),
+        ({"url": "http://influxdb"}, "neither a bucket"),
+        ({"url": "http://influxdb", "bucket": "b", "buckett": "hidden"}, "buckett: Extra inputs"),
+        ({"url": "http://influxdb", "bucket": "b", "routes": {"jobs": "x"}}, "'jobs' is no measurement"),
+        ({"url": "http://influxdb", "bucket": "b", "timeout": "hidden"}, "timeout: Input should be a valid number"),
+    ],
+)
+def test_a_connection_with_mistakes(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(MirrorError, match=said) as caught:
+        InfluxTarget.from_mapping(values)
+    assert "hidden" not in str(caught.value)
+
+
+def test_what_is_no_influxdb(influx: Any, tmp_path: Path) -> None:
+    client = InfluxClient(target_of(influx, influx.url + "/not/here"))
+    assert client.write(b"x y=1", client.target.route("")).kind in (Kind.NOT_INFLUXDB, Kind.MISSING)
