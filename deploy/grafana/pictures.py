@@ -17,6 +17,7 @@ import matplotlib as mpl
 from matplotlib import dates
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from PIL import Image
 
 from deploy.grafana.asking import Asker
 from deploy.grafana.filled import Filled, Period, boards, queries, variables
@@ -95,8 +96,11 @@ def _board(file: Path, board: Mapping[str, Any], answers: Mapping[int, Answers],
         axes.set_title(panel["title"].replace("$name", "values"), fontsize=8, loc="left", weight="bold")
         axes.tick_params(labelsize=6)
         _KINDS[panel["type"]](axes, panel, answers[panel["id"]], period)
-    figure.savefig(file, dpi=75, metadata={"Software": None})
+    figure.savefig(file, dpi=75)
     plt.close(figure)
+    with Image.open(file) as drawn:
+        few = drawn.convert("RGB").quantize(160)  # half the size
+    few.save(file, optimize=True)
     return file
 
 
@@ -159,10 +163,8 @@ def _unit(panel: Mapping[str, Any], values: Sequence[float]) -> tuple[float, str
 
 
 def _lanes(axes: Axes, panel: Mapping[str, Any], answers: Answers, period: Period) -> None:
-    lanes = sorted(
-        _series(answers).items(), key=lambda lane: [int(p) if p.isdigit() else p for p in lane[0].split()][:1]
-    )
-    shown = lanes[-4 * ROWS :]
+    lanes = sorted(_series(answers).items(), key=lambda lane: _order(lane[0].split()[0]))
+    shown = lanes[-2 * ROWS :]
     for place, (_, points) in enumerate(shown):
         ends = [at for at, _ in points[1:]] + [period.end.timestamp() * 1000]
         for (at, state), end in zip(points, ends, strict=True):
