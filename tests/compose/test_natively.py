@@ -248,33 +248,57 @@ def test_the_connection_to_the_pool_is_one() -> None:
     assert f"COLLECTOR_HOST = {connection['host']}:{connection['port']}\n" in settings
 
 
+PLACES = """
+RELEASE_DIR = /usr
+LIBEXEC = /usr/libexec/condor
+LOCAL_DIR = /tmp/calib-compose
+LOCAL_CONFIG_FILE =
+LOCAL_CONFIG_DIR =
+BIN = /usr/bin
+SBIN = /usr/sbin
+LIB = /usr/lib/condor
+SHARE = /usr/share/condor
+LOG = $(LOCAL_DIR)/log
+RUN = $(LOCAL_DIR)/run
+LOCK = $(LOCAL_DIR)/lock
+SPOOL = $(LOCAL_DIR)/spool
+EXECUTE = $(LOCAL_DIR)/execute
+DAEMON_SOCKET_DIR = $(LOCAL_DIR)/run
+SHARED_PORT_DAEMON_AD_FILE = $(LOCAL_DIR)/run/shared_port_ad
+MAIL =
+"""
+
+HERE = """
+CONDOR_HOST = 127.0.0.1
+COLLECTOR_HOST = 127.0.0.1:{port}
+SHARED_PORT_PORT = {port}
+NETWORK_INTERFACE = 127.0.0.1
+BIND_ALL_INTERFACES = False
+NO_DNS = True
+SEC_PASSWORD_DIRECTORY = $(LOCAL_DIR)/keys
+SEC_TOKEN_POOL_SIGNING_KEY_FILE = $(LOCAL_DIR)/keys/POOL
+SEC_TOKEN_SYSTEM_DIRECTORY = $(LOCAL_DIR)/tokens
+UPDATE_INTERVAL = 3
+SCHEDD_INTERVAL = 3
+NEGOTIATOR_INTERVAL = 2
+NEGOTIATOR_MIN_INTERVAL = 1
+NEGOTIATOR_CYCLE_DELAY = 1
+"""
+
+
 @pytest.mark.condor
-def test_the_pool_takes_its_settings_and_makes_its_tokens(pool: Pool) -> None:
-    """The service `condor`: its settings are read by HTCondor itself, its script makes a key once, and tokens of it."""
-    text = (COMPOSE / "condor" / "99-calib.conf").read_text()
+def test_the_pool_runs_a_job_of_airflows_user(pool: Pool) -> None:
+    """The service `condor`: its settings, its script, its health check, and a job by the token that it makes."""
+    settings = PLACES + (COMPOSE / "condor" / "99-calib.conf").read_text() + HERE.format(port=free_port())
     script = (COMPOSE / "condor" / "pre-exec.sh").read_text()
-    work = "/tmp/calib-compose"
-    where = [f"CALIB_CONDOR_KEYS={work}/keys", f"CALIB_CONDOR_TOKENS={work}/tokens", f"CALIB_SECRETS={work}/airflow"]
-    where += [f"CONDOR_CONFIG={work}/config", f"_CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE={work}/keys/POOL"]
-    pool.tool("sh", "-c", f"mkdir -p {work}/airflow && printf '%s' \"$0\" > {work}/config", text)
-    for name, value in {
-        "TRUST_DOMAIN": "calib",
-        "SEC_DEFAULT_AUTHENTICATION_METHODS": "IDTOKENS",
-        "NUM_CPUS": "2",
-    }.items():
-        assert pool.tool("env", *where, "condor_config_val", name).strip() == value
-    roles = pool.tool("env", *where, "condor_config_val", "DAEMON_LIST").split()
-    assert {"MASTER", "COLLECTOR", "NEGOTIATOR", "SCHEDD", "STARTD"} <= set(roles)
-    pool.tool("env", *where, "bash", "-c", script)
-    key = pool.tool("cat", f"{work}/keys/POOL")
-    token = pool.tool("cat", f"{work}/airflow/token")
-    assert pool.tool("stat", "-c", "%u %a", f"{work}/airflow/token").split() == ["50000", "400"]
-    payload = token.split(".")[1]
-    told = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    assert (told["sub"], told["iss"]) == ("airflow@calib", "calib")
-    pool.tool("env", *where, "bash", "-c", script)
-    assert pool.tool("cat", f"{work}/keys/POOL") == key
-    pool.tool("rm", "-r", work)
+    kind, check = services()["condor"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    told = [f"SETTINGS={settings}", f"SCRIPT={script}", f"CHECK={check}"]
+    body = (TOP / "tests" / "compose" / "pool.sh").read_text()
+    said = pool.tool("env", *told, "bash", "-c", body, timeout=200)
+    for line in ("key kept", "token 50000 400", "healthy", "no token, no answer"):
+        assert f"{line}\n" in said, said
+    assert "uid=50000(airflow) gid=50000(airflow)" in said, said
 
 
 @pytest.mark.airflow
