@@ -82,6 +82,7 @@ class InfluxClient:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._timeout = urllib3.Timeout(connect=min(5.0, target.timeout), read=target.timeout)
         self._pool = urllib3.PoolManager(maxsize=2, timeout=self._timeout, retries=False, **options)
+        self._influx: Any = None
         self._writer: Any = None
 
     def __repr__(self) -> str:
@@ -90,9 +91,9 @@ class InfluxClient:
     def close(self) -> None:
         """Close the connections."""
         self._pool.clear()
-        if self._writer is not None:
-            self._writer.api_client.close()
-            self._writer = None
+        if self._influx is not None:
+            self._influx.close()
+            self._influx = self._writer = None
 
     # writing
 
@@ -140,7 +141,7 @@ class InfluxClient:
                     f"influxdb-client, which writes to buckets, is not installed: {error}", hint
                 ) from error
             target = self.target
-            made = InfluxDBClient(
+            self._influx = InfluxDBClient(
                 url=target.url,
                 token=self._token(),
                 org=target.org or "-",
@@ -149,7 +150,7 @@ class InfluxClient:
                 ssl_ca_cert=target.ca_file or None,
                 retries=False,
             )
-            self._writer = WriteService(made.api_client)
+            self._writer = WriteService(self._influx.api_client)
         return self._writer
 
     def _token(self) -> str:
@@ -269,7 +270,7 @@ class InfluxClient:
         if status == 413:
             return Answer(Kind.TOO_LARGE, f"HTTP {status}: {said}")
         if status < 400 or not _is_influxdb(headers, data):
-            return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB: {said}")
+            return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB" + (said and f": {said}"))
         if status == 404:
             return Answer(Kind.MISSING, said)
         if _RETENTION.search(said):

@@ -172,14 +172,15 @@ class PointMaker:
     def _of_job(self, row: Any) -> list[Point]:
         data = row.data
         fields = {
+            **data,  # of which the fields are taken
             "group": row.group_name,
             "generation": row.generation,
             "job": row.job_index,
             "attempt": row.attempt,
             "from_state": row.from_state or "",
-            "event": row.id,
-            **{name: data.get(name) for name in ("exit_code", "signal", "host", "memory", "request_memory", "wall")},
             "reason": data.get("reason") or "",
+            "progress": None,
+            "event": row.id,
         }
         tags = (row.campaign, row.workflow, row.task, row.to_state, data.get("failure"))
         made = [point("job", tags, fields, time_of(row))]

@@ -7,8 +7,10 @@ and a field never share a name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
 from typing import Any, NamedTuple
 
 NONE = "none"
@@ -103,9 +105,14 @@ class Point(NamedTuple):
 
 def point(measurement: str, tags: tuple[Any, ...], fields: Mapping[str, Any], time: int) -> Point:
     """A point, with tags and texts as every InfluxDB can store them."""
-    known = MEASUREMENTS[measurement].fields
-    values = tuple(_checked(fields.get(name), kind) for name, kind in known.items())
-    return Point(measurement, tuple(clean_tag(tag) for tag in tags), values, time)
+    get = fields.get
+    values = [None if (value := get(name)) is None else check(value) for name, check in _CHECKS[measurement]]
+    return Point(measurement, _clean_tags(tags), tuple(values), time)
+
+
+@lru_cache(maxsize=65_536)
+def _clean_tags(tags: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(clean_tag(tag) for tag in tags)
 
 
 _NOT_IN_TAGS = re.compile(r"[\x00-\x1f\x7f\\]+")
@@ -122,27 +129,38 @@ def clean_tag(value: Any) -> str:
 
 def clean_text(value: str) -> str:
     """A field's text: shortened, on one line."""
-    if _PLAIN.match(value):
-        return value[:SHORTENED]
+    if len(value) <= SHORTENED and value.isascii() and value.isprintable():
+        return value
     line = value.replace("\r", "").replace("\n", "\\n").replace("\x00", " ")
     return line[:SHORTENED].encode("utf-8", "replace").decode()
 
 
-def _checked(value: Any, kind: type) -> int | float | str | bool | None:
-    """The value if it is of the field's type and can be stored; ``None`` else."""
-    if value is None:
-        return None
-    if kind is str:
-        return clean_text(str(value))
-    if kind is bool:
-        return bool(value)
+# What is not of the field's type, or cannot be stored, is left out.
+
+
+def _integer(value: Any) -> int | None:
+    if type(value) is int or (isinstance(value, float) and isfinite(value)):
+        return int(value) if -(2**63) < value < 2**63 else None
+    return None
+
+
+def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if value != value or value in (float("inf"), float("-inf")):
-        return None
-    if kind is int:
-        return int(value) if -(2**63) < value < 2**63 else None
     try:
-        return float(value)
+        return float(value) if isfinite(value) else None
     except OverflowError:
         return None
+
+
+def _text(value: Any) -> str:
+    return clean_text(value if isinstance(value, str) else str(value))
+
+
+Check = Callable[[Any], int | float | str | bool | None]
+
+_CHECK_OF: dict[type, Check] = {int: _integer, float: _number, str: _text, bool: bool}
+
+_CHECKS = {
+    about.name: [(name, _CHECK_OF[kind]) for name, kind in about.fields.items()] for about in MEASUREMENTS.values()
+}

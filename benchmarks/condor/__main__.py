@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.condor import jobset, latency, mapped, memory, peers, submitting
-from benchmarks.condor.figures import Report
 from benchmarks.condor.place import Place
+from benchmarks.figures import Report
 from tests.cache import UnavailableError
 
 PARTS = ("submit", "set", "airflow", "latency", "memory")
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     parts = given.only or PARTS
     try:
         with Place(peers.visible()) as place:
-            report = Report(place.version(), given.json)
+            report = Report(f"HTCondor {place.version()}", given.json)
             done: jobset.Ours | None = None
             for part in PARTS:
                 if part in parts:

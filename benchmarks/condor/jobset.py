@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.condor import peers
-from benchmarks.condor.figures import Figure, Machine, Report
 from benchmarks.condor.place import Place, Ran
+from benchmarks.figures import Figure, Machine, Report
 
 JOBS = 1_000
 GOAL_CPU = 5.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from benchmarks.condor.figures import Figure, Report, percentile
 from benchmarks.condor.place import Place
+from benchmarks.figures import Figure, Report, percentile
 
 SETS, JOBS = 40, 3
 GOAL = 5.0

@@ -7,9 +7,9 @@ import time
 import psutil
 from demo.airflow_server import AirflowServer
 
-from benchmarks.condor.figures import Figure, Report
 from benchmarks.condor.jobset import SCRIPT, Ours
 from benchmarks.condor.place import Place
+from benchmarks.figures import Figure, Report
 
 TASKS, SCALED = 50, 1_000
 GOAL = 100.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.condor.figures import Figure, Report
 from benchmarks.condor.place import Place
+from benchmarks.figures import Figure, Report
 
 JOBS, ROUNDS = 100_000, 20
 _MEBIBYTE = 1 << 20

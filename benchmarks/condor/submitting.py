@@ -12,8 +12,8 @@ from typing import Any
 from airflow_calib_provider.backends.base import JobSubmission, Resources, RoundKey
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
-from benchmarks.condor.figures import Figure, Report, spread
 from benchmarks.condor.place import Place
+from benchmarks.figures import Figure, Report, spread
 
 JOBS, PAIRS = 10_000, 7
 GOAL = 1.1

@@ -86,7 +86,7 @@ def test_everything_arrives_once(filled: Ledger, client: InfluxClient) -> None:
     [
         ("503", "HTTP 503: made up by the test"),
         ("429", "HTTP 429: made up by the test"),
-        ("html", "is not InfluxDB: <html>please log in</html>"),
+        ("html", "(HTTP 200) is not InfluxDB"),
         ("redirect", "(HTTP 307) is not InfluxDB"),
         ("silence", "imed out"),
         ("cut", "emote"),

@@ -17,11 +17,12 @@ from typing import Any
 class Machine:
     """What else bears on a figure.
 
+    :ivar software: what is measured with, and its version.
     :ivar load_before: runnable processes, mean of a minute, when the measurement began; it is part of the load itself
         afterwards.
     """
 
-    condor: str
+    software: str
     cores: int = field(default_factory=lambda: os.cpu_count() or 0)
     python: str = sys.version.split()[0]
     at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
@@ -31,7 +32,7 @@ class Machine:
     def __str__(self) -> str:
         return (
             f"{self.at}, {self.cores} cores, load {self.load_before} before and {self.load_after} after, "
-            f"HTCondor {self.condor}, Python {self.python}"
+            f"{self.software}, Python {self.python}"
         )
 
 
@@ -63,17 +64,17 @@ class Figure:
 class Report:
     """Prints figures as they come, and keeps them for a file.
 
-    :param condor: the version of the pool.
+    :param software: what is measured with, and its version.
     """
 
-    def __init__(self, condor: str, file: Path | None = None) -> None:
-        self._condor = condor
+    def __init__(self, software: str, file: Path | None = None) -> None:
+        self._software = software
         self._file = file
         self.figures: list[Figure] = []
 
     def machine(self) -> Machine:
         """The state now, before a measurement."""
-        return Machine(self._condor)
+        return Machine(self._software)
 
     def add(self, figure: Figure) -> None:
         """Print a figure; the file is whole after each."""

@@ -1,0 +1,1 @@
+"""The mirror beside the raw influxdb-client, its lag, and what its events cost."""
