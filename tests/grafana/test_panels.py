@@ -83,6 +83,7 @@ def test_every_query_returns_rows_of_a_day(influx: Any) -> None:
     assert empty(asker(influx), Period.last(2), MADE) == []
 
 
+@pytest.mark.long
 def test_pictures_can_be_made(influx1: Any, tmp_path: Path) -> None:
     influx1.write(*a_day())
     files = draw(asker(influx1), tmp_path, Period.last(1), {**MADE, "workflow": ["zee"], "name": ["scale_eb"]})
