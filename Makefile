@@ -47,6 +47,7 @@ test-long: install ## the long ones
 bench: install ## ratios beside a peer
 	$(BIN)/python -m benchmarks
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
+	PYTHONPATH=examples $(BIN)/python -m benchmarks.mirror
 
 clean: ## remove what the demo and the installation made
 	rm -rf .demo $(VENV)

@@ -122,7 +122,7 @@ def _insert(
                 "closed_at": None,
                 "close_reason": None,
             },
-            {"runs": draft.added},
+            {"runs": draft.added, **_started(draft)},
         )
         for draft in drafts
     ]
@@ -139,8 +139,13 @@ def _insert(
     add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], at)
 
 
+def _started(draft: GroupDraft) -> dict[str, Any]:
+    """What an event says of the time of a group's data."""
+    return {"start": draft.start.isoformat() if draft.start else None}
+
+
 def _update(campaign: str, workflow: str, draft: GroupDraft, at: datetime, data: Mapping[str, Any]) -> Move:
-    said = {**data, **({"reason": draft.close_reason} if draft.close_reason else {})}
+    said = {**data, **_started(draft), **({"reason": draft.close_reason} if draft.close_reason else {})}
     subject = _subject(campaign, workflow, draft)
     return Move({"id": draft.id}, "forming", draft.state, subject, _columns(draft, at), said)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 
@@ -82,6 +83,8 @@ class GroupHistory:
     :ivar tasks: by name; those that the spec no longer has are not there.
     :ivar opened: when it opened, in nanoseconds.
     :ivar runs: how many were put into it.
+    :ivar start: of its data.
+    :ivar says_start: whether the events tell it; those of earlier versions do not.
     """
 
     members: dict[int, bool] = field(default_factory=dict)
@@ -89,6 +92,8 @@ class GroupHistory:
     opened: int | None = None
     runs: int = 0
     last_run: int | None = None
+    start: datetime | None = None
+    says_start: bool = False
 
     def apply(self, event: Any) -> list[LockChange]:
         """Take an event into account.
@@ -111,6 +116,9 @@ class GroupHistory:
             self.last_run = max([*added, *([self.last_run] if self.last_run is not None else [])])
         if self.opened is None:
             self.opened = event.at
+        if "start" in event.data:
+            text = event.data["start"]
+            self.start, self.says_start = datetime.fromisoformat(text) if text else None, True
 
     def _take_task(self, event: Any) -> list[LockChange]:
         task = self.tasks.setdefault(event.task, TaskHistory("new"))

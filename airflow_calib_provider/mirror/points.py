@@ -31,13 +31,14 @@ _HISTORY = ("membership", "group_task", "run_group")
 
 
 class GroupFacts(NamedTuple):
-    """What does not change of a closed group."""
+    """What never changes of a group.
+
+    :ivar start: of its data, where the events do not tell it.
+    """
 
     grouping: str
     first_run: int
-    last_run: int
     start: datetime | None
-    final: bool
 
 
 def time_of(row: Any) -> int:
@@ -72,10 +73,10 @@ class PointMaker:
         """Read what :meth:`points` of these events needs."""
         if not rows:
             return
-        keys = {key for row in rows if row.entity in _HISTORY and (key := group_of(row))}
-        self._load_histories(connection, keys - self._histories.keys(), rows[0].id)
         named = {key for row in rows if _needs_facts(row) and (key := group_of(row))}
-        self._load_facts(connection, named - {key for key in named & self._facts.keys() if self._facts[key].final})
+        keys = named | {key for row in rows if row.entity in _HISTORY and (key := group_of(row))}
+        self._load_histories(connection, keys - self._histories.keys(), rows[0].id)
+        self._load_facts(connection, named - self._facts.keys())
         _shrink(self._histories, keys)
         _shrink(self._facts, named)
 
@@ -99,14 +100,13 @@ class PointMaker:
             self._histories.update({(campaign, workflow, name): history for name, history in found.items()})
 
     def _load_facts(self, connection: Connection, keys: set[GroupKey]) -> None:
-        columns = ("name", "grouping", "first_run", "last_run", "start", "state")
+        columns = ("name", "grouping", "first_run", "start")
         for campaign, workflow, names in _by_workflow(keys):
             query = select(*(run_group.c[name] for name in columns)).where(
                 run_group.c.campaign == campaign, run_group.c.workflow == workflow, run_group.c.name.in_(names)
             )
             for row in connection.execute(query):
-                facts = GroupFacts(row.grouping, row.first_run, row.last_run, row.start, row.state != "forming")
-                self._facts[campaign, workflow, row.name] = facts
+                self._facts[campaign, workflow, row.name] = GroupFacts(row.grouping, row.first_run, row.start)
 
     # one method per entity
 
@@ -157,11 +157,10 @@ class PointMaker:
         history = self._histories[key]
         history.apply(row)
         facts = self._facts.get(key)
-        last = history.last_run if history.last_run is not None else facts and facts.first_run
         fields = {
             "group": row.group_name,
             "first_run": facts and facts.first_run,
-            "last_run": last,
+            "last_run": self._last_run(key),
             "runs": history.runs,
             "open_seconds": round((row.at - (history.opened or row.at)) / 1e9, 3),
             "reason": (row.data.get("reason") or {}).get("code", ""),
@@ -215,7 +214,7 @@ class PointMaker:
                 "error": error if error is not None else 0.0,
                 "group": row.group_name or "",
                 "first_run": facts.first_run if facts else 0,
-                "last_run": facts.last_run if facts else 0,
+                "last_run": self._last_run(key) or 0,
                 "generation": row.generation or 0,
                 "job": row.job_index or 0,
                 "recorded_at": row.at,
@@ -223,9 +222,26 @@ class PointMaker:
                 "event": row.id,
             }
             tags = (row.campaign, row.workflow, row.task, name)
-            item = point("value", tags, fields, _detector_time(row, facts))
+            item = point("value", tags, fields, self._detector_time(row, key))
             made[item.tags] = item  # two names that only differ in what a tag cannot have are one series
         return list(made.values())
+
+    def _last_run(self, key: GroupKey | None) -> int | None:
+        """The last run that a group has by now; one of a hand-written DAG has a single number."""
+        if key is None:
+            return None
+        history, facts = self._histories.get(key), self._facts.get(key)
+        return history.last_run if history and history.last_run is not None else facts and facts.first_run
+
+    def _detector_time(self, row: Any, key: GroupKey | None) -> int:
+        """The start of the group's data, made unique by its first run and the job; without a start the event's time."""
+        facts = self._facts.get(key) if key else None
+        history = self._histories.get(key) if key else None
+        start = history.start if history and history.says_start else facts and facts.start
+        if facts is None or start is None:
+            return time_of(row)
+        seconds = int((start - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() // 1)
+        return seconds * 10**9 + facts.first_run % 1000 * MILLISECOND + (row.job_index or 0) % MILLISECOND
 
     def _of_payload(self, row: Any) -> list[Point]:
         fields = {
@@ -258,14 +274,6 @@ def _run_task(row: Any, key: GroupKey, task: str, run: int, state: str, generati
         "event": row.id,
     }
     return point("run_task", (key[0], key[1], task, run), fields, time_of(row))
-
-
-def _detector_time(row: Any, facts: GroupFacts | None) -> int:
-    """The start of the group's data, made unique by its first run and the job; without a start the event's time."""
-    if facts is None or facts.start is None:
-        return time_of(row)
-    seconds = int((facts.start - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() // 1)
-    return seconds * 10**9 + facts.first_run % 1000 * MILLISECOND + (row.job_index or 0) % MILLISECOND
 
 
 def _by_workflow(keys: Iterable[GroupKey]) -> Iterator[tuple[str, str, list[str]]]:

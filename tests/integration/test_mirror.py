@@ -104,6 +104,11 @@ def test_an_influxdb_that_is_away_holds_up_nothing(installation: Installation, s
     code, report, errors = calib_mirror(installation, "check")
     assert (code, report["clean"]) == (0, True), (report, errors)
     assert sum(one["expected"] for one in report["measurements"].values()) > 100
+    (run,) = installation.airflow_runs("calib_mirror")
+    assert installation.airflow_tasks("calib_mirror", run["dag_run_id"]) == {"mirror": "deferred"}
+    logs = [file for file in (installation.folder / "airflow").rglob("*.log") if file.is_file()]
+    assert logs
+    assert [file for file in logs if server.token in file.read_text(errors="replace")] == []
 
 
 def test_housekeeping_tells_drift(installation: Installation, server: Influx) -> None:

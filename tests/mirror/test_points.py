@@ -126,7 +126,7 @@ def test_values_have_the_time_of_the_data_and_the_last_one_counts() -> None:
     maker = PointMaker()
     from airflow_calib_provider.mirror.points import GroupFacts
 
-    maker._facts["c", "w", "run-r3"] = GroupFacts("run", 3, 3, datetime(2026, 1, 1, 0, 0, 7, 999, tzinfo=UTC), True)
+    maker._facts["c", "w", "run-r3"] = GroupFacts("run", 3, datetime(2026, 1, 1, 0, 0, 7, 999, tzinfo=UTC))
     job, a, b = maker.points(row)
     assert job.measurement == "job"
     assert a.time == b.time == int(datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC).timestamp()) * 10**9 + 3_000_001
