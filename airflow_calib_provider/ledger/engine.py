@@ -114,7 +114,7 @@ class Ledger:
     def error(self, cause: BaseException) -> LedgerError:
         """What the driver said, for people: the place, and what to do."""
         # PostgreSQL's drivers add the statement to what the server said.
-        said = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause).split())
+        said = " ".join(str(getattr(getattr(cause, "diag", None), "message_primary", None) or cause).split())
         missing = getattr(cause, "sqlstate", None) in _MISSING or "no such table" in said
         what = f"has no tables of ours yet, or not all ({said})" if missing else f"cannot be used: {said}"
         return LedgerError(f"the ledger {self.place} {what}", _UPGRADE if missing else _remedy(said))

@@ -16,6 +16,12 @@ from tests.postgres.places import is_new, ledger_url
 
 
 @pytest.fixture
+def database() -> str:
+    """SQLite alone: the modules that take the time for both databases import the fixture that has both."""
+    return "sqlite"
+
+
+@pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> World:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
     for name in ("CALIB_LEDGER", "CALIB_AIRFLOW_URL", "CALIB_AIRFLOW_TOKEN", "CALIB_AIRFLOW_TOKEN_FILE"):

@@ -10,6 +10,12 @@ from tests.jobsets.world import World
 
 
 @pytest.fixture
+def database() -> str:
+    """SQLite alone: the modules that take the time for both databases import the fixture that has both."""
+    return "sqlite"
+
+
+@pytest.fixture
 def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[Callable[..., World]]:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
     made: list[World] = []

@@ -17,6 +17,7 @@ from airflow_calib_provider.ledger import generations, skips, tables
 from airflow_calib_provider.spec.models import CondorOptions, FailureRule
 from tests.jobsets.world import World
 from tests.ledger.making import T0
+from tests.postgres.fixture import database  # noqa: F401  on both
 
 Make = Callable[..., World]
 

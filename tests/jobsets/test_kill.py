@@ -14,6 +14,7 @@ from airflow_calib_provider.ledger import generations, tables
 from airflow_calib_provider.ledger.reasons import render
 from tests.jobsets.test_advance import FakeBackend
 from tests.jobsets.world import World
+from tests.postgres.fixture import database  # noqa: F401  on both
 
 Make = Callable[..., World]
 

@@ -53,6 +53,9 @@ def test_it_survives_a_kill(postgres: Database) -> None:
     postgres.server.kill()
     with pytest.raises(LedgerError, match=r"test_\w+ cannot be used: .*; check that the database is up and reachable"):
         count(ledger, tables.campaign)
+    with pytest.raises(LedgerError) as caught:
+        schema.check(Ledger(postgres.url))
+    assert "\n" not in str(caught.value)
     postgres.server.start()
     assert postgres.server.port == port
     assert count(ledger, tables.campaign) == 1  # the same ledger comes back by itself
