@@ -20,7 +20,8 @@ def upgrade(as_json: Json = False) -> None:
     from airflow_calib_provider.ledger.engine import Ledger
 
     ledger = Ledger()
-    if schema.current_version(ledger) is None:
+    new = not ledger.file.exists() if ledger.file else schema.current_version(ledger) is None
+    if new:
         _refuse_spool_of_another()
     before, after = schema.upgrade(ledger)
     if as_json:
