@@ -20,8 +20,7 @@ def upgrade(as_json: Json = False) -> None:
     from airflow_calib_provider.ledger.engine import Ledger
 
     ledger = Ledger()
-    new = not ledger.file.exists() if ledger.file else schema.current_version(ledger) is None
-    if new:
+    if (ledger.file and not ledger.file.exists()) or schema.current_version(ledger) is None:
         _refuse_spool_of_another()
     before, after = schema.upgrade(ledger)
     if as_json:
