@@ -26,7 +26,7 @@ from airflow_calib_provider.dags.factory import workflow_dags
 globals().update(workflow_dags(__file__{argument}))
 '''
 
-SYSTEM_STUB = '''"""The Airflow DAGs calib_inject and calib_housekeeping."""
+SYSTEM_STUB = '''"""The Airflow DAGs calib_inject, calib_housekeeping and calib_mirror."""
 
 from airflow_calib_provider.dags.system import system_dags
 

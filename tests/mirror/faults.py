@@ -30,7 +30,7 @@ class FaultyProxy:
         self.silence = 3.0
         self.most_bytes = 0
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -52,6 +52,11 @@ class FaultyProxy:
         self.requests.append(fault)
         self.sizes.append(size)
         return fault
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Those who ask are killed while they wait for an answer."""
 
 
 class _Handler(BaseHTTPRequestHandler):
