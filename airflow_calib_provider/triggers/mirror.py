@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.mirror.target import InfluxTarget
 
 LOOK_AGAIN = 30.0
-"""Seconds between two looks for the connection, while there is none or its target is in trouble."""
+"""Seconds between two looks at the connection: somebody may make, edit or delete it."""
 
 PATIENCE = 3600.0
 """Seconds for which a connection is looked for, unless ``CALIB_MIRROR_PATIENCE`` says otherwise."""
@@ -44,12 +44,9 @@ class MirrorTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         target = await self._first_target()
-        if target is None:
-            yield TriggerEvent({"state": "no_connection"})  # type: ignore[no-untyped-call]
-            return
-        while time.time() < self.until:
-            target = await self._carry(target)
-        yield TriggerEvent({"state": "ended"})  # type: ignore[no-untyped-call]
+        while target is not None and time.time() < self.until:
+            target = await self._carry(target) or await self._first_target()
+        yield TriggerEvent({"state": "no_connection" if target is None else "ended"})  # type: ignore[no-untyped-call]
 
     async def _first_target(self) -> InfluxTarget | None:
         """The connection, waited for; ``None`` if nobody makes one."""
@@ -72,13 +69,14 @@ class MirrorTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - somebody may correct it, or Airflow may answer again
             return None, f"the connection {self.connection_id} cannot be used: {error}"
 
-    async def _carry(self, target: InfluxTarget) -> InfluxTarget:
+    async def _carry(self, target: InfluxTarget) -> InfluxTarget | None:
         """Carry to this target until it is time, or until the connection says something else.
 
-        :returns: the target to go on with.
+        :returns: the target to go on with; ``None``: the connection was deleted.
         """
         url = await trigger_url()
         looked = time.monotonic()
+        spoilt = ""
         carrier: Carrier | None = None
         try:
             while time.time() < self.until:
@@ -90,12 +88,12 @@ class MirrorTrigger(BaseTrigger):
                 except Exception as error:  # noqa: BLE001 - such as a ledger that is down; the events wait there
                     self.log.warning("a step of the mirror failed: %s: %s", type(error).__name__, error)
                     pause, trouble = 5.0, f"{type(error).__name__}: {error}"
-                await self._say(trouble or f"carries to {target.place}")
+                await self._say("; ".join(part for part in (trouble or f"carries to {target.place}", spoilt) if part))
                 await asyncio.sleep(max(0.0, min(pause, self.until - time.time())))
-                if trouble and time.monotonic() - looked > LOOK_AGAIN:
+                if time.monotonic() - looked > LOOK_AGAIN:
                     looked = time.monotonic()
-                    fetched, _ = await self._fetch()
-                    if fetched is not None and fetched != target:
+                    fetched, spoilt = await self._fetch()
+                    if not spoilt and fetched != target:
                         return fetched
         finally:
             if carrier is not None:

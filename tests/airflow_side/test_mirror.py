@@ -77,8 +77,8 @@ def test_what_a_connection_says(given: Connection, expected: dict[str, Any]) -> 
     ("given", "said"),
     [
         (connection(conn_type="http", host="i"), "has the type 'http'; give it the type 'calib_influxdb'"),
-        (connection(extra={"bucket": "b"}), "url: Field required"),
-        (connection(host="i", extra={"buckets": "secret"}), "buckets: Extra inputs"),
+        (connection(extra={"bucket": "b"}), "there is no address"),
+        (connection(host="i", extra={"buckets": "secret"}), "buckets: there is no such field"),
     ],
 )
 def test_a_connection_with_mistakes(given: Connection, said: str) -> None:
@@ -161,6 +161,36 @@ def test_a_connection_that_is_made_later(
     report = check(ledger, InfluxClient(target_of(influx1)))
     assert report.clean
     assert report.not_carried == 0
+
+
+def test_a_connection_that_is_edited_or_deleted_while_all_is_well(
+    ledger: Ledger, known: dict[str, Connection], influx1: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger, "LOOK_AGAIN", 0.1)
+    places: list[str] = []
+    known["calib_influxdb"] = of_server(influx1)
+    first, another = influx1.database, influx1.new_database()
+
+    def place() -> str:
+        with ledger.read() as connection_:
+            return str(state.find(connection_, "calib_influxdb").place)
+
+    async def later() -> list[Any]:
+        running = asyncio.create_task(events_of(MirrorTrigger("calib_influxdb", time.time() + 6)))
+        await asyncio.sleep(1.5)
+        places.append(place())
+        known["calib_influxdb"] = connection(
+            host=influx1.url, login=influx1.user, password=influx1.password, extra={"database": another}
+        )
+        await asyncio.sleep(1.5)
+        places.append(place())
+        known["calib_influxdb"] = connection(host=influx1.url, extra={"nothing": "right"})
+        await asyncio.sleep(0.5)
+        del known["calib_influxdb"]
+        return await running
+
+    assert asyncio.run(later()) == [{"state": "no_connection"}]
+    assert [item.rpartition(" ")[2] for item in places] == [first, another]
 
 
 def test_without_a_connection_the_task_is_skipped(
