@@ -56,10 +56,12 @@ class Answer:
 
 
 HINTS = {
-    Kind.BUSY: "it is asked again by itself",
-    Kind.UNREACHABLE: "check the address, and that the server is up; it is asked again by itself",
-    Kind.REFUSED: "check the token, or user and password, and that they may write and read there",
-    Kind.MISSING: "create it; the mirror goes on by itself then",
+    Kind.BUSY: "wait; calib_mirror asks again by itself",
+    Kind.UNREACHABLE: "check the address (http or https, host, port), and that the server is up; calib_mirror asks "
+    "again by itself",
+    Kind.REFUSED: "check the token (it stands without a login), or user and password, and that they may write and read "
+    "there",
+    Kind.MISSING: "correct the name in the connection, or create it there; calib_mirror goes on by itself then",
     Kind.TOO_LARGE: "raise the limit on requests of the server, or of the proxy before it",
     Kind.NOT_INFLUXDB: "check the address: a proxy, a portal or another server answers there",
 }
@@ -220,7 +222,11 @@ class InfluxClient:
         if answer.status in (200, 204) and version:
             return Answer(Kind.OK), version
         judged = self._judge(answer.status, answer.headers, answer.data, written=True)
-        return (Answer(Kind.NOT_INFLUXDB, "what answered gave no version of InfluxDB") if judged.ok else judged), ""
+        if judged.ok:
+            judged = Answer(Kind.NOT_INFLUXDB, "what answered gave no version of InfluxDB")
+        elif judged.kind is Kind.MISSING:
+            judged = Answer(Kind.NOT_INFLUXDB, "no InfluxDB answers below this path (HTTP 404 to /ping)")
+        return judged, ""
 
     # both
 
@@ -272,6 +278,8 @@ class InfluxClient:
         if status < 400 or not _is_influxdb(headers, data):
             return Answer(Kind.NOT_INFLUXDB, f"what answered (HTTP {status}) is not InfluxDB" + (said and f": {said}"))
         if status == 404:
+            if not self.target.org and 'organization name "-"' in said:
+                said = "the organization is missing (org), which InfluxDB 2 wants"
             return Answer(Kind.MISSING, said)
         if _RETENTION.search(said):
             dropped = _DROPPED.search(said)

@@ -76,7 +76,10 @@ def _begin(ledger: Ledger, carrier: Carrier, first: int) -> None:
         row = state.find(connection, carrier.name)
     if row is not None:
         if state.is_held(row):
-            raise MirrorError(f"another rebuild of {carrier.client.target.name} goes on", "wait for its end")
+            raise MirrorError(
+                f"another rebuild of {carrier.client.target.name} goes on",
+                "wait for its end; one that was killed counts for another minute",
+            )
         state.remove(ledger, carrier.name)  # one that was interrupted
     carrier.begin_at(first)
 

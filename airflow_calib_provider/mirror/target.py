@@ -15,6 +15,8 @@ DEFAULT_CONNECTION = "calib_influxdb"
 
 DEFAULT_RETENTION_POLICY = "autogen"
 
+_EXTRA = ("bucket", "org", "database", "retention_policy", "timeout", "verify", "ca_file", "routes")
+
 
 class InfluxTarget(BaseModel):
     """One InfluxDB, and where in it points go.
@@ -74,9 +76,10 @@ class InfluxTarget(BaseModel):
         return self
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> InfluxTarget:
+    def from_mapping(cls, values: Mapping[str, Any], hint: str = "correct its fields") -> InfluxTarget:
         """A target from fields; empty ones count as not given.
 
+        :param hint: what to do about a mistake.
         :raises MirrorError: a field is unknown, missing, or has a value that it must not have.
         """
         given = {key: value for key, value in values.items() if value is not None and value != ""}
@@ -84,9 +87,19 @@ class InfluxTarget(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            # The values themselves are not repeated: one of them may be a token in the wrong place.
-            said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}".strip(": ") for item in error.errors())
-            raise MirrorError(f"the connection {name} to InfluxDB: {said}", "correct its fields") from None
+            said = "; ".join(cls._mistake(item["loc"], item["type"], item["msg"]) for item in error.errors())
+            raise MirrorError(f"the connection {name} to InfluxDB: {said}", hint) from None
+
+    @classmethod
+    def _mistake(cls, path: tuple[int | str, ...], kind: str, said: str) -> str:
+        """A mistake for people. Values are not repeated: one of them may be a token in the wrong place."""
+        at = ".".join(map(str, path))
+        if kind == "extra_forbidden":
+            return f"{at}: there is no such field; there are {', '.join(_EXTRA)}"
+        if kind == "missing" and at == "url":
+            return "there is no address (host in the connection)"
+        said = said.removeprefix("Value error, ")
+        return f"{'address' if at == 'url' else at}: {said}" if at else said
 
     def route(self, measurement: str) -> str:
         """The bucket, or where there is none the retention policy, that a measurement goes to; empty: the default."""
