@@ -90,7 +90,7 @@ def _show_status(targets: list[TargetStatus]) -> None:
     )
     for item in targets:
         if item.last_error:
-            told = "error" if item.in_trouble else "last error, over since"
+            told = "error" if item.in_trouble else "last error, which is over"
             print(f"{item.name}: {told} ({shown(item.last_error_at)}): {item.last_error}")
         if item.note:
             print(f"{item.name}: note ({shown(item.note_at)}): {item.note}")
@@ -158,7 +158,9 @@ def _show_report(report: Report) -> None:
         print(f"of {report.skipped} events no point can be made: `calib mirror status` says why")
 
 
-@app.command(epilog=examples("calib mirror rebuild", "calib mirror rebuild --since 7d"))
+@app.command(
+    epilog=examples("calib mirror rebuild", "calib mirror rebuild --since 7d", "calib mirror rebuild --delete-first")
+)
 def rebuild(
     since: Since = "",
     delete_first: Annotated[
@@ -232,6 +234,11 @@ def _client(
     from airflow_calib_provider.mirror.client import InfluxClient
 
     if url is None:
+        beside = {"--bucket": bucket, "--org": org, "--database": database, "--user": user, "--token-file": token_file}
+        if given := [option for option, value in beside.items() if value]:
+            raise typer.BadParameter(
+                "goes with --url only; without, the Airflow connection says it", param_hint=", ".join(given)
+            )
         target = _from_airflow(connection)
     else:
         target = _from_options(connection, url, bucket, org, database, user, token_file)
@@ -250,7 +257,7 @@ def _from_options(
     secret = token_file.expanduser().read_text(encoding="utf-8").strip() if token_file else ""
     values: dict[str, Any] = {"name": name, "url": url, "bucket": bucket, "org": org, "database": database}
     values |= {"user": user, "password": secret} if user else {"token": secret}
-    return InfluxTarget.from_mapping(values)
+    return InfluxTarget.from_mapping(values, "correct --url and the options beside it")
 
 
 def _from_airflow(name: str) -> InfluxTarget:
@@ -273,7 +280,7 @@ def _from_airflow(name: str) -> InfluxTarget:
 
 @contextmanager
 def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on the terminal."""
+    """A progress bar on the terminal; elsewhere only what is in the way, on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -281,8 +288,13 @@ def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=None)
+        said = ""
 
         def show(done: int, total: int, trouble: str) -> None:
-            progress.update(task, completed=done, total=total, description=trouble[:60] or what)
+            nonlocal said
+            if trouble and trouble != said:
+                console.print(f"{what}: {trouble}", soft_wrap=True)
+            said = trouble
+            progress.update(task, completed=done, total=total)
 
         yield show

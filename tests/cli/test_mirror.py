@@ -81,7 +81,9 @@ def test_wrong_command_lines(busy: World, calib: Calib, monkeypatch: pytest.Monk
         "mirror", "rebuild", "--since", "2h", "--delete-first", code=2
     )
     assert "neither a bucket" in calib.fails("mirror", "check", "--url", "http://127.0.0.1:1")
+    said = calib.fails("mirror", "rebuild", "--bucket", "b", "--org", "o", code=2)
+    assert "--bucket, --org: goes with --url only" in said
     from airflow_calib_provider.hooks import influxdb
 
     monkeypatch.setattr(influxdb, "task_target", lambda name: None)
-    assert "set AIRFLOW_CONN_CALIB_INFLUXDB" in calib.fails("mirror", "check")
+    assert "asked were AIRFLOW_CONN_CALIB_INFLUXDB" in calib.fails("mirror", "check")
