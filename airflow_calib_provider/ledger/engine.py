@@ -49,7 +49,8 @@ class Ledger:
             # Without its cause, which may quote a part of the address, hence of the password.
             raise LedgerError(
                 "the ledger's address is not an SQLAlchemy URL that works",
-                "check CALIB_LEDGER, or the connection calib_ledger; a password with :, @ or / in it is to be quoted",
+                "check CALIB_LEDGER, or the connection calib_ledger; such as postgresql+psycopg://user:password@host/database, "
+                "where a password with :, @ or / in it is to be quoted",
             ) from None
         except ImportError as error:
             hint = "pip install airflow-calib-provider[postgres]"
@@ -192,6 +193,7 @@ _REMEDIES = {
     r"already exists": (
         "it holds tables of another program: give the ledger a database (on PostgreSQL: or a schema) of its own"
     ),
+    r"no schema has been selected": "create the schema that search_path names, or correct that name",
     # SQLite
     r"readonly|read-only": "give this user write permission on the file and its folder",
     r"full": _SPACE,
