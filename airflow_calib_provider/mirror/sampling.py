@@ -56,6 +56,10 @@ def sample(ledger: Ledger, target: str) -> None:
     whole = figures[ALL, ALL]
     whole |= {"mirror_lag_seconds": lag, **({} if free is None else {"spool_free_bytes": free})}
     counts = {" ".join(key): {name: values[name] for name in COUNTS} for key, values in figures.items()}
+    for key in before.get("counts", {}).keys() - counts.keys():
+        # Nothing is left to do there: said once, or its last figures would be taken for those of now.
+        campaign, _, workflow = key.partition(" ")
+        figures[campaign, workflow] = dict.fromkeys((*COUNTS, "oldest_untreated_seconds"), 0)
     appended = before.get("appended_at")
     due = appended is None or at - datetime.fromisoformat(appended) >= AT_LEAST
     with ledger.write() as connection:

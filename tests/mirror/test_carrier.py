@@ -341,8 +341,21 @@ def test_figures_of_the_system(filled: Ledger, client: InfluxClient, monkeypatch
     found = reading.points(client, "system", "")
     assert sum(key[0] == ("all", "all") for key in found) == 3
     names = list(MEASUREMENTS["system"].fields)
-    waits = [fields[names.index("groups_waiting")] for key, fields in sorted(found.items()) if key[0][0] == "all"]
-    assert [item for item in waits if item is not None] == [0, 1]
+
+    def waits(campaign: str, points: dict[reading.Key, reading.Fields]) -> list[Any]:
+        said = [
+            fields[names.index("groups_waiting")] for key, fields in sorted(points.items()) if key[0][0] == campaign
+        ]
+        return [item for item in said if item is not None]
+
+    assert waits("all", found) == [0, 1]
+    with filled.write() as connection:
+        connection.execute(update(tables.group_task).values(state="done"))
+    for _ in range(3):
+        mirror.step()
+    found = reading.points(client, "system", "")
+    assert waits("all", found) == [0, 1, 0]
+    assert waits("prompt", found)[-1] == 0
 
 
 @pytest.mark.parametrize(
