@@ -49,8 +49,8 @@ class Ledger:
             # Without its cause, which may quote a part of the address, hence of the password.
             raise LedgerError(
                 "the ledger's address is not an SQLAlchemy URL that works",
-                "check CALIB_LEDGER, or the connection calib_ledger; such as postgresql+psycopg://user:password@host/database, "
-                "where a password with :, @ or / in it is to be quoted",
+                "check CALIB_LEDGER, or the connection calib_ledger; such as "
+                "postgresql+psycopg://user:password@host/name, where a password with :, @ or / in it is to be quoted",
             ) from None
         except ImportError as error:
             hint = "pip install airflow-calib-provider[postgres]"

@@ -20,6 +20,8 @@ from deploy.grafana.writing import FOLDER
 Chosen = Mapping[str, Sequence[str]]
 """What is chosen at the top of a dashboard: variable → values."""
 
+EVERYTHING = ".*"
+
 POINTS = 200
 """How many intervals a panel of usual width draws."""
 
@@ -90,7 +92,9 @@ def fill(query: str, chosen: Chosen, period: Period, least: str | None = None) -
 
 
 def _regex(values: Sequence[str]) -> str:
-    """Grafana's format ``regex``: one value escaped; several as alternatives."""
+    """Grafana's format ``regex``: one value escaped; several as alternatives. ``.*`` stands for all."""
+    if list(values) == [EVERYTHING]:
+        return EVERYTHING
     escaped = [re.sub(r"[\\^$*+?.()|[\]{}/]", lambda match: "\\" + match[0], value) for value in values]
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
@@ -120,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.grafana.filled", description=__doc__)
     parser.add_argument("--days", type=float, default=7.0, help="length of the time range, which ends now")
     for name in ("campaign", "workflow", "task", "run", "group", "name"):
-        parser.add_argument(f"--{name}", nargs="+", default=[".*"])
+        parser.add_argument(f"--{name}", nargs="+", default=[EVERYTHING], help="all by default")
     given = vars(parser.parse_args())
     period = Period.last(given.pop("days"))
     for name, board in boards().items():
