@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -115,6 +116,8 @@ class Carrier:
         self.holder = uuid.uuid4().hex
         self._aside = set_aside_as or self.name
         self._before_step = before_step
+        self._turn = threading.Lock()
+        self._ending = False
         self._row: Any = None
         self._renew_at = 0.0
         self._maker = PointMaker()
@@ -142,6 +145,10 @@ class Carrier:
 
         :raises LedgerError: the ledger cannot be used.
         """
+        with self._turn:
+            return self._step()
+
+    def _step(self) -> Step:
         if not self._hold():
             return Step(pause=state.LEASE.total_seconds() / 10, trouble="another carrier works for this target")
         if self._before_step is not None:
@@ -161,10 +168,17 @@ class Carrier:
         return self._finish(batch, holes, backlog=len(rows) == EVENTS)
 
     def release(self) -> None:
-        """Let another carrier have the target at once."""
-        if self._row is not None:
-            state.release(self.ledger, self.name, self.holder)
-            self._row = None
+        """Let another carrier have the target at once.
+
+        A step that goes on in another thread is cut short and waited for: what it wrote later could overwrite the
+        other carrier's newer values.
+        """
+        self._ending = True
+        with self._turn:
+            self._ending = False
+            if self._row is not None:
+                state.release(self.ledger, self.name, self.holder)
+                self._row = None
 
     # one step
 
@@ -252,6 +266,8 @@ class Carrier:
                     return batch
                 batch.cursor = row.id
                 buffer = _Buffer()
+                if self._ending:
+                    return batch
         if self._flush(buffer, batch):
             batch.cursor = rows[-1].id
         return batch
