@@ -127,6 +127,7 @@ class Carrier:
         self._note = ""
         self._note_after = 0.0
         self._aside_at = time.monotonic()
+        self._aside_after = 0  # while what was set aside is tried again: up to which event it was
 
     def begin_at(self, cursor: int) -> None:
         """Take the target, and begin after this event.
@@ -195,10 +196,10 @@ class Carrier:
 
     def _idle(self, late: Step) -> Step:
         self._troubles = 0
-        if time.monotonic() - self._aside_at > ASIDE_AGAIN:
+        if self._aside_after or time.monotonic() - self._aside_at > ASIDE_AGAIN:
             self._aside_at = time.monotonic()
             again = self._carry_aside()
-            if again.trouble:
+            if again.trouble or self._aside_after:
                 return again
         return Step(late.carried, late.points, number("MIRROR_INTERVAL", INTERVAL))
 
@@ -346,11 +347,12 @@ class Carrier:
         return self._carry(rows, maker, self.cursor)
 
     def _carry_aside(self) -> Step:
-        """Try again what was set aside."""
+        """Try again a part of what was set aside; the next idle step takes the next part."""
         with self.ledger.read() as connection:
-            numbers = aside.event_ids(connection, self._aside, ASIDE_AT_ONCE)
+            numbers = aside.event_ids(connection, self._aside, ASIDE_AT_ONCE, after=self._aside_after)
             rows = outbox.in_holes(connection, [[one, one, 0] for one in numbers])
         if not rows:
+            self._aside_after = 0
             return Step()
         batch = self._carry_again(rows)
         if batch.delivery.trouble is not None:
@@ -358,4 +360,5 @@ class Carrier:
         with self.ledger.write() as connection:
             aside.remove(connection, self._aside, numbers)
             aside.put(connection, self._aside, batch.delivery.refused)
+        self._aside_after = numbers[-1]
         return Step(len(rows), batch.points)

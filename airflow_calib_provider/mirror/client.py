@@ -176,10 +176,10 @@ class InfluxClient:
         answer, document = self._json("POST" if change else "GET", "/query", parameters)
         if not answer.ok:
             raise self.trouble(answer)
-        if "results" not in document:
+        if "results" not in document and not change:
             raise self.trouble(Answer(Kind.NOT_INFLUXDB, "what answered gave no results of InfluxQL"))
         series = []
-        for result in document["results"]:
+        for result in document.get("results", ()):
             if said := result.get("error"):
                 raise self.trouble(self._of_statement(str(said), database))
             series += result.get("series", ())

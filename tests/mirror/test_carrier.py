@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, update
 from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.mirror import aside, outbox, reading, sampling, state
+from airflow_calib_provider.mirror import aside, carrier, outbox, reading, sampling, state
 from airflow_calib_provider.mirror.carrier import Carrier
 from airflow_calib_provider.mirror.check import Report, check
 from airflow_calib_provider.mirror.client import InfluxClient, Kind, retry_after
@@ -26,6 +26,7 @@ from airflow_calib_provider.mirror.testing import examine
 from tests.ledger.making import done, facts, group_ids, put_runs, set_state, task, workflow
 from tests.mirror.conftest import settings, target_of
 from tests.mirror.faults import FaultyProxy
+from tests.mirror.walk import Walk
 
 FLOW = workflow("ecal", task("skim"))
 NAME = "calib_influxdb"
@@ -173,6 +174,27 @@ def test_refused_points_are_set_aside_and_the_others_go_through(
     assert_exact(check(filled, client))
 
 
+def test_all_that_was_set_aside_is_tried_again(
+    filled: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = InfluxClient(target_of(influx1))
+    for measurement in ("job", "run_task"):
+        influx1.write(f'{measurement},somebody=else {"job" if measurement == "job" else "state_code"}="text" 5000')
+        influx1.write(f'{measurement},somebody=else event="text" {time.time_ns()}')
+    mirror = carry(filled, client)
+    client.query('DELETE FROM "run_task"', change=True)
+    monkeypatch.setattr(carrier, "ASIDE_AGAIN", 0.0)
+    monkeypatch.setattr(carrier, "ASIDE_AT_ONCE", 2)
+    with filled.read() as connection:
+        kept = aside.listed(connection, NAME)
+    assert kept[0].measurement == kept[-1].measurement == "run_task"
+    aside_of = {row.event_id for row in kept}
+    for _ in range(len(aside_of)):
+        assert mirror.step().trouble == ""
+    with filled.read() as connection:
+        assert {row.measurement for row in aside.listed(connection, NAME)} == {"job"}
+
+
 def test_wrong_secrets_are_told_and_not_shown(filled: Ledger, influx: Any) -> None:
     wrong = "a-very-secret-thing"
     mirror = Carrier(filled, InfluxClient(target_of(influx, **{"token" if influx.major > 1 else "password": wrong})))
@@ -268,6 +290,52 @@ def test_check_finds_what_is_missing_extra_and_different(filled: Ledger, influx:
     delete_all(client)
     rebuild(filled, client)
     assert_exact(check(filled, client))
+
+
+OURS = "campaign=prompt,task=skim,workflow=ecal"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("job,{ours},failure=none,state=running signal=9i {late}", (0, 1)),  # a field that few points have
+        ("job,{ours},failure=none,state=running strange=9i {late}", (0, 1)),
+        ("run_task,{ours},run=1 event=0i {late}", (0, 1)),
+        ("run_task,{ours},run=1 event=100000i {late}", (0, 1)),
+        ("run_task,{ours},run={run},strange=x {fields} {time}", (0, 1)),  # a copy with one more tag
+        ("run_task,{ours},run={run} strange=1 {time}", (1, 1)),  # one of ours with one more field
+    ],
+)
+@pytest.mark.parametrize("since", [None, 3600])
+def test_check_finds_what_nobody_of_ours_wrote(
+    filled: Ledger, influx: Any, client: InfluxClient, line: str, found: tuple[int, int], since: int | None
+) -> None:
+    carry(filled, client)
+    [row] = influx.query('SELECT * FROM "run_task" ORDER BY time DESC LIMIT 1')
+    fields = f'state="{row["state"]}",state_code={row["state_code"]}i,group="{row["group"]}",event={row["event"]}i'
+    fields += f',generation={row["generation"]}i,reason="{row["reason"]}"'
+    told = {"ours": OURS, "run": row["run"], "time": row["time"], "late": row["time"] + 1, "fields": fields}
+    influx.write(line.format(**told))
+    report = check(filled, client, None if since is None else time.time_ns() - since * 10**9)
+    assert (report.total("missing"), report.total("extra"), report.total("different")) == (*found, 0)
+
+
+def test_check_of_values_that_are_gone_asks_little(
+    ledger: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    walk = Walk(ledger, tmp_path)
+    while walk.events() < 1500:
+        walk.step()
+    client = InfluxClient(target_of(influx1))
+    carry(ledger, client)
+    assert_exact(check(ledger, client))
+    influx1.query('DELETE FROM "value"')
+    asked = []
+    query = client.query
+    monkeypatch.setattr(client, "query", lambda *given: (asked.append(given), query(*given))[1])
+    report = check(ledger, client)
+    assert report.measurements["value"].missing > 100
+    assert len(asked) < 100
 
 
 def test_only_one_carries(filled: Ledger, client: InfluxClient, monkeypatch: pytest.MonkeyPatch) -> None:
