@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, outbox, state
-from airflow_calib_provider.mirror.client import HINTS, Answer, InfluxClient
+from airflow_calib_provider.mirror.client import HINTS, Answer, InfluxClient, Kind
 from airflow_calib_provider.mirror.delivery import Delivery, Line, deliver
 from airflow_calib_provider.mirror.lines import line_of
 from airflow_calib_provider.mirror.points import PointMaker, group_of
@@ -43,6 +43,11 @@ ASIDE_AGAIN = 3600.0
 """Seconds after which what was set aside is tried again."""
 
 ASIDE_AT_ONCE = 1_000
+
+LOST = (
+    "after event {} had been carried the place for it was not there: what was in it may be lost; "
+    "`calib mirror check` says so, `calib mirror rebuild` fills it anew"
+)
 
 CLOCK = 1_000_000_000
 """Nanoseconds by which a clock may go backwards before it is told."""
@@ -160,6 +165,9 @@ class Carrier:
         with self.ledger.read() as connection:
             rows = outbox.after(connection, self.cursor, EVENTS)
             self._maker.prepare(connection, rows)
+            last = self.cursor if rows else outbox.last_id(connection)
+        if last < self.cursor:
+            return self._go_back(last)
         if not rows:
             return self._idle(late)
         self._watch_clock(rows)
@@ -202,6 +210,19 @@ class Carrier:
             if again.trouble or self._aside_after:
                 return again
         return Step(late.carried, late.points, number("MIRROR_INTERVAL", INTERVAL))
+
+    def _go_back(self, last: int) -> Step:
+        """Follow events that were put back to an earlier state without the cursor."""
+        self._note = (
+            f"the ledger's last event is {last}, but {self.cursor} was carried: were they restored from a backup? "
+            "`calib mirror rebuild --delete-first` makes the mirror follow"
+        )
+        log.warning("%s: %s", self.name, self._note)
+        self._maker.forget()
+        self._latest, self._watched = (0, 0), last
+        if not self._advance(_Batch(last), []):
+            return Step(trouble="another carrier took over")
+        return Step()
 
     def _finish(self, batch: _Batch, holes: outbox.Holes, *, backlog: bool) -> Step:
         made = batch.delivery
@@ -249,7 +270,8 @@ class Carrier:
         self._troubles += 1
         text = f"{self.client.target.place}: {answer.said}"
         text = "; ".join(part for part in (text, HINTS.get(answer.kind, "")) if part)
-        state.note_trouble(self.ledger, self._row, text)
+        lost = answer.kind is Kind.MISSING and self.cursor > 0
+        state.note_trouble(self.ledger, self._row, text, LOST.format(self.cursor) if lost else "")
         longest = min(LONGEST_BACK_OFF, 2.0 ** min(self._troubles - 1, 10))
         pause = max(longest * random.uniform(0.5, 1.0), answer.retry_after or 0.0)
         return Step(carried, points, pause, text)

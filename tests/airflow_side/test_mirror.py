@@ -320,3 +320,18 @@ def test_housekeeping_compares(
     influx1.stop()
     assert housekeeping()["drift"] == []
     assert "the mirror cannot be checked" in capsys.readouterr().out
+
+
+def test_housekeeping_asks_influxdb_last(
+    ledger: Ledger,
+    known: dict[str, Connection],
+    housekeeping: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known["calib_influxdb"] = connection(host="http://127.0.0.1:1", extra={"database": "d"})
+    order: list[str] = []
+    query = InfluxClient.query
+    monkeypatch.setattr(InfluxClient, "query", lambda *given: (order.append("asked"), query(*given))[1])
+    monkeypatch.setattr(inject, "open_dag_runs", lambda *_: order.append("opened"))
+    housekeeping()
+    assert order == ["opened", "asked"]

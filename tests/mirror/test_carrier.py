@@ -174,9 +174,7 @@ def test_refused_points_are_set_aside_and_the_others_go_through(
     assert_exact(check(filled, client))
 
 
-def test_all_that_was_set_aside_is_tried_again(
-    filled: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_that_was_set_aside_is_tried_again(filled: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     client = InfluxClient(target_of(influx1))
     for measurement in ("job", "run_task"):
         influx1.write(f'{measurement},somebody=else {"job" if measurement == "job" else "state_code"}="text" 5000')
@@ -365,6 +363,53 @@ def test_events_that_turn_up_late_are_carried(filled: Ledger, client: InfluxClie
     assert mirror.step().carried == len(late)
     assert row_of(filled).holes == []
     assert_exact(check(filled, client))
+
+
+def test_a_ledger_that_was_restored_without_the_cursor(filled: Ledger, influx1: Any) -> None:
+    client = InfluxClient(target_of(influx1))
+    mirror = carry(filled, client)
+    with filled.write() as connection:
+        last = outbox.last_id(connection)
+        gone = connection.execute(tables.event.select().where(tables.event.c.id > last - 5)).all()
+        connection.execute(delete(tables.event).where(tables.event.c.id > last - 5))
+    assert mirror.step().trouble == ""
+    assert "--delete-first" in row_of(filled).note
+    assert check(filled, client).total("extra") > 0
+    assert check(filled, client, time.time_ns() - 3600 * 10**9).total("extra") > 0
+    with filled.write() as connection:
+        later = [{**row._mapping, "at": row.at + 10**9} for row in gone]
+        connection.execute(insert(tables.event), later)
+    assert mirror.step().carried == 5
+    assert check(filled, client).total("missing") == 0
+
+
+def test_a_place_that_was_lost_is_not_passed_over(filled: Ledger, influx: Any) -> None:
+    client = InfluxClient(target_of(influx))
+    mirror = carry(filled, client)
+    assert row_of(filled).note is None
+    influx.drop_database(client.target.bucket or client.target.database)
+    set_state(filled, group_ids(filled, "run")["run-r7"], "skim", "failed")
+    assert "create it" in mirror.step().trouble
+    assert "`calib mirror rebuild` fills it anew" in row_of(filled).note
+
+
+def test_a_connection_that_names_another_place(filled: Ledger, influx1: Any) -> None:
+    carry(filled, InfluxClient(target_of(influx1))).release()
+    influx1.query(f'CREATE RETENTION POLICY "long" ON "{influx1.database}" DURATION 5000h REPLICATION 1')
+    client = InfluxClient(target_of(influx1, retention_policy="long"))
+    carry(filled, client)
+    assert "`calib mirror rebuild` brings them here" in row_of(filled).note
+    assert not check(filled, client).clean
+
+
+def test_a_spool_that_cannot_be_seen_stops_nothing(
+    filled: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(_: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("os.statvfs", stale)
+    assert Carrier(filled, InfluxClient(target_of(influx1)), before_step=sampling.sample).step().carried
 
 
 def test_a_clock_that_goes_backwards_is_noted(filled: Ledger, client: InfluxClient) -> None:
