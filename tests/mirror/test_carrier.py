@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, func, insert, select, update
 
 from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger import tables
@@ -18,6 +18,7 @@ from airflow_calib_provider.mirror import aside, carrier, outbox, reading, sampl
 from airflow_calib_provider.mirror.carrier import Carrier
 from airflow_calib_provider.mirror.check import Report, check
 from airflow_calib_provider.mirror.client import InfluxClient, Kind, retry_after
+from airflow_calib_provider.mirror.delivery import Line
 from airflow_calib_provider.mirror.rebuild import delete_all, rebuild
 from airflow_calib_provider.mirror.schema import MEASUREMENTS
 from airflow_calib_provider.mirror.status import of_targets, series
@@ -191,6 +192,40 @@ def test_all_that_was_set_aside_is_tried_again(filled: Ledger, influx1: Any, mon
         assert mirror.step().trouble == ""
     with filled.read() as connection:
         assert {row.measurement for row in aside.listed(connection, NAME)} == {"job"}
+
+
+def test_events_of_several_groups_that_are_carried_again_have_their_histories(
+    filled: Ledger, client: InfluxClient
+) -> None:
+    mirror = carry(filled, client)
+    expected = reading.points(client, "run_task", "")
+    event = tables.event.c
+    with filled.write() as connection:
+        about = event.entity == "group_task"
+        numbers = connection.execute(select(func.max(event.id)).where(about).group_by(event.group_name)).scalars().all()
+        aside.put(connection, NAME, [(Line(number, "run_task", "x"), "made up") for number in numbers])
+    client.query('DELETE FROM "run_task"', change=True)
+    mirror._aside_at = float("-inf")
+    assert mirror.step().carried == len(numbers) > 3
+    at = list(MEASUREMENTS["run_task"].fields).index("event")
+    found = reading.points(client, "run_task", "")
+    assert found.items() <= expected.items()
+    assert {fields[at] for fields in found.values()} >= {fields[at] for fields in expected.values()} & set(numbers)
+
+
+def test_one_event_of_many_jobs_is_carried_again_alone(ledger: Ledger, tmp_path: Path) -> None:
+    walk = Walk(ledger, tmp_path)
+    while walk.events() < 1500:
+        walk.step()
+    with ledger.read() as connection:
+        of_jobs = select(tables.event).where(tables.event.c.entity == "job").order_by(tables.event.c.id)
+        jobs = connection.execute(of_jobs).all()
+        plain = next(row for row in jobs if "values" not in row.data)
+        telling = next(row for row in jobs if "values" in row.data)
+        assert [row.id for row in outbox.with_what_follows(connection, [plain], 10**9)] == [plain.id]
+        later = outbox.with_what_follows(connection, [telling], 10**9)
+    assert {row.job_index for row in later} == {telling.job_index}
+    assert {row.entity for row in later} <= {"job", "value"}
 
 
 def test_wrong_secrets_are_told_and_not_shown(filled: Ledger, influx: Any) -> None:
