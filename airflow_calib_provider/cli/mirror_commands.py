@@ -273,7 +273,7 @@ def _from_airflow(name: str) -> InfluxTarget:
 
 @contextmanager
 def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on the terminal."""
+    """A progress bar on the terminal; elsewhere only trouble is told, which may last."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -281,8 +281,13 @@ def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=None)
+        told = ""
 
         def show(done: int, total: int, trouble: str) -> None:
+            nonlocal told
             progress.update(task, completed=done, total=total, description=trouble[:60] or what)
+            if trouble and trouble != told and progress.disable:
+                console.print(trouble)
+            told = trouble
 
         yield show

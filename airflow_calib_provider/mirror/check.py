@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, outbox, reading, state
 from airflow_calib_provider.mirror.client import InfluxClient
@@ -98,7 +99,7 @@ def check(
 
     :param since: a time in nanoseconds; events before it are left out.
     :param tell: called after each window with the events that were looked at, and how many there are.
-    :raises MirrorError: InfluxDB cannot be read.
+    :raises MirrorError: InfluxDB cannot be read, or the target is none to which anything was carried.
     """
     reading.ensure_readable(client)
     name = client.target.name
@@ -106,7 +107,10 @@ def check(
         row = state.find(connection, name)
         first = 1 if since is None else outbox.first_since(connection, since)
         newest = outbox.last_id(connection)
-    last = min(row.cursor, newest) if row is not None else 0
+    if row is None:
+        hint = "let calib_mirror run; `calib mirror status` lists what is mirrored, by the names of its connections"
+        raise MirrorError(f"nothing was ever carried to {name}, so there is nothing to compare", hint)
+    last = min(row.cursor, newest)
     report = Report(first, last, newest - last)
     comparison = _Comparison(ledger, client, report, since)
     done = first - 1
