@@ -20,6 +20,9 @@ HOLE_LIVES = 3600.0
 
 MOST_HOLES = 5_000
 
+LOOK_BACK = 100_000
+"""Events among which one of a wrong clock hides no others."""
+
 Holes = list[list[float]]
 """First id, last id, since when in seconds since 1970."""
 
@@ -40,7 +43,8 @@ def last_id(connection: Connection) -> int:
 def first_since(connection: Connection, at: int) -> int:
     """The id of the first event at or after a time in nanoseconds; one more than the last if there is none.
 
-    Found by halving, since times grow with ids but for clocks that differ a little.
+    Found by halving, since times grow with ids but for clocks that are wrong. An event of such a one may mislead it, so
+    the events before are looked at, too.
     """
     low, high = 1, last_id(connection) + 1
     while low < high:
@@ -52,6 +56,9 @@ def first_since(connection: Connection, at: int) -> int:
             high = middle
         else:
             low = int(row.id) + 1
+    earlier = select(func.min(event.c.id)).where(event.c.at >= at)
+    while found := connection.execute(earlier.where(event.c.id.between(low - LOOK_BACK, low - 1))).scalar():
+        low = int(found)
     return low
 
 

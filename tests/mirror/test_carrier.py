@@ -457,6 +457,17 @@ def test_a_clock_that_goes_backwards_is_noted(filled: Ledger, client: InfluxClie
     assert_exact(check(filled, client))
 
 
+def test_one_event_of_a_wrong_clock_hides_no_others(filled: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LOOK_BACK", 10)
+    with filled.write() as connection:
+        last = outbox.last_id(connection)
+        since = connection.execute(select(tables.event.c.at).where(tables.event.c.id == 4)).scalar_one()
+        middle = (last + 2) // 2
+        connection.execute(update(tables.event).where(tables.event.c.id == middle).values(at=5))
+        assert outbox.first_since(connection, since) == 4
+        assert outbox.first_since(connection, time.time_ns() + 10**12) == last + 1
+
+
 def test_an_event_of_which_no_point_can_be_made(
     filled: Ledger, client: InfluxClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
