@@ -309,10 +309,10 @@ class Carrier:
         """Write what waits; False if something is in the way."""
         for route, lines in buffer.lines.items():
             for start in range(0, len(lines), LINES):
-                made = deliver(self.client, route, lines[start : start + LINES])
+                made = deliver(self.client, route, lines[start : start + LINES], stop=lambda: self._ending)
                 batch.delivery.refused += made.refused
                 batch.delivery.too_old += made.too_old
-                if made.trouble is not None:
+                if made.stopped:
                     batch.delivery.trouble = made.trouble
                     return False
         batch.points += buffer.count
@@ -355,6 +355,8 @@ class Carrier:
         batch = self._carry_again(filled)
         if batch.delivery.trouble is not None:
             return self._in_trouble(batch.delivery.trouble)
+        if self._ending:
+            return Step()  # perhaps cut short: the next carrier does all of it
         if not self._advance(_Batch(self.cursor, batch.points, batch.delivery), left):
             return Step(trouble="another carrier took over")
         return Step(len(filled), batch.points)
@@ -379,6 +381,8 @@ class Carrier:
         batch = self._carry_again(rows)
         if batch.delivery.trouble is not None:
             return self._in_trouble(batch.delivery.trouble)
+        if self._ending:
+            return Step()  # perhaps cut short: the next carrier does all of it
         with self.ledger.write() as connection:
             aside.remove(connection, self._aside, numbers)
             aside.put(connection, self._aside, batch.delivery.refused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -455,6 +456,36 @@ def test_a_clock_that_goes_backwards_is_noted(filled: Ledger, client: InfluxClie
     carry(filled, client)
     assert f"event {last} is 9" in row_of(filled).note
     assert_exact(check(filled, client))
+
+
+def test_a_carrier_lets_go_while_everything_is_refused(filled: Ledger, influx1: Any, proxy: FaultyProxy) -> None:
+    mirror = Carrier(filled, through(proxy, influx1))
+    proxy.fault = "400"
+    stepping = threading.Thread(target=mirror.step)
+    stepping.start()
+    while len(proxy.requests) < 5:
+        time.sleep(0.01)
+    mirror.release()
+    stepping.join()
+    assert len(proxy.requests) < 50
+    assert row_of(filled).cursor == 0
+    assert row_of(filled).holder is None
+    proxy.fault = ""
+    carry(filled, InfluxClient(target_of(influx1)))
+    assert check(filled, InfluxClient(target_of(influx1))).total("missing") == 0
+
+
+def test_what_is_carried_again_and_cut_short_is_kept(filled: Ledger, client: InfluxClient) -> None:
+    mirror = carry(filled, client)
+    with filled.write() as connection:
+        aside.put(connection, NAME, [(Line(3, "run_task", "x"), "made up")])
+        connection.execute(update(tables.mirror_target).values(holes=[[5, 6, time.time()]]))
+        mirror._row = state.find(connection, NAME)
+    mirror._ending = True
+    assert (mirror._carry_aside().carried, mirror._carry_late().carried) == (0, 0)
+    assert row_of(filled).holes
+    with filled.read() as connection:
+        assert aside.event_ids(connection, NAME, 10) == [3]
 
 
 def test_one_event_of_a_wrong_clock_hides_no_others(filled: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
