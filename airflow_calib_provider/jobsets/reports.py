@@ -156,6 +156,8 @@ def _lines(file: Path) -> list[str]:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, not {value!r}")
+    if value != value.replace("\x00", "").encode("utf-8", "replace").decode():
+        raise ValueError(f"{what} has characters that cannot be stored: {value!r}")
     return value
 
 

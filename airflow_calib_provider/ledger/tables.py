@@ -52,6 +52,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class AnyText(TypeDecorator[str]):
+    """What a job, a machine or a server said, whatever is in it: PostgreSQL has no NUL in a text, no database half a
+    character."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.replace("\x00", " ").encode("utf-8", "replace").decode()
+
+
 BigId = BigInteger().with_variant(Integer, "sqlite")
 Name = String(120)
 State = String(20)
@@ -213,7 +224,7 @@ skip = Table(
     _name("workflow", primary_key=True),
     Column("run", BigInteger, primary_key=True, autoincrement=False),
     Column("task", Name, primary_key=True, comment="empty: every task"),
-    Column("reason", Text, nullable=False),
+    Column("reason", AnyText, nullable=False),
     Column("person", Name, nullable=False),
     Column("at", UtcDateTime, nullable=False),
 )
@@ -247,7 +258,7 @@ generation = Table(
     Column("failures", JSON, nullable=False, server_default="[]", comment="the spec's failure policy"),
     Column("options", JSON, nullable=False, server_default="{}", comment="the backend's block of the spec, rendered"),
     Column("keep", BigInteger, comment="seconds for which logs and failed attempts are kept after its end"),
-    Column("trouble", Text, comment="why the last look could not take it further"),
+    Column("trouble", AnyText, comment="why the last look could not take it further"),
     Column("trouble_since", UtcDateTime),
     Column("cleaned_at", UtcDateTime, comment="when logs and failed attempts were removed"),
     UniqueConstraint("group_id", "task", "n"),
@@ -284,7 +295,7 @@ job = Table(
     Column("host", String(255)),
     Column("start", UtcDateTime),
     Column("end", UtcDateTime),
-    Column("reason", Text),
+    Column("reason", AnyText),
     Column("retry_at", UtcDateTime),  # of a waiting job its next attempt, of a held one its release or removal
     Column("failure", State, comment="class of the failure, loss or hold"),
     Column("hold_code", Integer),
@@ -308,7 +319,7 @@ attempt = Table(
     Column("host", String(255)),
     Column("start", UtcDateTime),
     Column("end", UtcDateTime),
-    Column("reason", Text),
+    Column("reason", AnyText),
     Column("failure", State),
     Column("hold_code", Integer),
     Column("memory", BigInteger, comment="peak in bytes"),
@@ -366,7 +377,7 @@ dag_run_request = Table(
     Column("dag_id", String(250), nullable=False),
     Column("run_id", String(250), nullable=False),
     Column("run_after", UtcDateTime, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("note", AnyText, nullable=False),
     Column("state", State, nullable=False, comment="wanted, claimed, opened"),
     Column("wanted_at", UtcDateTime, nullable=False),
     Column("not_before", UtcDateTime, nullable=False),
@@ -374,7 +385,7 @@ dag_run_request = Table(
     Column("claimed_by", String(64)),
     Column("opened_at", UtcDateTime),
     Column("refusals", Integer, nullable=False),
-    Column("error", Text),
+    Column("error", AnyText),
     UniqueConstraint("dag_id", "run_id"),
     Index(None, "state"),
 )
@@ -423,10 +434,10 @@ mirror_target = Table(
     Column("holder", String(64), comment="who carries now"),
     Column("held_until", UtcDateTime),
     Column("last_success_at", UtcDateTime),
-    Column("last_error", Text),
+    Column("last_error", AnyText),
     Column("last_error_at", UtcDateTime),
     Column("skipped_by_retention", BigInteger, nullable=False, comment="points that were older than its retention"),
-    Column("note", Text, comment="what is odd about the events, such as a clock that goes backwards"),
+    Column("note", AnyText, comment="what is odd about the events, such as a clock that goes backwards"),
     Column("note_at", UtcDateTime),
     Column("sample", JSON, comment="the last figures of the system that were appended as events"),
     Column("sampled_at", UtcDateTime),
@@ -439,8 +450,8 @@ mirror_set_aside = Table(
     _name("target"),
     Column("event_id", BigInteger, nullable=False),
     _name("measurement"),
-    Column("line", Text, nullable=False, comment="as it was refused; empty: no point could be made of the event"),
-    Column("reason", Text, nullable=False),
+    Column("line", AnyText, nullable=False, comment="as it was refused; empty: no point could be made of the event"),
+    Column("reason", AnyText, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Index(None, "target", "event_id"),
 )

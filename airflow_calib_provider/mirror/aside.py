@@ -53,9 +53,10 @@ def remove_from(connection: Connection, target: str, first: int, last: int) -> N
     connection.execute(delete(aside).where(*here))
 
 
-def event_ids(connection: Connection, target: str, limit: int) -> list[int]:
+def event_ids(connection: Connection, target: str, limit: int, *, after: int = 0) -> list[int]:
     """Events of which points are set aside, the oldest first."""
-    query = select(aside.c.event_id).where(aside.c.target == target).distinct().order_by(aside.c.event_id)
+    here = (aside.c.target == target, aside.c.event_id > after)
+    query = select(aside.c.event_id).where(*here).distinct().order_by(aside.c.event_id)
     return list(connection.execute(query.limit(limit)).scalars())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, outbox, state
-from airflow_calib_provider.mirror.client import HINTS, Answer, InfluxClient
+from airflow_calib_provider.mirror.client import HINTS, Answer, InfluxClient, Kind
 from airflow_calib_provider.mirror.delivery import Delivery, Line, deliver
 from airflow_calib_provider.mirror.lines import line_of
 from airflow_calib_provider.mirror.points import PointMaker, group_of
@@ -42,6 +43,11 @@ ASIDE_AGAIN = 3600.0
 """Seconds after which what was set aside is tried again."""
 
 ASIDE_AT_ONCE = 1_000
+
+LOST = (
+    "after event {} had been carried the place for it was not there: what was in it may be lost; "
+    "`calib mirror check` says so, `calib mirror rebuild` fills it anew"
+)
 
 CLOCK = 1_000_000_000
 """Nanoseconds by which a clock may go backwards before it is told."""
@@ -115,6 +121,8 @@ class Carrier:
         self.holder = uuid.uuid4().hex
         self._aside = set_aside_as or self.name
         self._before_step = before_step
+        self._turn = threading.Lock()
+        self._ending = False
         self._row: Any = None
         self._renew_at = 0.0
         self._maker = PointMaker()
@@ -124,6 +132,7 @@ class Carrier:
         self._note = ""
         self._note_after = 0.0
         self._aside_at = time.monotonic()
+        self._aside_after = 0  # while what was set aside is tried again: up to which event it was
 
     def begin_at(self, cursor: int) -> None:
         """Take the target, and begin after this event.
@@ -142,6 +151,10 @@ class Carrier:
 
         :raises LedgerError: the ledger cannot be used.
         """
+        with self._turn:
+            return self._step()
+
+    def _step(self) -> Step:
         if not self._hold():
             return Step(pause=state.LEASE.total_seconds() / 10, trouble="another carrier works for this target")
         if self._before_step is not None:
@@ -152,6 +165,9 @@ class Carrier:
         with self.ledger.read() as connection:
             rows = outbox.after(connection, self.cursor, EVENTS)
             self._maker.prepare(connection, rows)
+            last = self.cursor if rows else outbox.last_id(connection)
+        if last < self.cursor:
+            return self._go_back(last)
         if not rows:
             return self._idle(late)
         self._watch_clock(rows)
@@ -161,10 +177,17 @@ class Carrier:
         return self._finish(batch, holes, backlog=len(rows) == EVENTS)
 
     def release(self) -> None:
-        """Let another carrier have the target at once."""
-        if self._row is not None:
-            state.release(self.ledger, self.name, self.holder)
-            self._row = None
+        """Let another carrier have the target at once.
+
+        A step that goes on in another thread is cut short and waited for: what it wrote later could overwrite the
+        other carrier's newer values.
+        """
+        self._ending = True
+        with self._turn:
+            self._ending = False
+            if self._row is not None:
+                state.release(self.ledger, self.name, self.holder)
+                self._row = None
 
     # one step
 
@@ -181,12 +204,25 @@ class Carrier:
 
     def _idle(self, late: Step) -> Step:
         self._troubles = 0
-        if time.monotonic() - self._aside_at > ASIDE_AGAIN:
+        if self._aside_after or time.monotonic() - self._aside_at > ASIDE_AGAIN:
             self._aside_at = time.monotonic()
             again = self._carry_aside()
-            if again.trouble:
+            if again.trouble or self._aside_after:
                 return again
         return Step(late.carried, late.points, number("MIRROR_INTERVAL", INTERVAL))
+
+    def _go_back(self, last: int) -> Step:
+        """Follow events that were put back to an earlier state without the cursor."""
+        self._note = (
+            f"the ledger's last event is {last}, but {self.cursor} was carried: were they restored from a backup? "
+            "`calib mirror rebuild --delete-first` makes the mirror follow"
+        )
+        log.warning("%s: %s", self.name, self._note)
+        self._maker.forget()
+        self._latest, self._watched = (0, 0), last
+        if not self._advance(_Batch(last), []):
+            return Step(trouble="another carrier took over")
+        return Step()
 
     def _finish(self, batch: _Batch, holes: outbox.Holes, *, backlog: bool) -> Step:
         made = batch.delivery
@@ -234,7 +270,8 @@ class Carrier:
         self._troubles += 1
         text = f"{self.client.target.place}: {answer.said}"
         text = "; ".join(part for part in (text, HINTS.get(answer.kind, "")) if part)
-        state.note_trouble(self.ledger, self._row, text)
+        lost = answer.kind is Kind.MISSING and self.cursor > 0
+        state.note_trouble(self.ledger, self._row, text, LOST.format(self.cursor) if lost else "")
         longest = min(LONGEST_BACK_OFF, 2.0 ** min(self._troubles - 1, 10))
         pause = max(longest * random.uniform(0.5, 1.0), answer.retry_after or 0.0)
         return Step(carried, points, pause, text)
@@ -252,6 +289,8 @@ class Carrier:
                     return batch
                 batch.cursor = row.id
                 buffer = _Buffer()
+                if self._ending:
+                    return batch
         if self._flush(buffer, batch):
             batch.cursor = rows[-1].id
         return batch
@@ -270,10 +309,10 @@ class Carrier:
         """Write what waits; False if something is in the way."""
         for route, lines in buffer.lines.items():
             for start in range(0, len(lines), LINES):
-                made = deliver(self.client, route, lines[start : start + LINES])
+                made = deliver(self.client, route, lines[start : start + LINES], stop=lambda: self._ending)
                 batch.delivery.refused += made.refused
                 batch.delivery.too_old += made.too_old
-                if made.trouble is not None:
+                if made.stopped:
                     batch.delivery.trouble = made.trouble
                     return False
         batch.points += buffer.count
@@ -316,6 +355,8 @@ class Carrier:
         batch = self._carry_again(filled)
         if batch.delivery.trouble is not None:
             return self._in_trouble(batch.delivery.trouble)
+        if self._ending:
+            return Step()  # perhaps cut short: the next carrier does all of it
         if not self._advance(_Batch(self.cursor, batch.points, batch.delivery), left):
             return Step(trouble="another carrier took over")
         return Step(len(filled), batch.points)
@@ -330,16 +371,20 @@ class Carrier:
         return self._carry(rows, maker, self.cursor)
 
     def _carry_aside(self) -> Step:
-        """Try again what was set aside."""
+        """Try again a part of what was set aside; the next idle step takes the next part."""
         with self.ledger.read() as connection:
-            numbers = aside.event_ids(connection, self._aside, ASIDE_AT_ONCE)
+            numbers = aside.event_ids(connection, self._aside, ASIDE_AT_ONCE, after=self._aside_after)
             rows = outbox.in_holes(connection, [[one, one, 0] for one in numbers])
         if not rows:
+            self._aside_after = 0
             return Step()
         batch = self._carry_again(rows)
         if batch.delivery.trouble is not None:
             return self._in_trouble(batch.delivery.trouble)
+        if self._ending:
+            return Step()  # perhaps cut short: the next carrier does all of it
         with self.ledger.write() as connection:
             aside.remove(connection, self._aside, numbers)
             aside.put(connection, self._aside, batch.delivery.refused)
+        self._aside_after = numbers[-1]
         return Step(len(rows), batch.points)

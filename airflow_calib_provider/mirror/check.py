@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, outbox, reading, state
 from airflow_calib_provider.mirror.client import InfluxClient
@@ -20,6 +21,11 @@ EVENTS = 1_000
 
 POINTS = 20_000
 """Points of one question."""
+
+NEAR = 60_000_000_000
+"""Nanoseconds between two points that are read by one question."""
+
+NEAR_POINTS = 1_000
 
 EXAMPLES = 5
 """Examples of each kind that are named."""
@@ -93,7 +99,7 @@ def check(
 
     :param since: a time in nanoseconds; events before it are left out.
     :param tell: called after each window with the events that were looked at, and how many there are.
-    :raises MirrorError: InfluxDB cannot be read.
+    :raises MirrorError: InfluxDB cannot be read, or the target is none to which anything was carried.
     """
     reading.ensure_readable(client)
     name = client.target.name
@@ -101,9 +107,12 @@ def check(
         row = state.find(connection, name)
         first = 1 if since is None else outbox.first_since(connection, since)
         newest = outbox.last_id(connection)
-    last = min(row.cursor, newest) if row is not None else 0
+    if row is None:
+        hint = "let calib_mirror run; `calib mirror status` lists what is mirrored, by the names of its connections"
+        raise MirrorError(f"nothing was ever carried to {name}, so there is nothing to compare", hint)
+    last = min(row.cursor, newest)
     report = Report(first, last, newest - last)
-    comparison = _Comparison(ledger, client, report)
+    comparison = _Comparison(ledger, client, report, since)
     done = first - 1
     while done < last:
         with ledger.read() as connection:
@@ -111,15 +120,15 @@ def check(
         done = comparison.window(rows, done + 1, last)
         if tell is not None:
             tell(max(0, done - first + 1), last - first + 1)
-    comparison.finish(whole=since is None)
+    comparison.finish()
     return report
 
 
 class _Comparison:
     """One check, window by window."""
 
-    def __init__(self, ledger: Ledger, client: InfluxClient, report: Report) -> None:
-        self._ledger, self._client, self._report = ledger, client, report
+    def __init__(self, ledger: Ledger, client: InfluxClient, report: Report, since: int | None) -> None:
+        self._ledger, self._client, self._report, self._since = ledger, client, report, since
         self._maker = PointMaker()
         self._horizon: dict[str, int] = {}
         now = time.time()
@@ -130,6 +139,7 @@ class _Comparison:
             rows = aside.listed(connection, client.target.name, report.first, report.last)
         self._aside = {(row.event_id, row.line) for row in rows}
         self._seen = dict.fromkeys(MEASUREMENTS, 0)
+        self._earliest: dict[str, int] = {}
         self._open_values: dict[Key, Point] = {}
 
     def window(self, rows: Sequence[Any], start: int, last: int) -> int:
@@ -165,6 +175,7 @@ class _Comparison:
             if not points:
                 continue
             least, most = min(key[1] for key in points), max(key[1] for key in points)
+            self._earliest[name] = min(least, self._earliest.get(name, least))
             where = f'"event" >= {first} AND "event" <= {last} AND time >= {least} AND time <= {most}'
             actual = reading.points(self._client, name, where)
             self._seen[name] += len(actual)
@@ -188,7 +199,7 @@ class _Comparison:
                 counts.show("different", f"{line_of(point)} but found {_shown(name, found)}")
         for (tags, at), fields in actual.items():
             counts.extra += 1
-            counts.show("extra", line_of(Point(name, tags, fields, at)))
+            counts.show("extra", f"{','.join((name, *tags))} {_shown(name, fields)} {at}")
 
     def _missing(self, counts: Counts, point: Point) -> None:
         line = line_of(point)
@@ -201,46 +212,72 @@ class _Comparison:
             counts.missing += 1
             counts.show("missing", line)
 
-    def finish(self, *, whole: bool) -> None:
+    def finish(self) -> None:
         """What no window shows: newer values, points of no event."""
         self._settle_values()
-        period = f'"event" >= {self._report.first} AND "event" <= {self._report.last}'
         for name, counts in self._report.measurements.items():
-            elsewhere = reading.count(self._client, name, period) - self._seen[name]
+            period = f'"event" >= {self._report.first} AND "event" <= {self._report.last}'
+            times = self._times(name)
+            elsewhere = reading.count(self._client, name, period + (times and f" AND {times}")) - self._seen[name]
             self._extra(counts, elsewhere, "at times where no point belongs")
-            if whole:
-                self._extra(counts, reading.without_event(self._client, name), "without the field event")
-                self._extra(counts, self._beyond(name), "of events that the ledger does not have")
+            self._extra(counts, self._of_no_event(name, times), "of events that the ledger does not have")
+            self._extra(counts, reading.without_event(self._client, name, times), "without the field event")
+
+    def _times(self, name: str) -> str:
+        """The period as a condition: an InfluxDB that has years must not be read as a whole for some hours. A value's
+        time says nothing about when it was written."""
+        if self._since is None or name == "value":
+            return ""
+        return f"time >= {min(self._since, self._earliest.get(name, self._since))}"
 
     def _extra(self, counts: Counts, number: int, what: str) -> None:
         if number > 0:
             counts.extra += number
             counts.show("extra", f"{number} points {what}")
 
-    def _beyond(self, name: str) -> int:
-        """Points of events after the newest one, such as when the ledger was restored from a backup."""
+    def _of_no_event(self, name: str, times: str) -> int:
+        """Points of events after the newest one, such as when the ledger was restored from a backup, or before the
+        first."""
         while True:
             with self._ledger.read() as connection:
                 newest = outbox.last_id(connection)
-            found = reading.count(self._client, name, f'"event" > {newest}')
+            found = sum(
+                reading.count(self._client, name, " AND ".join(part for part in (condition, times) if part))
+                for condition in (f'"event" > {newest}', '"event" < 1')
+            )
             with self._ledger.read() as connection:
                 if not found or outbox.last_id(connection) == newest:
                     return found
 
     def _settle_values(self) -> None:
         """Values that no window had: one of a later event may have taken the place, and is fine."""
+        for part in _near(sorted(self._open_values, key=lambda key: key[1])):
+            there = reading.points(self._client, "value", f"time >= {part[0][1]} AND time <= {part[-1][1]}")
+            for key in part:
+                self._settle_value(self._open_values[key], there.get(key))
+
+    def _settle_value(self, point: Point, found: Fields | None) -> None:
         counts = self._report.measurements["value"]
-        at = list(MEASUREMENTS["value"].fields).index("event")
-        for key, point in self._open_values.items():
-            found = reading.points(self._client, "value", f"time = {key[1]}").get(key)
-            event = found[at] if found else None
-            if isinstance(event, int) and event > self._report.last:
-                counts.expected -= 1
-            elif found is not None and event != _event(point):
-                counts.different += 1
-                counts.show("different", f"{line_of(point)} but found {_shown('value', found)}")
-            else:
-                self._missing(counts, point)
+        event = found[list(MEASUREMENTS["value"].fields).index("event")] if found else None
+        if isinstance(event, int) and event > self._report.last:
+            counts.expected -= 1
+        elif found is not None and event != _event(point):
+            counts.different += 1
+            counts.show("different", f"{line_of(point)} but found {_shown('value', found)}")
+        else:
+            self._missing(counts, point)
+
+
+def _near(keys: Sequence[Key]) -> Iterator[list[Key]]:
+    """Parts of keys in the order of their times, of which one question reads little else."""
+    part: list[Key] = []
+    for key in keys:
+        if part and (len(part) == NEAR_POINTS or key[1] - part[-1][1] > NEAR):
+            yield part
+            part = []
+        part.append(key)
+    if part:
+        yield part
 
 
 def _event(point: Point) -> Any:

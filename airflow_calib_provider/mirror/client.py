@@ -20,6 +20,8 @@ LONGEST_PAUSE = 600.0
 _RETENTION = re.compile(r"points? beyond retention policy|outside (?:the )?retention", re.IGNORECASE)
 _DROPPED = re.compile(r"dropped[= ](\d+)")
 _SHOWN = 300
+_READ = 5_000
+"""Bytes of an answer in which is looked for what it says; a secret that is cut there is never shown."""
 
 
 class Kind(StrEnum):
@@ -176,6 +178,8 @@ class InfluxClient:
         answer, document = self._json("POST" if change else "GET", "/query", parameters)
         if not answer.ok:
             raise self.trouble(answer)
+        if "results" not in document and not change:
+            raise self.trouble(Answer(Kind.NOT_INFLUXDB, "what answered gave no results of InfluxQL"))
         series = []
         for result in document.get("results", ()):
             if said := result.get("error"):
@@ -206,9 +210,12 @@ class InfluxClient:
         if not judged.ok or not data:
             return judged, {}
         try:
-            return judged, json.loads(data)
+            document = json.loads(data)
         except ValueError:
-            return Answer(Kind.NOT_INFLUXDB, f"what answered is not InfluxDB: {_plain(data)}"), {}
+            document = None
+        if isinstance(document, dict):
+            return judged, document
+        return Answer(Kind.NOT_INFLUXDB, f"what answered is not InfluxDB: {self._clean(_told(data))}"), {}
 
     def ping(self) -> tuple[Answer, str]:
         """Whether an InfluxDB answers, and which version."""
@@ -248,14 +255,10 @@ class InfluxClient:
         return self._pool.request(method, address, body=body, headers=headers, redirect=False)
 
     def _authorization(self) -> dict[str, str]:
-        import urllib3
-
         if token := self.target.token.get_secret_value():
             return {"Authorization": f"Token {token}"}
         if self.target.user:
-            pair = f"{self.target.user}:{self.target.password.get_secret_value()}"
-            headers: dict[str, str] = urllib3.make_headers(basic_auth=pair)
-            return {"Authorization": headers["authorization"]}
+            return {"Authorization": f"Basic {self.target.credentials}"}
         return {}
 
     def _unreachable(self, error: Exception) -> Answer:
@@ -266,7 +269,7 @@ class InfluxClient:
 
         :param written: nothing but 204 is the success of a write.
         """
-        said = self._clean(_plain(data))
+        said = self._clean(_told(data))
         if status == 204 or (status == 200 and not written) or (status == 201 and not written):
             return Answer(Kind.OK)
         if status in (429, 503) or (status >= 500 and not _RETENTION.search(said)):
@@ -287,9 +290,11 @@ class InfluxClient:
         return Answer(Kind.BAD_POINTS, f"HTTP {status}: {said}")
 
     def _clean(self, text: str) -> str:
+        """A text as it may be shown: without secrets, on one line, not long."""
         for secret in self.target.secrets:
             text = text.replace(secret, "***")
-        return text
+        line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
     def trouble(self, answer: Answer) -> MirrorError:
         """An answer as an error: what, where, what to do."""
@@ -324,14 +329,11 @@ def _is_influxdb(headers: Mapping[str, str], data: bytes) -> bool:
     return isinstance(document, dict) and bool(document.keys() & {"error", "message"})
 
 
-def _plain(data: bytes) -> str:
-    """What a body says, on one line."""
-    text = data[:5000].decode(errors="replace").strip()
+def _told(data: bytes) -> str:
+    """What a body says."""
+    text = data[:_READ].decode(errors="replace")
     try:
         document = json.loads(text)
-        if isinstance(document, dict):
-            text = str(document.get("error") or document.get("message") or text)
     except ValueError:
-        pass
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+        return text
+    return str(document.get("error") or document.get("message") or text) if isinstance(document, dict) else text

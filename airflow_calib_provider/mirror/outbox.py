@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, or_, select
 
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.mirror.points import AT_ONCE, GroupKey, group_of
+from airflow_calib_provider.mirror.points import AT_ONCE, HISTORY, GroupKey, group_of
 
 HOLE_LIVES = 3600.0
 """Seconds after which a hole is no longer looked at: no transaction of ours lives so long."""
 
 MOST_HOLES = 5_000
+
+LOOK_BACK = 100_000
+"""Events among which one of a wrong clock hides no others."""
 
 Holes = list[list[float]]
 """First id, last id, since when in seconds since 1970."""
@@ -40,7 +43,8 @@ def last_id(connection: Connection) -> int:
 def first_since(connection: Connection, at: int) -> int:
     """The id of the first event at or after a time in nanoseconds; one more than the last if there is none.
 
-    Found by halving, since times grow with ids but for clocks that differ a little.
+    Found by halving, since times grow with ids but for clocks that are wrong. An event of such a one may mislead it, so
+    the events before are looked at, too.
     """
     low, high = 1, last_id(connection) + 1
     while low < high:
@@ -52,6 +56,9 @@ def first_since(connection: Connection, at: int) -> int:
             high = middle
         else:
             low = int(row.id) + 1
+    earlier = select(func.min(event.c.id)).where(event.c.at >= at)
+    while found := connection.execute(earlier.where(event.c.id.between(low - LOOK_BACK, low - 1))).scalar():
+        low = int(found)
     return low
 
 
@@ -93,9 +100,27 @@ def in_holes(connection: Connection, holes: Sequence[Sequence[float]]) -> list[A
 
 
 def with_what_follows(connection: Connection, rows: Sequence[Any], cursor: int) -> list[Any]:
-    """These events, and those up to the cursor of the same groups that come after them: their points depend on them,
-    or overwrite theirs."""
+    """These events, and those up to the cursor of the same groups whose points depend on them, or overwrite theirs."""
     found = {row.id: row for row in rows}
+    of_history = [row for row in rows if row.entity in HISTORY]
+    _add_later(connection, found, of_history, cursor, tables.GROUP_HISTORY)
+    told = [row for row in rows if row.entity in ("job", "value") and row.data.get("values")]
+    same_jobs = and_(
+        or_(event.c.entity == "value", and_(event.c.entity == "job", event.c.to_state == "succeeded")),
+        tables.one_of(event.c.job_index, (row.job_index or 0 for row in told)),
+    )
+    _add_later(connection, found, told, cursor, same_jobs)
+    return [found[number] for number in sorted(found)]
+
+
+def _add_later(
+    connection: Connection,
+    found: dict[int, Any],
+    rows: Sequence[Any],
+    cursor: int,
+    which: ColumnElement[bool] | TextClause | TextClause,
+) -> None:
+    """Add the events of some kind that come after the first of these in its group."""
     first: dict[GroupKey, int] = {}
     for row in rows:
         if key := group_of(row):
@@ -107,6 +132,5 @@ def with_what_follows(connection: Connection, rows: Sequence[Any], cursor: int) 
             and_(event.c.campaign == key[0], event.c.workflow == key[1], event.c.group_name == key[2]) for key in part
         ]
         least = min(first[key] for key in part)
-        query = select(event).where(event.c.id > least, event.c.id <= cursor, or_(*here))
+        query = select(event).where(which, event.c.id > least, event.c.id <= cursor, or_(*here))
         found.update({row.id: row for row in connection.execute(query) if row.id > first[group_of(row)]})  # type: ignore[index]
-    return [found[number] for number in sorted(found)]

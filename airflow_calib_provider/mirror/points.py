@@ -27,7 +27,8 @@ GroupKey = tuple[str, str, str]
 """Campaign, workflow, name."""
 
 event, run_group = tables.event, tables.run_group
-_HISTORY = ("membership", "group_task", "run_group")
+HISTORY = ("membership", "group_task", "run_group")
+"""Those that say what a group was when, as :data:`~airflow_calib_provider.ledger.tables.GROUP_HISTORY`."""
 
 
 class GroupFacts(NamedTuple):
@@ -55,7 +56,8 @@ def group_of(row: Any) -> GroupKey | None:
 
 
 class PointMaker:
-    """Makes the points of events that come in the order of their ids, none left out."""
+    """Makes the points of events that come in the order of their ids; after the first of a group none of it is left
+    out."""
 
     def __init__(self) -> None:
         self._histories: OrderedDict[GroupKey, GroupHistory] = OrderedDict()
@@ -73,9 +75,13 @@ class PointMaker:
         """Read what :meth:`points` of these events needs."""
         if not rows:
             return
+        first: dict[GroupKey, int] = {}
+        for row in rows:
+            if (row.entity in HISTORY or _needs_facts(row)) and (key := group_of(row)):
+                first.setdefault(key, row.id)
+        keys = set(first)
+        self._load_histories(connection, {key: first[key] for key in keys - self._histories.keys()})
         named = {key for row in rows if _needs_facts(row) and (key := group_of(row))}
-        keys = named | {key for row in rows if row.entity in _HISTORY and (key := group_of(row))}
-        self._load_histories(connection, keys - self._histories.keys(), rows[0].id)
         self._load_facts(connection, named - self._facts.keys())
         _shrink(self._histories, keys)
         _shrink(self._facts, named)
@@ -85,18 +91,20 @@ class PointMaker:
         make = _MAKERS.get(row.entity)
         return make(self, row) if make else []
 
-    def _load_histories(self, connection: Connection, keys: set[GroupKey], before: int) -> None:
-        for campaign, workflow, names in _by_workflow(keys):
+    def _load_histories(self, connection: Connection, before: Mapping[GroupKey, int]) -> None:
+        """Read what the groups were before these events."""
+        for campaign, workflow, names in _by_workflow(before):
             query = select(event).where(
                 event.c.campaign == campaign,
                 event.c.workflow == workflow,
                 event.c.group_name.in_(names),
                 tables.GROUP_HISTORY,
-                event.c.id < before,
+                event.c.id < max(before[campaign, workflow, name] for name in names),
             )
             found = {name: GroupHistory() for name in names}
             for row in connection.execute(query.order_by(event.c.id)):
-                found[row.group_name].apply(row)
+                if row.id < before[campaign, workflow, row.group_name]:
+                    found[row.group_name].apply(row)
             self._histories.update({(campaign, workflow, name): history for name, history in found.items()})
 
     def _load_facts(self, connection: Connection, keys: set[GroupKey]) -> None:

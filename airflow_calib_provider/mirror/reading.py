@@ -22,6 +22,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 def points(client: InfluxClient, measurement: str, where: str) -> dict[Key, Fields]:
     """The points of a measurement for which a condition holds.
 
+    Tags and fields that are not the measurement's, which InfluxQL does not tell apart, count as tags.
+
     :raises MirrorError: it cannot be asked.
     """
     about = MEASUREMENTS[measurement]
@@ -31,8 +33,11 @@ def points(client: InfluxClient, measurement: str, where: str) -> dict[Key, Fiel
         at = position["time"]
         tags = [position.get(name) for name in about.tags]
         fields = [position.get(name) for name in about.fields]
+        strange = [(name, position[name]) for name in position.keys() - {"time", *about.tags, *about.fields}]
         for row in series.get("values", ()):
             key = tuple("" if index is None or row[index] is None else row[index] for index in tags)
+            if strange:
+                key += tuple(f"{name}={row[index]}" for name, index in sorted(strange) if row[index] is not None)
             found[key, row[at]] = tuple(None if index is None else row[index] for index in fields)
     return found
 
@@ -42,10 +47,12 @@ def count(client: InfluxClient, measurement: str, where: str) -> int:
     return next(iter(_counts(client, measurement, '"event"', where).values()), 0)
 
 
-def without_event(client: InfluxClient, measurement: str) -> int:
-    """How many points at least have fields, but not ``event``: nobody of ours wrote them."""
-    counts = _counts(client, measurement, "*", "")
-    return max(0, max(counts.values(), default=0) - counts.get("count_event", 0))
+def without_event(client: InfluxClient, measurement: str, where: str = "") -> int:
+    """How many points at least have fields, but not ``event``: nobody of ours wrote them. 0: there are none."""
+    counts = _counts(client, measurement, "*", where)
+    # Asked later, so that what is written in between is not taken for something strange.
+    ours = _counts(client, measurement, "*", " AND ".join(part for part in (where, f'"event" > -{10**18}') if part))
+    return max((number - ours.get(name, 0) for name, number in counts.items()), default=0)
 
 
 def _counts(client: InfluxClient, measurement: str, what: str, where: str) -> dict[str, int]:

@@ -164,12 +164,16 @@ def lag_seconds(connection: Connection, target: str, at: datetime) -> float:
 
 
 def spool_free_bytes() -> int | None:
-    """Free space where the spool lies; ``None``: there is no such folder yet."""
+    """Free space where the spool lies; ``None``: it cannot be seen, which is no reason not to mirror the rest."""
     folder = spool_folder()
     for path in (folder, *folder.parents):
-        if path.exists():
+        try:
             about = os.statvfs(path)
-            return about.f_bavail * about.f_frsize
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        return about.f_bavail * about.f_frsize
     return None
 
 

@@ -45,10 +45,14 @@ def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int =
     at = now()
     free = or_(target.c.holder.is_(None), target.c.holder == holder, target.c.held_until < at)
     taken = update(target).where(target.c.name == name, free)
-    values = {"holder": holder, "held_until": at + LEASE, "place": place}
+    values: dict[str, Any] = {"holder": holder, "held_until": at + LEASE, "place": place}
     try:
         with ledger.write() as connection:
-            if find(connection, name) is None:
+            before = find(connection, name)
+            if before is not None and before.place != place and before.cursor:
+                said = f"the events up to {before.cursor} were carried to {before.place}: `calib mirror rebuild`"
+                values |= {"note": f"{said} brings them here", "note_at": at}
+            if before is None:
                 fresh = {"name": name, "cursor": cursor, "holes": [], "skipped_by_retention": 0}
                 connection.execute(insert(target).values(**fresh, **values))
             elif connection.execute(taken.values(**values)).rowcount != 1:
@@ -96,15 +100,19 @@ def advance(
     return bool(connection.execute(update(target).where(*here).values(values)).rowcount == 1)
 
 
-def note_trouble(ledger: Ledger, row: Any, text: str) -> None:
-    """Keep what is in the way, for those who ask; the same text once a minute."""
+def note_trouble(ledger: Ledger, row: Any, text: str, note: str = "") -> None:
+    """Keep what is in the way, for those who ask; the same text once a minute.
+
+    :param note: what stays to be said when it is over.
+    """
     at = now()
     with ledger.read() as connection:
         known = find(connection, row.name)
     if known is None or (known.last_error == text and at - known.last_error_at < TOLD_AGAIN):
         return
     with ledger.write() as connection:
-        values = {"last_error": text[:2000], "last_error_at": at}
+        values: dict[str, Any] = {"last_error": text[:2000], "last_error_at": at}
+        values |= {"note": note, "note_at": at} if note else {}
         connection.execute(update(target).where(target.c.name == row.name).values(values))
 
 

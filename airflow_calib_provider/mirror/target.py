@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +61,14 @@ class InfluxTarget(BaseModel):
         if "@" in parts.netloc or parts.query:
             raise ValueError("must hold no user, password or query: give them in fields of their own")
         return value.rstrip("/")
+
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        # What sends it would quote it in its error.
+        if not re.fullmatch(r"[ -~]*", value.get_secret_value()):
+            raise ValueError("must be one line of ASCII characters")
+        return value
 
     @field_validator("routes")
     @classmethod
@@ -122,9 +132,15 @@ class InfluxTarget(BaseModel):
         return database, policy
 
     @property
+    def credentials(self) -> str:
+        """User and password, as they are sent; they may have any characters."""
+        return b64encode(f"{self.user}:{self.password.get_secret_value()}".encode()).decode()
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
-        return tuple(item.get_secret_value() for item in (self.token, self.password) if item.get_secret_value())
+        given = tuple(item.get_secret_value() for item in (self.token, self.password) if item.get_secret_value())
+        return (*given, self.credentials) if self.password.get_secret_value() else given
 
     @property
     def place(self) -> str:

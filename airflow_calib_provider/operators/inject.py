@@ -110,12 +110,13 @@ class HousekeepingOperator(BaseOperator):
             removed, failed = remove_leftovers(backend, found)
             errors += failed
             drift += [f"{item.key}: {item.why}{', removed' if item in removed else ''}" for item in found]
-        drift += self._mirror_drift(ledger, now)
-        for line in [*settled, *drift]:
-            self.log.warning("drift: %s", line)
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
         opened = open_dag_runs(ledger, self.log)
+        # At the end: an InfluxDB that is slow must not hold up the rest.
+        drift += self._mirror_drift(ledger, now)
+        for line in [*settled, *drift]:
+            self.log.warning("drift: %s", line)
         if errors:
             raise AirflowFailException("\n".join(errors))
         return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, "opened": opened}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.mirror.target import InfluxTarget
 
 LOOK_AGAIN = 30.0
-"""Seconds between two looks at the connection: somebody may make, edit or delete it."""
+"""Seconds between two looks at the connection."""
 
 PATIENCE = 3600.0
 """Seconds for which a connection is looked for, unless ``CALIB_MIRROR_PATIENCE`` says otherwise."""
@@ -43,10 +43,13 @@ class MirrorTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        target = await self._first_target()
-        while target is not None and time.time() < self.until:
-            target = await self._carry(target) or await self._first_target()
-        yield TriggerEvent({"state": "no_connection" if target is None else "ended"})  # type: ignore[no-untyped-call]
+        while time.time() < self.until:
+            target = await self._first_target()
+            if target is None:
+                yield TriggerEvent({"state": "no_connection"})  # type: ignore[no-untyped-call]
+                return
+            await self._carry(target)
+        yield TriggerEvent({"state": "ended"})  # type: ignore[no-untyped-call]
 
     async def _first_target(self) -> InfluxTarget | None:
         """The connection, waited for; ``None`` if nobody makes one."""
@@ -69,36 +72,39 @@ class MirrorTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - somebody may correct it, or Airflow may answer again
             return None, f"the connection {self.connection_id} cannot be used: {error}"
 
-    async def _carry(self, target: InfluxTarget) -> InfluxTarget | None:
-        """Carry to this target until it is time, or until the connection says something else.
-
-        :returns: the target to go on with; ``None``: the connection was deleted.
-        """
+    async def _carry(self, target: InfluxTarget) -> None:
+        """Carry to this target until it is time, or until the connection says something else."""
         url = await trigger_url()
-        looked = time.monotonic()
-        spoilt = ""
         carrier: Carrier | None = None
+        due, look_at = 0.0, time.monotonic() + LOOK_AGAIN
         try:
             while time.time() < self.until:
-                try:
-                    if carrier is None:
-                        carrier = await asyncio.to_thread(_carrier, url, target)
-                    step = await asyncio.to_thread(carrier.step)
-                    pause, trouble = step.pause, step.trouble
-                except Exception as error:  # noqa: BLE001 - such as a ledger that is down; the events wait there
-                    self.log.warning("a step of the mirror failed: %s: %s", type(error).__name__, error)
-                    pause, trouble = 5.0, f"{type(error).__name__}: {error}"
-                await self._say("; ".join(part for part in (trouble or f"carries to {target.place}", spoilt) if part))
-                await asyncio.sleep(max(0.0, min(pause, self.until - time.time())))
-                if time.monotonic() - looked > LOOK_AGAIN:
-                    looked = time.monotonic()
-                    fetched, spoilt = await self._fetch()
-                    if not spoilt and fetched != target:
-                        return fetched
+                clock = time.monotonic()
+                if clock >= look_at:
+                    look_at = clock + LOOK_AGAIN
+                    if await self._has_changed(target):
+                        return
+                if clock >= due:
+                    try:
+                        if carrier is None:
+                            carrier = await asyncio.to_thread(_carrier, url, target)
+                        step = await asyncio.to_thread(carrier.step)
+                        pause, trouble = step.pause, step.trouble
+                    except Exception as error:  # noqa: BLE001 - such as a ledger that is down; the events wait there
+                        self.log.warning("a step of the mirror failed: %s: %s", type(error).__name__, error)
+                        pause, trouble = 5.0, f"{type(error).__name__}: {error}"
+                    due = time.monotonic() + pause
+                    await self._say(trouble or f"carries to {target.place}")
+                # A target may ask for a pause that is longer than people wait for an edited connection.
+                await asyncio.sleep(max(0.0, min(min(due, look_at) - time.monotonic(), self.until - time.time())))
         finally:
             if carrier is not None:
                 await asyncio.shield(asyncio.to_thread(_end, carrier))
-        return target
+
+    async def _has_changed(self, target: InfluxTarget) -> bool:
+        """Whether somebody edited or deleted the connection; not, if that cannot be seen now."""
+        fetched, trouble = await self._fetch()
+        return not trouble and fetched != target
 
     async def _say(self, text: str) -> None:
         """Tell people, if it is something new."""

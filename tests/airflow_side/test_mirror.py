@@ -26,6 +26,7 @@ from airflow_calib_provider.triggers import mirror as trigger
 from airflow_calib_provider.triggers.mirror import MirrorTrigger
 from tests.ledger.making import facts, new_ledger, put_runs, task, workflow
 from tests.mirror.conftest import target_of
+from tests.mirror.faults import FaultyProxy
 
 
 def connection(**options: Any) -> Connection:
@@ -69,7 +70,7 @@ def connection(**options: Any) -> Connection:
 def test_what_a_connection_says(given: Connection, expected: dict[str, Any]) -> None:
     target = influx_target(given)
     assert {name: getattr(target, name) for name in expected} == expected
-    assert target.secrets == ("secret",)
+    assert "secret" in target.secrets
     assert "secret" not in f"{target!r} {target} {target.place}"
 
 
@@ -77,8 +78,8 @@ def test_what_a_connection_says(given: Connection, expected: dict[str, Any]) -> 
     ("given", "said"),
     [
         (connection(conn_type="http", host="i"), "has the type 'http'; give it the type 'calib_influxdb'"),
-        (connection(extra={"bucket": "b"}), "there is no address"),
-        (connection(host="i", extra={"buckets": "secret"}), "buckets: there is no such field"),
+        (connection(extra={"bucket": "b"}), "url: Field required"),
+        (connection(host="i", extra={"buckets": "secret"}), "buckets: Extra inputs"),
     ],
 )
 def test_a_connection_with_mistakes(given: Connection, said: str) -> None:
@@ -163,34 +164,93 @@ def test_a_connection_that_is_made_later(
     assert report.not_carried == 0
 
 
-def test_a_connection_that_is_edited_or_deleted_while_all_is_well(
+def carried(server: Any) -> bool:
+    return bool(server.query('SELECT * FROM "run_task"'))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not await asyncio.to_thread(holds):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.1)
+
+
+def test_a_connection_that_is_edited_and_deleted_while_all_is_well(
     ledger: Ledger, known: dict[str, Connection], influx1: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trigger, "LOOK_AGAIN", 0.1)
-    places: list[str] = []
+    monkeypatch.setattr(trigger, "LOOK_AGAIN", 0.3)
+    monkeypatch.setenv("CALIB_MIRROR_PATIENCE", "0.2")
     known["calib_influxdb"] = of_server(influx1)
-    first, another = influx1.database, influx1.new_database()
+    influx1.query('CREATE RETENTION POLICY "other" ON "' + influx1.database + '" DURATION INF REPLICATION 1')
 
-    def place() -> str:
-        with ledger.read() as connection_:
-            return str(state.find(connection_, "calib_influxdb").place)
+    def elsewhere() -> bool:
+        return bool(influx1.query(f'SELECT * FROM "{influx1.database}"."other"."run_task"'))
 
-    async def later() -> list[Any]:
-        running = asyncio.create_task(events_of(MirrorTrigger("calib_influxdb", time.time() + 6)))
-        await asyncio.sleep(1.5)
-        places.append(place())
-        known["calib_influxdb"] = connection(
-            host=influx1.url, login=influx1.user, password=influx1.password, extra={"database": another}
-        )
-        await asyncio.sleep(1.5)
-        places.append(place())
-        known["calib_influxdb"] = connection(host=influx1.url, extra={"nothing": "right"})
-        await asyncio.sleep(0.5)
+    async def edit() -> list[Any]:
+        running = asyncio.create_task(events_of(MirrorTrigger("calib_influxdb", time.time() + 60)))
+        await until(lambda: carried(influx1))
+        edited = of_server(influx1)
+        edited.extra = json.dumps({**edited.extra_dejson, "retention_policy": "other"})
+        known["calib_influxdb"] = edited
+        await asyncio.sleep(1.0)
+        put_runs(ledger, workflow("ecal", task("skim")), [facts(number) for number in range(5, 9)])
+        await until(elsewhere)
         del known["calib_influxdb"]
-        return await running
+        return await asyncio.wait_for(running, 20)
 
-    assert asyncio.run(later()) == [{"state": "no_connection"}]
-    assert [item.rpartition(" ")[2] for item in places] == [first, another]
+    assert asyncio.run(edit()) == [{"state": "no_connection"}]
+
+
+def test_an_edited_connection_does_not_wait_for_a_long_pause(
+    ledger: Ledger, known: dict[str, Connection], influx1: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger, "LOOK_AGAIN", 0.3)
+    proxy = FaultyProxy(influx1.port)
+    proxy.fault, proxy.retry_after = "429", "500"
+    busy = of_server(influx1)
+    busy.host = proxy.url
+    known["calib_influxdb"] = busy
+
+    async def edit() -> None:
+        running = asyncio.create_task(events_of(MirrorTrigger("calib_influxdb", time.time() + 60)))
+        await until(lambda: bool(proxy.requests))
+        known["calib_influxdb"] = of_server(influx1)
+        await until(lambda: carried(influx1))
+        running.cancel()
+
+    asyncio.run(edit())
+    assert len(proxy.requests) == 1
+    proxy.close()
+
+
+def test_a_cancelled_trigger_writes_nothing_after_it_let_go(
+    ledger: Ledger, known: dict[str, Connection], influx1: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known["calib_influxdb"] = of_server(influx1)
+    seen = []
+    write, release = InfluxClient.write, state.release
+
+    def slow(client: InfluxClient, body: bytes, route: str) -> Any:
+        seen.append("begun")
+        time.sleep(1.0)
+        seen.append("written")
+        return write(client, body, route)
+
+    def released(*arguments: Any) -> None:
+        seen.append("released")
+        release(*arguments)
+
+    monkeypatch.setattr(InfluxClient, "write", slow)
+    monkeypatch.setattr(state, "release", released)
+
+    async def cancel() -> None:
+        running = asyncio.create_task(events_of(MirrorTrigger("calib_influxdb", time.time() + 60)))
+        await until(lambda: bool(seen))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(cancel())
+    assert seen == ["begun", "written", "released"]
 
 
 def test_without_a_connection_the_task_is_skipped(
@@ -260,3 +320,18 @@ def test_housekeeping_compares(
     influx1.stop()
     assert housekeeping()["drift"] == []
     assert "the mirror cannot be checked" in capsys.readouterr().out
+
+
+def test_housekeeping_asks_influxdb_last(
+    ledger: Ledger,
+    known: dict[str, Connection],
+    housekeeping: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known["calib_influxdb"] = connection(host="http://127.0.0.1:1", extra={"database": "d"})
+    order: list[str] = []
+    query = InfluxClient.query
+    monkeypatch.setattr(InfluxClient, "query", lambda *given: (order.append("asked"), query(*given))[1])
+    monkeypatch.setattr(inject, "open_dag_runs", lambda *_: order.append("opened"))
+    housekeeping()
+    assert order == ["opened", "asked"]

@@ -75,6 +75,32 @@ def test_trouble_is_told(busy: World, influx: Any, place: list[str], calib: Cali
     assert "error (" in shown.stdout
 
 
+def test_a_rebuild_without_a_terminal_tells_its_trouble(
+    busy: World, influx1: Any, tmp_path: Path, calib: Calib, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("not-the-right-one")
+
+    def give_up(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("airflow_calib_provider.mirror.rebuild.time.sleep", give_up)
+    where = ["--url", influx1.url, "--database", influx1.database, "--user", influx1.user, "--token-file", str(wrong)]
+    said = calib("mirror", "rebuild", *where).stderr
+    assert "HTTP 401" in said
+    assert "check the token" in said
+    assert "not-the-right-one" not in said
+
+
+def test_a_target_to_which_nothing_was_carried_is_not_clean(
+    busy: World, influx: Any, place: list[str], calib: Calib
+) -> None:
+    carried(busy, influx)
+    assert "nothing was ever carried to elsewhere" in calib.fails(
+        "mirror", "check", "--connection", "elsewhere", *place
+    )
+
+
 def test_wrong_command_lines(busy: World, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "neither a duration" in calib.fails("mirror", "check", "--since", "yesterday", code=2)
     assert "must be filled from the beginning" in calib.fails(
@@ -83,6 +109,8 @@ def test_wrong_command_lines(busy: World, calib: Calib, monkeypatch: pytest.Monk
     assert "neither a bucket" in calib.fails("mirror", "check", "--url", "http://127.0.0.1:1")
     said = calib.fails("mirror", "rebuild", "--bucket", "b", "--org", "o", code=2)
     assert "--bucket, --org: goes with --url only" in said
+    away = ("--url", "http://127.0.0.1:1", "--database", "d", "--token-file", "/not/there")
+    assert "/not/there" in calib.fails("mirror", "check", *away)
     from airflow_calib_provider.hooks import influxdb
 
     monkeypatch.setattr(influxdb, "task_target", lambda name: None)

@@ -60,6 +60,8 @@ def test_report(tmp_path: Path) -> None:
         '{"type": "value", "name": "x", "value": 1, "error": Infinity}',
         '{"type": "value", "name": "x", "value": 1' + "0" * 400 + "}",
         '{"type": "value", "name": "' + "x" * 121 + '", "value": 1}',
+        '{"type": "value", "name": "\\u0000", "value": 1}',
+        '{"type": "value", "name": "\\ud800", "value": 1}',
         '{"type": "product", "name": "x"}',
         '{"type": "product", "name": "x", "file": ""}',
         '{"type": "product", "name": "x", "file": ["a"]}',

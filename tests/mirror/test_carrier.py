@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -9,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, func, insert, select, update
 
 from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.mirror import aside, outbox, reading, sampling, state
+from airflow_calib_provider.mirror import aside, carrier, outbox, reading, sampling, state
 from airflow_calib_provider.mirror.carrier import Carrier
 from airflow_calib_provider.mirror.check import Report, check
 from airflow_calib_provider.mirror.client import InfluxClient, Kind, retry_after
+from airflow_calib_provider.mirror.delivery import Line
 from airflow_calib_provider.mirror.rebuild import delete_all, rebuild
 from airflow_calib_provider.mirror.schema import MEASUREMENTS
 from airflow_calib_provider.mirror.status import of_targets, series
@@ -26,6 +28,7 @@ from airflow_calib_provider.mirror.testing import examine
 from tests.ledger.making import done, facts, group_ids, put_runs, set_state, task, workflow
 from tests.mirror.conftest import settings, target_of
 from tests.mirror.faults import FaultyProxy
+from tests.mirror.walk import Walk
 
 FLOW = workflow("ecal", task("skim"))
 NAME = "calib_influxdb"
@@ -173,6 +176,59 @@ def test_refused_points_are_set_aside_and_the_others_go_through(
     assert_exact(check(filled, client))
 
 
+def test_all_that_was_set_aside_is_tried_again(filled: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = InfluxClient(target_of(influx1))
+    for measurement in ("job", "run_task"):
+        influx1.write(f'{measurement},somebody=else {"job" if measurement == "job" else "state_code"}="text" 5000')
+        influx1.write(f'{measurement},somebody=else event="text" {time.time_ns()}')
+    mirror = carry(filled, client)
+    client.query('DELETE FROM "run_task"', change=True)
+    monkeypatch.setattr(carrier, "ASIDE_AGAIN", 0.0)
+    monkeypatch.setattr(carrier, "ASIDE_AT_ONCE", 2)
+    with filled.read() as connection:
+        kept = aside.listed(connection, NAME)
+    assert kept[0].measurement == kept[-1].measurement == "run_task"
+    aside_of = {row.event_id for row in kept}
+    for _ in range(len(aside_of)):
+        assert mirror.step().trouble == ""
+    with filled.read() as connection:
+        assert {row.measurement for row in aside.listed(connection, NAME)} == {"job"}
+
+
+def test_events_of_several_groups_that_are_carried_again_have_their_histories(
+    filled: Ledger, client: InfluxClient
+) -> None:
+    mirror = carry(filled, client)
+    expected = reading.points(client, "run_task", "")
+    event = tables.event.c
+    with filled.write() as connection:
+        about = event.entity == "group_task"
+        numbers = connection.execute(select(func.max(event.id)).where(about).group_by(event.group_name)).scalars().all()
+        aside.put(connection, NAME, [(Line(number, "run_task", "x"), "made up") for number in numbers])
+    client.query('DELETE FROM "run_task"', change=True)
+    mirror._aside_at = float("-inf")
+    assert mirror.step().carried == len(numbers) > 3
+    at = list(MEASUREMENTS["run_task"].fields).index("event")
+    found = reading.points(client, "run_task", "")
+    assert found.items() <= expected.items()
+    assert {fields[at] for fields in found.values()} >= {fields[at] for fields in expected.values()} & set(numbers)
+
+
+def test_one_event_of_many_jobs_is_carried_again_alone(ledger: Ledger, tmp_path: Path) -> None:
+    walk = Walk(ledger, tmp_path)
+    while walk.events() < 1500:
+        walk.step()
+    with ledger.read() as connection:
+        of_jobs = select(tables.event).where(tables.event.c.entity == "job").order_by(tables.event.c.id)
+        jobs = connection.execute(of_jobs).all()
+        plain = next(row for row in jobs if "values" not in row.data)
+        telling = next(row for row in jobs if "values" in row.data)
+        assert [row.id for row in outbox.with_what_follows(connection, [plain], 10**9)] == [plain.id]
+        later = outbox.with_what_follows(connection, [telling], 10**9)
+    assert {row.job_index for row in later} == {telling.job_index}
+    assert {row.entity for row in later} <= {"job", "value"}
+
+
 def test_wrong_secrets_are_told_and_not_shown(filled: Ledger, influx: Any) -> None:
     wrong = "a-very-secret-thing"
     mirror = Carrier(filled, InfluxClient(target_of(influx, **{"token" if influx.major > 1 else "password": wrong})))
@@ -270,6 +326,52 @@ def test_check_finds_what_is_missing_extra_and_different(filled: Ledger, influx:
     assert_exact(check(filled, client))
 
 
+OURS = "campaign=prompt,task=skim,workflow=ecal"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("job,{ours},failure=none,state=running signal=9i {late}", (0, 1)),  # a field that few points have
+        ("job,{ours},failure=none,state=running strange=9i {late}", (0, 1)),
+        ("run_task,{ours},run=1 event=0i {late}", (0, 1)),
+        ("run_task,{ours},run=1 event=100000i {late}", (0, 1)),
+        ("run_task,{ours},run={run},strange=x {fields} {time}", (0, 1)),  # a copy with one more tag
+        ("run_task,{ours},run={run} strange=1 {time}", (1, 1)),  # one of ours with one more field
+    ],
+)
+@pytest.mark.parametrize("since", [None, 3600])
+def test_check_finds_what_nobody_of_ours_wrote(
+    filled: Ledger, influx: Any, client: InfluxClient, line: str, found: tuple[int, int], since: int | None
+) -> None:
+    carry(filled, client)
+    [row] = influx.query('SELECT * FROM "run_task" ORDER BY time DESC LIMIT 1')
+    fields = f'state="{row["state"]}",state_code={row["state_code"]}i,group="{row["group"]}",event={row["event"]}i'
+    fields += f',generation={row["generation"]}i,reason="{row["reason"]}"'
+    told = {"ours": OURS, "run": row["run"], "time": row["time"], "late": row["time"] + 1, "fields": fields}
+    influx.write(line.format(**told))
+    report = check(filled, client, None if since is None else time.time_ns() - since * 10**9)
+    assert (report.total("missing"), report.total("extra"), report.total("different")) == (*found, 0)
+
+
+def test_check_of_values_that_are_gone_asks_little(
+    ledger: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    walk = Walk(ledger, tmp_path)
+    while walk.events() < 1500:
+        walk.step()
+    client = InfluxClient(target_of(influx1))
+    carry(ledger, client)
+    assert_exact(check(ledger, client))
+    influx1.query('DELETE FROM "value"')
+    asked = []
+    query = client.query
+    monkeypatch.setattr(client, "query", lambda *given: (asked.append(given), query(*given))[1])
+    report = check(ledger, client)
+    assert report.measurements["value"].missing > 100
+    assert len(asked) < 100
+
+
 def test_only_one_carries(filled: Ledger, client: InfluxClient, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Carrier(filled, client), Carrier(filled, client)
     assert first.step().carried
@@ -299,6 +401,53 @@ def test_events_that_turn_up_late_are_carried(filled: Ledger, client: InfluxClie
     assert_exact(check(filled, client))
 
 
+def test_a_ledger_that_was_restored_without_the_cursor(filled: Ledger, influx1: Any) -> None:
+    client = InfluxClient(target_of(influx1))
+    mirror = carry(filled, client)
+    with filled.write() as connection:
+        last = outbox.last_id(connection)
+        gone = connection.execute(tables.event.select().where(tables.event.c.id > last - 5)).all()
+        connection.execute(delete(tables.event).where(tables.event.c.id > last - 5))
+    assert mirror.step().trouble == ""
+    assert "--delete-first" in row_of(filled).note
+    assert check(filled, client).total("extra") > 0
+    assert check(filled, client, time.time_ns() - 3600 * 10**9).total("extra") > 0
+    with filled.write() as connection:
+        later = [{**row._mapping, "at": row.at + 10**9} for row in gone]
+        connection.execute(insert(tables.event), later)
+    assert mirror.step().carried == 5
+    assert check(filled, client).total("missing") == 0
+
+
+def test_a_place_that_was_lost_is_not_passed_over(filled: Ledger, influx: Any) -> None:
+    client = InfluxClient(target_of(influx))
+    mirror = carry(filled, client)
+    assert row_of(filled).note is None
+    influx.drop_database(client.target.bucket or client.target.database)
+    set_state(filled, group_ids(filled, "run")["run-r7"], "skim", "failed")
+    assert "create it" in mirror.step().trouble
+    assert "`calib mirror rebuild` fills it anew" in row_of(filled).note
+
+
+def test_a_connection_that_names_another_place(filled: Ledger, influx1: Any) -> None:
+    carry(filled, InfluxClient(target_of(influx1))).release()
+    influx1.query(f'CREATE RETENTION POLICY "long" ON "{influx1.database}" DURATION 5000h REPLICATION 1')
+    client = InfluxClient(target_of(influx1, retention_policy="long"))
+    carry(filled, client)
+    assert "`calib mirror rebuild` brings them here" in row_of(filled).note
+    assert not check(filled, client).clean
+
+
+def test_a_spool_that_cannot_be_seen_stops_nothing(
+    filled: Ledger, influx1: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(_: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("os.statvfs", stale)
+    assert Carrier(filled, InfluxClient(target_of(influx1)), before_step=sampling.sample).step().carried
+
+
 def test_a_clock_that_goes_backwards_is_noted(filled: Ledger, client: InfluxClient) -> None:
     with filled.write() as connection:
         last = outbox.last_id(connection)
@@ -307,6 +456,47 @@ def test_a_clock_that_goes_backwards_is_noted(filled: Ledger, client: InfluxClie
     carry(filled, client)
     assert f"event {last} is 9" in row_of(filled).note
     assert_exact(check(filled, client))
+
+
+def test_a_carrier_lets_go_while_everything_is_refused(filled: Ledger, influx1: Any, proxy: FaultyProxy) -> None:
+    mirror = Carrier(filled, through(proxy, influx1))
+    proxy.fault = "400"
+    stepping = threading.Thread(target=mirror.step)
+    stepping.start()
+    while len(proxy.requests) < 5:
+        time.sleep(0.01)
+    mirror.release()
+    stepping.join()
+    assert len(proxy.requests) < 50
+    assert row_of(filled).cursor == 0
+    assert row_of(filled).holder is None
+    proxy.fault = ""
+    carry(filled, InfluxClient(target_of(influx1)))
+    assert check(filled, InfluxClient(target_of(influx1))).total("missing") == 0
+
+
+def test_what_is_carried_again_and_cut_short_is_kept(filled: Ledger, client: InfluxClient) -> None:
+    mirror = carry(filled, client)
+    with filled.write() as connection:
+        aside.put(connection, NAME, [(Line(3, "run_task", "x"), "made up")])
+        connection.execute(update(tables.mirror_target).values(holes=[[5, 6, time.time()]]))
+        mirror._row = state.find(connection, NAME)
+    mirror._ending = True
+    assert (mirror._carry_aside().carried, mirror._carry_late().carried) == (0, 0)
+    assert row_of(filled).holes
+    with filled.read() as connection:
+        assert aside.event_ids(connection, NAME, 10) == [3]
+
+
+def test_one_event_of_a_wrong_clock_hides_no_others(filled: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LOOK_BACK", 10)
+    with filled.write() as connection:
+        last = outbox.last_id(connection)
+        since = connection.execute(select(tables.event.c.at).where(tables.event.c.id == 4)).scalar_one()
+        middle = (last + 2) // 2
+        connection.execute(update(tables.event).where(tables.event.c.id == middle).values(at=5))
+        assert outbox.first_since(connection, since) == 4
+        assert outbox.first_since(connection, time.time_ns() + 10**12) == last + 1
 
 
 def test_an_event_of_which_no_point_can_be_made(
@@ -370,6 +560,8 @@ def test_figures_of_the_system(filled: Ledger, client: InfluxClient, monkeypatch
         ),
         ({"url": "http://influxdb", "bucket": "b", "routes": {"jobs": "x"}}, "'jobs' is no measurement"),
         ({"url": "http://influxdb", "bucket": "b", "timeout": "hidden"}, "timeout: Input should be a valid number"),
+        ({"url": "http://influxdb", "bucket": "b", "token": "hidden\nhidden"}, "token: Value error, must be one line"),
+        ({"url": "http://influxdb", "bucket": "b", "token": "hidden…"}, "token: Value error, must be one line"),
     ],
 )
 def test_a_connection_with_mistakes(values: dict[str, Any], said: str) -> None:
