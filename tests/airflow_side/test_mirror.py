@@ -78,8 +78,8 @@ def test_what_a_connection_says(given: Connection, expected: dict[str, Any]) -> 
     ("given", "said"),
     [
         (connection(conn_type="http", host="i"), "has the type 'http'; give it the type 'calib_influxdb'"),
-        (connection(extra={"bucket": "b"}), "url: Field required"),
-        (connection(host="i", extra={"buckets": "secret"}), "buckets: Extra inputs"),
+        (connection(extra={"bucket": "b"}), "there is no address"),
+        (connection(host="i", extra={"buckets": "secret"}), "buckets: there is no such field"),
     ],
 )
 def test_a_connection_with_mistakes(given: Connection, said: str) -> None:

@@ -560,8 +560,8 @@ def test_figures_of_the_system(filled: Ledger, client: InfluxClient, monkeypatch
         ),
         ({"url": "http://influxdb", "bucket": "b", "routes": {"jobs": "x"}}, "'jobs' is no measurement"),
         ({"url": "http://influxdb", "bucket": "b", "timeout": "hidden"}, "timeout: Input should be a valid number"),
-        ({"url": "http://influxdb", "bucket": "b", "token": "hidden\nhidden"}, "token: Value error, must be one line"),
-        ({"url": "http://influxdb", "bucket": "b", "token": "hidden…"}, "token: Value error, must be one line"),
+        ({"url": "http://influxdb", "bucket": "b", "token": "hidden\nhidden"}, "token: must be one line"),
+        ({"url": "http://influxdb", "bucket": "b", "token": "hidden…"}, "token: must be one line"),
     ],
 )
 def test_a_connection_with_mistakes(values: dict[str, Any], said: str) -> None:
