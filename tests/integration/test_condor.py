@@ -119,7 +119,7 @@ def silent_schedd_is_told_and_recovers(installation: Installation, pool: Pool, r
     try:
         installation.wait(
             lambda: "did not answer" in installation.calib("explain", f"run-r{run}", "--workflow", "far"),
-            120,
+            240,
             "explain to tell that the schedd is silent",
         )
     finally:
