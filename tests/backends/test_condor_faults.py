@@ -472,12 +472,17 @@ def test_two_installations_with_the_same_paths(make_condor, make_round, condor_r
     ours = make_condor()
     one = make_round()
     one.job(*shell("sleep 60"))
-    ours.submit(one.key, one.jobs)
+    # One that never starts: nothing of it is written to the path that the other installation has, too.
+    ours.submit(one.key, one.jobs, {"requirements": "false"})
+    until = time.monotonic() + 60
+    while "job submitted" not in (log.read_text() if (log := ours._folder(one.key).log).exists() else "").lower():
+        assert time.monotonic() < until
+        time.sleep(0.2)
     hidden = ours.spool.rename(ours.spool.with_name("hidden"))
     monkeypatch.setenv("CALIB_HOME", str(condor_root / "other"))
     other = make_condor()
     assert other.spool == ours.spool
-    other.submit(one.key, one.jobs)
+    other.submit(one.key, one.jobs, {"requirements": "false"})
     assert cluster_of(other, one.key) != int((hidden / str(one.key) / "cluster").read_text())
     assert len(clusters_in_queue(other, one.key)) == 1
     other.remove(one.key)
