@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import structlog
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_calib_provider.hooks.backends import backend_of, prepare
@@ -16,6 +18,17 @@ from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 from airflow_calib_provider.triggers.xcom import push
+
+log = structlog.get_logger(__name__)
+
+KILL_PATIENCE = 1800.0
+"""Seconds for which a kill that a backend does not carry out is tried again; then housekeeping has its turn."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
+"""Seconds between two tries of a kill."""
+
+_settling: set[asyncio.Task[None]] = set()
+"""Kills on their way: the event loop alone would let them be forgotten."""
 
 PREPARE_AGAIN = 30.0
 """Seconds after which a backend in trouble is prepared again: somebody may have corrected its connection."""
@@ -90,12 +103,38 @@ class JobSetTrigger(BaseTrigger):
             self.log.warning("the backend %s cannot be prepared: %s", self.backend, error)
 
     async def on_kill(self) -> None:
-        """Called for a kill, but also when a trigger was handed to another triggerer: so ask Airflow what is true."""
-        state = await self._airflow_state()
-        url = await trigger_url()
-        await self._prepare(at_once=True)
-        done = await asyncio.to_thread(_settle, url, self.generation_id, state)
-        self.log.info("Airflow's state is %s: %s", state, done)
+        """Called for a kill, but also when a trigger was handed to another triggerer: so ask Airflow what is true.
+
+        Airflow waits for half a minute only, and a backend may be silent for longer: the removal goes on after that.
+        """
+        task = asyncio.get_running_loop().create_task(self._settle(), context=contextvars.Context())
+        _settling.add(task)
+        task.add_done_callback(_settling.discard)
+        await asyncio.shield(task)
+
+    async def _settle(self) -> None:
+        """Bring the jobs in line with Airflow, again and again while that fails, for :data:`KILL_PATIENCE`.
+
+        The state is asked for each time: a clear in the meantime lets the same generation go on.
+        """
+        until, pause = time.monotonic() + KILL_PATIENCE, FIRST_PAUSE
+        where = {"generation": self.generation_id, "backend": self.backend}
+        while True:
+            try:
+                state = await self._airflow_state()
+                url = await trigger_url()
+                await self._prepare(at_once=True)
+                done = await asyncio.to_thread(_settle, url, self.generation_id, state)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a person wants these jobs gone
+                if time.monotonic() + pause > until:
+                    await log.aerror("a kill could not be carried out; housekeeping will", **where, error=str(error))
+                    return
+                await log.awarning("a kill is tried again", **where, seconds=pause, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+                continue
+            await log.ainfo("Airflow's task has ended", **where, state=state, done=done)
+            return
 
     async def _airflow_state(self) -> str | None:
         from airflow.sdk.execution_time import task_runner

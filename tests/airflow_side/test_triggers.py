@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets.advance import Standing
 from airflow_calib_provider.ledger.waiting import Look
 from airflow_calib_provider.sensors import ledger_sensor
@@ -162,3 +163,35 @@ def test_trouble_prepares_a_backend_at_most_every_half_minute(monkeypatch: pytes
 
     asyncio.run(many())
     assert prepared == ["condor:x"]
+
+
+def test_a_kill_is_tried_again_after_airflow_has_stopped_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent schedd is silent for longer than Airflow waits; and a clear in the meantime is seen."""
+    tried: list[str | None] = []
+    states = iter(["failed", "failed", "queued"])
+
+    def settle(url: str, generation_id: int, state: str | None) -> str:
+        tried.append(state)
+        if state == "failed":
+            raise BackendError("the schedd did not answer within 20 s")
+        return "nothing"
+
+    async def url() -> str:
+        return "sqlite://"
+
+    async def state(trigger: JobSetTrigger) -> str:
+        return next(states)
+
+    monkeypatch.setattr(job_set, "_settle", settle)
+    monkeypatch.setattr(job_set, "trigger_url", url)
+    monkeypatch.setattr(job_set, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(JobSetTrigger, "_airflow_state", state)
+
+    async def kill() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(JobSetTrigger(1).on_kill(), timeout=0.1)
+        while job_set._settling:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(kill(), 20))
+    assert tried == ["failed", "failed", "queued"]
