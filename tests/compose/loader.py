@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.cache import UnavailableError, kept, say
+from tests.golang import module_file
 
-HERE = Path(__file__).parent / "loader"
+PROGRAM = Path(__file__).parent / "loader" / "main.go"
+MODULE = module_file("github.com/compose-spec/compose-go/v2", "v2.10.1")
 BUILD_SECONDS = 1200
 
 
@@ -20,7 +22,7 @@ def program() -> Path:
 
     :raises UnavailableError: it cannot be built here.
     """
-    recipe = "\n".join((HERE / name).read_text() for name in ("go.mod", "go.sum", "main.go"))
+    recipe = MODULE + PROGRAM.read_text()
     return kept("compose-loader", recipe, _build) / "loader"
 
 
@@ -28,11 +30,21 @@ def _build(folder: Path) -> None:
     if not shutil.which("go"):
         raise UnavailableError("the check against the compose specification needs go, for its loader to be built")
     say("building the loader of compose files (half a minute, once)")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
-    command = ["nice", "-n", "19", "go", "build", "-o", str(folder / "loader"), "."]
+    work = folder / "work"
+    work.mkdir()
+    shutil.copy(PROGRAM, work)
+    (work / "go.mod").write_text(MODULE)
+    _go(work, "mod", "tidy")
+    _go(work, "build", "-o", str(folder / "loader"), ".")
+    shutil.rmtree(work)
+
+
+def _go(folder: Path, *arguments: str) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local"}
+    command = ["nice", "-n", "19", "go", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise UnavailableError(f"the loader of compose files was not built within {BUILD_SECONDS} s") from None

@@ -1,7 +1,6 @@
 """InfluxDB's server, built from its Go module: once, kept in the cache.
 
-``go.mod`` and ``go.sum`` beside this file name every module and its checksum. Version 2.7 needs cargo too, for the
-library of its query language Flux.
+Version 2.7 needs cargo too, for the library of its query language Flux.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cache import UnavailableError, cache_folder, kept, kept_folder, say
+from tests.golang import module_file
 
-HERE = Path(__file__).parent
+PKG_CONFIG = "github.com/influxdata/pkg-config"
 BUILD_SECONDS = 3600  # of one command, on a machine that does something else too
 LAST_LINES = 3
 
@@ -26,8 +26,7 @@ class Recipe:
 
     Attributes:
         version: as InfluxDB counts.
-        folder: of go.mod and go.sum.
-        package: the command's Go package.
+        module: the Go module.
         takes: how long that takes, for people.
         tools: the programs that are needed.
         flags: of ``go build``.
@@ -35,8 +34,7 @@ class Recipe:
     """
 
     version: str
-    folder: Path
-    package: str
+    module: str
     takes: str
     tools: tuple[str, ...] = ("go", "nice", "setpriv")
     flags: tuple[str, ...] = ()
@@ -47,20 +45,28 @@ class Recipe:
         """The beginning of the built folder's name."""
         return f"influxdb-{self.version}"
 
+    @property
+    def package(self) -> str:
+        """The command's Go package."""
+        return f"{self.module}/cmd/influxd"
+
+    @property
+    def module_file(self) -> str:
+        """The beginning of ``go.mod``."""
+        return module_file(self.module, f"v{self.version}", [self.package, *([PKG_CONFIG] if self.flux else [])])
+
     def text(self) -> str:
         """All that the build depends on."""
-        modules = [(self.folder / name).read_text() for name in ("go.mod", "go.sum")]
-        return "\n".join([self.package, *self.flags, str(self.flux), *modules, "1"])
+        return "\n".join([*self.flags, str(self.flux), self.module_file, "1"])
 
 
 RECIPES = {
     recipe.version: recipe
     for recipe in (
-        Recipe("1.8.10", HERE / "influxd1", "github.com/influxdata/influxdb/cmd/influxd", "about 2 min"),
+        Recipe("1.8.10", "github.com/influxdata/influxdb", "about 2 min"),
         Recipe(
             "2.7.12",
-            HERE / "influxd2",
-            "github.com/influxdata/influxdb/v2/cmd/influxd",
+            "github.com/influxdata/influxdb/v2",
             "about 10 min",
             tools=("go", "cargo", "cc", "nice", "setpriv"),
             flags=("-tags", "sqlite_foreign_keys,sqlite_json,noasm"),
@@ -95,7 +101,7 @@ class _Build:
         self.environment = {
             **os.environ,
             "GOTOOLCHAIN": "local",  # no other compiler is fetched
-            "GOFLAGS": "-mod=readonly -buildvcs=false -trimpath",
+            "GOFLAGS": "-buildvcs=false -trimpath",
             "CGO_ENABLED": "1" if recipe.flux else "0",
         }
 
@@ -107,7 +113,9 @@ class _Build:
         say(f"building InfluxDB {recipe.version} ({recipe.takes}, once; it writes {self.log})")
         self.log.write_text("")
         work = self.folder / "work"
-        shutil.copytree(recipe.folder, work)
+        work.mkdir()
+        (work / "go.mod").write_text(recipe.module_file)
+        self._go(work, "mod", "tidy")
         if recipe.flux:
             self._prepare_flux(work)
         version = f"-s -w -X main.version={recipe.version}"
@@ -118,7 +126,7 @@ class _Build:
         """InfluxDB's own pkg-config compiles Flux's Rust library when Go's compiler asks for it."""
         tools = work / "bin"
         tools.mkdir()
-        self._go(work, "build", "-o", tools / "pkg-config", "github.com/influxdata/pkg-config")
+        self._go(work, "build", "-o", tools / "pkg-config", PKG_CONFIG)
         # Its lints deny what newer compilers warn of.
         wrapper = tools / "rustc-wrapper"
         wrapper.write_text('#!/bin/sh\nexec "$@" --cap-lints warn\n')
