@@ -43,25 +43,25 @@ class MirrorTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        state = "ended"
         while time.time() < self.until:
             target = await self._first_target()
             if target is None:
-                yield TriggerEvent({"state": "no_connection"})  # type: ignore[no-untyped-call]
-                return
+                state = "no_connection" if time.time() < self.until else state
+                break
             await self._carry(target)
-        yield TriggerEvent({"state": "ended"})  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"state": state})  # type: ignore[no-untyped-call]
 
     async def _first_target(self) -> InfluxTarget | None:
-        """The connection, waited for; ``None`` if nobody makes one."""
+        """The connection, waited for; ``None`` if nobody makes one, or corrects it in time."""
         end = min(time.time() + number("MIRROR_PATIENCE", PATIENCE), self.until)
-        missing = False
         while True:
             target, trouble = await self._fetch()
             if target is not None:
                 return target
             missing = not trouble
             await self._say(trouble or f"no connection {self.connection_id}: it is looked for again and again")
-            if missing and time.time() >= end:
+            if time.time() >= (end if missing else self.until):
                 return None
             await asyncio.sleep(LOOK_AGAIN if missing else min(LOOK_AGAIN, 5.0))
 
