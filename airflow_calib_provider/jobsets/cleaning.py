@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from airflow_calib_provider.backends.base import Backend, RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
-from airflow_calib_provider.ledger import generations, tables
+from airflow_calib_provider.ledger import generations, rounds, tables
 from airflow_calib_provider.ledger.engine import Ledger
 
 KEEP = timedelta(days=30)
@@ -87,9 +87,9 @@ def _clean(ledger: Ledger, backend: Backend, row: Any) -> None:
     :raises OSError: a folder cannot be removed.
     """
     with ledger.read() as connection:
-        rounds = generations.rounds_of(connection, [row.id], ["planned", "submitted", "finished"])
+        begun = rounds.in_states(connection, [row.id], ["planned", "submitted", "finished"])
         jobs = generations.job_states_of(connection, [row.id])
-    for item in rounds:
+    for item in begun:
         backend.forget(RoundKey.parse(item.key))
     # Accepted, but whoever accepted it died before its folder was in its place.
     left = {

@@ -14,7 +14,7 @@ from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import IllegalTransition, ProductError, SubmissionRefused
 from airflow_calib_provider.jobsets.folders import promote
 from airflow_calib_provider.jobsets.watched import Watched
-from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.reasons import Reason
 
@@ -71,12 +71,12 @@ def end_refused(ledger: Ledger, row: Any, item: Any, error: SubmissionRefused, n
     """
     said = f"the jobs cannot be submitted: {error}"
     with ledger.read() as connection:
-        others = generations.rounds_of(connection, [row.id], ["submitted"])
+        others = rounds.in_states(connection, [row.id], ["submitted"])
     if not others:
         _end(ledger, row, "failed", {"code": "error", "message": said}, now)
         return
     with suppress(IllegalTransition), ledger.write() as connection:
-        generations.refuse_round(connection, row, item, said, now)
+        rounds.refuse(connection, row, item, said, now)
 
 
 def _end(ledger: Ledger, row: Any, target: str, reason: Reason, now: datetime) -> None:
@@ -100,10 +100,10 @@ def describe(job: Job) -> str:
     return str(job.state)
 
 
-def remove_jobs(backend: Backend, rounds: Iterable[Any]) -> None:
+def remove_jobs(backend: Backend, left: Iterable[Any]) -> None:
     """Remove what is left of these rounds.
 
     :raises BackendError: they could not be removed.
     """
-    for item in rounds:
+    for item in left:
         backend.remove(RoundKey.parse(item.key))

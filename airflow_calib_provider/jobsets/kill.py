@@ -13,7 +13,7 @@ from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.ending import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.reports import check_product
-from airflow_calib_provider.ledger import generations, groups
+from airflow_calib_provider.ledger import generations, groups, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 
 ENDED_IN_AIRFLOW = ("failed", "skipped", "success")
@@ -46,15 +46,15 @@ def settle(
     with ledger.read() as connection:
         row = generations.by_id(connection, generation_id)
         newest = generations.latest(connection, row.group_id, row.task)
-        rounds = generations.rounds_of(connection, [generation_id], ["planned", "submitted"])
+        left = rounds.in_states(connection, [generation_id], ["planned", "submitted"])
         jobs = generations.job_states_of(connection, [generation_id])
     if newest is None or newest.id != generation_id:
         return "nothing"
     if airflow_state == "success":
-        return _mark(ledger, backend_of, row, rounds, jobs, now)
+        return _mark(ledger, backend_of, row, left, jobs, now)
     if row.state != "running":
         return "nothing"
-    remove_jobs(backend_of(row.backend), rounds)
+    remove_jobs(backend_of(row.backend), left)
     reason = {"code": "killed", "airflow_state": airflow_state}
     with ledger.write() as connection:
         current = generations.by_id(connection, generation_id)
@@ -69,7 +69,7 @@ def _mark(
     ledger: Ledger,
     backend_of: Callable[[str], Backend],
     row: Any,
-    rounds: Sequence[Any],
+    left: Sequence[Any],
     jobs: Sequence[Any],
     now: datetime,
 ) -> str:
@@ -83,7 +83,7 @@ def _mark(
         with ledger.write() as connection:
             groups.set_task_states(connection, row.group_id, state, reason, now, task=row.task, only=[state])
         return "kept"
-    remove_jobs(backend_of(row.backend), rounds)
+    remove_jobs(backend_of(row.backend), left)
     there = {index: n for index, n in found.items() if attempt_folder(row.folder, index, n).is_dir()}
     promote(row.folder, there, row.group_name)
     with ledger.write() as connection:
@@ -153,7 +153,7 @@ def leftovers(ledger: Ledger, backend: Backend) -> list[Leftover]:
     found = []
     keys = backend.rounds()
     with ledger.read() as connection:
-        states = generations.states_by_round(connection, [str(key) for key in keys])
+        states = rounds.states_by_key(connection, [str(key) for key in keys])
     for key in keys:
         state = states.get(str(key))
         if state is None:

@@ -24,7 +24,7 @@ from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.judging import Judge, with_memory
 from airflow_calib_provider.jobsets.reports import Report, read_outcome
 from airflow_calib_provider.jobsets.watched import Watched
-from airflow_calib_provider.ledger import generations, observed
+from airflow_calib_provider.ledger import observed, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import JobChange
 
@@ -90,7 +90,7 @@ def _apply_all(
             if not observed.apply(connection, watched.row, item, changes, seen.cursor):
                 return  # another watcher stored these news
             if seen.finished:
-                generations.finish_round(connection, watched.row, item)
+                rounds.finish(connection, watched.row, item)
         watched.known.update(made.jobs)
         crash_point("jobs.after_apply", watched.row.group_name)
         accepted = {
@@ -105,7 +105,7 @@ def _apply_all(
 def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:
     """What to think of the attempts of a round of which no news will come: lost, unless their end is known already."""
     with ledger.read() as connection:
-        attempts = generations.attempts_of_round(connection, item)
+        attempts = rounds.attempts_of(connection, item)
     reason = "the backend does not know of it any more"
     return [
         Observation(index, number, AttemptState.LOST, now, reason=reason, failure=FailureClass.LOST)

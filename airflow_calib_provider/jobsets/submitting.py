@@ -13,7 +13,7 @@ from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
 from airflow_calib_provider.jobsets.ending import end_refused
 from airflow_calib_provider.jobsets.render import submission
-from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 
 
@@ -27,12 +27,12 @@ def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> Non
     with suppress(IllegalTransition, IntegrityError), ledger.write() as connection:
         # Another watcher may have planned it, or somebody have ended the generation: then there is nothing to plan.
         if generations.states_of(connection, [row.id])[row.id].state == "running":
-            generations.plan_round(connection, row, now)
+            rounds.plan(connection, row, now)
     with ledger.read() as connection:
-        planned = generations.rounds_of(connection, [row.id], ["planned"])
+        planned = rounds.in_states(connection, [row.id], ["planned"])
     for item in planned:
         with ledger.read() as connection:
-            listed = generations.jobs_of_round(connection, row.id, item.step, item.n)
+            listed = rounds.jobs_of(connection, row.id, item.step, item.n)
         jobs = [submission(row, job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
         crash_point("round.before_submit", row.group_name)
         try:
@@ -48,9 +48,9 @@ def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> Non
 
 def _record(ledger: Ledger, backend: Backend, row: Any, item: Any, now: datetime) -> None:
     with ledger.write() as connection:
-        if generations.round_submitted(connection, row, item, now):
+        if rounds.note_submitted(connection, row, item, now):
             return
-        state = generations.round_state(connection, item)
+        state = rounds.state_of(connection, item)
     if state == "finished":
         # A kill, or the end of the generation, came between plan and submission, and found nothing to remove.
         backend.remove(RoundKey.parse(item.key))

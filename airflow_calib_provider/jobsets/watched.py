@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_calib_provider.backends.reducer import Job
 from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
-from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 
 
@@ -59,7 +59,7 @@ def load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[Watched]:
     """Those of these generations that run, by one query each for generations, rounds and what is due."""
     with ledger.read() as connection:
         found = {row.id: Watched(row, ledger) for row in generations.running(connection, ids)}
-        for item in generations.rounds_of(connection, list(found), ["planned", "submitted"]):
+        for item in rounds.in_states(connection, list(found), ["planned", "submitted"]):
             found[item.generation_id].rounds.append(item)
         for item in generations.jobs_by_state(connection, list(found), now):
             watched = found[item.generation_id]

@@ -1,4 +1,4 @@
-"""Generations, rounds, jobs and attempts in the ledger (rules 13–19)."""
+"""Generations, their jobs and attempts in the ledger (rules 13–19)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, RoundKey
+from airflow_calib_provider.backends.base import AttemptState, FailureClass
 from airflow_calib_provider.backends.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import rounds, tables
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.reasons import Reason
-from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 
-generation, round_, job, attempt, group = tables.generation, tables.round_, tables.job, tables.attempt, tables.run_group
+generation, job, attempt, group = tables.generation, tables.job, tables.attempt, tables.run_group
 
 LIVE = ("waiting", "submitted", "running", "held")
 BEGUN = ("submitted", "running", "held")
@@ -115,12 +115,6 @@ def backends_named(connection: Connection, since: datetime) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def subject_of(row: Any) -> Subject:
-    return Subject(
-        campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.group_name, generation=row.n
-    )
-
-
 def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
     """Start the next generation with its jobs; the earlier ones stay as they are.
 
@@ -183,7 +177,7 @@ def continue_failed(
     :param new: what would be created now: its limits hold from here on. Spec and commit go into the event; the
         generation keeps those that it was made with, as the jobs are the same.
     """
-    subject = subject_of(row)
+    subject = Subject.of_generation(row)
     columns: dict[str, Any] = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
     data: dict[str, Any] = {"cleared": True}
     if new is not None:
@@ -197,7 +191,7 @@ def continue_failed(
     fresh = {"failures": 0, "losses": 0, "retry_at": None}
     moves = [
         Move(
-            _job_key(item),
+            job_key(item),
             item.state,
             JobState.WAITING,
             Subject(**{**vars(subject), "job_index": item.job_index}),
@@ -214,10 +208,6 @@ def continue_failed(
 def note_max_tries(connection: Connection, generation_id: int, max_tries: int) -> None:
     """Remember Airflow's counter, so that the next change of it is seen as a user's clear."""
     connection.execute(update(generation).where(generation.c.id == generation_id).values(max_tries=max_tries))
-
-
-def _job_key(row: Any) -> dict[str, Any]:
-    return {"generation_id": row.generation_id, "step": row.step, "job_index": row.job_index}
 
 
 def jobs_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[Any]]:
@@ -303,125 +293,6 @@ def as_job(row: Any) -> Job:
     )
 
 
-def rounds_of(connection: Connection, generation_ids: Iterable[int], states: Sequence[str]) -> list[Row[Any]]:
-    """The rounds of these generations in these states."""
-    query = select(round_).where(round_.c.generation_id.in_(list(generation_ids)), round_.c.state.in_(states))
-    return list(connection.execute(query.order_by(round_.c.generation_id, round_.c.n)).all())
-
-
-def plan_round(connection: Connection, row: Any, at: datetime) -> int | None:
-    """Put every waiting job whose delay is over into a new round, as its next attempt.
-
-    :param row: the generation, as :func:`by_id` gives it.
-    :returns: the round's number, ``None`` if no job is to be submitted.
-    """
-    due = connection.execute(
-        select(job).where(
-            job.c.generation_id == row.id,
-            job.c.state == "waiting",
-            (job.c.retry_at.is_(None)) | (job.c.retry_at <= at),
-        )
-    ).all()
-    if not due:
-        return None
-    highest = connection.execute(select(func.max(round_.c.n)).where(round_.c.generation_id == row.id)).scalar()
-    number = 0 if highest is None else int(highest) + 1
-    key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, 0, number)
-    subject = subject_of(row)
-    columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None}
-    round_key = {"generation_id": row.id, "step": 0, "n": number}
-    move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
-    cleared: dict[str, Any] = dict.fromkeys(
-        ("exit_code", "signal", "host", "start", "end", "reason", "retry_at", "failure", "hold_code")
-    )
-    cleared |= {"memory": None, "progress": None, "releases": 0}
-    moves, attempts = [], []
-    for item in due:
-        of_job = Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt + 1})
-        asked = item.request_memory or item.definition.get("memory")
-        columns, data = {**cleared, "attempt": item.attempt + 1}, {"request_memory": asked} if asked else {}
-        moves.append(Move(_job_key(item), "waiting", "submitted", of_job, columns, data))
-        attempt_key = {**_job_key(item), "n": item.attempt + 1}
-        attempts.append(Move(attempt_key, None, "submitted", of_job, {"round": number, "request_memory": asked}))
-    move(connection, job, moves)
-    move(connection, attempt, attempts)
-    return number
-
-
-def jobs_of_round(connection: Connection, generation_id: int, step: int, number: int) -> list[Any]:
-    """The jobs of a round with the attempt that it makes: columns ``job_index``, ``definition``, ``attempt_n``,
-    ``request_memory``."""
-    return list(
-        connection.execute(
-            select(job.c.job_index, job.c.definition, attempt.c.n.label("attempt_n"), attempt.c.request_memory)
-            .join(
-                attempt,
-                and_(
-                    attempt.c.generation_id == job.c.generation_id,
-                    attempt.c.step == job.c.step,
-                    attempt.c.job_index == job.c.job_index,
-                ),
-            )
-            .where(attempt.c.generation_id == generation_id, attempt.c.step == step, attempt.c.round == number)
-            .order_by(job.c.job_index)
-        ).all()
-    )
-
-
-def attempts_of_round(connection: Connection, item: Any) -> list[tuple[int, int]]:
-    """Job index and attempt of each job of a round."""
-    here = (attempt.c.generation_id == item.generation_id, attempt.c.step == item.step, attempt.c.round == item.n)
-    rows = connection.execute(select(attempt.c.job_index, attempt.c.n).where(*here).order_by(attempt.c.job_index)).all()
-    return [(row.job_index, row.n) for row in rows]
-
-
-def round_submitted(connection: Connection, row: Any, item: Any, at: datetime) -> bool:
-    """The backend has the round. Recording it again changes nothing.
-
-    :returns: whether this call recorded it.
-    """
-    key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
-    if round_state(connection, item) != "planned":
-        return False
-    move(
-        connection,
-        round_,
-        [Move(key, "planned", "submitted", subject_of(row), {"submitted_at": at}, {"key": item.key})],
-    )
-    return True
-
-
-def round_state(connection: Connection, item: Any) -> str | None:
-    """The state that a round has now."""
-    here = (round_.c.generation_id == item.generation_id, round_.c.step == item.step, round_.c.n == item.n)
-    return connection.execute(select(round_.c.state).where(*here)).scalar()
-
-
-def refuse_round(connection: Connection, row: Any, item: Any, reason: str, at: datetime) -> None:
-    """A planned round will never be submitted: its jobs have failed.
-
-    :raises IllegalTransition: another process submitted it, or ended the generation.
-    """
-    subject = subject_of(row)
-    key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
-    move(connection, round_, [Move(key, "planned", "finished", subject)])
-    seen = {"reason": reason, "failure": FailureClass.START.value, "end": at}
-    jobs, attempts = [], []
-    for index, number in attempts_of_round(connection, item):
-        key = {"generation_id": item.generation_id, "step": item.step, "job_index": index}
-        of_job = replace(subject, job_index=index, attempt=number)
-        jobs.append(Move(key, "submitted", JobState.FAILED, of_job, seen))
-        attempts.append(Move({**key, "n": number}, "submitted", AttemptState.FAILED, of_job, seen))
-    move(connection, job, jobs)
-    move(connection, attempt, attempts)
-
-
-def finish_round(connection: Connection, row: Any, item: Any) -> None:
-    """No news of this round will come any more."""
-    key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
-    move(connection, round_, [Move(key, "submitted", "finished", subject_of(row), {})])
-
-
 def end(
     connection: Connection,
     row: Any,
@@ -435,16 +306,16 @@ def end(
     """End a generation, with the state of its task; jobs that still live get ``live_jobs``: by default left out of a
     done one, and removed from a failed one, which a clear may continue."""
     live_jobs = live_jobs or (JobState.LEFT_OUT if target == "done" else JobState.REMOVED)
-    subject = subject_of(row)
+    subject = Subject.of_generation(row)
     live = connection.execute(select(job).where(job.c.generation_id == row.id, job.c.state.in_(LIVE))).all()
     moves = [
-        Move(_job_key(item), item.state, live_jobs, Subject(**{**vars(subject), "job_index": item.job_index}))
+        Move(job_key(item), item.state, live_jobs, Subject(**{**vars(subject), "job_index": item.job_index}))
         for item in live
     ]
     move(connection, job, moves)
     begun = [
         Move(
-            {**_job_key(item), "n": item.attempt},
+            {**job_key(item), "n": item.attempt},
             item.state,
             AttemptState.REMOVED,
             Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt}),
@@ -453,20 +324,10 @@ def end(
         if item.state in BEGUN
     ]
     move(connection, attempt, begun)
-    _finish_rounds(connection, row)
+    rounds.finish_all(connection, row)
     columns = {"ended_at": at, "reason": reason, "ended_by": person, "trouble": None, "trouble_since": None}
     move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
     set_task_states(connection, row.group_id, target, reason, at, task=row.task)
-
-
-def _finish_rounds(connection: Connection, row: Any) -> None:
-    """A round that is left over must not be submitted, or looked at, when the generation is continued one day."""
-    subject = subject_of(row)
-    moves = [
-        Move({"generation_id": item.generation_id, "step": item.step, "n": item.n}, item.state, "finished", subject)
-        for item in rounds_of(connection, [row.id], ["planned", "submitted"])
-    ]
-    move(connection, round_, moves)
 
 
 def mark_done(
@@ -484,7 +345,7 @@ def mark_done(
     :param accepted: job → the attempt whose folder holds the products, for the jobs that have not succeeded.
     :param products: the declared ones: name → file.
     """
-    subject = subject_of(row)
+    subject = Subject.of_generation(row)
     rows = {item.job_index: item for item in job_states_of(connection, [row.id])}
     moves, attempts, files = [], [], []
     for index, number in accepted.items():
@@ -493,21 +354,13 @@ def mark_done(
             continue
         of_job = replace(subject, job_index=index, attempt=item.attempt or None)
         columns = {"accepted_attempt": number or None, "attempt": max(item.attempt, number), "retry_at": None}
-        moves.append(Move(_job_key(item), item.state, JobState.SUCCEEDED, of_job, columns, {"by": person}))
+        moves.append(Move(job_key(item), item.state, JobState.SUCCEEDED, of_job, columns, {"by": person}))
         if item.state in BEGUN:
-            key = {**_job_key(item), "n": item.attempt}
+            key = {**job_key(item), "n": item.attempt}
             attempts.append(Move(key, item.state, AttemptState.REMOVED, of_job))
-        files += [{**_job_key(item), "name": name, "file": file} for name, file in products.items()]
+        files += [{**job_key(item), "name": name, "file": file} for name, file in products.items()]
     move(connection, job, moves)
     move(connection, attempt, attempts)
     if files:
         connection.execute(insert(tables.product), files)
     end(connection, row, "done", reason, at, person=person)
-
-
-def states_by_round(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
-    """Round key → state of its generation, or ``finished`` if only the round is, for the keys that the ledger knows."""
-    columns = (round_.c.key, round_.c.state.label("own"), generation.c.state)
-    query = select(*columns).join(generation, generation.c.id == round_.c.generation_id)
-    rows = connection.execute(query.where(round_.c.key.in_(list(keys)))).all()
-    return {row.key: "finished" if row.state == "running" and row.own == "finished" else row.state for row in rows}

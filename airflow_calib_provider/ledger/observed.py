@@ -12,7 +12,6 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 from airflow_calib_provider.backends.reducer import Job, JobState
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.generations import subject_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
 generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
@@ -66,7 +65,7 @@ def store(connection: Connection, row: Any, step: int, changes: Sequence[JobChan
 
 
 def _move(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
-    subject = subject_of(row)
+    subject = Subject.of_generation(row)
     job_moves, attempt_moves, values, products = [], [], [], []
     for change in changes:
         after = change.after
@@ -182,7 +181,7 @@ def released(connection: Connection, row: Any, step: int, due: Mapping[int, date
     :param due: job → when to decide again if it is held still.
     :raises IllegalTransition: one is not held any more.
     """
-    subject = subject_of(row)
+    subject = Subject.of_generation(row)
     moves = [
         Move(
             {"generation_id": row.id, "step": step, "job_index": one.index},
@@ -297,7 +296,7 @@ def note_in_flight(connection: Connection, row: Any, step: int, news: Mapping[in
     if done:
         statement = update(job).where(*_key_is(row, step), job.c.state == "running").values(progress=bindparam("done"))
         connection.execute(statement, done)
-    subject = subject_of(row)
+    subject = Subject.of_generation(row)
     append_events(
         connection,
         (

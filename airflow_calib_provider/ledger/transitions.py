@@ -89,6 +89,11 @@ class Subject:
     job_index: int | None = None
     attempt: int | None = None
 
+    @classmethod
+    def of_generation(cls, row: Any) -> Subject:
+        """A generation, from its row as :func:`.generations.by_id` gives it."""
+        return cls(row.campaign, row.workflow, row.task, row.group_name, generation=row.n)
+
 
 @dataclass(frozen=True)
 class Move:
@@ -107,6 +112,11 @@ class Move:
     subject: Subject
     columns: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def job_key(row: Any) -> dict[str, Any]:
+    """The primary key of a job, from any row that has its columns."""
+    return {"generation_id": row.generation_id, "step": row.step, "job_index": row.job_index}
 
 
 _clock = 0

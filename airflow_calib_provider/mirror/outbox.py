@@ -118,7 +118,7 @@ def _add_later(
     found: dict[int, Any],
     rows: Sequence[Any],
     cursor: int,
-    which: ColumnElement[bool] | TextClause | TextClause,
+    which: ColumnElement[bool] | TextClause,
 ) -> None:
     """Add the events of some kind that come after the first of these in its group."""
     first: dict[GroupKey, int] = {}

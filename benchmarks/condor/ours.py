@@ -27,7 +27,7 @@ from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.jobsets.advance import Standing, advance
 from airflow_calib_provider.jobsets.begin import begin
-from airflow_calib_provider.ledger import generations, schema, tables
+from airflow_calib_provider.ledger import rounds, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.spec.models import CondorOptions, Jobs, ResourceRequest, Split, Task, Workflow
@@ -151,7 +151,7 @@ def idle(plan: Mapping[str, Any]) -> dict[str, Any]:
     world = World(plan)
     ids = list(plan["generations"])
     with world.ledger.read() as connection:
-        cursors = {RoundKey.parse(row.key): row.cursor for row in generations.rounds_of(connection, ids, ["submitted"])}
+        cursors = {RoundKey.parse(row.key): row.cursor for row in rounds.in_states(connection, ids, ["submitted"])}
     before = _resident()
     # The first look is another: it reads the lists of jobs.
     first, _ = _looks(partial(_poll, world, cursors), 1)

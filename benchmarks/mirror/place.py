@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.ledger import generations, tables
+from airflow_calib_provider.ledger import generations, rounds, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
 from airflow_calib_provider.mirror.target import InfluxTarget
@@ -37,11 +37,11 @@ class Place:
         )
         with self.ledger.write() as connection:
             self.row = generations.by_id(connection, generations.create(connection, new, now()))
-            generations.plan_round(connection, self.row, now())
+            rounds.plan(connection, self.row, now())
 
     def toggle(self, connection: Any, first: int, count: int, source: str, target: str) -> None:
         """Move jobs between two states, as the watcher does."""
-        subject = generations.subject_of(self.row)
+        subject = Subject.of_generation(self.row)
         data = {"host": "node17.example.org", "memory": 1_234_567_890, "exit_code": 0}
         move(
             connection,

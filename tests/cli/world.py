@@ -13,7 +13,7 @@ from airflow_calib_provider.backends.reducer import Limits, reduce
 from airflow_calib_provider.injection.inject import InjectionReport, inject
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
-from airflow_calib_provider.ledger import generations, groups, observed, openings, schema
+from airflow_calib_provider.ledger import generations, groups, observed, openings, rounds, schema
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import publish
@@ -159,9 +159,9 @@ class World:
         )
         with self.ledger.write() as connection:
             row = generations.by_id(connection, begun.generation_id)
-            generations.plan_round(connection, row, NOW)
-            for item in generations.rounds_of(connection, [row.id], ["planned"]):
-                generations.round_submitted(connection, row, item, NOW)
+            rounds.plan(connection, row, NOW)
+            for item in rounds.in_states(connection, [row.id], ["planned"]):
+                rounds.note_submitted(connection, row, item, NOW)
         return begun.generation_id
 
     def observe(
@@ -170,7 +170,7 @@ class World:
         """The backend says something about the last attempt of a job."""
         with self.ledger.write() as connection:
             row = generations.by_id(connection, generation_id)
-            item = generations.rounds_of(connection, [row.id], ["submitted"])[-1]
+            item = rounds.in_states(connection, [row.id], ["submitted"])[-1]
             jobs = {one.job_index: generations.as_job(one) for one in generations.jobs_of(connection, [row.id])}
             before = jobs[job]
             observation = Observation(job, before.attempt, state, NOW, **seen)

@@ -20,7 +20,7 @@ from airflow_calib_provider.backends.base import AttemptState, Observation
 from airflow_calib_provider.backends.reducer import Limits, reduce
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.inject import inject
-from airflow_calib_provider.ledger import generations, groups, observed, tables, waiting
+from airflow_calib_provider.ledger import generations, groups, observed, rounds, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.payloads.iov import Iov
@@ -62,9 +62,9 @@ def begin(ledger: Ledger, group: int) -> int:
         )
         number = generations.create(connection, new, T0)
         row = generations.by_id(connection, number)
-        generations.plan_round(connection, row, T0)
-        for item in generations.rounds_of(connection, [number], ["planned"]):
-            generations.round_submitted(connection, row, item, T0)
+        rounds.plan(connection, row, T0)
+        for item in rounds.in_states(connection, [number], ["planned"]):
+            rounds.note_submitted(connection, row, item, T0)
     return number
 
 
@@ -97,12 +97,12 @@ def watcher(ledger: Ledger, folder: Path, number: int) -> Any:
             rows = rows if number % 2 else rows[::-1]
             ids = [row.id for row in rows]
             jobs = generations.jobs_of(connection, ids)
-            rounds = {item.generation_id: item for item in generations.rounds_of(connection, ids, ["submitted"])}
+            submitted = {item.generation_id: item for item in rounds.in_states(connection, ids, ["submitted"])}
         if not rows:
             return stored
         for row in rows:
             mine = [generations.as_job(job) for job in jobs if job.generation_id == row.id]
-            step(ledger, row, rounds.get(row.id), mine if number % 2 else mine[::-1], stored)
+            step(ledger, row, submitted.get(row.id), mine if number % 2 else mine[::-1], stored)
         time.sleep(0.005)
     raise TimeoutError("the job sets did not end")
 

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 from airflow_calib_provider.backends.reducer import JobState, Limits, reduce
 from airflow_calib_provider.errors import IllegalTransition, PayloadError
-from airflow_calib_provider.ledger import generations, groups, observed, skips, tables, waiting
+from airflow_calib_provider.ledger import generations, groups, observed, rounds, skips, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight, JobChange
 from airflow_calib_provider.payloads import store
@@ -105,7 +105,7 @@ class Walk:
             return
         now = datetime.now(UTC)
         with self.ledger.write() as connection:
-            generations.plan_round(connection, row, now)
+            rounds.plan(connection, row, now)
             jobs = [generations.as_job(item) for item in generations.job_states_of(connection, [row.id])]
             changes = []
             for job in jobs:
