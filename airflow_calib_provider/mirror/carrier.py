@@ -131,6 +131,8 @@ class Carrier:
         self._watched = 0
         self._note = ""
         self._note_after = 0.0
+        self._missing: set[str] = set()  # routes that cannot be written while others can
+        self._look_at = 0.0
         self._aside_at = time.monotonic()
         self._aside_after = 0  # while what was set aside is tried again: up to which event it was
 
@@ -204,6 +206,7 @@ class Carrier:
 
     def _idle(self, late: Step) -> Step:
         self._troubles = 0
+        self._look_for_missing()
         if self._aside_after or time.monotonic() - self._aside_at > ASIDE_AGAIN:
             self._aside_at = time.monotonic()
             again = self._carry_aside()
@@ -312,11 +315,45 @@ class Carrier:
                 made = deliver(self.client, route, lines[start : start + LINES], stop=lambda: self._ending)
                 batch.delivery.refused += made.refused
                 batch.delivery.too_old += made.too_old
+                if made.trouble is not None and self._only_here(route, made.trouble):
+                    said = f"{route}: {made.trouble.said}"
+                    batch.delivery.refused += [(line, said) for line in lines[start:]]
+                    break
                 if made.stopped:
                     batch.delivery.trouble = made.trouble
                     return False
+                self._is_there(route)
         batch.points += buffer.count
         return True
+
+    def _only_here(self, route: str, answer: Answer) -> bool:
+        """Whether a place of this target is not there, or may not be written, while another one can be: what goes to
+        the others must not wait for it."""
+        if answer.kind not in (Kind.MISSING, Kind.REFUSED):
+            return False
+        others = (other for other in self.client.target.routes_of() if other != route and other not in self._missing)
+        if not any(self.client.try_route(other).ok for other in others):
+            return False
+        if route not in self._missing:
+            self._missing.add(route)
+            self._look_at = time.monotonic() + LONGEST_BACK_OFF
+            hint = HINTS[answer.kind].partition(";")[0]
+            self._note = f"{route}: {answer.said}: what goes there is set aside until it can be written; {hint}"
+            log.warning("%s: %s", self.name, self._note)
+        return True
+
+    def _look_for_missing(self) -> None:
+        if self._missing and time.monotonic() > self._look_at:
+            self._look_at = time.monotonic() + LONGEST_BACK_OFF
+            for route in sorted(self._missing):
+                if self.client.try_route(route).ok:
+                    self._is_there(route)
+
+    def _is_there(self, route: str) -> None:
+        """A place can be written: what was set aside for it is tried again at once."""
+        if route in self._missing:
+            self._missing.discard(route)
+            self._aside_at = float("-inf")
 
     def _watch_clock(self, rows: Sequence[Any]) -> None:
         """Notice a clock that goes backwards; dashboards take the latest state by its event's id, not by its time."""

@@ -79,10 +79,11 @@ class Report:
         return all(counts.clean for counts in self.measurements.values())
 
     def drift(self) -> list[str]:
-        """What is not as it should be, one line for each measurement."""
+        """What is not as it should be and what to do, one line for each measurement."""
         return [
             f"mirror: {name}: {counts.missing} missing, {counts.extra} extra, {counts.different} different points"
-            f" ({'; '.join(counts.examples[:2])})"
+            f" ({'; '.join(counts.examples[:2])}): `calib mirror rebuild{' --delete-first' if counts.extra else ''}`"
+            " makes it right"
             for name, counts in self.measurements.items()
             if not counts.clean
         ]

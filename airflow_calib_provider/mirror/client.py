@@ -18,6 +18,7 @@ LONGEST_PAUSE = 600.0
 """Seconds: a server that asks for a longer pause is asked again after this time."""
 
 _RETENTION = re.compile(r"points? beyond retention policy|outside (?:the )?retention", re.IGNORECASE)
+_NO_POLICY = re.compile(r"retention policy not found", re.IGNORECASE)
 _DROPPED = re.compile(r"dropped[= ](\d+)")
 _SHOWN = 300
 _READ = 5_000
@@ -111,6 +112,12 @@ class InfluxClient:
             return self._write_bucket(body, route)
         parameters = {"db": self.target.database, "precision": "ns", **({"rp": route} if route else {})}
         return self._call("POST", "/write", parameters, body, written=True)
+
+    def try_route(self, route: str) -> Answer:
+        """Write nothing, to see whether the place is there and may be written."""
+        answer = self.write(b"\n", route)
+        # An InfluxDB that only complains that there is nothing has accepted token and place.
+        return Answer(Kind.OK) if answer.kind is Kind.BAD_POINTS else answer
 
     def _write_bucket(self, body: bytes, bucket: str) -> Answer:
         from influxdb_client.rest import ApiException
@@ -272,6 +279,8 @@ class InfluxClient:
         said = self._clean(_told(data))
         if status == 204 or (status == 200 and not written) or (status == 201 and not written):
             return Answer(Kind.OK)
+        if _NO_POLICY.search(said):
+            return Answer(Kind.MISSING, said)  # 1.8 calls it its own failure
         if status in (429, 503) or (status >= 500 and not _RETENTION.search(said)):
             return Answer(Kind.BUSY, f"HTTP {status}: {said}", retry_after(headers))
         if status in (401, 403):

@@ -10,7 +10,7 @@ from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, outbox, state
 from airflow_calib_provider.mirror.carrier import Carrier
-from airflow_calib_provider.mirror.client import InfluxClient
+from airflow_calib_provider.mirror.client import InfluxClient, Kind
 from airflow_calib_provider.mirror.schema import MEASUREMENTS
 
 
@@ -41,8 +41,13 @@ def rebuild(
 
     :param since: a time in nanoseconds; events before it are left out.
     :param tell: called after each step.
-    :raises MirrorError: another rebuild of this target goes on.
+    :raises MirrorError: another rebuild of this target goes on; a place that is written to is not there at the start,
+        or may not be written.
     """
+    for route in client.target.routes_of():
+        answer = client.try_route(route)
+        if not answer.ok and answer.kind is not Kind.BUSY:
+            raise client.trouble(answer)
     with ledger.read() as connection:
         first = 0 if since is None else outbox.first_since(connection, since) - 1
         last = outbox.last_id(connection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_calib_provider.mirror.client import InfluxClient, Kind
+from airflow_calib_provider.mirror.client import InfluxClient
 from airflow_calib_provider.mirror.reading import ensure_readable
 
 
@@ -17,9 +17,8 @@ def examine(client: InfluxClient) -> str:
         raise client.trouble(answer)
     done = ensure_readable(client)
     for route in client.target.routes_of():
-        answer = client.write(b"\n", route)
-        # An InfluxDB that only complains that there is nothing has accepted token and place.
-        if not answer.ok and answer.kind is not Kind.BAD_POINTS:
+        answer = client.try_route(route)
+        if not answer.ok:
             raise client.trouble(answer)
     return "; ".join(
         part for part in (f"InfluxDB {version} at {client.target.place} can be read and written", done) if part

@@ -287,6 +287,40 @@ def test_routes(filled: Ledger, influx1: Any) -> None:
     assert not influx1.query(f'SELECT * FROM "{influx1.database}"."long"."job"')
 
 
+def test_the_missing_place_of_one_route_holds_up_no_other(
+    filled: Ledger, influx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default, late = influx.database, f"{influx.database}_late"
+    client = InfluxClient(target_of(influx, routes={"group": late}))
+    mirror = Carrier(filled, client)
+    while (step := mirror.step()).carried:
+        assert step.trouble == ""
+    assert influx.query('SELECT state FROM run_task')
+    with filled.read() as connection:
+        [told] = of_targets(connection)
+    assert late in told.note
+    assert not told.in_trouble
+    [kept] = told.set_aside
+    assert (kept["measurement"], kept["points"]) == ("group", 14)
+    assert late in kept["reason"]
+    with pytest.raises(MirrorError, match=r"not found.*correct the name in the connection"):
+        rebuild(filled, client)
+
+    if influx.major == 1:
+        influx.query(f'CREATE RETENTION POLICY "{late}" ON "{default}" DURATION 5000h REPLICATION 1')
+    else:
+        influx.new_database(late)
+    monkeypatch.setattr(carrier, "LONGEST_BACK_OFF", 0.0)
+    mirror._look_at = 0.0  # as a minute later
+    assert mirror.step().carried == 14
+    mirror.step()
+    assert_exact(check(filled, client))
+    assert check(filled, client).total("set_aside") == 0
+    if influx.major > 1:
+        influx.drop_database(late)
+        influx.database = influx.bucket = default
+
+
 def test_bucket_of_1_8(filled: Ledger, influx1: Any) -> None:
     values = settings(influx1, database="", bucket=f"{influx1.database}/autogen")
     client = InfluxClient(InfluxTarget.from_mapping(values))
@@ -319,6 +353,10 @@ def test_check_finds_what_is_missing_extra_and_different(filled: Ledger, influx:
     assert report.measurements["group"].missing == report.measurements["group"].expected == 14
     assert not report.clean
     assert len(report.drift()) == 2
+    assert [line.split("`")[1] for line in report.drift()] == [
+        "calib mirror rebuild --delete-first",
+        "calib mirror rebuild",
+    ]
     rebuild(filled, client)
     assert check(filled, client).measurements["run_task"].extra == 4
     delete_all(client)
