@@ -32,7 +32,7 @@ case $((CALIB_JOB % 20)) in
   11) exit 66 ;;
   13) [ "$CALIB_ATTEMPT" -ge 2 ] || { : > result.txt; } ;;
   17) sleep 300 ;;
-  19) while [ ! -e "$CALIB_OUT/../../../go" ]; do sleep 0.3; done ;;
+  19) while [ ! -e "$CALIB_OUT/../../../held-$CALIB_JOB" ]; do sleep 0.3; done ;;
 esac
 """
 GOOD = {0, 1, 2, 4, 6, 8, 10, 12, 14, 15, 16, 18, 19}
@@ -78,8 +78,8 @@ def test_many_jobs_of_all_kinds(pool_world, pool, n_jobs):
         running = [row for row in world.rows(tables.job) if row.state == "running"]
         _act(pool, backend, "condor_rm", [row for row in running if row.job_index % 20 == 17], removed)
         _act(pool, backend, "condor_hold", [row for row in running if row.job_index % 20 == 19], held)
-        if len(held) == n_jobs // 20:
-            next(folder.glob("products/**/executions")).with_name("go").touch()
+        for index in held - {row.job_index for row in running}:
+            next(folder.glob("products/**/executions")).with_name(f"held-{index}").touch()
         time.sleep(1)
     jobs = {row.job_index: row for row in world.rows(tables.job)}
     expected = {5: ("failed", 3), 11: ("failed", 1), 17: ("removed", 1)}
