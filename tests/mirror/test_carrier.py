@@ -295,7 +295,7 @@ def test_the_missing_place_of_one_route_holds_up_no_other(
     mirror = Carrier(filled, client)
     while (step := mirror.step()).carried:
         assert step.trouble == ""
-    assert influx.query('SELECT state FROM run_task')
+    assert influx.query("SELECT state FROM run_task")
     with filled.read() as connection:
         [told] = of_targets(connection)
     assert late in told.note

@@ -11,21 +11,22 @@ import subprocess
 from pathlib import Path
 
 from tests.cache import UnavailableError, kept, say
+from tests.pool import containers
 
 RELEASE = "forky"  # the Debian release that has the HTCondor of the Python bindings
 PACKAGES = ("minicondor", "python3-minimal")
 USER = "calib"  # who jobs run as: HTCondor runs none as root
-TOOLS = ("chroot", "mount", "nsenter", "setpriv", "unshare")  # of every Linux
+TOOLS = ("chroot", "mount", "nsenter", "pivot_root", "setpriv", "unshare")  # of every Linux
 BUILD_SECONDS = 1200  # a slow mirror, not a slow machine, sets this
 
 
 def recipe() -> str:
     """All that the built folder depends on; a change of it means a new build."""
-    return f"{RELEASE} {' '.join(PACKAGES)} {USER} 1"
+    return f"{RELEASE} {' '.join(PACKAGES)} {containers.RELEASE} {' '.join(containers.PACKAGES)} {USER} 1"
 
 
 def build() -> Path:
-    """The root folder, built first if there is none yet (about 100 s and 340 MB, once).
+    """The root folder, built first if there is none yet (about 100 s and 480 MB, once).
 
     Raises:
         UnavailableError: it cannot be built here, or not be used.
@@ -43,10 +44,12 @@ def _build(root: Path) -> None:
     # A mirror may lag behind the date that its index states.
     options = ["--quiet", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"']
     # The keys of a newer release may be unknown to an older one, and nothing but tests runs in here.
-    source = f"deb [trusted=yes] {_mirror()} {RELEASE} main"
+    mirror = _mirror()
+    source = f"deb [trusted=yes] {mirror} {RELEASE} main"
     # What it mounts, it mounts for itself: whenever it dies, the folder holds nothing but files.
     _run("unshare", "--mount", "mmdebstrap", *options, f"--include={','.join(PACKAGES)}", RELEASE, str(root), source)
     _run("chroot", str(root), "useradd", "--create-home", USER)
+    containers.install(root, mirror, _run)
 
 
 def _install_mmdebstrap() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 DOMAIN: Final = "pool.test"
@@ -12,14 +13,17 @@ PLACE: Final = "/pool"  # where the pool's own folder is seen inside
 FOLDERS: Final = ("log", "run", "lock", "spool", "execute", "other", "other/spool", "other/lock")
 
 
-def configuration(port: int, control_group: str = "") -> str:
+def configuration(port: int, shared: Path, control_group: str = "") -> str:
     """The text of ``condor_config``.
 
     Args:
         port: the pool's one open port.
+        shared: the folder that jobs see under its own path, also in containers.
         control_group: under which jobs get theirs; nothing if they get none.
     """
-    return _TEXT.format(port=port, group=control_group, domain=DOMAIN, main=MAIN, other=OTHER, place=PLACE)
+    return _TEXT.format(
+        port=port, shared=shared, group=control_group, domain=DOMAIN, main=MAIN, other=OTHER, place=PLACE
+    )
 
 
 _TEXT = """
@@ -114,6 +118,9 @@ BASE_CGROUP = {group}
 # Where the kernel does not, the startd holds a job that takes more memory than its slot has.
 use POLICY : HOLD_IF_MEMORY_EXCEEDED
 MOUNT_UNDER_SCRATCH =
+# Containers see the shared file system, as at a site.
+SINGULARITY = /usr/bin/apptainer
+SINGULARITY_BIND_EXPR = "{shared}"
 RUNBENCHMARKS = 0
 
 # --- Quick in everything.

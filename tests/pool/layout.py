@@ -91,7 +91,7 @@ def prepare(folder: Path, root: Path, shared: Path, visible: Iterable[Path]) -> 
     write_private(folder / "passwords.d" / "POOL", secrets.token_hex(32))
     write_private(folder / "passwords.d" / "STRANGER", secrets.token_hex(32))
     grouped = cgroups.create(control_group(folder))
-    (folder / "condor_config").write_text(configuration(port, control_group(folder) if grouped else ""))
+    (folder / "condor_config").write_text(configuration(port, shared, control_group(folder) if grouped else ""))
     (folder / "init.sh").write_text(init_script(folder, root, shared, visible, grouped=grouped))
     return port
 
@@ -139,6 +139,8 @@ def init_script(folder: Path, root: Path, shared: Path, visible: Iterable[Path],
         lines += [*_bind(inside, path, str(path)), f"mount -o remount,bind,ro {_q(inside)}{_q(path)}"]
     start = [
         "set -eu",
+        "umount -l /outside",
+        "rmdir /outside",
         f"cd {PLACE}",
         f"chown -R condor:condor {' '.join(FOLDERS)}",
         f"condor_token_create -identity condor@{DOMAIN} > tokens.d/condor",
@@ -151,7 +153,9 @@ def init_script(folder: Path, root: Path, shared: Path, visible: Iterable[Path],
         "exit 0",  # not the last command: a shell would give its place to that, and nobody would be init
     ]
     environment = f"PATH=/usr/sbin:/usr/bin:/sbin:/bin CONDOR_CONFIG={PLACE}/condor_config"
-    lines.append(f"exec chroot {_q(inside)} /usr/bin/env -i {environment} /bin/sh -c {shlex.quote('; '.join(start))}")
+    # Who is in a chroot may not create user namespaces, which containers need: so the root is exchanged as a whole.
+    lines += [f"cd {_q(inside)}", "mkdir outside", "pivot_root . outside"]
+    lines.append(f"exec chroot . /usr/bin/env -i {environment} /bin/sh -c {shlex.quote('; '.join(start))}")
     return "\n".join(lines) + "\n"
 
 
