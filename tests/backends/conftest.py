@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -68,3 +69,19 @@ def make_round(condor_root: Path) -> Callable[..., Round]:
         return Round(condor_root / "jobs", RoundKey(campaign, "flow", "task", group, next(GENERATION), 0, 1))
 
     return make
+
+
+@pytest.fixture
+def reconfigured(pool: Pool) -> Iterator[Callable[..., None]]:
+    """Adds lines to the pool's configuration until the test ends."""
+    file = pool.folder / "condor_config"
+    before = file.read_text()
+
+    def add(*lines: str) -> None:
+        file.write_text("\n".join([before, *lines, ""]))
+        pool.tool("condor_reconfig")
+        time.sleep(1)
+
+    yield add
+    file.write_text(before)
+    pool.tool("condor_reconfig")

@@ -326,22 +326,6 @@ def test_a_full_disk(backend, make_round, condor_root):
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.fixture
-def reconfigured(pool):
-    """Adds lines to the pool's configuration until the test ends."""
-    file = pool.folder / "condor_config"
-    before = file.read_text()
-
-    def add(*lines: str) -> None:
-        file.write_text("\n".join([before, *lines, ""]))
-        pool.tool("condor_reconfig")
-        time.sleep(1)
-
-    yield add
-    file.write_text(before)
-    pool.tool("condor_reconfig")
-
-
 def test_what_the_schedd_refuses_is_refused_and_holds_up_nobody_else(backend, make_round, reconfigured):
     reconfigured(
         "SUBMIT_REQUIREMENT_NAMES = Project",
