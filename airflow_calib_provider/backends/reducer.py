@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
@@ -187,3 +187,16 @@ def _peak(one: int | None, other: int | None) -> int | None:
 def retry_delay(failures: int, base: float, cap: float = 600.0) -> float:
     """Seconds to wait before the attempt after this many failures: doubled each time, up to a cap."""
     return float(min(cap, base * 2 ** max(0, failures - 1)))
+
+
+def retry_time(at: datetime, delay: float) -> datetime:
+    """When a job that failed is tried again: after the delay, and at most half of it later.
+
+    It is a whole multiple of that half since 1970, so that jobs that failed one after the other are submitted together
+    instead of each in a cluster of its own.
+    """
+    due = at + timedelta(seconds=delay)
+    if delay <= 0:
+        return due
+    late = due.timestamp() % (delay / 2)
+    return due + timedelta(seconds=delay / 2 - late) if late else due

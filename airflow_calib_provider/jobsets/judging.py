@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from airflow_calib_provider.backends.base import AttemptState, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay
+from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time
 from airflow_calib_provider.jobsets import failures
 from airflow_calib_provider.jobsets.failures import Action, Decision, Rule
 from airflow_calib_provider.ledger import observed
@@ -71,7 +71,7 @@ class Judge:
         """The change to be stored, with the time at which something is due."""
         due = None
         if after.state is JobState.WAITING:
-            due = self.now + timedelta(seconds=retry_delay(after.failures + after.losses, self.base_delay))
+            due = retry_time(self.now, retry_delay(after.failures + after.losses, self.base_delay))
         elif after.state is JobState.HELD and decision is not None and decision.action is not Action.WAIT:
             due = self.now + timedelta(seconds=decision.after)
         return JobChange(before, after, seen, due)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, submitted
+from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time, submitted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ENDS = {
@@ -196,3 +196,15 @@ def test_a_new_attempt_starts_clean():
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 10), (1, 10), (2, 20), (3, 40), (7, 600), (5000, 600)])
 def test_retry_delay(failures, seconds):
     assert retry_delay(failures, base=10) == seconds
+
+
+@given(st.floats(0, 1e6), st.sampled_from([10.0, 20.0, 600.0]))
+def test_the_next_attempt_waits_for_its_delay_and_at_most_half_of_it_more(after, delay):
+    at = AT + timedelta(seconds=after)
+    assert delay - 1e-3 < (retry_time(at, delay) - at).total_seconds() < 1.5 * delay + 1e-3
+
+
+def test_jobs_that_failed_one_after_the_other_are_due_together():
+    due = {retry_time(AT + timedelta(seconds=second), 10.0) for second in range(60)}
+    assert len(due) <= 13
+    assert {retry_time(one, 0.0) for one in due} == due

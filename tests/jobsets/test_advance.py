@@ -175,13 +175,28 @@ def test_delay_before_a_retry(make_world: Make) -> None:
     generation = world.begin().generation_id
     _submit(world, fake, generation)
     fake.see((0, 1, F))
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(second=30, microsecond=0)
     step(world, fake, generation, 60, now)
     fake.see()
     step(world, fake, generation, 60, now + timedelta(seconds=59))
     assert len(fake.submitted) == 1
     step(world, fake, generation, 60, now + timedelta(seconds=60))
     assert len(fake.submitted) == 2
+
+
+def test_jobs_that_fail_one_after_the_other_are_submitted_together(make_world: Make) -> None:
+    world, fake = make_world("true", 3, retries=1), FakeBackend()
+    generation = world.begin().generation_id
+    _submit(world, fake, generation)
+    now = datetime.now(UTC).replace(second=31, microsecond=0)
+    for index in range(3):
+        fake.see((index, 1, F))
+        step(world, fake, generation, 60, now + timedelta(seconds=10 * index))
+    fake.see()
+    step(world, fake, generation, 60, now + timedelta(seconds=88))
+    assert len(fake.submitted) == 1
+    step(world, fake, generation, 60, now + timedelta(seconds=89))
+    assert [len(jobs) for jobs in fake.submitted.values()] == [3, 3]
 
 
 def test_losses_are_not_counted_as_failures_but_capped(make_world: Make) -> None:
