@@ -312,7 +312,7 @@ class Carrier:
         """Write what waits; False if something is in the way."""
         for route, lines in buffer.lines.items():
             for start in range(0, len(lines), LINES):
-                made = deliver(self.client, route, lines[start : start + LINES], stop=lambda: self._ending)
+                made = deliver(self.client, route, lines[start : start + LINES], stop=self._interrupted)
                 batch.delivery.refused += made.refused
                 batch.delivery.too_old += made.too_old
                 if made.trouble is not None and self._only_here(route, made.trouble):
@@ -325,6 +325,17 @@ class Carrier:
                 self._is_there(route)
         batch.points += buffer.count
         return True
+
+    def _interrupted(self) -> bool:
+        """Asked between requests, of which a step may need thousands: so the target is kept meanwhile."""
+        if self._ending:
+            return True
+        if time.monotonic() < self._renew_at:
+            return False
+        if state.acquire(self.ledger, self.name, self.client.target.place, self.holder) is None:
+            return True
+        self._renew_at = time.monotonic() + state.LEASE.total_seconds() / 3
+        return False
 
     def _only_here(self, route: str, answer: Answer) -> bool:
         """Whether a place of this target is not there, or may not be written, while another one can be: what goes to

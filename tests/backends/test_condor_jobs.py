@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends.base import FailureClass, Resources
+from airflow_calib_provider.backends.condor import eventlog
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from tests.backends.condor_kit import (
     EVICTED,
@@ -216,6 +217,17 @@ def test_a_command_that_is_too_long_is_refused(backend, make_round):
     one.job("true", "x" * 200_000)
     with pytest.raises(SubmissionRefused, match="inputs_file"):
         backend.submit(one.key, one.jobs)
+
+
+def test_a_long_log_is_read_in_parts(backend, make_round, monkeypatch):
+    monkeypatch.setattr(eventlog, "AT_ONCE", 4)
+    one = make_round()
+    for index in range(12):
+        one.job(*shell(f"exit {index % 2}"))
+    backend.submit(one.key, one.jobs)
+    seen = follow(backend, [one.key])[one.key]
+    assert [finals(seen)[n].state for n in range(12)] == [SUCCEEDED, FAILED] * 6
+    assert len([item for item in seen if item.state.final]) == 12
 
 
 def test_unmaterialized_jobs(backend, make_round):

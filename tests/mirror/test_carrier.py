@@ -287,6 +287,31 @@ def test_routes(filled: Ledger, influx1: Any) -> None:
     assert not influx1.query(f'SELECT * FROM "{influx1.database}"."long"."job"')
 
 
+def test_a_step_of_many_requests_keeps_the_target(
+    filled: Ledger, influx: Any, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "LEASE", timedelta(seconds=1.5))
+    slow, other = Carrier(filled, through(proxy, influx)), Carrier(filled, InfluxClient(target_of(influx)))
+    assert slow.client.try_route(slow.client.target.route("")).ok  # the first call imports, which takes long
+    proxy.fault = "400"
+    written = slow.client.write
+
+    def slowly(body: bytes, route: str) -> Any:
+        time.sleep(0.04)
+        return written(body, route)
+
+    monkeypatch.setattr(slow.client, "write", slowly)
+    worker = threading.Thread(target=slow.step)
+    worker.start()
+    time.sleep(0.3)
+    steps = []
+    while worker.is_alive():
+        steps.append(other.step())
+        time.sleep(0.2)
+    assert len(steps) > 5
+    assert {step.trouble for step in steps} == {"another carrier works for this target"}
+
+
 def test_the_missing_place_of_one_route_holds_up_no_other(
     filled: Ledger, influx: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
