@@ -310,6 +310,29 @@ def test_a_token_is_private_and_goes_away(make_condor, pool, condor_root):
     assert not file.exists()
 
 
+def test_the_spool_of_the_schedd_is_full(make_condor, make_round, pool):
+    backend = make_condor(at="other")
+    one = make_round()
+    for _ in range(20):
+        one.job(*shell("true"))
+    pool.fill_spool()
+    try:
+        with pytest.raises(BackendError, match="is the disk of the schedd's spool full"):
+            backend.submit(one.key, one.jobs)
+    finally:
+        pool.empty_spool()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            backend.submit(one.key, one.jobs)
+            break
+        except BackendError:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+    assert {seen.state for seen in finals(follow(backend, [one.key])[one.key]).values()} == {SUCCEEDED}
+    assert len(clusters_in_queue(backend, one.key)) <= 1
+
+
 def test_a_full_disk(backend, make_round, condor_root):
     place = condor_root / "spool"
     place.mkdir()

@@ -339,7 +339,7 @@ def write_durably(file: Path, text: str, mode: int | None = None) -> None:
 
 
 def _plain(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(" ,;:") or type(error).__name__
 
 
 def _no_answer(error: BaseException) -> bool:
@@ -352,7 +352,7 @@ _HINTS = (
      "does the token, or the authentication method, of the connection fit this schedd?"),
     (("locate",), "do the collector and the name of the schedd in the connection fit, and does the schedd run?"),
     (("connect", "communicat", "fetch"), "does the schedd run, and can this machine reach it?"),
-    (("space", "quota", "disk"), "is the disk of the schedd's spool full?"),
+    (("space", "quota", "disk", "item data", "commit"), "is the disk of the schedd's spool full? its SchedLog tells"),
 )  # fmt: skip
 
 
