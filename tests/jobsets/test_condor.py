@@ -14,7 +14,7 @@ import pytest
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.spec.models import FailureRule, ResourceRequest
+from airflow_calib_provider.spec.models import CondorOptions, FailureRule, ResourceRequest
 from tests.jobsets.world import World
 from tests.pool.pool import Pool
 
@@ -122,4 +122,37 @@ def test_jobs_that_the_pool_refuses_fail_the_task_with_the_reason(pool_world):
     standing = world.run()
     assert standing.state == "failed"
     assert "requirements" in standing.reason["message"].lower()
+    assert backend.rounds() == []
+
+
+def test_a_product_that_does_not_come_back_is_told(pool_world):
+    """With file transfer: one job leaves its product out, another one takes the folder away that is to be fetched."""
+    folder, backend = pool_world
+    script = """
+    case $CALIB_JOB in
+      0) echo good > "$CALIB_OUT/result.txt" ;;
+      2) rm -rf "$CALIB_OUT" "$CALIB_REPORT" ;;
+    esac
+    """
+    world = World(
+        folder,
+        script,
+        3,
+        backend,
+        products={"result": "result.txt"},
+        failures=(FailureRule(classes=("transfer",), then="fail"),),
+        condor=CondorOptions(transfer=True),
+    )
+    begun = world.begin()
+    standing = world.finish(begun.generation_id, patience=120)
+    jobs = {row.job_index: row for row in world.rows(tables.job)}
+    assert [(jobs[n].state, jobs[n].failure) for n in range(3)] == [
+        ("succeeded", None),
+        ("failed", "product"),
+        ("failed", "transfer"),
+    ]
+    assert "result" in jobs[1].reason
+    assert jobs[1].reason == "product result: result.txt is missing"
+    assert "scratch/out: (errno 2) No such file" in jobs[2].reason
+    assert standing.state == "failed"
     assert backend.rounds() == []
