@@ -220,3 +220,24 @@ def test_rounds_that_nobody_asks_about_are_not_remembered(tmp_path: Path, monkey
     monkeypatch.setattr(watch, "_REMEMBERED", 0.0)
     backend.poll({})
     assert not backend._watch._rounds
+
+
+def test_a_damaged_log_that_goes_on_does_not_hide_what_it_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large round there is always news of some job; the schedd is asked about the others all the same."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    settings = CondorSettings.from_mapping("damaged", {"query_interval": 1.0})
+    backend = CondorBackend(settings, tmp_path / "spool")
+    asked: list[str] = []
+    monkeypatch.setattr(backend._helper, "call", lambda name, **_: asked.append(name) or [])
+    key = RoundKey("prompt", "flow", "task", "run-r1", 1, 0, 0)
+    folder = backend._folder(key)
+    folder.prepare([JobSubmission(n, 1, ("true",), {}, tmp_path / f"job{n}") for n in range(2)], {}, "")
+    (folder.path / "cluster").write_text("5")
+    folder.log.write_text(HEAD + "005 (abc\n...\n")
+    cursor = ""
+    for _ in range(15):
+        cursor = backend.poll({key: cursor})[key].cursor
+        time.sleep(0.1)
+        with folder.log.open("a") as stream:
+            stream.write(HELD)
+    assert "query" in asked

@@ -157,8 +157,10 @@ class Watch:
             news.doubt = ""
         known.distrusted |= bool(news.doubt)
         if news.observations or news.materialized:
-            known.quiet_since = time.monotonic()
             known.missing_since = None
+            if not known.distrusted:
+                # Else what it tells of some jobs says nothing about the others.
+                known.quiet_since = time.monotonic()
         # Whoever removes them may be another process.
         removed = set(folder.removed())
         known.to_remove |= (removed - known.removed) | (removed & set(news.materialized))
