@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
 from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
@@ -105,6 +106,7 @@ def _update(connection: Connection, row: Any, step: int, changes: Sequence[JobCh
     """What is new of jobs whose state is not: no event, since nothing was decided."""
     if not changes:
         return
+    _check_unmoved(connection, row, step, changes)
     seen = [{"index": change.after.index, **_named(_seen(change.after))} for change in changes]
     columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_SEEN, "failure")}
     counted: dict[str, Any] = {"losses": bindparam("new_losses"), "progress": bindparam("new_progress")}
@@ -127,6 +129,16 @@ def _update(connection: Connection, row: Any, step: int, changes: Sequence[JobCh
     due = [{"index": change.after.index, "due": change.retry_at} for change in changes if change.retry_at is not None]
     if due:
         connection.execute(update(job).where(*_key_is(row, step)).values(retry_at=bindparam("due")), due)
+
+
+def _check_unmoved(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+    """News that move no cursor may be older than what another process stored meanwhile."""
+    expected = {change.before.index: (str(change.before.state), change.before.attempt) for change in changes}
+    here = (job.c.generation_id == row.id, job.c.step == step, tables.one_of(job.c.job_index, expected))
+    query = select(job.c.job_index, job.c.state, job.c.attempt).where(*here)
+    found = {item.job_index: (item.state, item.attempt) for item in connection.execute(query).all()}
+    if found != expected:
+        raise IllegalTransition("jobs are no longer in the state they were read in", "another process was faster")
 
 
 def _key_is(row: Any, step: int) -> tuple[Any, ...]:

@@ -239,6 +239,44 @@ def test_queries_alone(make_condor, make_round, pool):
     assert not backend._folder(one.key).log.exists()
 
 
+def test_queries_alone_tell_soon_of_a_release(make_condor, make_round, pool):
+    """Else the job is held for half a minute more: it would be released again, or removed while it runs."""
+    backend = make_condor(event_log=False, query_interval=1.0)
+    one = make_round()
+    one.job(*shell("sleep 300"))
+    backend.submit(one.key, one.jobs)
+    follow_to(backend, one.key, RUNNING)
+    pool.tool("condor_hold", str(cluster_of(backend, one.key)))
+    follow_to(backend, one.key, HELD)
+    object.__setattr__(backend.settings, "query_interval", 3600.0)
+    backend._watch._settings = backend.settings
+    backend.release(one.key, [0])
+    (seen,) = backend.poll({one.key: ""})[one.key].observations
+    assert seen.state in (AttemptState.SUBMITTED, AttemptState.EVICTED, RUNNING)
+    backend.remove(one.key)
+
+
+def test_some_jobs_of_a_round_whose_folder_is_away(backend, make_round):
+    """Which of them they are cannot be told: the others are left alone."""
+    one = make_round()
+    for _ in range(2):
+        one.job(*shell("sleep 300"))
+    backend.submit(one.key, one.jobs)
+    follow_to(backend, one.key, RUNNING, jobs=2)
+    cluster, folder = cluster_of(backend, one.key), backend._folder(one.key).path
+    away = folder.rename(backend.spool.parent / "away")
+    with pytest.raises(BackendError, match="bring it back"):
+        backend.remove(one.key, [0])
+    with pytest.raises(BackendError, match="bring it back"):
+        backend.release(one.key, [0])
+    ads = backend._helper.call("query", clusters=[cluster])
+    assert [ad["JobStatus"] for ad in ads if "ProcId" in ad] == [2, 2]
+    shutil.rmtree(folder, ignore_errors=True)
+    away.rename(folder)
+    backend.remove(one.key, [0])
+    backend.remove(one.key)
+
+
 def test_jobs_that_nobody_knows_are_lost(make_condor, make_round, pool):
     """A schedd whose spool was lost: neither queue nor history has them."""
     backend = make_condor(event_log=False, query_interval=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,35 @@ def test_evictions_are_not_told_again_from_a_log_that_was_replaced(tmp_path: Pat
     with log.open("a") as stream:
         stream.write(EVICTED.format(code="", why="preempted"))
     assert read(log, cursor) == ["evicted"]
+
+
+@pytest.mark.parametrize("written", [1, 3, 4, 40, len(HELD) - 1])
+def test_an_event_that_is_written_in_two_parts_is_told_when_it_is_whole(tmp_path: Path, written: int) -> None:
+    """The bindings lose the first characters of an event of which there is no more yet."""
+    log, cursor = tmp_path / "log", Cursor()
+    log.write_text(HEAD + HELD[:written])
+    assert read(log, cursor) == ["running"]
+    began = time.monotonic()
+    assert read(log, cursor) == []
+    assert time.monotonic() - began < 0.4, "nor is it waited for"
+    with log.open("a") as stream:
+        stream.write(HELD[written:])
+    assert read(log, cursor) == ["held"]
+    assert read(log, cursor) == []
+
+
+def test_what_is_no_event_is_told_as_damage(tmp_path: Path) -> None:
+    """Such as the zeros that a machine leaves that died while it wrote: the schedd is asked then."""
+    log, cursor = tmp_path / "log", Cursor()
+    log.write_bytes(HEAD.encode() + b"\0" * 5000 + HELD.encode())
+    procs = [Proc(0, 0, 1, tmp_path)]
+    looks = [eventlog.read(log, cursor, procs) for _ in range(3)]
+    assert [one.state.value for one in looks[0].observations] == ["running"]
+    assert "damaged" in "".join(one.doubt for one in looks)
+    assert cursor.offset == log.stat().st_size
+    with log.open("a") as stream:
+        stream.write(HELD)
+    assert read(log, cursor) == ["held"], "what comes after it counts"
 
 
 @pytest.mark.parametrize(
@@ -190,3 +220,24 @@ def test_rounds_that_nobody_asks_about_are_not_remembered(tmp_path: Path, monkey
     monkeypatch.setattr(watch, "_REMEMBERED", 0.0)
     backend.poll({})
     assert not backend._watch._rounds
+
+
+def test_a_damaged_log_that_goes_on_does_not_hide_what_it_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large round there is always news of some job; the schedd is asked about the others all the same."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    settings = CondorSettings.from_mapping("damaged", {"query_interval": 1.0})
+    backend = CondorBackend(settings, tmp_path / "spool")
+    asked: list[str] = []
+    monkeypatch.setattr(backend._helper, "call", lambda name, **_: asked.append(name) or [])
+    key = RoundKey("prompt", "flow", "task", "run-r1", 1, 0, 0)
+    folder = backend._folder(key)
+    folder.prepare([JobSubmission(n, 1, ("true",), {}, tmp_path / f"job{n}") for n in range(2)], {}, "")
+    (folder.path / "cluster").write_text("5")
+    folder.log.write_text(HEAD + "005 (abc\n...\n")
+    cursor = ""
+    for _ in range(15):
+        cursor = backend.poll({key: cursor})[key].cursor
+        time.sleep(0.1)
+        with folder.log.open("a") as stream:
+            stream.write(HELD)
+    assert "query" in asked

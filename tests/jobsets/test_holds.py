@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
+from airflow_calib_provider.errors import BackendError, IllegalTransition
 from airflow_calib_provider.jobsets import holds, progress
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.jobsets.kill import settle
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import observed, tables
 from airflow_calib_provider.ledger.explain import Scope, explain_group
+from airflow_calib_provider.ledger.generations import as_job, by_id
+from airflow_calib_provider.ledger.observed import JobChange
 from airflow_calib_provider.spec.models import FailureRule, ResourceRequest
 from tests.jobsets.scripted import Story, T
 from tests.jobsets.world import World
@@ -297,6 +300,23 @@ def test_another_watcher_was_faster(tell: Callable[..., Story]) -> None:
     story.backend.remove = both  # type: ignore[method-assign, assignment]
     assert story.step(1, delay=100).counts == {"waiting": 1}
     assert (job_of(story).failures, attempts_of(story)) == (1, [(0, 1, "failed")])
+
+
+def test_older_news_of_another_watcher_change_nothing(tell: Callable[..., Story]) -> None:
+    """What a schedd says without a log moves no cursor: the class of a hold would be lost, and another rule applied."""
+    story = tell()
+    story.backend.tell(0, RUNNING)
+    story.step(1)
+    before = as_job(job_of(story))
+    story.backend.tell(0, HELD, hold_code=12, failure=FailureClass.TRANSFER, reason="no file")
+    story.step(2)
+    older = Observation(0, 1, RUNNING, T, memory=GB)
+    change = JobChange(before, replace(before, memory=GB), older)
+    row = story.world.rows(tables.generation)[0]
+    with pytest.raises(IllegalTransition), story.world.ledger.write() as connection:
+        observed.store(connection, by_id(connection, row.id), 0, [change])
+    held = job_of(story)
+    assert (held.state, held.failure, held.hold_code, held.reason) == ("held", "transfer", 12, "no file")
 
 
 def test_held_jobs_at_the_end_of_a_generation(tell: Callable[..., Story]) -> None:

@@ -124,8 +124,12 @@ class CondorBackend:
         """
         folder = self._folder(key)
         cluster = folder.cluster() if folder.path.is_dir() else None
-        if cluster and (procs := folder.procs().of_jobs(jobs)):
+        if cluster is None:
+            self._check_unknown(key, folder)
+        elif cluster and (procs := folder.procs().of_jobs(jobs)):
             self._act("release", key, cluster, procs)
+            # Taken for held still, it would be released again, or removed while it runs.
+            self._watch.ask_soon(key)
 
     def remove(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
         """Remove these jobs (all without a list) of a round, and return when they are gone; what has ended stays.
@@ -134,16 +138,29 @@ class CondorBackend:
         """
         folder = self._folder(key)
         cluster = folder.cluster() if folder.path.is_dir() else None
+        if cluster is None and jobs is not None:
+            self._check_unknown(key, folder)
+            return
         if cluster is None:
             # Submitted by somebody who did not live to note it, or the spool was deleted.
             clusters = self._helper.call("find", constraints=[submission.this_round(key, self.spool)])
         else:
             clusters = [cluster] if cluster else []
-        procs = None if jobs is None or cluster is None else folder.procs().of_jobs(jobs)
+        procs = None if jobs is None else folder.procs().of_jobs(jobs)
         for one in clusters:
             if procs is None or procs:
                 self._act("remove", key, one, procs)
                 self._wait_until_gone(key, folder, one, procs)
+
+    def _check_unknown(self, key: RoundKey, folder: RoundFolder) -> None:
+        """
+        :raises BackendError: the queue has the round; only its folder says which of its procs are which jobs.
+        """
+        if self._helper.call("find", constraints=[submission.this_round(key, self.spool)]):
+            raise BackendError(
+                f"{folder.path} is gone, or empty, though jobs of it are in the queue",
+                "bring it back: it says which of them is which",
+            )
 
     def _act(self, action: str, key: RoundKey, cluster: int, procs: list[int] | None) -> None:
         within = submission.this_key(key)

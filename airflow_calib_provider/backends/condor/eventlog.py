@@ -25,6 +25,9 @@ _CLUSTER_REMOVED, _FACTORY_PAUSED, _FACTORY_RESUMED = 36, 37, 38
 AT_ONCE = 10_000
 """Events that one look reads: a watcher that was away for long catches up look by look, and stores each."""
 
+_END_OF_EVENT = b"\n...\n"
+_LONGEST_EVENT = 1 << 20
+
 _FIRST_VACATE_CODE = 1000
 """Codes below it in an eviction are those of a hold."""
 
@@ -69,25 +72,48 @@ def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
         news.doubt = "the event log was truncated or replaced"
         cursor.offset = 0
     cursor.inode = status.st_ino
-    if status.st_size > cursor.offset:
-        _read_events(file, cursor, procs, news)
+    try:
+        complete = _complete(file, cursor.offset, status.st_size)
+    except OSError as error:
+        news.doubt = f"the event log cannot be read: {error}"
+        return news
+    if complete > cursor.offset:
+        _read_events(file, cursor, procs, news, complete)
     if news.doubt:
         # Told twice, an eviction counts twice. That a job does not run any more the schedd tells.
         news.observations = [one for one in news.observations if one.state is not AttemptState.EVICTED]
     return news
 
 
-def _read_events(file: Path, cursor: Cursor, procs: Sequence[Proc], news: News) -> None:
+def _complete(file: Path, offset: int, size: int) -> int:
+    """Up to where events are written as a whole. The bindings wait for the rest of one for a second, and lose it
+    in silence if no more than its first characters are there."""
+    with file.open("rb") as stream:
+        first = max(offset, size - _LONGEST_EVENT)
+        stream.seek(first)
+        end = stream.read(size - first).rfind(_END_OF_EVENT)
+    if end >= 0:
+        return first + end + len(_END_OF_EVENT)
+    return offset if first == offset else size
+
+
+def _read_events(file: Path, cursor: Cursor, procs: Sequence[Proc], news: News, complete: int) -> None:
     log = _open(file, cursor.offset)
     try:
+        position = before = cursor.offset
         # What is told again is told as a whole: the next look would not know that it was.
         for event in islice(log.events(0), None if news.doubt else AT_ONCE):
             _interpret(event, procs, cursor, news)
-        cursor.offset = log.__getstate__()[1]
+            position = log.__getstate__()[1]
+            if position >= complete:
+                break
+        if position == before:
+            raise ValueError("what is new in it is no event")
+        cursor.offset = position
     except Exception as error:  # noqa: BLE001 - the bindings raise several kinds for a log that is damaged
         # Never to be read again: the schedd is asked instead.
         news.doubt = f"the event log is damaged: {error}"
-        cursor.offset = file.stat().st_size
+        cursor.offset = complete
     finally:
         log.close()
 

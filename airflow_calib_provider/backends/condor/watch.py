@@ -89,6 +89,12 @@ class Watch:
             self._forget_others()
             return {**told, **{key: self._tell(key, one) for key, one in looks.items()}}
 
+    def ask_soon(self, key: RoundKey) -> None:
+        """Let the next look ask the schedd about a round, where no event log tells what becomes of its jobs."""
+        known = self._rounds.get(key)
+        if known is not None and (known.distrusted or not self._settings.event_log):
+            known.quiet_since = float("-inf")
+
     def _known(self, key: RoundKey, folder: RoundFolder) -> _Round | None:
         if not folder.path.is_dir():
             self._rounds.pop(key, None)
@@ -157,8 +163,10 @@ class Watch:
             news.doubt = ""
         known.distrusted |= bool(news.doubt)
         if news.observations or news.materialized:
-            known.quiet_since = time.monotonic()
             known.missing_since = None
+            if not known.distrusted:
+                # Else what it tells of some jobs says nothing about the others.
+                known.quiet_since = time.monotonic()
         # Whoever removes them may be another process.
         removed = set(folder.removed())
         known.to_remove |= (removed - known.removed) | (removed & set(news.materialized))
