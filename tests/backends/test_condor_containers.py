@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.backends.condor_kit import FAILED, HELD, SUCCEEDED, follow_to, last
+from tests.backends.condor_kit import EVICTED, FAILED, HELD, SUCCEEDED, follow_to, last
 from tests.backends.conformance import finals, follow, shell
 from tests.cache import UnavailableError
 from tests.pool.chroot import build
@@ -50,4 +51,15 @@ def test_an_image_that_is_not_there_holds_the_job_with_the_reason(backend, make_
     backend.submit(one.key, one.jobs, {"container_image": str(condor_root / "absent")})
     seen = follow_to(backend, one.key, HELD, FAILED)
     assert "absent" in seen[0].reason, seen
+    backend.remove(one.key)
+
+
+def test_a_container_that_cannot_be_started_says_so(backend, make_round, image):
+    """HTCondor puts the job back into the queue each time, which counts as an eviction."""
+    shutil.rmtree(image / ".singularity.d")
+    one = make_round()
+    one.job(*shell("true"))
+    backend.submit(one.key, one.jobs, {"container_image": str(image)})
+    seen = follow_to(backend, one.key, EVICTED)
+    assert "Singularity test failed" in seen[0].reason
     backend.remove(one.key)

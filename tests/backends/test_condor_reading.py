@@ -81,6 +81,23 @@ def test_a_hold_of_a_running_job_is_no_loss(tmp_path: Path) -> None:
     assert read(log, Cursor()) == ["running", "evicted", "evicted"]
 
 
+def test_a_job_that_was_put_back_instead_of_held_was_evicted(tmp_path: Path) -> None:
+    """As one whose container cannot be started, again and again: each time counts, and the reason is told."""
+    log, cursor = tmp_path / "log", Cursor()
+    vacated = EVICTED.format(code=" Code 45 Subcode 0", why="Singularity test failed")
+    log.write_text(HEAD + vacated)
+    assert read(log, cursor) == ["running"]
+    cursor = Cursor.parse(str(cursor))
+    [seen] = eventlog.read(log, cursor, [Proc(0, 0, 1, tmp_path)]).observations
+    assert (seen.state.value, seen.reason) == ("evicted", "evicted: Singularity test failed")
+    assert read(log, cursor) == []
+    with log.open("a") as stream:
+        stream.write(HEAD.partition("...\n")[2] + vacated + HEAD.partition("...\n")[2] + vacated + HELD)
+    assert read(log, cursor) == ["running", "evicted", "running", "held"]
+    assert read(log, cursor) == []
+    assert not cursor.vacated
+
+
 def test_evictions_are_not_told_again_from_a_log_that_was_replaced(tmp_path: Path) -> None:
     """They are counted each time: what is told again must do no harm."""
     log, cursor = tmp_path / "log", Cursor()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class Numbers:
@@ -56,21 +56,29 @@ class Cursor:
     :ivar offset: how many bytes of the event log were read.
     :ivar inode: of that file; another one is another log.
     :ivar ended: the procs whose end was told.
+    :ivar vacated: procs that left their machines, and why: what follows tells whether they are held, or were evicted.
     """
 
-    def __init__(self, offset: int = 0, inode: int = 0, ended: Numbers | None = None) -> None:
+    def __init__(
+        self, offset: int = 0, inode: int = 0, ended: Numbers | None = None, vacated: Mapping[int, str] | None = None
+    ) -> None:
         self.offset = offset
         self.inode = inode
         self.ended = ended or Numbers()
+        self.vacated = dict(vacated or {})
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """A cursor from its text; from one that cannot be read a fresh one: to tell everything again does no harm."""
         try:
             made = json.loads(text) if text else {}
-            return cls(int(made.get("offset", 0)), int(made.get("inode", 0)), Numbers.parse(made.get("ended", "")))
+            vacated = {int(proc): str(why) for proc, why in made.get("vacated", {}).items()}
+            return cls(
+                int(made.get("offset", 0)), int(made.get("inode", 0)), Numbers.parse(made.get("ended", "")), vacated
+            )
         except (ValueError, TypeError, AttributeError):
             return cls()
 
     def __str__(self) -> str:
-        return json.dumps({"offset": self.offset, "inode": self.inode, "ended": str(self.ended)})
+        vacated = {"vacated": self.vacated} if self.vacated else {}
+        return json.dumps({"offset": self.offset, "inode": self.inode, "ended": str(self.ended), **vacated})

@@ -77,8 +77,13 @@ def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
     except OSError as error:
         news.doubt = f"the event log cannot be read: {error}"
         return news
+    before = set(cursor.vacated)
     if complete > cursor.offset:
         _read_events(file, cursor, procs, news, complete)
+    # A whole look later there is no event of a hold: they were evicted.
+    now = datetime.now(UTC)
+    for proc in sorted(before & cursor.vacated.keys()):
+        news.observations.append(_alive(procs[proc], now, AttemptState.EVICTED, cursor.vacated.pop(proc)))
     if news.doubt:
         # Told twice, an eviction counts twice. That a job does not run any more the schedd tells.
         news.observations = [one for one in news.observations if one.state is not AttemptState.EVICTED]
@@ -149,10 +154,22 @@ def _interpret(event: Mapping[str, Any], procs: Sequence[Proc], cursor: Cursor, 
     if proc_number in cursor.ended:
         return
     seen = _observation(number, event, procs[proc_number])
+    if _is_vacated(number, event):
+        cursor.vacated[proc_number] = _why_evicted(number, event)
+    elif number in (_EXECUTE, _HELD, _ABORTED, _TERMINATED):
+        why = cursor.vacated.pop(proc_number, None)
+        if why is not None and number == _EXECUTE:
+            news.observations.append(_alive(procs[proc_number], _time(event), AttemptState.EVICTED, why))
     if seen is not None:
         news.observations.append(seen)
         if seen.state.final:
             cursor.ended.add(proc_number)
+
+
+def _is_vacated(number: int, event: Mapping[str, Any]) -> bool:
+    """An eviction with the code of a hold: the event of the hold follows at once, unless the job was put back into the
+    queue, as where its container could not be started."""
+    return number == _EVICTED and 0 < int(event.get("ReasonCode", 0)) < _FIRST_VACATE_CODE
 
 
 def _observation(number: int, event: Mapping[str, Any], proc: Proc) -> Observation | None:
@@ -176,8 +193,7 @@ def _observation(number: int, event: Mapping[str, Any], proc: Proc) -> Observati
         return outcomes.gone(proc, at, str(event.get("Reason", "")))
     if number == _EXECUTE:
         return _alive(proc, at, AttemptState.RUNNING, host=_host(event), start=at)
-    if number == _EVICTED and 0 < int(event.get("ReasonCode", 0)) < _FIRST_VACATE_CODE:
-        # Held while it ran: the event that follows says so. It is no loss.
+    if _is_vacated(number, event):
         return None
     if number in (_EVICTED, _SHADOW_EXCEPTION, _RECONNECT_FAILED):
         return _alive(proc, at, AttemptState.EVICTED, _why_evicted(number, event))
