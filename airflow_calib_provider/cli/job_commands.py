@@ -104,11 +104,12 @@ def _memory(row: Any) -> str:
 
 
 def _why(row: Any) -> str:
-    code = f"hold code {row.hold_code}" if row.hold_code is not None else ""
+    code = f"hold code {row.hold_code}" if row.hold_code is not None and "held (" not in (row.reason or "") else ""
+    kind = f"class {row.failure}" if row.failure else ""
     done = f"{row.progress:.0%} done" if row.state == "running" and row.progress is not None else ""
-    action = {"waiting": "again at", "held": "due at"}.get(row.state)
+    action = {"waiting": "again at", "held": "released or tried anew at"}.get(row.state)
     again = f"{action} {row.retry_at:%H:%M:%S}" if action and row.retry_at else ""
-    return "; ".join(part for part in (row.reason or "", code, done, again) if part)
+    return "; ".join(part for part in (row.reason or "", code, kind, done, again) if part)
 
 
 @app.command(

@@ -23,6 +23,7 @@ from airflow_calib_provider.jobsets.submitting import submit_due
 from airflow_calib_provider.jobsets.watched import Troubles, by_backend, load
 from airflow_calib_provider.ledger import generations, observed
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.live_reasons import live_reasons
 from airflow_calib_provider.ledger.reasons import Reason
 
 RETRY_DELAY = 10.0
@@ -36,6 +37,7 @@ class Standing:
     :ivar state: ``running``, ``done``, ``failed``; ``unknown`` to this ledger.
     :ivar trouble: why this step could not take it further, or not see everything; empty if it could. The next one tries
         again.
+    :ivar said: what is said about most of the jobs of which something is said: why they are idle, or held.
     """
 
     generation_id: int
@@ -43,6 +45,7 @@ class Standing:
     reason: Reason | None
     counts: Mapping[str, int]
     trouble: str = ""
+    said: str = ""
 
 
 def advance(
@@ -121,9 +124,12 @@ def _standings(ledger: Ledger, ids: Sequence[int], troubles: Troubles) -> dict[i
     with ledger.read() as connection:
         counts = generations.job_counts(connection, ids)
         rows = generations.states_of(connection, ids)
+        stuck = [number for number, states in counts.items() if states.keys() & {"submitted", "held"}]
+        said = live_reasons(connection, stuck) if stuck else {}
     # One that is gone, with the ledger that it was in, must end its watch and not that of the others.
     standings = {unknown: Standing(unknown, "unknown", None, {}) for unknown in ids if unknown not in rows}
     for row in rows.values():
         trouble = troubles.text(row.id)
-        standings[row.id] = Standing(row.id, row.state, row.reason, counts.get(row.id, {}), trouble)
+        most = str(said[row.id][0]) if row.id in said else ""
+        standings[row.id] = Standing(row.id, row.state, row.reason, counts.get(row.id, {}), trouble, most)
     return standings

@@ -70,13 +70,11 @@ def end_refused(ledger: Ledger, row: Any, item: Any, error: SubmissionRefused, n
     While jobs of other rounds live, only the refused ones fail: the generation ends with the last of its jobs.
     """
     said = f"the jobs cannot be submitted: {error}"
-    with ledger.read() as connection:
-        others = rounds.in_states(connection, [row.id], ["submitted"])
-    if not others:
-        _end(ledger, row, "failed", {"code": "error", "message": said}, now)
-        return
     with suppress(IllegalTransition), ledger.write() as connection:
+        others = rounds.in_states(connection, [row.id], ["submitted"])
         rounds.refuse(connection, row, item, said, now)
+        if not others:
+            generations.end(connection, row, "failed", {"code": "error", "message": said}, now)
 
 
 def _end(ledger: Ledger, row: Any, target: str, reason: Reason, now: datetime) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.live_reasons import LiveReason, live_reasons
 from airflow_calib_provider.ledger.reasons import Cause
 from airflow_calib_provider.ledger.waiting import look
 from airflow_calib_provider.spec.models import Workflow
@@ -62,9 +63,9 @@ def task_causes(
 
 def _cause(group: Any, row: Any, reason: Mapping[str, Any], state: str | None = None) -> Cause:
     about = f"{group.workflow}.{row.task} of {group.name}"
-    return Cause(
-        about, dict(reason), state or row.state, row.since, row.looked_at, group.workflow, group.name, row.task
-    )
+    # Of what runs, the sensors that waited for it do not look any more.
+    looked_at = row.looked_at if row.state in ("new", "waiting") else None
+    return Cause(about, dict(reason), state or row.state, row.since, looked_at, group.workflow, group.name, row.task)
 
 
 def _before(row: Any, tasks: Sequence[Any], spec: Workflow | None) -> list[str]:
@@ -104,7 +105,7 @@ class _Counts:
     states: dict[str, int] = field(default_factory=dict)
     retrying: list[Any] = field(default_factory=list)
     failed: list[Any] = field(default_factory=list)
-    live: list[Any] = field(default_factory=list)
+    live: list[LiveReason] = field(default_factory=list)
 
 
 def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Counts]:
@@ -132,22 +133,10 @@ def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Co
     for row in connection.execute(notable.order_by(job.c.job_index)).all():
         counts = by_id[row.generation_id]
         (counts.failed if row.state == "failed" else counts.retrying).append(row)
+    said = live_reasons(connection, [row.id for row in rows if row.state == "running"])
     for row in rows:
-        if row.state == "running":
-            result[row.task].live = _live_reasons(connection, row.id)
+        result[row.task].live = said.get(row.id, [])
     return result
-
-
-def _live_reasons(connection: Connection, generation_id: int) -> list[Any]:
-    """What is said about jobs that live: state, reason, how many, and when something is due."""
-    n = func.count().label("n")
-    query = select(job.c.state, job.c.reason, n, func.min(job.c.retry_at).label("until")).where(
-        job.c.generation_id == generation_id,
-        job.c.state.in_(["submitted", "running", "held"]),
-        job.c.reason.is_not(None),
-    )
-    query = query.group_by(job.c.state, job.c.reason).order_by(n.desc(), job.c.state, job.c.reason)
-    return list(connection.execute(query.limit(SHOWN_REASONS)).all())
 
 
 def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
@@ -163,10 +152,13 @@ def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
         reason = {"code": "backend_trouble", "backend": counts.generation.backend, "message": counts.generation.trouble}
         since = counts.generation.trouble_since
         causes.append(replace(_cause(group, row, reason), since=since or row.since))
-    for item in counts.live:
+    for item in counts.live[:SHOWN_REASONS]:
         until = item.until.isoformat(timespec="seconds") if item.until and item.state == "held" else None
-        reason = {"code": "live_jobs", "state": item.state, "n_jobs": item.n, "message": item.reason, "until": until}
+        reason = {"code": "live_jobs", "state": item.state, "n_jobs": item.n_jobs, "message": item.text, "until": until}
         causes.append(_cause(group, row, reason))
+    if more := counts.live[SHOWN_REASONS:]:
+        n = sum(item.n_jobs for item in more)
+        causes.append(_cause(group, row, {"code": "more_live_jobs", "n_jobs": n, "n_reasons": len(more)}))
     if counts.retrying:
         reason = {
             "code": "retry_pending",

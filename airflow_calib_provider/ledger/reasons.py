@@ -83,7 +83,7 @@ def _retry_pending(params: Mapping[str, Any]) -> str:
 
 def _live_jobs(params: Mapping[str, Any]) -> str:
     jobs = "1 job" if params["n_jobs"] == 1 else f"{params['n_jobs']} jobs"
-    due = f"; something is done about it at {params['until']}" if params.get("until") else ""
+    due = f"; released or tried anew at {params['until']}" if params.get("until") else ""
     return f"{jobs} {params['state']}: {params['message']}{due}"
 
 
@@ -129,6 +129,7 @@ TEXTS: dict[str, Any] = {
     ),
     "backend_trouble": lambda p: f"the backend {p['backend']} is in trouble: {p['message']}",
     "live_jobs": _live_jobs,
+    "more_live_jobs": lambda p: f"{p['n_jobs']} more jobs, for {p['n_reasons']} other reasons",
     # ends
     "done": lambda p: (
         "all jobs succeeded" if not p.get("left_out") else f"quorum reached; left out: jobs {listed(p['left_out'])}"
@@ -243,6 +244,7 @@ RELEASES: dict[str, str] = {
     "jobs": "the end of these jobs (`calib jobs list`)",
     "backend_trouble": "what the message asks for; it is asked again by itself",
     "live_jobs": "what the message says (`calib jobs list` shows each job)",
+    "more_live_jobs": "`calib jobs list` shows each job",
     "retry_pending": "the delay before the next attempt",
     "jobs_failed": "`calib jobs logs` shows why; then `calib retry`",
     "killed": "`calib retry`",

@@ -80,8 +80,7 @@ class JobSetTrigger(BaseTrigger):
                     text = news.message
                 else:
                     text = ", ".join(f"{n} {state}" for state, n in sorted(news.counts.items()))
-                    if news.trouble:
-                        text += f"; {news.trouble}"
+                    text = "; ".join(part for part in (text, news.said, news.trouble) if part)
                 if text != said:
                     self.log.info("jobs: %s", text)
                     await push(self, "reason", text)

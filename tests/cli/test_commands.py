@@ -183,7 +183,7 @@ def test_jobs_list_tells_holds_memory_and_progress(busy: World, calib: Calib) ->
     busy.observe(generation, 0, AttemptState.HELD, reason="no space", **hold)
     busy.observe(generation, 1, AttemptState.RUNNING, host="node2", memory=300_000_000, progress=0.4)
     listed = calib.plain("jobs", "list", "--group", "run-r6", "--workflow", "demo")
-    assert "no space; hold code 12; due at" in listed
+    assert "no space; hold code 12; class transfer; released or tried anew at" in listed
     assert "40% done" in listed
     assert "1.5 GB" in listed
     assert "300 MB" in listed

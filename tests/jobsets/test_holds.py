@@ -455,18 +455,36 @@ def test_explain_says_what_holds_the_jobs(tell: Callable[..., Story]) -> None:
     story.backend.tell(2, HELD, reason="no space left", failure=FailureClass.TRANSFER)
     story.backend.tell(3, RUNNING, reason="suspended")
     story.backend.trouble = "the log is not readable"
-    story.step(1)
+    assert story.step(1).said == "2 submitted: idle: no machine matches"
     with story.world.ledger.read() as connection:
         found = explain_group(connection, Scope("prompt", T), "run-r1").causes
     assert [cause.text for cause in found if cause.code in ("backend_trouble", "live_jobs")] == [
         "the backend local is in trouble: the log is not readable",
         "2 jobs submitted: idle: no machine matches",
-        "1 job held: no space left; something is done about it at 2026-05-01T00:05:01+00:00",
+        "1 job held: no space left; released or tried anew at 2026-05-01T00:05:01+00:00",
         "1 job running: suspended",
     ]
     assert all(cause.release for cause in found)
     (trouble,) = [cause for cause in found if cause.code == "backend_trouble"]
     assert trouble.since == T + timedelta(seconds=1)
+
+
+def test_what_is_said_of_many_jobs_is_one_line(tell: Callable[..., Story]) -> None:
+    """The path of a job's own file makes no reason of its own; what is not told is counted."""
+    story = tell(30)
+    for job in range(20):
+        reason = f"held (12): /spool/job-{job:05d}-a1/condor.err: Permission denied"
+        story.backend.tell(job, HELD, reason=reason, failure=FailureClass.TRANSFER)
+    for job in range(20, 28):
+        story.backend.tell(job, SUBMITTED, reason=f"idle: {'x' * job}")
+    standing = story.step(1)
+    assert standing.said == "20 held: held (12): /spool/job-00000-a1/condor.err: Permission denied"
+    with story.world.ledger.read() as connection:
+        found = explain_group(connection, Scope("prompt", T), "run-r1").causes
+    live = [cause.text for cause in found if cause.code == "live_jobs"]
+    assert len(live) == 5
+    assert live[0].startswith("20 jobs held: held (12): /spool/job-00000-a1/condor.err: Permission denied")
+    assert [cause.text for cause in found if cause.code == "more_live_jobs"] == ["4 more jobs, for 4 other reasons"]
 
 
 def test_jobs_that_are_refused_when_they_are_tried_again_leave_the_others_alone(tell: Callable[..., Story]) -> None:

@@ -352,7 +352,7 @@ _HINTS = (
      "does the token, or the authentication method, of the connection fit this schedd?"),
     (("locate",), "do the collector and the name of the schedd in the connection fit, and does the schedd run?"),
     (("connect", "communicat", "fetch"), "does the schedd run, and can this machine reach it?"),
-    (("space", "quota", "disk", "item data", "commit"), "is the disk of the schedd's spool full? its SchedLog tells"),
+    (("no space", "quota", "disk full", "item data", "commit"), "is the disk of the schedd's spool full?"),
 )  # fmt: skip
 
 
