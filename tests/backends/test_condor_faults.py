@@ -560,7 +560,7 @@ def test_without_a_collector_the_schedd_is_asked_as_before(backend, make_round, 
     try:
         pool.stop_silently("collector")
         begin = time.monotonic()
-        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""
+        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) is None
         assert time.monotonic() - begin < 15
         pool.kill("collector")
         assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""

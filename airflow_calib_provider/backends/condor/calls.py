@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import struct
 import sys
 import uuid
@@ -212,19 +213,42 @@ class Calls:
             done += int(ad.get("TotalSuccess", 0))
         return done
 
-    def idle_reason(self, cluster: int, proc: int) -> str:
-        """Why an idle job does not start, as the pool's ads tell it."""
-        from airflow_calib_provider.backends.condor.analysis import why_idle
+    def idle_reason(self, cluster: int, proc: int, seconds: int = 5) -> str | None:
+        """Why an idle job does not start, as the pool's ads tell it; ``None`` if that was not to be learned in time.
 
+        :param seconds: the time that collector and analysis may take: a pool may be large, and its collector silent,
+            which no time-out of the bindings ends.
+        """
         jobs = self._schedd().query(f"ClusterId == {cluster} && ProcId == {proc}")
         if not jobs:
             return ""
+        # In a process of its own, which alone can be ended: this one has the schedd's address, and answers.
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(seconds)
+                said = ""
+                with contextlib.suppress(Exception):  # such as an expression that cannot be read
+                    said = self._idle_reason(jobs[0])
+                os.write(writing, b"." + said.encode(errors="replace")[:4000])
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stream:
+            told = stream.read()
+        os.waitpid(child, 0)
+        return told[1:].decode(errors="ignore") if told else None
+
+    def _idle_reason(self, job: Any) -> str:
+        from airflow_calib_provider.backends.condor.analysis import why_idle
+
         condor = self._condor
         try:
             machines = condor.Collector().query(condor.AdType.Startd, 'SlotType =!= "Dynamic"')
         except Exception:  # noqa: BLE001 - the schedd answers: the connection is not in trouble, nor its address wrong
             return ""
-        return why_idle(self._classad, jobs[0], machines)
+        return why_idle(self._classad, job, machines)
 
     def _plain(self, ads: Iterable[Any]) -> list[dict[str, Any]]:
         plain = []
