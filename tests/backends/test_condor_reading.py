@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.calls import Calls
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs
+from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.errors import BackendError
@@ -263,3 +265,20 @@ def test_a_silent_collector_takes_nobodys_time(tmp_path: Path) -> None:
     for now in (1000.0, 1060.0):
         reasons.update(helper, [(one, 0) for one in subjects], now)  # type: ignore[arg-type]
     assert len(asked) == 1, "of all rounds one was asked about, and not again soon"
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError("embedded null byte")])
+def test_a_helper_that_cannot_be_started_is_trouble_of_the_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """And of nothing else: what event logs tell is stored all the same, and no token is left behind."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    helper = Helper(CondorSettings(name="starved", token="secret"))
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(BackendError, match="cannot be started"):
+        helper.call("ping")
+    assert list((tmp_path / "private").iterdir()) == []
