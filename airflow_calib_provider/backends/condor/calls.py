@@ -89,6 +89,7 @@ class Calls:
         # What the bindings complain about goes to standard error, and from there into answers.
         htcondor2.enable_debug()
         self._found: Any = None
+        self._name = ""
 
     def _schedd(self) -> Any:
         if self._found is None:
@@ -99,6 +100,7 @@ class Calls:
                 collector.locate(condor.DaemonType.Schedd, name) if name else collector.locate(condor.DaemonType.Schedd)
             )
             self._found = condor.Schedd(ad)
+            self._name = str(ad.get("Name", "") or "")
         return self._found
 
     def forget_address(self) -> None:
@@ -110,6 +112,11 @@ class Calls:
         schedd = self._schedd()
         ad = self._condor.ping(schedd._addr, "WRITE")
         return {"version": schedd._version, "identity": str(ad.get("MyRemoteUserName", "") or "")}
+
+    def schedd_name(self) -> str:
+        """What the collector calls the schedd that is asked."""
+        self._schedd()
+        return self._name
 
     def submit(self, folder: str, find: str) -> int:
         """Submit the round in this folder, or find that it is submitted.
@@ -129,6 +136,7 @@ class Calls:
                 write_durably(path / "tried", "")
                 cluster = self._submit_now(json.loads((path / "submit.json").read_text()), path / "items")
             if known is None:
+                write_durably(path / "schedd", self.schedd_name())
                 write_durably(path / "cluster", str(cluster))
         return cluster
 
