@@ -277,6 +277,26 @@ def test_some_jobs_of_a_round_whose_folder_is_away(backend, make_round):
     backend.remove(one.key)
 
 
+def test_a_connection_that_leads_to_another_schedd_by_now(make_condor, make_round):
+    """Its jobs are neither lost, as they would run twice then, nor removed, though that one has none of them."""
+    one = make_round()
+    one.job(*shell("sleep 300"))
+    backend = make_condor("moved", "main")
+    backend.submit(one.key, one.jobs)
+    follow_to(backend, one.key, RUNNING)
+    elsewhere = make_condor("moved", "other")
+    assert "main@pool.test, and the connection leads to other@pool.test" in trouble(elsewhere, one.key)
+    for act in (lambda: elsewhere.remove(one.key), lambda: elsewhere.release(one.key, [0])):
+        with pytest.raises(BackendError, match="leads to other"):
+            act()
+    with pytest.raises(BackendError, match="leads to other"):
+        elsewhere.forget(one.key)
+    back = make_condor("moved", "main")
+    assert back.rounds() == [one.key]
+    back.remove(one.key)
+    assert states(follow(back, [one.key])[one.key]) == {0: REMOVED}
+
+
 def test_jobs_that_nobody_knows_are_lost(make_condor, make_round, pool):
     """A schedd whose spool was lost: neither queue nor history has them."""
     backend = make_condor(event_log=False, query_interval=1.0)
@@ -583,7 +603,7 @@ def test_without_a_collector_the_schedd_is_asked_as_before(backend, make_round, 
     try:
         pool.stop_silently("collector")
         begin = time.monotonic()
-        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""
+        assert backend._helper.call("idle_reason", cluster=cluster, proc=0) is None
         assert time.monotonic() - begin < 15
         pool.kill("collector")
         assert backend._helper.call("idle_reason", cluster=cluster, proc=0) == ""

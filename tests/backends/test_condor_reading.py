@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_calib_provider.backends.base import FailureClass, JobSubmission, RoundKey
-from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, watch
+from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, survey, watch
 from airflow_calib_provider.backends.condor.backend import CondorBackend
+from airflow_calib_provider.backends.condor.calls import Calls
 from airflow_calib_provider.backends.condor.cursor import Cursor
+from airflow_calib_provider.backends.condor.folder import Procs
+from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.errors import BackendError
@@ -258,3 +263,39 @@ def test_a_damaged_log_that_goes_on_does_not_hide_what_it_lost(tmp_path: Path, m
         with folder.log.open("a") as stream:
             stream.write(HELD)
     assert "query" in asked
+
+
+def test_a_silent_collector_takes_nobodys_time(tmp_path: Path) -> None:
+    """It is asked why jobs are idle: a call that did not end would end the helper, which alone knows the schedd."""
+    calls = Calls.__new__(Calls)
+    calls._found = SimpleNamespace(query=lambda constraint: [{}])
+    silent = SimpleNamespace(query=lambda *_: time.sleep(30))
+    calls._condor = SimpleNamespace(Collector=lambda: silent, AdType=SimpleNamespace(Startd=0))
+    began = time.monotonic()
+    assert calls.idle_reason(7, 0, seconds=1) is None
+    assert time.monotonic() - began < 5
+    asked = []
+    helper = SimpleNamespace(settings=CondorSettings(), call=lambda name, **arguments: asked.append(arguments))
+    keys = [RoundKey("prompt", "flow", "task", "run-r1", 1, 0, n) for n in range(3)]
+    subjects = [survey.Subject(key, 7, Procs("/", []), Cursor(), 0.0, trusted=True) for key in keys]
+    reasons = survey.IdleReasons()
+    for now in (1000.0, 1060.0):
+        reasons.update(helper, [(one, 0) for one in subjects], now)  # type: ignore[arg-type]
+    assert len(asked) == 1, "of all rounds one was asked about, and not again soon"
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError("embedded null byte")])
+def test_a_helper_that_cannot_be_started_is_trouble_of_the_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """And of nothing else: what event logs tell is stored all the same, and no token is left behind."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    helper = Helper(CondorSettings(name="starved", token="secret"))
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(BackendError, match="cannot be started"):
+        helper.call("ping")
+    assert list((tmp_path / "private").iterdir()) == []

@@ -9,6 +9,7 @@
         job.sh            what every proc executes; the item data say what that is for each
         lock              flocked while somebody submits
         tried             a submission was begun
+        schedd            the name of the schedd that has it
         cluster           the cluster's number: the round is submitted
         log               HTCondor's event log of the cluster
         removed           procs that were removed before they were materialized

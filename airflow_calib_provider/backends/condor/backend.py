@@ -127,6 +127,7 @@ class CondorBackend:
         if cluster is None:
             self._check_unknown(key, folder)
         elif cluster and (procs := folder.procs().of_jobs(jobs)):
+            folder.check_schedd(self._helper.call("schedd_name"))
             self._act("release", key, cluster, procs)
             # Taken for held still, it would be released again, or removed while it runs.
             self._watch.ask_soon(key)
@@ -146,6 +147,7 @@ class CondorBackend:
             clusters = self._helper.call("find", constraints=[submission.this_round(key, self.spool)])
         else:
             clusters = [cluster] if cluster else []
+            folder.check_schedd(self._helper.call("schedd_name") if clusters else "")
         procs = None if jobs is None else folder.procs().of_jobs(jobs)
         for one in clusters:
             if procs is None or procs:
@@ -215,6 +217,8 @@ class CondorBackend:
         if not folder.path.is_dir():
             return
         cluster = folder.cluster()
+        if cluster:
+            folder.check_schedd(self._helper.call("schedd_name"))
         if cluster and any(map(is_live, of_round(self._helper.call("query", clusters=[cluster]), key))):
             raise BackendError(
                 f"{key} cannot be forgotten: its cluster {cluster} is in the queue", "poll it, or remove its jobs first"

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import struct
 import sys
 import uuid
@@ -88,6 +89,7 @@ class Calls:
         # What the bindings complain about goes to standard error, and from there into answers.
         htcondor2.enable_debug()
         self._found: Any = None
+        self._name = ""
 
     def _schedd(self) -> Any:
         if self._found is None:
@@ -98,6 +100,7 @@ class Calls:
                 collector.locate(condor.DaemonType.Schedd, name) if name else collector.locate(condor.DaemonType.Schedd)
             )
             self._found = condor.Schedd(ad)
+            self._name = str(ad.get("Name", "") or "")
         return self._found
 
     def forget_address(self) -> None:
@@ -109,6 +112,11 @@ class Calls:
         schedd = self._schedd()
         ad = self._condor.ping(schedd._addr, "WRITE")
         return {"version": schedd._version, "identity": str(ad.get("MyRemoteUserName", "") or "")}
+
+    def schedd_name(self) -> str:
+        """What the collector calls the schedd that is asked."""
+        self._schedd()
+        return self._name
 
     def submit(self, folder: str, find: str) -> int:
         """Submit the round in this folder, or find that it is submitted.
@@ -128,6 +136,7 @@ class Calls:
                 write_durably(path / "tried", "")
                 cluster = self._submit_now(json.loads((path / "submit.json").read_text()), path / "items")
             if known is None:
+                write_durably(path / "schedd", self.schedd_name())
                 write_durably(path / "cluster", str(cluster))
         return cluster
 
@@ -212,19 +221,42 @@ class Calls:
             done += int(ad.get("TotalSuccess", 0))
         return done
 
-    def idle_reason(self, cluster: int, proc: int) -> str:
-        """Why an idle job does not start, as the pool's ads tell it."""
-        from airflow_calib_provider.backends.condor.analysis import why_idle
+    def idle_reason(self, cluster: int, proc: int, seconds: int = 5) -> str | None:
+        """Why an idle job does not start, as the pool's ads tell it; ``None`` if that was not to be learned in time.
 
+        :param seconds: the time that collector and analysis may take: a pool may be large, and its collector silent,
+            which no time-out of the bindings ends.
+        """
         jobs = self._schedd().query(f"ClusterId == {cluster} && ProcId == {proc}")
         if not jobs:
             return ""
+        # In a process of its own, which alone can be ended: this one has the schedd's address, and answers.
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(seconds)
+                said = ""
+                with contextlib.suppress(Exception):  # such as an expression that cannot be read
+                    said = self._idle_reason(jobs[0])
+                os.write(writing, b"." + said.encode(errors="replace")[:4000])
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stream:
+            told = stream.read()
+        os.waitpid(child, 0)
+        return told[1:].decode(errors="ignore") if told else None
+
+    def _idle_reason(self, job: Any) -> str:
+        from airflow_calib_provider.backends.condor.analysis import why_idle
+
         condor = self._condor
         try:
             machines = condor.Collector().query(condor.AdType.Startd, 'SlotType =!= "Dynamic"')
         except Exception:  # noqa: BLE001 - the schedd answers: the connection is not in trouble, nor its address wrong
             return ""
-        return why_idle(self._classad, jobs[0], machines)
+        return why_idle(self._classad, job, machines)
 
     def _plain(self, ads: Iterable[Any]) -> list[dict[str, Any]]:
         plain = []

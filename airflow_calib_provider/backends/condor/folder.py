@@ -106,6 +106,24 @@ class RoundFolder:
         """
         return (self.path / "cluster").stat().st_mtime
 
+    def schedd(self) -> str:
+        """The name of the schedd that has the cluster; empty if it is not known."""
+        try:
+            return (self.path / "schedd").read_text().strip()
+        except OSError:
+            return ""
+
+    def check_schedd(self, asked: str) -> None:
+        """
+        :raises BackendError: the connection names another schedd by now, which knows nothing of this round.
+        """
+        submitted = self.schedd()
+        if submitted and asked and submitted != asked:
+            raise BackendError(
+                f"the jobs of {self.path.name} are on the schedd {submitted}, and the connection leads to {asked}",
+                f"let it lead back until they have ended; delete {self.path / 'schedd'} if both are the same",
+            )
+
     def procs(self) -> Procs:
         """
         :raises BackendError: the list of jobs is damaged.

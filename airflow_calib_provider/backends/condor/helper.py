@@ -119,19 +119,26 @@ class Helper:
         self._kill()
         self._private = self._private_folder()
         command = [sys.executable, "-m", "airflow_calib_provider.backends.condor.calls", str(self._private)]
-        with (self._private / "errors").open("ab") as errors, (self._private / "alive").open("w") as alive:
-            # Held for as long as the helper lives, which has it from here.
-            fcntl.flock(alive, fcntl.LOCK_EX)
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=self._environment(self._private),
-                pass_fds=[alive.fileno()],
-                # A signal to the group of a task, or of a terminal, must not end a submission in the middle.
-                start_new_session=True,
-            )
+        try:
+            with (self._private / "errors").open("ab") as errors, (self._private / "alive").open("w") as alive:
+                # Held for as long as the helper lives, which has it from here.
+                fcntl.flock(alive, fcntl.LOCK_EX)
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=self._environment(self._private),
+                    pass_fds=[alive.fileno()],
+                    # A signal to the group of a task, or of a terminal, must not end a submission in the middle.
+                    start_new_session=True,
+                )
+        except (OSError, ValueError) as failed:
+            # No file or process is left to this one, or a setting cannot be passed on.
+            self._kill()
+            raise BackendError(
+                f"the helper process of the connection {self.settings.name} cannot be started: {failed}"
+            ) from None
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             os.set_blocking(stream.fileno(), False)

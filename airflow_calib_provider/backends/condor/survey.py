@@ -149,12 +149,18 @@ class IdleReasons:
         """Ask for the rounds of which it is not known, or not lately, a few at once."""
         keys = {one.key for one, _ in idle}
         due = [(one, proc) for one, proc in idle if now - self._said.get(one.key, (-1e9, ""))[0] > self._LASTS]
+        seconds = max(1, int(helper.settings.timeout / 4))
         for one, proc in due[: self._AT_ONCE]:
             try:
-                said = str(helper.call("idle_reason", cluster=one.cluster, proc=proc))
+                told = helper.call("idle_reason", cluster=one.cluster, proc=proc, seconds=seconds)
             except BackendError:
                 # The collector may be down while the schedd is up: no reason is no reason to fail.
-                said = ""
+                told = ""
+            if told is None:
+                # Nor is it a reason to wait as long for each of the others, or again soon.
+                self._said |= {other.key: (now, self.known(other.key)) for other, _ in due}
+                return
+            said = str(told)
             self._said[one.key] = (now if said else now - self._LASTS + 30, said)
             one.observations = [
                 Observation(seen.index, seen.attempt, seen.state, seen.at, reason=said)

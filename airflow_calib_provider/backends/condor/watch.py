@@ -239,6 +239,11 @@ class Watch:
             one.known.quiet_since = now - self._interval(one) + survey.SETTLE
         elif now - one.known.missing_since >= survey.SETTLE:
             before = len(subject.observations)
+            try:
+                one.folder.check_schedd(self._helper.call("schedd_name"))
+            except BackendError as error:
+                one.trouble = str(error)
+                return
             survey.declare_lost(subject)
             one.news.observations += subject.observations[before:]
 
