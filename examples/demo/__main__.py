@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -146,15 +147,25 @@ def _stop_jobs(home: Path) -> None:
 
 
 def _say_how_to_look(console: Console, server: AirflowServer, folder: Path, specs: Path) -> None:
-    calib = Path(sys.executable).parent / "calib"
+    file = write_environment(folder / "environment", {**server.variables, "CALIB_AIRFLOW_URL": server.url})
     console.print(
         f"\nAirflow goes on running at [bold]{server.url}[/] (no login needed). Look at\n"
         "  • DAGs → zee__run: one column per run; zee__sum: one per group; the waiting task's XCom `reason`\n"
         f"  • the DAG's documentation: the YAML itself. Edit one in {_shown(specs)}: it changes at the next parse\n"
         "  • Assets: how the workflows hang together\n"
-        f"On the command line: [bold]CALIB_HOME={folder / 'calib'} CALIB_AIRFLOW_URL={server.url} {calib} status[/]\n"
-        "Ctrl-C stops it."
+        f"On the command line: [bold]. {file}; calib status[/]\n"
+        "Ctrl-C stops it.",
+        soft_wrap=True,
     )
+
+
+def write_environment(file: Path, variables: Mapping[str, str]) -> Path:
+    """Write what a shell needs to see this Airflow and its ledger; some of it is secret."""
+    names = sorted(name for name in variables if name.startswith(("AIRFLOW", "CALIB_")))
+    lines = [f"export {name}={shlex.quote(variables[name])}" for name in names]
+    file.touch(0o600)
+    file.write_text("\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', ""]))
+    return file
 
 
 def _shown(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
 
     folder = pools_folder() / NAME
+    if given.command == "up" and alive(folder) and given.shared not in (None, Pool.attach(folder).shared):
+        sys.stderr.write(f"a pool runs already, with {Pool.attach(folder).shared}: python -m tests.pool down\n")
+        return 1
     if given.command == "up" and not alive(folder):
         try:
             describe(Pool(given.shared, tuple(given.visible), NAME).start(owner=0))
@@ -52,6 +56,10 @@ def describe(pool: Pool) -> None:
     """Print what a client needs."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in pool.client_environment().items()]
     others = [folder.name for folder in pools_folder().glob("*") if folder != pool.folder and alive(folder)]
+    settings = pool.connection()
+    host, _, port = settings.pop("collector").partition(":")
+    connection = {"conn_type": "calib_condor", "host": host, "port": int(port), "extra": settings}
+    lines += [f"export AIRFLOW_CONN_CALIB_CONDOR={shlex.quote(json.dumps(connection))}"]
     lines += [f"# shared folder: {pool.shared}", f"# log: {pool.folder / 'log'}"]
     lines += [f"# schedds: {', '.join(pool.connection(name)['schedd'] for name in ('main', 'other'))}"]
     lines += [f"# further pools: {', '.join(others)}"] if others else []
