@@ -21,7 +21,7 @@ from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from airflow_calib_provider.spec.condor_names import over
 from airflow_calib_provider.spec.models import CondorOptions
 
@@ -299,3 +299,11 @@ def test_a_helper_that_cannot_be_started_is_trouble_of_the_backend(
     with pytest.raises(BackendError, match="cannot be started"):
         helper.call("ping")
     assert list((tmp_path / "private").iterdir()) == []
+
+
+def test_half_a_character_is_refused(tmp_path: Path) -> None:
+    """YAML and JSON can write it, and no encoding has it: tried again for ever, it would never be submitted."""
+    job = JobSubmission(3, 1, ("echo", "\ud800"), {}, tmp_path / "job")
+    for transfer in (False, True):
+        with pytest.raises(SubmissionRefused, match="of job 3 holds half of a character"):
+            list(submission.items([job], transfer=transfer))

@@ -283,7 +283,12 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
     gpus, limited = any(job.resources.gpus for job in jobs), any(job.timeout for job in jobs)
     for job in jobs:
         names = transferred_inputs(job) if transfer else {}
-        script = encode(transferred_script(job, names) if transfer else shared_script(job))
+        try:
+            script = encode(transferred_script(job, names) if transfer else shared_script(job))
+        except UnicodeEncodeError as error:
+            raise SubmissionRefused(
+                f"command or environment of job {job.index} holds half of a character: {error.object[error.start]!r}"
+            ) from None
         if len(script) > _LONGEST_SCRIPT:
             raise SubmissionRefused(
                 f"command and environment of job {job.index} have {len(script):,} bytes, of which {_LONGEST_SCRIPT:,} "
