@@ -99,7 +99,10 @@ class CondorReader:
                 self.problems.add(said, entry.key, expected="an attribute of your own")
                 continue
             value = self._plain(entry.value, f"{what}.{name}")
-            if value is not None:
+            if isinstance(value, str) and "\\" in value:
+                said = f"{what}.{name} holds a backslash, which HTCondor does not read alike everywhere"
+                self.problems.add(said, entry.value, expected="a text without one")
+            elif value is not None:
                 found[name] = value
         return found
 

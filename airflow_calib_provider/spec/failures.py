@@ -14,6 +14,9 @@ from airflow_calib_provider.spec.reading import Keys, Reader
 T = TypeVar("T")
 
 ACTIONS = ("retry", "release", "fail")
+NEVER_HELD = ("exit", "signal", "product", "lost")
+"""Classes of jobs that have ended: there is nothing to release."""
+
 MAX_RELEASES = 1000
 
 
@@ -37,6 +40,10 @@ def _rule(node: Node, reader: Reader) -> FailureRule | None:
             reader.problems.add(
                 f"{name!r} in a rule that says 'then: {action}'", keys[name], expected=f"{name} with 'then: {needed}'"
             )
+    classes = found.get("classes", ())
+    if when is not None and action == "release" and classes and all(one in NEVER_HELD for one in classes):
+        said = f"a job of the class {' or '.join(map(str, classes))} is not held, and cannot be released"
+        reader.problems.add(said, keys["then"], expected="then: retry, or then: fail")
     if len(reader.problems.errors) > before or action is None:
         return None
     return FailureRule.model_validate(
