@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import redirect_stdout
@@ -18,4 +19,8 @@ def ask_airflow(hook: str, function: str, *arguments: Any) -> Any:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     # What Airflow logs must not stand in the middle of a command's answer.
     with redirect_stdout(sys.stderr):
-        return getattr(import_module(f"airflow_calib_provider.hooks.{hook}"), function)(*arguments)
+        found = import_module(f"airflow_calib_provider.hooks.{hook}")
+        # Airflow's logging tells what its own operators want to know, and ours of each look at the ledger's version.
+        for name in ("airflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return getattr(found, function)(*arguments)
