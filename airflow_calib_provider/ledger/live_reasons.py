@@ -14,7 +14,7 @@ from airflow_calib_provider.ledger import tables
 job = tables.job
 
 MOST = 1_000
-"""Different texts of a generation that are read: each may name a job's own folder."""
+"""Different texts that are read at once, of all generations together: each may name a job's own folder."""
 
 _OF_ONE_JOB = re.compile(r"job-\d+-a\d+|\bslot\d+(_\d+)?@|\bdir_\d+|\d\d:\d\d:\d\d")
 
