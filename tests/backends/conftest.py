@@ -32,6 +32,12 @@ def condor_root(pool: Pool, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an event log does not tell is asked for soon."""
+    monkeypatch.setenv("CALIB_CONDOR_VERIFY_INTERVAL", "2")
+
+
+@pytest.fixture
 def make_condor(
     pool: Pool, condor_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., CondorBackend]]:

@@ -25,12 +25,7 @@ from tests.backends.condor_kit import (
 )
 from tests.backends.conformance import finals, follow, shell, states
 
-pytestmark = [pytest.mark.condor]
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CALIB_CONDOR_VERIFY_INTERVAL", "2")
+pytestmark = [pytest.mark.condor, pytest.mark.usefixtures("soon")]
 
 
 def test_ads_say_where_a_job_belongs(backend, make_round, pool):
