@@ -44,7 +44,8 @@ def live_reasons(connection: Connection, generation_ids: Iterable[int]) -> dict[
         job.c.state.in_(["submitted", "running", "held"]),
         job.c.reason.is_not(None),
     )
-    query = query.group_by(job.c.generation_id, job.c.state, job.c.reason).order_by(job.c.generation_id, job.c.reason)
+    query = query.group_by(job.c.generation_id, job.c.state, job.c.reason)
+    query = query.order_by(n.desc(), job.c.generation_id, job.c.reason)
     found: dict[tuple[int, str, str], LiveReason] = {}
     for row in connection.execute(query.limit(MOST)).all():
         key = row.generation_id, row.state, _OF_ONE_JOB.sub("", row.reason)

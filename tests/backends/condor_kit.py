@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow_calib_provider.backends.base import AttemptState, Backend, Observation, RoundKey
 from airflow_calib_provider.backends.condor.backend import CondorBackend
-from tests.backends.conformance import follow
+from airflow_calib_provider.errors import BackendError
+from tests.backends.conformance import Round, follow
 
 SUCCEEDED, FAILED, HELD, REMOVED, LOST, EVICTED, RUNNING, SUBMITTED = (
     AttemptState.SUCCEEDED,
@@ -48,6 +49,18 @@ def clusters_in_queue(backend: CondorBackend, key: RoundKey) -> list[int]:
     from airflow_calib_provider.backends.condor.submission import this_round
 
     return list(backend._helper.call("find", constraints=[this_round(key, backend.spool)]))
+
+
+def submit_when_possible(backend: Backend, one: Round, patience: float = 60) -> None:
+    """Submit again and again, as a watcher does, until the pool takes it."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            backend.submit(one.key, one.jobs)
+            return
+        except BackendError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
 
 
 def trouble(backend: Backend, key: RoundKey, patience: float = 60) -> str:

@@ -18,6 +18,7 @@ from tests.backends.condor_kit import (
     cluster_of,
     clusters_in_queue,
     follow_to,
+    submit_when_possible,
     trouble,
 )
 from tests.backends.conformance import follow, shell, states
@@ -101,14 +102,7 @@ def test_the_collector_dies(backend, make_round, pool):
     backend.submit(first.key, first.jobs)
     pool.kill("collector")
     backend._helper.close()
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            backend.submit(second.key, second.jobs)
-            break
-        except BackendError:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+    submit_when_possible(backend, second)
     seen = follow(backend, [first.key, second.key], patience=120)
     assert {**states(seen[first.key]), **states(seen[second.key])} == {0: SUCCEEDED}
     assert all(states(seen[key]) == {0: SUCCEEDED} for key in seen)

@@ -14,7 +14,7 @@ from airflow_calib_provider.errors import BackendError, IllegalTransition
 from airflow_calib_provider.jobsets import holds, progress
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.jobsets.kill import settle
-from airflow_calib_provider.ledger import observed, tables
+from airflow_calib_provider.ledger import live_reasons, observed, tables
 from airflow_calib_provider.ledger.explain import Scope, explain_group
 from airflow_calib_provider.ledger.generations import as_job, by_id
 from airflow_calib_provider.ledger.observed import JobChange
@@ -485,6 +485,16 @@ def test_what_is_said_of_many_jobs_is_one_line(tell: Callable[..., Story]) -> No
     assert len(live) == 5
     assert live[0].startswith("20 jobs held: held (12): /spool/job-00000-a1/condor.err: Permission denied")
     assert [cause.text for cause in found if cause.code == "more_live_jobs"] == ["4 more jobs, for 4 other reasons"]
+
+
+def test_of_too_many_reasons_those_of_most_jobs_are_read(
+    tell: Callable[..., Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_reasons, "MOST", 2)
+    story = tell(6)
+    for job, reason in enumerate(("a", "b", "c", "z", "z", "z")):
+        story.backend.tell(job, SUBMITTED, reason=reason)
+    assert story.step(1).said == "3 submitted: z"
 
 
 def test_jobs_that_are_refused_when_they_are_tried_again_leave_the_others_alone(tell: Callable[..., Story]) -> None:
