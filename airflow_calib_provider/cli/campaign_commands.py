@@ -12,7 +12,7 @@ from airflow_calib_provider.cli.common import PROMPT, SPECS, Json, Specs, exampl
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_calib_provider.runsources.base import RunRecord
+    from airflow_calib_provider.domain.run import RunRecord
     from airflow_calib_provider.spec.models import Workflow
 
 app = typer.Typer(help="Campaigns: named passes over runs.", no_args_is_help=True)

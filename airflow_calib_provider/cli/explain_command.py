@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from airflow_calib_provider.domain.reasons import Cause
     from airflow_calib_provider.ledger.explain import Scope
-    from airflow_calib_provider.ledger.reasons import Cause
 
 
 def register(app: typer.Typer) -> None:

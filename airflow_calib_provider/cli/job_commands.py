@@ -46,8 +46,8 @@ def list_jobs(
     States: waiting, submitted, running, held, succeeded, failed, left_out, removed. Memory is the peak of the last
     attempt, and after the slash what it asked for.
     """
-    from airflow_calib_provider.backends.reducer import JobState
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
+    from airflow_calib_provider.domain.reducer import JobState
     from airflow_calib_provider.ledger import queries
     from airflow_calib_provider.ledger.groups import find_group
 

@@ -64,7 +64,7 @@ def list_runs(
 
 
 def _line(row: Any) -> dict[str, Any]:
-    from airflow_calib_provider.ledger.reasons import render
+    from airflow_calib_provider.domain.reasons import render
 
     return {
         "run": row.number,

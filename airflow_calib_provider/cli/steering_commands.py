@@ -87,7 +87,7 @@ def skip(
 
 def _notes(workflow: str, new: Sequence[int], late: Settled) -> list[str]:
     """For whom the skip comes too late."""
-    from airflow_calib_provider.ledger.reasons import listed
+    from airflow_calib_provider.domain.reasons import listed
 
     if not new:
         return []

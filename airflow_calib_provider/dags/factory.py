@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, Param, TaskGroup, get_parsing_context
 
+from airflow_calib_provider.domain.grouping import GroupKind
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.operators.publish import PublishOperator
@@ -17,7 +18,7 @@ from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSen
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.spec.language import GROUP_SENSOR, LOCKS_SUFFIX
 from airflow_calib_provider.spec.loader import load_workflow
-from airflow_calib_provider.spec.models import GroupKind, Task, Workflow
+from airflow_calib_provider.spec.models import Task, Workflow
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 

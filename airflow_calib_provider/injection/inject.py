@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.grouping import assign
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
 from airflow_calib_provider.ledger import campaigns, groups, openings, runs, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.grouping import assign
-from airflow_calib_provider.runsources.base import RunRecord, read_source
+from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
 
 __all__ = ["InjectionReport", "close_campaign", "inject"]

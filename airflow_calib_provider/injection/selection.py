@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import CalibError
-from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.spec.models import RunSelection
 
 

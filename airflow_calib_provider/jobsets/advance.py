@@ -14,6 +14,7 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.jobsets.ending import end_if_complete
 from airflow_calib_provider.jobsets.holds import treat_held
@@ -24,7 +25,6 @@ from airflow_calib_provider.jobsets.watched import Troubles, by_backend, load
 from airflow_calib_provider.ledger import generations, observed
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.live_reasons import live_reasons
-from airflow_calib_provider.ledger.reasons import Reason
 
 RETRY_DELAY = 10.0
 """Seconds before a job's second attempt; doubled for each further one."""

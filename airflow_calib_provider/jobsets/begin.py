@@ -11,13 +11,13 @@ from typing import Any
 from sqlalchemy import exc
 
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.jobsets.context import gather
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.jobsets.render import git_commit, render
 from airflow_calib_provider.ledger import generations, groups
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.spec.models import Task, Workflow
 
 FAILING = ("new", "waiting", "processing", "done", "failed")

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from airflow_calib_provider.backends.base import Backend, RoundKey
+from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
 from airflow_calib_provider.ledger import generations, rounds, tables

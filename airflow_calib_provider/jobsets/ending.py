@@ -8,15 +8,16 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from airflow_calib_provider.backends.base import Backend, RoundKey
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.domain.reducer import Job, JobState
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, ProductError, SubmissionRefused
 from airflow_calib_provider.jobsets.folders import promote
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.reasons import Reason
 
 
 def jobs_needed(quorum: float, n_jobs: int) -> int:

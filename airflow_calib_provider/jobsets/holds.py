@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, Backend, Observation, RoundKey
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.jobsets import failures
-from airflow_calib_provider.jobsets.failures import Action
+from airflow_calib_provider.domain import failure_policy
+from airflow_calib_provider.domain.failure_policy import Action
+from airflow_calib_provider.domain.observation import AttemptState, Observation
+from airflow_calib_provider.domain.reducer import Job, JobState
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.jobsets.judging import Judge, with_memory
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed
@@ -38,7 +40,7 @@ def treat_held(
     with ledger.read() as connection:
         placed = observed.rounds_of_attempts(connection, watched.row.id, 0, due)
     for held in placed:
-        match failures.decide(held.job, judge.rules).action:
+        match failure_policy.decide(held.job, judge.rules).action:
             case Action.RELEASE:
                 to_release[held.round].append(held.job)
             case Action.WAIT:
@@ -61,7 +63,7 @@ def _release(ledger: Ledger, backend: Backend, row: Any, item: Any, jobs: Sequen
     crash_point("held.before_act", row.group_name)
     backend.release(RoundKey.parse(item.key), [job.index for job in jobs])
     crash_point("held.after_act", row.group_name)
-    pauses = {job.index: max(SETTLES, failures.decide(job, judge.rules).after) for job in jobs}
+    pauses = {job.index: max(SETTLES, failure_policy.decide(job, judge.rules).after) for job in jobs}
     again = {index: judge.now + timedelta(seconds=pause) for index, pause in pauses.items()}
     with ledger.write() as connection:
         observed.released(connection, row, item.step, again, jobs)

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time
-from airflow_calib_provider.jobsets import failures
-from airflow_calib_provider.jobsets.failures import Action, Decision, Rule
+from airflow_calib_provider.domain import failure_policy
+from airflow_calib_provider.domain.failure_policy import Action, Decision, Rule
+from airflow_calib_provider.domain.observation import AttemptState, Observation
+from airflow_calib_provider.domain.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.observed import JobChange
 
@@ -33,14 +33,14 @@ class Judge:
     @classmethod
     def of(cls, row: Any, base_delay: float, now: datetime) -> Judge:
         """The limits and the policy of a generation."""
-        return cls(row.backend, Limits(retries=row.retries), failures.rules_of(row.failures), base_delay, now)
+        return cls(row.backend, Limits(retries=row.retries), failure_policy.rules_of(row.failures), base_delay, now)
 
     def judge(self, job: Job, seen: Observation) -> tuple[Job, Observation, Decision | None]:
         """The job after an observation, the observation as it counts, and the decision behind it.
 
         An end for which nobody asked is no failure to decide about: success, and removal.
         """
-        failure = failures.classify(seen)
+        failure = failure_policy.classify(seen)
         if failure is None:
             return reduce(job, seen, self.limits), seen, None
         seen = replace(seen, failure=failure)
@@ -53,18 +53,18 @@ class Judge:
             signal=seen.signal,
             hold_code=seen.hold_code,
         )
-        decision = failures.decide(present, self.rules)
+        decision = failure_policy.decide(present, self.rules)
         if held and decision.action is Action.WAIT:
-            seen = replace(seen, reason=failures.words_for_a_person(seen.reason, self.backend))
-        seen = failures.ended(job, seen, decision)
+            seen = replace(seen, reason=failure_policy.words_for_a_person(seen.reason, self.backend))
+        seen = failure_policy.ended(job, seen, decision)
         return reduce(job, seen, self.limits, give_up=decision.action is Action.FAIL), seen, decision
 
     def removed_while_held(self, job: Job, removal: Observation) -> tuple[Job, Observation, Decision] | None:
         """The job after the removal of its held attempt, if the policy wanted that; ``None`` if a person did it."""
-        decision = failures.decide(job, self.rules)
+        decision = failure_policy.decide(job, self.rules)
         if decision.action not in (Action.RETRY, Action.FAIL):
             return None
-        end = failures.end_of_held(job, decision, removal)
+        end = failure_policy.end_of_held(job, decision, removal)
         return reduce(job, end, self.limits, give_up=decision.action is Action.FAIL), end, decision
 
     def change(self, before: Job, after: Job, seen: Observation, decision: Decision | None) -> JobChange:
@@ -99,7 +99,7 @@ def with_memory(
         more = lacking.get(change.after.index)
         if more is not None:
             past = known[change.after.index]
-            asked = failures.more_memory(more, past.first, past.present, change.after.memory)
+            asked = failure_policy.more_memory(more, past.first, past.present, change.after.memory)
             change = replace(change, request_memory=asked)
         result.append(change)
     return result

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import Backend, RoundKey
+from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.ending import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote

@@ -8,18 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from airflow_calib_provider.backends.base import (
-    AttemptState,
-    Backend,
-    FailureClass,
-    Observation,
-    RoundKey,
-    RoundObservations,
-)
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.failure_policy import Decision
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation, RoundObservations
+from airflow_calib_provider.domain.reducer import Job, JobState
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, ProductError
-from airflow_calib_provider.jobsets.failures import Decision
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.judging import Judge, with_memory
 from airflow_calib_provider.jobsets.reports import Report, read_outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.jobsets.reports import read_latest
 from airflow_calib_provider.jobsets.watched import Watched

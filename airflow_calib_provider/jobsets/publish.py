@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import PayloadError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.render import git_commit
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import ensure_task, group_by_id
-from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import Published, publish
 from airflow_calib_provider.settings import products_folder
 from airflow_calib_provider.spec.models import Task, Workflow

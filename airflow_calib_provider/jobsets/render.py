@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import JobSubmission, Resources
 from airflow_calib_provider.backends.environment import for_job
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder

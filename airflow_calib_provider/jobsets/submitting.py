@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from airflow_calib_provider.backends.base import Backend, RoundKey
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
 from airflow_calib_provider.jobsets.ending import end_refused
 from airflow_calib_provider.jobsets.render import submission

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_calib_provider.backends.reducer import Job
+from airflow_calib_provider.domain.reducer import Job
 from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger

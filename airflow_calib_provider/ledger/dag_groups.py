@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
+from airflow_calib_provider.domain.grouping import Grouping, GroupKind
 from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.openings import wanted
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
-from airflow_calib_provider.spec.models import Grouping, GroupKind
 
 CAMPAIGN = campaigns.DAGS
 """The campaign of all of them; it takes no runs."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
+from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.ledger import campaigns, openings, tables
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group
-from airflow_calib_provider.ledger.reasons import Cause
 from airflow_calib_provider.ledger.waiting import FORMING, look
 from airflow_calib_provider.spec.models import Workflow
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
+from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import DagRun, Explanation
-from airflow_calib_provider.ledger.reasons import Cause
 
 COMPONENTS = {
     "metadatabase": "metadatabase_down",

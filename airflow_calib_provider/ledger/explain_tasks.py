@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
+from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.live_reasons import LiveReason, live_reasons
-from airflow_calib_provider.ledger.reasons import Cause
 from airflow_calib_provider.ledger.waiting import look
 from airflow_calib_provider.spec.models import Workflow
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
+from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import rounds, tables
 from airflow_calib_provider.ledger.groups import set_task_states
-from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 
 generation, job, attempt, group = tables.generation, tables.job, tables.attempt, tables.run_group

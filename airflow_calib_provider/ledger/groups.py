@@ -22,11 +22,11 @@ from sqlalchemy import (
     update,
 )
 
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.grouping import GroupDraft
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
-from airflow_calib_provider.spec.models import Grouping, Task, Workflow
+from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
 
 UNFINISHED = ("new", "waiting")
@@ -40,7 +40,7 @@ def group_name(label: str, first_run: int) -> str:
 
 
 def forming_group(connection: Connection, campaign: str, workflow: str, label: str) -> GroupDraft | None:
-    """The group that still takes runs, as :func:`~airflow_calib_provider.ledger.grouping.assign` wants it."""
+    """The group that still takes runs, as :func:`~airflow_calib_provider.domain.grouping.assign` wants it."""
     table = tables.run_group
     row = connection.execute(
         select(table).where(

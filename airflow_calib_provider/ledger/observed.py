@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move

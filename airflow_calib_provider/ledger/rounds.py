@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, RoundKey
-from airflow_calib_provider.backends.reducer import JobState
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
+from airflow_calib_provider.domain.reducer import JobState
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
-from airflow_calib_provider.runsources.base import RunRecord
 
 
 @dataclass(frozen=True)

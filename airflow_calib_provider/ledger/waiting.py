@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, Select, String, and_, case, cast, exists, func, literal, null, or_, select
 
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
-from airflow_calib_provider.ledger.reasons import Reason
 from airflow_calib_provider.ledger.transitions import now
 
 FORMING = ""

@@ -85,8 +85,8 @@ class JobSetOperator(BaseOperator):
         return self._finish(context, task_ledger(), event["generation_id"])
 
     def _finish(self, context: Context, ledger: Ledger, generation_id: int) -> dict[str, Any]:
+        from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger import generations
-        from airflow_calib_provider.ledger.reasons import render
 
         with ledger.read() as connection:
             row = generations.by_id(connection, generation_id)

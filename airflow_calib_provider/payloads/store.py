@@ -19,12 +19,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
-from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.settings import payloads_folder
 
 payload = tables.payload

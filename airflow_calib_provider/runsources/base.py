@@ -1,50 +1,13 @@
-"""Runs as their sources tell of them."""
+"""Reading run sources, whatever their kind."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
 
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import RenderError, RunSourceError
 from airflow_calib_provider.spec.models import RunSource
-
-FieldValue: TypeAlias = int | float | str | bool | None
-
-MAX_RUN_NUMBER = 2**53
-"""Larger whole numbers are not exact in JSON and InfluxDB."""
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """One run.
-
-    :ivar start: with the time zone UTC, as ``end``; ``None`` when the source does not say.
-    :ivar completed: whether data taking and bookkeeping of the run have ended.
-    :ivar fields: the metadata that the source declares besides the attributes here; times in ISO 8601.
-    :ivar files: input files: absolute paths or URLs.
-    """
-
-    number: int
-    start: datetime | None = None
-    end: datetime | None = None
-    completed: bool = True
-    fields: Mapping[str, FieldValue] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-
-    def values(self) -> dict[str, object]:
-        """Everything by name, as conditions and templates see a run."""
-        return {
-            **self.fields,
-            "number": self.number,
-            "start": self.start,
-            "end": self.end,
-            "completed": self.completed,
-            "files": list(self.files),
-        }
 
 
 def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:

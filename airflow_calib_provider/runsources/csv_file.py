@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from airflow_calib_provider.runsources.base import FieldValue, RunRecord
+from airflow_calib_provider.domain.run import FieldValue, RunRecord
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_bool, read_run_number, read_value, shown
 from airflow_calib_provider.spec.models import CsvSource, FieldType

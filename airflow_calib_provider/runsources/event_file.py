@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from airflow_calib_provider.runsources.base import FieldValue, RunRecord
+from airflow_calib_provider.domain.run import FieldValue, RunRecord
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_run_number
 from airflow_calib_provider.spec.models import EventsSource, FieldType

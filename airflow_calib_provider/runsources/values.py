@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from airflow_calib_provider.runsources.base import MAX_RUN_NUMBER, FieldValue
+from airflow_calib_provider.domain.run import MAX_RUN_NUMBER, FieldValue
 from airflow_calib_provider.spec.models import FieldType
 from airflow_calib_provider.spec.quantities import parse_time
 

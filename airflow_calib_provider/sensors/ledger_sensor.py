@@ -28,7 +28,7 @@ class LedgerSensor(BaseSensorOperator):
         self._waits_for = waits_for
 
     def execute(self, context: Context) -> None:
-        from airflow_calib_provider.ledger.reasons import render
+        from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger.waiting import look_and_record
 
         ledger = task_ledger()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping as Map
 from typing import Any, Literal, cast
 
+from airflow_calib_provider.domain.grouping import Grouping, GroupKind
 from airflow_calib_provider.spec.language import KEYS, SHORT, TAIL
-from airflow_calib_provider.spec.models import FieldType, Grouping, GroupKind, RunSource
+from airflow_calib_provider.spec.models import FieldType, RunSource
 from airflow_calib_provider.spec.positions import Entry, Mapping, Node, Scalar
 from airflow_calib_provider.spec.problems import nearest, one_of
 from airflow_calib_provider.spec.reading import Keys, Reader

@@ -48,7 +48,7 @@ CONNECTED = ("condor",)
 FAILURE_CLASSES = (
     "exit", "signal", "timeout", "memory", "disk", "product", "start", "transfer", "hold", "person", "lost",
 )  # fmt: skip
-"""As :class:`~airflow_calib_provider.backends.base.FailureClass`, which says what they mean."""
+"""As :class:`~airflow_calib_provider.domain.observation.FailureClass`, which says what they mean."""
 
 SHORT = ("next", "keep", "drop")
 TAIL = ("keep", "drop", "previous")

@@ -8,41 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
-"""A workflow, task, product or grouping: becomes part of Airflow's ids, of keys and of file names."""
-
-
-class Model(BaseModel):
-    """Strict and immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class GroupKind(StrEnum):
-    RUN = "run"
-    FILL = "fill"
-    SUM = "sum"
-
-
-class Grouping(Model):
-    """How the runs of a task are put together (rules 2–8), normalized from the forms that YAML offers.
-
-    :ivar label: part of the DAG's id and of every group's name; the kind unless ``name`` says otherwise.
-    :ivar minimum: for fills, the least amount of each field; for sums, the one field and its amount.
-    :ivar max_wait: after this time past its last run's end a fill closes although no later fill was seen.
-    """
-
-    kind: GroupKind
-    label: Name
-    minimum: dict[str, float] = Field(default_factory=dict)
-    short: Literal["next", "keep", "drop"] = "keep"
-    max_wait: timedelta | None = None
-    tail: Literal["keep", "drop", "previous"] = "keep"
-    late_runs: Literal["ignore", "new_group"] = "ignore"
+from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.domain.model import Model, Name
 
 
 class PayloadLock(Model):

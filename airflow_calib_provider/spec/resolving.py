@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from airflow_calib_provider.spec.models import Grouping, Need, RunSource
+from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.spec.models import Need, RunSource
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.tasks import RawTask
 from airflow_calib_provider.spec.variables import ANY, JOB, Leaf, check_template, task_variables

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.condor import CondorReader, merged
 from airflow_calib_provider.spec.failures import read_failures
@@ -14,7 +15,6 @@ from airflow_calib_provider.spec.groupings import read_grouping
 from airflow_calib_provider.spec.language import KEYS, MAX_JOBS, MAX_RETRIES
 from airflow_calib_provider.spec.models import (
     FailureRule,
-    Grouping,
     InputsCommand,
     Jobs,
     Need,

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TypeAlias, Union
 
+from airflow_calib_provider.domain.grouping import Grouping, GroupKind
 from airflow_calib_provider.spec.language import ALWAYS
-from airflow_calib_provider.spec.models import Grouping, GroupKind, RunSource
+from airflow_calib_provider.spec.models import RunSource
 from airflow_calib_provider.spec.positions import Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.templates import LIST_HINT, TemplateSyntaxError, Use, is_template, uses_of

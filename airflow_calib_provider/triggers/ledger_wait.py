@@ -40,7 +40,7 @@ class LedgerWaitTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__name__}", {"group_id": self.group_id, "task": self.task_name}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from airflow_calib_provider.ledger.reasons import render
+        from airflow_calib_provider.domain.reasons import render
 
         url = await trigger_url()
         poller = shared(f"waits {url}", lambda: Poller(partial(look_all, url), number("POLL_INTERVAL", 5.0)))

@@ -21,10 +21,10 @@ from typing import Any
 import psutil
 from sqlalchemy import select
 
-from airflow_calib_provider.backends.base import RoundKey
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.jobsets.advance import Standing, advance
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.ledger import rounds, schema, tables

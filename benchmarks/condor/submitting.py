@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import JobSubmission, Resources, RoundKey
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from benchmarks.condor.place import Place
 from benchmarks.figures import Figure, Report, spread
 

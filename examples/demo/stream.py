@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.injection.inject import close_campaign
 from airflow_calib_provider.ledger import campaigns, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.reasons import render
-from airflow_calib_provider.runsources.base import read_source
+from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from demo import results
 from demo.airflow_server import AirflowServer

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, Backend, Observation, RoundKey
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.condor.backend import CondorBackend
+from airflow_calib_provider.domain.observation import AttemptState, Observation
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError
 from tests.backends.conformance import Round, follow
 

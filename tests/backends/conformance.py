@@ -10,15 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import (
-    AttemptState,
-    Backend,
-    FailureClass,
-    JobSubmission,
-    Observation,
-    Resources,
-    RoundKey,
-)
+from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import BackendError
 
 GENERATION = itertools.count(1)

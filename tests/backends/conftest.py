@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import RoundKey
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain.round_key import RoundKey
 from tests.backends.conformance import Round
 from tests.pool.pool import Pool, ScheddName
 

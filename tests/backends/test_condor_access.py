@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from tests.backends.condor_kit import (
     REMOVED,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import FailureClass, Resources
 from airflow_calib_provider.backends.condor import eventlog
+from airflow_calib_provider.domain.observation import FailureClass
+from airflow_calib_provider.domain.submission import Resources
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from tests.backends.condor_kit import (
     EVICTED,

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import FailureClass, JobSubmission, RoundKey
 from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, survey, watch
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.calls import Calls
@@ -21,6 +20,9 @@ from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain.observation import FailureClass
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from airflow_calib_provider.spec.condor_names import over
 from airflow_calib_provider.spec.models import CondorOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState
+from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.errors import BackendError
 from tests.backends.condor_kit import (
     HELD,

@@ -16,11 +16,14 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends import get_backend
-from airflow_calib_provider.backends.base import AttemptState, Backend, JobSubmission, Resources, RoundKey
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.backends.local.processes import Host
+from airflow_calib_provider.domain.observation import AttemptState
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import BackendError
 from tests.backends.conformance import BackendConformance, Round, finals, follow, running, shell, states
 

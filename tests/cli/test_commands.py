@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from tests.cli.conftest import Calib
 from tests.cli.world import World, row
 from tests.postgres.fixture import database  # noqa: F401  on both

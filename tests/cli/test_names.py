@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_calib_provider.backends.reducer import JobState
+from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.ledger.names import states
 from tests.cli.conftest import Calib
 from tests.cli.world import World

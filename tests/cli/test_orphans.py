@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import JobSubmission, RoundKey
 from airflow_calib_provider.backends.local.backend import LocalBackend
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.hooks import backends as hook
 from tests.cli.conftest import Calib
 from tests.cli.world import World

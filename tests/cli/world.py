@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
-from airflow_calib_provider.backends.reducer import Limits, reduce
+from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.observation import AttemptState, Observation
+from airflow_calib_provider.domain.reducer import Limits, reduce
 from airflow_calib_provider.injection.inject import InjectionReport, inject
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.ledger import generations, groups, observed, openings, rounds, schema
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import publish
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from airflow_calib_provider.spec.models import Workflow

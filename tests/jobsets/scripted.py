@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, JobSubmission, Observation, RoundKey, RoundObservations
+from airflow_calib_provider.domain.observation import AttemptState, Observation, RoundObservations
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from airflow_calib_provider.jobsets.advance import Standing, advance
 from tests.jobsets.world import World

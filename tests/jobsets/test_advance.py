@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, JobSubmission, Observation, RoundKey, RoundObservations
 from airflow_calib_provider.backends.local.backend import LocalBackend
+from airflow_calib_provider.domain.observation import AttemptState, Observation, RoundObservations
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets import ending, observing
 from airflow_calib_provider.jobsets.advance import advance

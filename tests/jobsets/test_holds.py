@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.errors import BackendError, IllegalTransition
 from airflow_calib_provider.jobsets import holds, progress
 from airflow_calib_provider.jobsets.folders import attempt_folder

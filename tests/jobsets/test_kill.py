@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets.folders import job_folder
 from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers, settle
 from airflow_calib_provider.ledger import generations, tables
-from airflow_calib_provider.ledger.reasons import render
 from tests.jobsets.test_advance import FakeBackend
 from tests.jobsets.world import World
 from tests.postgres.fixture import database  # noqa: F401  on both

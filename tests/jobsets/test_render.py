@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import Resources
+from airflow_calib_provider.domain.submission import Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, submission

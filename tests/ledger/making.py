@@ -10,15 +10,13 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from airflow_calib_provider.domain.grouping import Grouping, GroupKind, RunFacts, assign
 from airflow_calib_provider.ledger import campaigns, groups, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.grouping import RunFacts, assign
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import (
     CsvSource,
     FieldType,
-    Grouping,
-    GroupKind,
     Jobs,
     Need,
     PayloadLock,

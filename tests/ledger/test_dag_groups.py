@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from airflow_calib_provider.backends.base import RoundKey
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import campaigns, names, openings, tables

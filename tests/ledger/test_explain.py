@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState
+from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.kill import settle
 from airflow_calib_provider.ledger import campaigns, openings, reasons, skips

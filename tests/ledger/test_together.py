@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
-from airflow_calib_provider.backends.reducer import Limits, reduce
+from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.observation import AttemptState, Observation
+from airflow_calib_provider.domain.reducer import Limits, reduce
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import generations, groups, observed, rounds, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
-from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import publish
 from tests.ledger.making import (
     SOURCE,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, select
 
+from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.ledger import campaigns, skips, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.reasons import render
 from airflow_calib_provider.ledger.waiting import Look, look, look_and_record
 from tests.ledger.making import T0, count, done, facts, fill, group_ids, put_runs, set_state, task, workflow
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
-from airflow_calib_provider.backends.reducer import JobState, Limits, reduce
+from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.reducer import JobState, Limits, reduce
 from airflow_calib_provider.errors import IllegalTransition, PayloadError
 from airflow_calib_provider.ledger import generations, groups, observed, rounds, skips, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight, JobChange
 from airflow_calib_provider.payloads import store
-from airflow_calib_provider.payloads.iov import Iov
 from tests.ledger.making import facts, fill, put_runs, task, workflow
 
 NAMES = ("shift", "width", "χ²/ndf", "a b,c=d", 'quote" \\back', "line\nbreak")

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import NotFound, PayloadError
 from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import campaigns, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import store
-from airflow_calib_provider.payloads.iov import Iov
 from airflow_calib_provider.payloads.store import Published, publish
 from tests.ledger.making import T0, count, facts, fill, group_ids, put_runs, task, workflow
 
@@ -151,7 +151,7 @@ CODE = """
 import sys
 from pathlib import Path
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.payloads.iov import Iov
+from airflow_calib_provider.domain.intervals import Iov
 from tests.payloads.test_store import put
 print(put(Ledger(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "x" * 100_000, Iov(1, 2)))
 """

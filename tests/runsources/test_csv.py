@@ -14,8 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import RunSourceError
-from airflow_calib_provider.runsources import RunRecord, read_source
+from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.models import CsvSource, FieldType, RunSource
 
 FIELDS = {

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import RunSourceError
-from airflow_calib_provider.runsources import RunRecord, read_source
+from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.models import EventsSource, FieldType, RunSource
 
 SOURCE = RunSource(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends import BACKENDS, CONNECTED
-from airflow_calib_provider.backends.base import FailureClass
+from airflow_calib_provider.domain.observation import FailureClass
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec import language
 from airflow_calib_provider.spec.condor_names import (

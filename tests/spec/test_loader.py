@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from airflow_calib_provider.domain.grouping import GroupKind
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
-from airflow_calib_provider.spec.models import FieldType, GroupKind, InputsCommand, Need
+from airflow_calib_provider.spec.models import FieldType, InputsCommand, Need
 
 GOOD = Path(__file__).parent / "good"
 BAD_SOURCES = Path(__file__).parent / "cases" / "sources_bad.yaml"

@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, Observation
 from airflow_calib_provider.backends.condor import outcomes
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.outcomes import Proc
+from airflow_calib_provider.domain.observation import AttemptState, Observation
 
 _SUBMIT, _EXECUTE, _EVICTED, _TERMINATED, _IMAGE_SIZE, _SHADOW_EXCEPTION = 0, 1, 4, 5, 6, 7
 _ABORTED, _SUSPENDED, _UNSUSPENDED, _HELD, _RELEASED = 9, 10, 11, 12, 13

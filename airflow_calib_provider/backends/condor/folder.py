@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from airflow_calib_provider.backends.base import JobSubmission
 from airflow_calib_provider.backends.condor.calls import write_durably
 from airflow_calib_provider.backends.condor.cursor import Numbers
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.submission import JOB_SH
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError
 
 

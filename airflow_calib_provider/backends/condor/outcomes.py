@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
 from airflow_calib_provider.backends.condor.submission import NOT_ENTERED
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 
 _HOLD_CLASSES = {
     1: FailureClass.PERSON,

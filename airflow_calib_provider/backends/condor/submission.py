@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import JobSubmission, RoundKey
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import SubmissionRefused
 from airflow_calib_provider.settings import installation_id, known_installation
 

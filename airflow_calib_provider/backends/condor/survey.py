@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, Observation, RoundKey
 from airflow_calib_provider.backends.condor import outcomes
 from airflow_calib_provider.backends.condor.calls import of_round
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
+from airflow_calib_provider.domain.observation import AttemptState, Observation
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError
 
 _PAUSED = ("JobMaterializePaused", "JobFactoryPaused")

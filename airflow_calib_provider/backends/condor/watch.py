@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from airflow_calib_provider.backends.base import Observation, RoundKey, RoundObservations
 from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, survey
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs, RoundFolder
 from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain.observation import Observation, RoundObservations
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.settings import number
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider import settings
-from airflow_calib_provider.backends.base import AttemptState, JobSubmission, RoundKey, RoundObservations
 from airflow_calib_provider.backends.local import folder as folders
 from airflow_calib_provider.backends.local import log
 from airflow_calib_provider.backends.local.care import tend
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.backends.local.processes import Host
+from airflow_calib_provider.domain.observation import AttemptState, RoundObservations
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError
 
 _REMOVAL_PATIENCE = 30.0

@@ -8,9 +8,9 @@ import sys
 import time
 
 from airflow_calib_provider.backends import environment
-from airflow_calib_provider.backends.base import AttemptState, FailureClass
 from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.errors import BackendError
 
 _MODULE = "airflow_calib_provider.backends.local.supervisor"

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_calib_provider.backends.base import JobSubmission, Resources, RoundKey
 from airflow_calib_provider.backends.local import log
 from airflow_calib_provider.backends.local.processes import Host
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import BackendError
 
 NEW = ".new-"

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NoReturn
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, JobSubmission
 from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.log import now
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
+from airflow_calib_provider.domain.submission import JobSubmission
 
 _GO = b"g"
 _READY = b"r"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.errors import BackendError
 
 CREATED = "created"

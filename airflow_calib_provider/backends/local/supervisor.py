@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_calib_provider.backends import environment
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, JobSubmission, RoundKey
 from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission, read_request
 from airflow_calib_provider.backends.local.job import Outcome, RunningJob, start
 from airflow_calib_provider.backends.local.slots import LOOK, Slots
 from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission
 
 _IDLE = 0.2
 """Seconds after which requests and time-outs are looked at when nothing else happens."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time, submitted
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time, submitted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ENDS = {

@@ -1,6 +1,6 @@
 """The failure policy: from the kind of a failure or hold to what follows (rule 37). Pure functions.
 
-What is counted, and how often a job may be tried, is decided by :mod:`airflow_calib_provider.backends.reducer` alone.
+What is counted, and how often a job may be tried, is decided by :mod:`airflow_calib_provider.domain.reducer` alone.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.reducer import Job, JobState
 
 RELEASE_AFTER = 300.0
 """Seconds for which a job stays held, unless a rule says otherwise."""

@@ -10,10 +10,36 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, Literal
 
-from airflow_calib_provider.ledger.reasons import Reason
-from airflow_calib_provider.spec.models import Grouping, GroupKind
+from pydantic import Field
+
+from airflow_calib_provider.domain.model import Model, Name
+from airflow_calib_provider.domain.reasons import Reason
+
+
+class GroupKind(StrEnum):
+    RUN = "run"
+    FILL = "fill"
+    SUM = "sum"
+
+
+class Grouping(Model):
+    """How the runs of a task are put together (rules 2–8), normalized from the forms that YAML offers.
+
+    :ivar label: part of the DAG's id and of every group's name; the kind unless ``name`` says otherwise.
+    :ivar minimum: for fills, the least amount of each field; for sums, the one field and its amount.
+    :ivar max_wait: after this time past its last run's end a fill closes although no later fill was seen.
+    """
+
+    kind: GroupKind
+    label: Name
+    minimum: dict[str, float] = Field(default_factory=dict)
+    short: Literal["next", "keep", "drop"] = "keep"
+    max_wait: timedelta | None = None
+    tail: Literal["keep", "drop", "previous"] = "keep"
+    late_runs: Literal["ignore", "new_group"] = "ignore"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.payloads.iov import Iov, uncovered
+from airflow_calib_provider.domain.intervals import Iov, uncovered
 
 runs = st.integers(0, 60)
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
-from airflow_calib_provider.backends.reducer import Job, JobState
-from airflow_calib_provider.jobsets.failures import (
+from airflow_calib_provider.domain.failure_policy import (
     Action,
     Decision,
     MoreMemory,
@@ -19,6 +17,8 @@ from airflow_calib_provider.jobsets.failures import (
     rules_of,
     words_for_a_person,
 )
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.reducer import Job, JobState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 GB = 10**9

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from airflow_calib_provider.backends.base import AttemptState, FailureClass, Observation
+from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 
 
 class JobState(StrEnum):

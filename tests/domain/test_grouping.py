@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_calib_provider.ledger.grouping import GroupDraft, RunFacts, assign, horizon
-from airflow_calib_provider.spec.models import Grouping
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign, horizon
 from tests.ledger.making import RUN, T0, facts, fill, total
 
 LATER = T0 + timedelta(days=1000)
