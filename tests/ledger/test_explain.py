@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from airflow_calib_provider.domain import reasons
 from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.kill import settle
-from airflow_calib_provider.ledger import campaigns, openings, reasons, skips
+from airflow_calib_provider.ledger import campaigns, openings, skips
 from airflow_calib_provider.ledger.explain import Explanation, Scope, explain_group, explain_run
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.waiting import look_and_record
