@@ -1,0 +1,84 @@
+"""Tables of kinds: what a workflow may name, each member in files of its own (rule 45).
+
+A member is named in its own files and in one line of a table here. Other packages add members through entry points of
+the group ``airflow_calib_provider.<kind>``, which are loaded only when a workflow names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from airflow_calib_provider.errors import KindError
+
+_PACKAGE = "airflow_calib_provider"
+
+
+class Kinds:
+    """The members of one kind, by name.
+
+    :param what: for messages, in the singular: ``backend``.
+    :param plural: the last word of the entry points' group.
+    :param own: this package's members: name → ``module:attribute``, the module relative to the package.
+    """
+
+    def __init__(self, what: str, plural: str, own: Mapping[str, str]) -> None:
+        self.what = what
+        self.group = f"{_PACKAGE}.{plural}"
+        self.own = dict(own)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all members, without loading any."""
+        return tuple(sorted({*self.own, *_installed(self.group)}))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in _installed(self.group)
+
+    def member(self, name: str) -> Any:
+        """A member, imported now.
+
+        :raises KindError: there is none of this name, two packages claim it, or it cannot be imported.
+        """
+        claims = _installed(self.group).get(name, ())
+        if len(claims) + (name in self.own) > 1:
+            owners = [_PACKAGE] * (name in self.own) + sorted(_owner(claim) for claim in claims)
+            raise KindError(
+                f"the {self.what} {name!r} is claimed by {' and '.join(owners)}",
+                "uninstall one of them, or ask its authors for another name",
+            )
+        try:
+            if claims:
+                return claims[0].load()
+            if name in self.own:
+                module, _, attribute = self.own[name].partition(":")
+                return getattr(import_module(f"{_PACKAGE}.{module}"), attribute)
+        except Exception as error:  # whatever a module of another package raises while it is imported
+            raise KindError(
+                f"the {self.what} {name!r} cannot be loaded: {type(error).__name__}: {error}",
+                "is its extra installed?",
+            ) from error
+        raise KindError(f"there is no {self.what} {name!r}", f"known are {', '.join(self.names())}")
+
+
+@cache
+def _installed(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """The entry points of other packages; one that is listed twice for one package counts once."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=group):
+        if all(point.value != other.value for other in found.get(point.name, ())):
+            found.setdefault(point.name, []).append(point)
+    return {name: tuple(points) for name, points in found.items()}
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+BACKENDS = Kinds("backend", "backends", {})
+GROUPINGS = Kinds("grouping", "groupings", {})
+LOCKS = Kinds("lock", "locks", {})
+RUN_SOURCES = Kinds("run source", "run_sources", {})
+PAYLOAD_STORES = Kinds("payload store", "payload_stores", {})
