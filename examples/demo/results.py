@@ -110,7 +110,7 @@ def _whole_period(files: Sequence[Path], folder: Path) -> Path:
     listed = folder / "whole-period.txt"
     listed.write_text("".join(f"{file.with_name('corrected.npz')}\n" for file in files))
     out = folder / "whole-period"
-    scale(["--inputs-file", str(listed), "--real-data", "--windows", "--out", str(out)])
+    scale(["--inputs-file", str(listed), "--real-data", "--windows", "--tails", "--out", str(out)])
     return out / "constants.json"
 
 
@@ -121,15 +121,25 @@ def show_cms(ledger: Ledger, data: Path, folder: Path, console: Console) -> int:
     """
     files = constants_files(ledger, "cms-2011A", "zee_cms")
     table = Table(title=f"Energy scales of {data.name}", title_justify="left")
-    for column in ("runs", "EB", "EE", "χ² / bins", "shift of EB, EE with the window", "EE–EE events"):
+    for column in (
+        "runs",
+        "EB",
+        "EE",
+        "χ² / bins",
+        "shift of EB, EE with the window",
+        "with free tails",
+        "EE–EE events",
+    ):
         table.add_column(column)
     for name, file in [*((None, file) for file in files), ("whole period", _whole_period(files, folder))]:
         content = json.loads(file.read_text())
         chi2 = ", ".join(f"{part['chi2']:.0f}/{part['bins']}" for part in content["chi2"].values())
         scales = [f"{content['scales'][r]['value']:.4f} ± {content['scales'][r]['error']:.4f}" for r in ("EB", "EE")]
         shifts = ", ".join(f"{(content['scales'][r]['systematic'] or 0):.4f}" for r in ("EB", "EE"))
+        tails = [content["scales"][r].get("systematic_tail") for r in ("EB", "EE")]
+        moved = "" if None in tails else ", ".join(f"{shift:.4f}" for shift in tails)
         span = name or f"{content['runs'][0]}–{content['runs'][-1]}"
-        table.add_row(span, *scales, chi2, shifts, str(content["events"]["EEEE"]))
+        table.add_row(span, *scales, chi2, shifts, moved, str(content["events"]["EEEE"]))
     console.print(table)
     _show_payloads(ledger, "cms-2011A", console)
     _plot(files, folder, None, console)

@@ -271,9 +271,17 @@ def _spectrum(binning: Binning, model: CategoryModel, observed: FloatArray, para
     expected, _ = model.expected(*parameters)
     shift, events, fraction, sigma, slope = parameters
     background, _ = model.expected(shift, events * fraction, 1.0, sigma, slope)
-    merged_observed, merged_expected = _merge(observed, expected)
-    chi2 = float(((merged_observed - merged_expected) ** 2 / merged_expected).sum())
-    return Spectrum(binning.edges, observed, expected, background, chi2, len(merged_expected))
+    return Spectrum(binning.edges, observed, expected, background, *pearson(observed, expected))
+
+
+def pearson(observed: FloatArray, expected: FloatArray) -> tuple[float, int]:
+    """Pearson χ² over neighbouring bins merged until 8 events are expected, and the number of merged bins.
+
+    :param observed: bin contents, shape (bins,).
+    :param expected: those of the fitted curve, shape (bins,).
+    """
+    observed, expected = _merge(observed, expected)
+    return float(((observed - expected) ** 2 / expected).sum()), len(expected)
 
 
 def _merge(observed: FloatArray, expected: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -93,7 +93,8 @@ def crystal_ball(x: FloatArray, sigma: float, tail: Tail) -> FloatArray:
     """
     z = x / sigma
     alpha, n = tail.alpha, tail.n
-    base = np.maximum((n / alpha) - alpha - z, 1e-12)
+    # Above the junction the power law is not used, and might overflow.
+    base = n / alpha - alpha - np.minimum(z, -alpha)
     power = np.exp(n * np.log(n / alpha) - 0.5 * alpha**2 - n * np.log(base))
     return np.where(z > -alpha, np.exp(-0.5 * z**2), power)
 
@@ -107,6 +108,57 @@ def breit_wigner(mass: FloatArray) -> FloatArray:
     return squared / ((squared - M_Z**2) ** 2 + squared**2 * (GAMMA_Z / M_Z) ** 2)
 
 
+class Convolution:
+    """The convolution of line shape and resolution at one resolution and tail, on the table's points in u."""
+
+    def __init__(self) -> None:
+        u = np.linspace(np.log(_MASS_RANGE[0]), np.log(_MASS_RANGE[1]), _POINTS)
+        self._step = float(u[1] - u[0])
+        self._line = breit_wigner(np.exp(u)) * np.exp(u)
+        self._distance = (np.arange(2 * _POINTS - 1) - (_POINTS - 1)) * self._step
+        self._inside = np.flatnonzero((u > np.log(_TABLE_RANGE[0])) & (u < np.log(_TABLE_RANGE[1])))[::_TABLE_STEP]
+        self.begin = float(u[self._inside[0]])
+        self.step = self._step * _TABLE_STEP
+        self.points = len(self._inside)
+
+    def at(self, sigma: float, tail: Tail) -> FloatArray:
+        """Cumulative distribution and density, shape (2, points).
+
+        :param sigma: relative mass resolution.
+        :param tail: of the resolution.
+        """
+        density = fftconvolve(self._line, crystal_ball(self._distance, sigma, tail), mode="valid")
+        cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2.0)]) * self._step
+        inside = self._inside
+        norm = cumulative[inside[-1]] - cumulative[inside[0]]
+        return np.stack([(cumulative[inside] - cumulative[inside[0]]) / norm, density[inside] / norm])
+
+    def cells(self, log_edges: FloatArray, shift: float) -> tuple[IntArray, FloatArray]:
+        """Left neighbours of shifted edges among the points, and the distances from them in steps.
+
+        :param log_edges: ln of the bin edges in GeV, shape (bins + 1,).
+        :param shift: t = ln s.
+        """
+        position = (log_edges - shift - self.begin) / self.step
+        cell = np.clip(np.floor(position).astype(np.int64), 0, self.points - 2)
+        return cell, position - cell
+
+    def interpolate(self, nodes: FloatArray, cell: IntArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Cubic Hermite interpolation in u, and its derivative.
+
+        :param nodes: cumulative distribution and density at the points, shape (2, points).
+        :param cell: left neighbours of where to interpolate.
+        :param x: distances from them, in steps.
+        """
+        left, right = nodes[0, cell], nodes[0, cell + 1]
+        rise_left, rise_right = nodes[1, cell] * self.step, nodes[1, cell + 1] * self.step
+        difference = right - left
+        square = 3.0 * difference - 2.0 * rise_left - rise_right
+        cube = rise_left + rise_right - 2.0 * difference
+        value = left + x * (rise_left + x * (square + x * cube))
+        return value, (rise_left + x * (2.0 * square + 3.0 * x * cube)) / self.step
+
+
 class SignalShape:
     """The tabulated convolution for one tail.
 
@@ -114,21 +166,10 @@ class SignalShape:
     """
 
     def __init__(self, tail: Tail) -> None:
-        u = np.linspace(np.log(_MASS_RANGE[0]), np.log(_MASS_RANGE[1]), _POINTS)
-        step = u[1] - u[0]
-        line = breit_wigner(np.exp(u)) * np.exp(u)
-        distance = (np.arange(2 * _POINTS - 1) - (_POINTS - 1)) * step
-        inside = np.flatnonzero((u > np.log(_TABLE_RANGE[0])) & (u < np.log(_TABLE_RANGE[1])))[::_TABLE_STEP]
-        log_sigmas = np.linspace(np.log(SIGMA_RANGE[0]), np.log(SIGMA_RANGE[1]), _SIGMAS)
-        table = np.empty((_SIGMAS, 2, len(inside)))
-        for row, log_sigma in enumerate(log_sigmas):
-            density = fftconvolve(line, crystal_ball(distance, float(np.exp(log_sigma)), tail), mode="valid")
-            cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2.0)]) * step
-            norm = cumulative[inside[-1]] - cumulative[inside[0]]
-            table[row] = (cumulative[inside] - cumulative[inside[0]]) / norm, density[inside] / norm
         self.tail = tail
-        self._begin = float(u[inside[0]])
-        self._step = float(step * _TABLE_STEP)
+        self._convolution = Convolution()
+        log_sigmas = np.linspace(np.log(SIGMA_RANGE[0]), np.log(SIGMA_RANGE[1]), _SIGMAS)
+        table = np.stack([self._convolution.at(float(np.exp(log_sigma)), tail) for log_sigma in log_sigmas])
         self._spline = CubicSpline(log_sigmas, table, axis=0)
         self._slope = self._spline.derivative()
 
@@ -140,13 +181,11 @@ class SignalShape:
         :param sigma: relative mass resolution.
         :returns: contents, d/dshift, d/dsigma; each of shape (bins,).
         """
-        position = (log_edges - shift - self._begin) / self._step
-        cell = np.clip(np.floor(position).astype(np.int64), 0, self._spline.c.shape[-1] - 2)
-        x = position - cell
+        cell, x = self._convolution.cells(log_edges, shift)
         log_sigma = np.log(sigma)
-        value, density = self._hermite(self._spline(log_sigma), cell, x)
+        value, density = self._convolution.interpolate(self._spline(log_sigma), cell, x)
         by_shift = -density
-        by_sigma = self._hermite(self._slope(log_sigma), cell, x)[0] / sigma
+        by_sigma = self._convolution.interpolate(self._slope(log_sigma), cell, x)[0] / sigma
         total = value[-1] - value[0]
         content = np.diff(value) / total
         return (
@@ -154,21 +193,6 @@ class SignalShape:
             (np.diff(by_shift) - content * (by_shift[-1] - by_shift[0])) / total,
             (np.diff(by_sigma) - content * (by_sigma[-1] - by_sigma[0])) / total,
         )
-
-    def _hermite(self, nodes: FloatArray, cell: IntArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Cubic Hermite interpolation in u, and its derivative.
-
-        :param nodes: cumulative distribution and density at the table's points, shape (2, points).
-        :param cell: left neighbours of where to interpolate.
-        :param x: distances from them, in steps.
-        """
-        left, right = nodes[0, cell], nodes[0, cell + 1]
-        rise_left, rise_right = nodes[1, cell] * self._step, nodes[1, cell + 1] * self._step
-        difference = right - left
-        square = 3.0 * difference - 2.0 * rise_left - rise_right
-        cube = rise_left + rise_right - 2.0 * difference
-        value = left + x * (rise_left + x * (square + x * cube))
-        return value, (rise_left + x * (2.0 * square + 3.0 * x * cube)) / self._step
 
 
 def background_fractions(edges: FloatArray, slope: float) -> tuple[FloatArray, FloatArray]:

@@ -3,7 +3,7 @@
 Command line::
 
     python -m zee.scale --inputs-file LIST --out DIR [--laser FILE …] [--apply constants.json] [--parity even|odd]
-                        [--windows] [--real-data]
+                        [--windows] [--tails] [--real-data]
 
 LIST has one path per line: files of selected events of any runs and jobs, or folders that hold one as ``events.npz``.
 Writes ``DIR/constants.json`` and ``DIR/spectrum.json``.
@@ -35,6 +35,7 @@ from zee.events import (
 from zee.fit import FEW_EVENTS, SEPARATE_SCALES, FitResult, consistency, fit_events
 from zee.jobio import JobError, read_json, read_list, report_value, run_job, write_json
 from zee.laser import apply_corrections, mass_factor, read_corrections
+from zee.tails import fit_free_tails
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Scales:
     :param consistency: χ², 1 degree of freedom, of three categories with two scales.
     :param inflation: factor of the quoted errors: √(consistency) where that exceeds 1 on real data, else 1.
     :param window_shifts: by window and region, the scale's shift against the default window; empty if not asked for.
+    :param tail_shifts: by region, the scale's shift when the data choose the tails; empty if not asked for.
     :param events: per category, the number in the default window.
     :param runs: per run, the number of events in the default window.
     """
@@ -53,6 +55,7 @@ class Scales:
     consistency: float
     inflation: float
     window_shifts: Mapping[str, Mapping[str, float]]
+    tail_shifts: Mapping[str, float]
     events: Mapping[str, int]
     runs: Mapping[int, int]
 
@@ -108,12 +111,13 @@ def with_parity(events: Selected, parity: str | None) -> Selected:
     return events.take(events.event % 2 == (0 if parity == "even" else 1))
 
 
-def measure(events: Selected, real_data: bool = False, windows: bool = False) -> Scales:
+def measure(events: Selected, real_data: bool = False, windows: bool = False, tails: bool = False) -> Scales:
     """Fit a group's events.
 
     :param events: selected and corrected events.
     :param real_data: inflate errors when the categories disagree.
     :param windows: also fit the other windows.
+    :param tails: also fit with free tails.
     """
     fit = fit_events(events)
     chi2 = consistency(fit_events(events, matrix=SEPARATE_SCALES))
@@ -122,6 +126,7 @@ def measure(events: Selected, real_data: bool = False, windows: bool = False) ->
         if name != DEFAULT_WINDOW:
             other = np.exp(fit_events(events, name).log_scales) - np.exp(fit.log_scales)
             shifts[name] = {region: float(value) for region, value in zip(REGIONS, other, strict=True)}
+    moved = np.exp(fit_free_tails(events).log_scales) - np.exp(fit.log_scales) if tails else ()
     used = events.take(in_window(events.mass, WINDOWS[DEFAULT_WINDOW]))
     numbers, sizes = np.unique(used.run, return_counts=True)
     return Scales(
@@ -129,6 +134,7 @@ def measure(events: Selected, real_data: bool = False, windows: bool = False) ->
         consistency=chi2,
         inflation=max(1.0, float(np.sqrt(chi2))) if real_data else 1.0,
         window_shifts=shifts,
+        tail_shifts={region: float(value) for region, value in zip(REGIONS, moved, strict=bool(tails))},
         events={name: int((used.category == index).sum()) for index, name in enumerate(CATEGORIES)},
         runs={int(run): int(size) for run, size in zip(numbers, sizes, strict=True)},
     )
@@ -152,6 +158,7 @@ def constants(scales: Scales, **extra: Any) -> dict[str, Any]:
                 "ln": float(scales.fit.log_scales[index]),
                 "ln_error": float(log_errors[index]),
                 "systematic": systematic[region],
+                "systematic_tail": abs(scales.tail_shifts[region]) if scales.tail_shifts else None,
             }
             for index, region in enumerate(REGIONS)
         },
@@ -164,6 +171,7 @@ def constants(scales: Scales, **extra: Any) -> dict[str, Any]:
         "consistency": {"chi2": scales.consistency, "ndf": 1},
         "window": DEFAULT_WINDOW,
         "window_shifts": scales.window_shifts,
+        "tail_shifts": scales.tail_shifts,
         "events": dict(scales.events),
         "runs": sorted(scales.runs),
         "events_per_run": {str(run): size for run, size in scales.runs.items()},
@@ -247,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--apply", type=Path, help="divide energies by the scales of this file first")
     parser.add_argument("--parity", choices=("even", "odd"), help="only events with such numbers")
     parser.add_argument("--windows", action="store_true", help="also fit 75-105 and 60-120 GeV")
+    parser.add_argument("--tails", action="store_true", help="also fit with the tail of each category free")
     chosen = parser.parse_args(arguments)
     corrected = group_events(chosen)
     write_selected(chosen.out / "corrected.npz", corrected)
@@ -254,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     applied = read_scales(chosen.apply) if chosen.apply else None
     if applied is not None:
         events = apply_scales(events, applied)
-    scales = measure(events, chosen.real_data, chosen.windows)
+    scales = measure(events, chosen.real_data, chosen.windows, chosen.tails)
     write_json(
         chosen.out / "constants.json",
         constants(
@@ -276,6 +285,8 @@ def _report(scales: Scales) -> None:
         shifts = [abs(shift[region]) for shift in scales.window_shifts.values()]
         if shifts:
             report_value(f"systematic_{region}", max(shifts))
+        if scales.tail_shifts:
+            report_value(f"systematic_tail_{region}", abs(scales.tail_shifts[region]))
     for name, content in zip(CATEGORIES, scales.fit.spectra, strict=True):
         report_value(f"chi2_{name}", content.chi2)
         report_value(f"bins_{name}", content.bins)
