@@ -14,7 +14,7 @@ from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
-from airflow_calib_provider.ledger import campaigns, groups, openings, runs, tables
+from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
@@ -49,6 +49,8 @@ def inject(
             wanted = not row.spec_hashes or workflow.name in row.spec_hashes
             if wanted and workflow.runs.source in listings:
                 _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], now, report)
+    if report.new_runs + report.assigned >= planner.MANY:
+        planner.refresh(ledger)
     with ledger.write() as connection:
         report.requested = openings.plan(connection, now, limits)
     return report

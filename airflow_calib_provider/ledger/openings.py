@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, or_, select
+from sqlalchemy import Connection, Select, and_, exists, or_, select
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -55,11 +55,14 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> 
     """
     limits = limits or Limits()
     # A group in which nothing is left to do, as all of its runs are skipped, needs no DAG run.
-    left = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["new", "waiting"]))
     unopened = connection.execute(
         select(*(group.c[name] for name in SHOWN))
         .outerjoin(request, request.c.group_id == group.c.id)
-        .where(request.c.group_id.is_(None), group.c.state.in_(["forming", "closed"]), left)
+        .where(
+            group.c.id.in_(_with_task("new", "waiting")),
+            request.c.group_id.is_(None),
+            group.c.state.in_(["forming", "closed"]),
+        )
         .order_by(group.c.first_run)
     ).all()
     if not unopened:
@@ -103,17 +106,21 @@ def _opens(look: Any) -> bool:
     return bool(look.state != "waiting")
 
 
+def _with_task(*states: str) -> Select[tuple[int]]:
+    """Groups of which a task is in one of these states. Most groups are done: the states are where to begin."""
+    return select(group_task.c.group_id).where(group_task.c.state.in_(states))
+
+
 def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]]:
     """DAG runs that work, per DAG, and that wait, per DAG and campaign."""
     begun = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["processing", "done"]))
     # What is new behind a failed task will not run before somebody clears: the DAG run has ended.
-    alive = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["waiting", "processing"]))
-    new = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "new")
+    alive = _with_task("waiting", "processing")
     failed = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "failed")
     rows = connection.execute(
         select(group.c.id, group.c.workflow, group.c.grouping, group.c.campaign, group.c.state, begun.label("begun"))
         .join(request, request.c.group_id == group.c.id)
-        .where(or_(alive, and_(new, ~failed)))
+        .where(group.c.id.in_(_with_task("new", "waiting", "processing")), or_(group.c.id.in_(alive), ~failed))
     ).all()
     idle = [row for row in rows if not row.begun]
     ready = _ready(connection, [row for row in idle if row.state == "closed"])

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 
 from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.ledger.engine import BUSY_TIMEOUT, Ledger
+from airflow_calib_provider.ledger.planner import refresh_in
 
 VERSION_TABLE = "calib_version"
 
@@ -52,6 +53,7 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            refresh_in(connection)
     if ledger.file:
         _write_ahead(ledger)
     return before, head_version()

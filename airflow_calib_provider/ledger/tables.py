@@ -186,6 +186,7 @@ membership = Table(
     Column("reason", JSON),
     Column("record", JSON, nullable=False, comment="the run's metadata, frozen at assignment"),
     Column("assigned_at", UtcDateTime, nullable=False),
+    Index(None, "campaign", "run"),
 )
 
 group_task = Table(
@@ -262,7 +263,7 @@ generation = Table(
     Column("trouble_since", UtcDateTime),
     Column("cleaned_at", UtcDateTime, comment="when logs and failed attempts were removed"),
     UniqueConstraint("group_id", "task", "n"),
-    Index(None, "state"),
+    Index(None, "state", "group_id", "task"),
 )
 
 round_ = Table(
@@ -368,6 +369,7 @@ payload = Table(
     Column("superseded_at", UtcDateTime),
     UniqueConstraint("campaign", "tag", "group_id", "task", "revision"),
     Index(None, "campaign", "tag", "first_run"),
+    Index(None, "group_id", "task"),
 )
 
 dag_run_request = Table(

@@ -81,6 +81,7 @@ class HousekeepingOperator(BaseOperator):
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
         from airflow_calib_provider.ledger import generations
+        from airflow_calib_provider.ledger.planner import refresh
 
         ledger = task_ledger()
         now = datetime.now(UTC)
@@ -110,6 +111,7 @@ class HousekeepingOperator(BaseOperator):
             removed, failed = remove_leftovers(backend, found)
             errors += failed
             drift += [f"{item.key}: {item.why}{', removed' if item in removed else ''}" for item in found]
+        refresh(ledger)
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
         opened = open_dag_runs(ledger, self.log)
