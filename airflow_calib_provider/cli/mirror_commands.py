@@ -211,8 +211,8 @@ def _since(text: str) -> int | None:
 
     :raises typer.BadParameter: it is neither a duration nor a time.
     """
+    from airflow_calib_provider.domain.quantities import parse_duration, parse_time
     from airflow_calib_provider.ledger.transitions import now
-    from airflow_calib_provider.spec.quantities import parse_duration, parse_time
 
     if not text:
         return None

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, select, update
 
 from airflow_calib_provider.domain.grouping import Assignment, Grouping, RunFacts, assign, horizon
+from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Selector
 from airflow_calib_provider.ledger import groups, skips, tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.models import Workflow
-from airflow_calib_provider.spec.quantities import format_duration
 
 membership, run = tables.membership, tables.run
 

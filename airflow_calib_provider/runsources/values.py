@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+from airflow_calib_provider.domain.quantities import parse_time
 from airflow_calib_provider.domain.run import MAX_RUN_NUMBER, FieldValue
 from airflow_calib_provider.spec.models import FieldType
-from airflow_calib_provider.spec.quantities import parse_time
 
 _INT = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)

@@ -18,9 +18,9 @@ from celpy import celtypes
 from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError, base_functions
 
+from airflow_calib_provider.domain.quantities import parse_time
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.spec.models import FieldType
-from airflow_calib_provider.spec.quantities import parse_time
 
 MAX_LENGTH = 5_000
 FIELDS_OF_RUNS = {"start", "end"}

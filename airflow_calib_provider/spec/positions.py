@@ -11,10 +11,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
+from airflow_calib_provider.domain.nodes import Entry as Entry
+from airflow_calib_provider.domain.nodes import Mapping as Mapping
+from airflow_calib_provider.domain.nodes import Node as Node
+from airflow_calib_provider.domain.nodes import Position as Position
+from airflow_calib_provider.domain.nodes import Scalar as Scalar
+from airflow_calib_provider.domain.nodes import Sequence as Sequence
 from airflow_calib_provider.errors import Place, SpecError
 
 MAX_BYTES = 1_000_000
@@ -32,62 +38,6 @@ _ODD_NUMBER = re.compile(
     r"[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:.*)?")
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a node starts and ends; lines and columns count from 1, the end is exclusive."""
-
-    line: int
-    column: int
-    end_line: int
-    end_column: int
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A single value as it is written.
-
-    :ivar text: the value; without quotes, escapes resolved.
-    :ivar kind: what a plain spelling means: ``null``, ``bool``, ``int``, ``float``, ``date``, ``text``, or
-        ``odd number`` and ``odd bool``, which YAML's versions do not agree on. Anything quoted is ``text``.
-    """
-
-    text: str
-    kind: str
-    position: Position
-    quoted: bool = False
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """A list."""
-
-    items: tuple[Node, ...]
-    position: Position
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One key of a mapping with its value."""
-
-    key: Scalar
-    value: Node
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """A mapping; of a duplicate key the first entry is kept and the repetition reported.
-
-    :ivar is_template: the mapping is what YAML makes of an unquoted ``{{ … }}``.
-    """
-
-    entries: dict[str, Entry]
-    position: Position
-    is_template: bool = False
-
-
-Node: TypeAlias = Scalar | Sequence | Mapping
 
 
 @dataclass

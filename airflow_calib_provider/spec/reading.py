@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
+from airflow_calib_provider.domain.quantities import DURATION, SIZE, parse_duration, parse_size
 from airflow_calib_provider.spec.language import BACKENDS, CONNECTED
 from airflow_calib_provider.spec.positions import Entry, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
-from airflow_calib_provider.spec.quantities import DURATION, SIZE, parse_duration, parse_size
 
 T = TypeVar("T")
 

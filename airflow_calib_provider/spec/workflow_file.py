@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from airflow_calib_provider.domain.quantities import parse_time
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
 from airflow_calib_provider.spec.language import API_VERSION, GROUP_SENSOR, KEYS, LOCKS_SUFFIX, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
-from airflow_calib_provider.spec.quantities import parse_time
 from airflow_calib_provider.spec.reading import Keys, Reader
 from airflow_calib_provider.spec.tasks import Defaults, RawTask, TaskReader
 

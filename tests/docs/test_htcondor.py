@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from airflow_calib_provider.backends.condor.settings import AUTHENTICATION, CondorSettings
+from airflow_calib_provider.domain.quantities import parse_duration
 from airflow_calib_provider.operators.condor import CondorJobsOperator
 from airflow_calib_provider.operators.dag_jobs import MANY_JOBS, DagJobsOperator
 from airflow_calib_provider.provider_info import get_provider_info
 from airflow_calib_provider.spec.arguments import ArgumentsReader
-from airflow_calib_provider.spec.quantities import parse_duration
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "htcondor.md").read_text(encoding="utf-8")

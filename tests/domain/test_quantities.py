@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.spec.quantities import format_duration, parse_duration, parse_size, parse_time
+from airflow_calib_provider.domain.quantities import format_duration, parse_duration, parse_size, parse_time
 
 
 @given(st.integers(min_value=0, max_value=3_600 * 24 * 3_000))
