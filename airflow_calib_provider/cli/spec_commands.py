@@ -71,7 +71,9 @@ def check(
 
 
 def _workflow_files(folder: Path) -> list[Path]:
-    return [file for file in folder.glob("*.yaml") if file.name != "sources.yaml"]
+    from airflow_calib_provider.spec.loader import workflow_files
+
+    return workflow_files(folder)
 
 
 def _nothing_there(folder: Path) -> SpecError:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.models import Need, Task, Workflow
+from airflow_calib_provider.spec.positions import Node
 from airflow_calib_provider.spec.problems import nearest, one_of
 from airflow_calib_provider.spec.resolving import find_cycle
 from airflow_calib_provider.spec.templates import uses_of
@@ -45,32 +46,44 @@ def connect_again(good: dict[str, Loaded], named: dict[str, Loaded]) -> dict[str
 
 
 def _by_name(files: Sequence[Loaded]) -> dict[str, Loaded]:
+    """The files by the name of their workflow. Of several with one name none is right, as nobody knows which one."""
     named: dict[str, Loaded] = {}
+    of_name: dict[str, list[Loaded]] = {}
     for loaded in files:
-        if loaded.name is None:
-            continue
-        first = named.setdefault(loaded.name, loaded)
-        if first is not loaded and loaded.name_node is not None:
+        if loaded.name is not None:
+            named.setdefault(loaded.name, loaded)
+            of_name.setdefault(loaded.name, []).append(loaded)
+    for name, several in of_name.items():
+        places = {
+            id(loaded): str(loaded.problems.place(loaded.name_node or loaded.document.root)) for loaded in several
+        }
+        for loaded in several if len(several) > 1 else ():
+            others = " and ".join(place for key, place in places.items() if key != id(loaded))
+            loaded.clashes = True
             loaded.problems.add(
-                f"a workflow {loaded.name!r} is in {first.document.file.name} already",
-                loaded.name_node,
+                f"the workflow {name!r} is also in {others}",
+                loaded.name_node or loaded.document.root,
                 expected="one file for each workflow",
+                hint="move one of them away, or give it another name",
             )
     return named
 
 
 def _check_tags(files: Sequence[Loaded]) -> None:
-    publishers: dict[str, Loaded] = {}
+    """Of several workflows that publish one tag each is told of the others: none of them is the first."""
+    publishers: dict[str, list[tuple[Loaded, Node]]] = {}
     for loaded in files:
         for task in loaded.raw_tasks.values():
-            if task.publish is None or task.publish_tag is None:
-                continue
-            first = publishers.setdefault(task.publish.tag, loaded)
-            if first is not loaded and first.name != loaded.name:
+            if task.publish is not None and task.publish_tag is not None:
+                publishers.setdefault(task.publish.tag, []).append((loaded, task.publish_tag))
+    for tag, several in publishers.items():
+        for loaded, node in several:
+            others = [item for item in several if item[0].name != loaded.name]
+            if others:
+                listed = " and ".join(f"{item.name!r} ({item.problems.place(where)})" for item, where in others)
                 loaded.problems.add(
-                    f"the tag {task.publish.tag!r} is published by the workflow {first.name!r} already "
-                    f"({first.document.file.name})",
-                    task.publish_tag,
+                    f"the tag {tag!r} is also published by the workflow {listed}",
+                    node,
                     expected="one task for each tag",
                 )
 

@@ -5,14 +5,16 @@ All mistakes of a file are found at once, each with its line and column; nothing
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_calib_provider.errors import Place, SpecError, SpecErrors
 from airflow_calib_provider.spec.crossfile import connect
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
-from airflow_calib_provider.spec.positions import read_document
+from airflow_calib_provider.spec.positions import parse_document, read_document
 from airflow_calib_provider.spec.sources_file import SourcesFile
 from airflow_calib_provider.spec.workflow_file import Loaded, Sources, read_workflow
 
@@ -58,6 +60,60 @@ def load_sources(path: Path) -> dict[str, RunSource]:
     return file.sources
 
 
+@dataclass(frozen=True)
+class FileCheck:
+    """What became of one file of a folder.
+
+    :ivar name: the workflow's name, as far as it could be read.
+    :ivar hash: SHA-256 of the file's text; empty where it cannot be read.
+    :ivar workflow: ``None`` when the file has mistakes, also such as only the folder's files together show.
+    :ivar alone: it has no mistakes of its own.
+    :ivar clashes: another file has the same name.
+    """
+
+    file: Path
+    name: str | None
+    hash: str
+    workflow: Workflow | None
+    errors: tuple[SpecError, ...]
+    alone: bool
+    clashes: bool
+
+
+@dataclass(frozen=True)
+class FolderCheck:
+    """All files of a folder, checked against each other.
+
+    :ivar files: in their order.
+    :ivar sources: the run sources without mistakes.
+    :ivar sources_text: ``None`` where it cannot be read.
+    :ivar source_errors: the mistakes of ``sources.yaml``, or that there is no such folder.
+    """
+
+    folder: Path
+    files: tuple[FileCheck, ...]
+    sources: Mapping[str, RunSource]
+    sources_text: str | None
+    source_errors: tuple[SpecError, ...]
+
+    @property
+    def workflows(self) -> dict[str, Workflow]:
+        """Those without mistakes, by name."""
+        return {item.workflow.name: item.workflow for item in self.files if item.workflow is not None}
+
+    @property
+    def errors(self) -> list[SpecError]:
+        """Every mistake once, in the order of the files and of each file."""
+        found = [*(error for item in self.files for error in item.errors), *self.source_errors]
+        return list({str(error): error for error in found}.values())
+
+
+def workflow_files(folder: Path) -> list[Path]:
+    """The workflows' files of a folder. Hidden ones are no specs: editors and copies in progress leave them behind."""
+    found = (path for path in folder.glob("*.yaml") if path.name != SOURCES_FILE and not path.name.startswith("."))
+    return sorted(found)
+
+
 def load_folder(folder: Path) -> tuple[dict[str, Workflow], list[SpecError]]:
     """Load every ``*.yaml`` of a folder except ``sources.yaml``, and check the files against each other.
 
@@ -65,31 +121,61 @@ def load_folder(folder: Path) -> tuple[dict[str, Workflow], list[SpecError]]:
 
     :returns: the workflows without mistakes by name, in the order of their files, and all mistakes.
     """
+    check = check_folder(folder)
+    return check.workflows, check.errors
+
+
+def check_folder(folder: Path, *, sources_text: str | None = None) -> FolderCheck:
+    """As :func:`load_folder`, told by file.
+
+    :param sources_text: instead of what ``sources.yaml`` says.
+    """
     if not folder.is_dir():
-        return {}, [SpecError("there is no such folder", Place(folder), expected="a folder with workflows")]
-    paths = sorted(path for path in folder.glob("*.yaml") if path.name != SOURCES_FILE)
-    if not paths:
-        return {}, []
-    available, source_errors = _sources_next_to(folder / "any")
-    files: list[Loaded] = []
-    unreadable: list[SpecError] = []
-    for path in paths:
-        try:
-            files.append(read_workflow(read_document(path), available, deep=True))
-        except SpecError as error:
-            unreadable.append(error)
-    workflows = connect(files)
-    errors = [*unreadable, *(error for loaded in files for error in loaded.errors)]
-    errors.sort(key=lambda error: str(error.file))
-    return workflows, [*errors, *source_errors]
+        error = SpecError("there is no such folder", Place(folder), expected="a folder with workflows")
+        return FolderCheck(folder, (), {}, None, (error,))
+    paths = workflow_files(folder)
+    if not paths and sources_text is None:
+        return FolderCheck(folder, (), {}, None, ())
+    available, text, source_errors = _sources(folder / SOURCES_FILE, sources_text)
+    read = [_read(path, available) for path in paths]
+    alone = {id(item) for item in read if isinstance(item, Loaded) and item.workflow and not item.problems.errors}
+    good = connect([item for item in read if isinstance(item, Loaded)])
+    files = [
+        _unreadable(path, item) if isinstance(item, SpecError) else _checked(path, item, good, id(item) in alone)
+        for path, item in zip(paths, read, strict=True)
+    ]
+    return FolderCheck(folder, tuple(files), available.known or {}, text, tuple(source_errors))
+
+
+def _read(path: Path, available: Sources) -> Loaded | SpecError:
+    try:
+        return read_workflow(read_document(path), available, deep=True)
+    except SpecError as error:
+        return error
+
+
+def _unreadable(path: Path, error: SpecError) -> FileCheck:
+    return FileCheck(path, None, "", None, (error,), alone=False, clashes=False)
+
+
+def _checked(path: Path, loaded: Loaded, good: Mapping[str, Workflow], alone: bool) -> FileCheck:
+    workflow = None if loaded.problems.errors or loaded.name is None else good.get(loaded.name)
+    text_hash = hashlib.sha256(loaded.document.text.encode()).hexdigest()
+    return FileCheck(path, loaded.name, text_hash, workflow, tuple(loaded.errors), alone, loaded.clashes)
 
 
 def _sources_next_to(path: Path) -> tuple[Sources, list[SpecError]]:
-    """The sources of a file's folder. Where they cannot be read at all, workflows are not blamed for it."""
+    available, _, errors = _sources(path.parent / SOURCES_FILE, None)
+    return available, errors
+
+
+def _sources(path: Path, text: str | None) -> tuple[Sources, str | None, list[SpecError]]:
+    """The sources of a folder and their text. Where they cannot be read at all, workflows are not blamed for it."""
     try:
-        file = SourcesFile(read_document(path.parent / SOURCES_FILE))
+        document = read_document(path) if text is None else parse_document(text, path)
+        file = SourcesFile(document)
     except SpecError as error:
-        return Sources(None), [error]
+        return Sources(None), text, [error]
     if not file.sources and not file.broken:
-        return Sources(None), file.errors
-    return Sources(file.sources, frozenset(file.broken)), file.errors
+        return Sources(None), document.text, file.errors
+    return Sources(file.sources, frozenset(file.broken)), document.text, file.errors

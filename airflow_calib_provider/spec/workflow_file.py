@@ -37,6 +37,7 @@ class Loaded:
 
     :ivar workflow: ``None`` when the file has mistakes.
     :ivar name: the workflow's name, as far as it could be read.
+    :ivar clashes: another file has the same name.
     """
 
     document: Document
@@ -44,6 +45,7 @@ class Loaded:
     workflow: Workflow | None = None
     name: str | None = None
     name_node: Node | None = None
+    clashes: bool = False
     raw_tasks: dict[str, RawTask] = field(default_factory=dict)
 
     @property

@@ -145,14 +145,43 @@ def test_one_bad_file_does_not_hide_the_others(folder: Path) -> None:
     assert [error.file.name for error in errors if error.file] == ["b.yaml", "c.yaml", "c.yaml"]
 
 
-def test_a_workflow_is_there_twice(folder: Path) -> None:
-    (folder / "a.yaml").write_text(workflow("same", task("t")))
-    (folder / "b.yaml").write_text(workflow("same", task("t")))
+def test_two_files_of_one_workflow_are_both_refused(folder: Path) -> None:
+    (folder / "pedestal.yaml").write_text(workflow("pedestal", task("t")))
+    (folder / "pedestal copy.yaml").write_text("# narrower\n" + workflow("pedestal", task("t")))
+    (folder / "other.yaml").write_text(workflow("other", task("t")))
     workflows, _ = load_folder(folder)
-    assert workflows["same"].file.endswith("a.yaml")
+    assert list(workflows) == ["other"]
+    one_file = "expected one file for each workflow; move one of them away, or give it another name"
     assert errors_of(folder) == [
-        "b.yaml:2:11: a workflow 'same' is in a.yaml already; expected one file for each workflow"
+        f"pedestal copy.yaml:3:11: the workflow 'pedestal' is also in {folder}/pedestal.yaml:2:11; {one_file}",
+        f"pedestal.yaml:2:11: the workflow 'pedestal' is also in {folder}/pedestal copy.yaml:3:11; {one_file}",
     ]
+
+
+def test_three_files_of_one_workflow_name_each_other_even_if_one_has_mistakes(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / f"{name}.yaml").write_text(workflow("same", task("t")))
+    (folder / "c.yaml").write_text(workflow("same", task("t").replace("needs", "neds")))
+    assert load_folder(folder)[0] == {}
+    found = [error for error in errors_of(folder) if "is also in" in error]
+    assert [error.split(":")[0] for error in found] == ["a.yaml", "b.yaml", "c.yaml"]
+    assert f"is also in {folder}/a.yaml:2:11 and {folder}/b.yaml:2:11; expected" in found[2]
+
+
+def test_what_needs_a_workflow_of_two_files_says_so(folder: Path) -> None:
+    (folder / "link.yaml").symlink_to("a.yaml")
+    (folder / "a.yaml").write_text(workflow("same", task("t")))
+    (folder / "b.yaml").write_text(workflow("b", task("t", "same.t")))
+    assert load_folder(folder)[0] == {}
+    assert "b.yaml:5:30: the needed workflow 'same' has mistakes of its own; see a.yaml" in errors_of(folder)
+
+
+def test_files_that_editors_hide_are_not_read(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t")))
+    (folder / ".a.yaml").write_text(workflow("a", task("t")))
+    (folder / ".#a.yaml").symlink_to("somebody@host.4711:1")
+    workflows, errors = load_folder(folder)
+    assert (list(workflows), errors) == (["a"], [])
 
 
 def test_two_workflows_publish_one_tag(folder: Path) -> None:
@@ -160,8 +189,12 @@ def test_two_workflows_publish_one_tag(folder: Path) -> None:
     (folder / "a.yaml").write_text(workflow("a", task("t") + publish))
     (folder / "b.yaml").write_text(workflow("b", task("t") + publish))
     assert errors_of(folder) == [
-        "b.yaml:6:34: the tag 'T' is published by the workflow 'a' already (a.yaml); expected one task for each tag"
+        f"a.yaml:6:34: the tag 'T' is also published by the workflow 'b' ({folder}/b.yaml:6:34); "
+        "expected one task for each tag",
+        f"b.yaml:6:34: the tag 'T' is also published by the workflow 'a' ({folder}/a.yaml:6:34); "
+        "expected one task for each tag",
     ]
+    assert load_folder(folder)[0] == {}
 
 
 def test_needs_of_other_workflows(folder: Path) -> None:
