@@ -31,8 +31,8 @@ class Kinds:
         self.own = dict(own)
 
     def names(self) -> tuple[str, ...]:
-        """The names of all members, without loading any."""
-        return tuple(sorted({*self.own, *_installed(self.group)}))
+        """The names of all members, this package's first; none is loaded."""
+        return (*self.own, *sorted(_installed(self.group).keys() - self.own.keys()))
 
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in _installed(self.group)
@@ -53,14 +53,19 @@ class Kinds:
             if claims:
                 return claims[0].load()
             if name in self.own:
-                module, _, attribute = self.own[name].partition(":")
-                return getattr(import_module(f"{_PACKAGE}.{module}"), attribute)
+                return load(f"{_PACKAGE}.{self.own[name]}")
         except Exception as error:  # whatever a module of another package raises while it is imported
             raise KindError(
                 f"the {self.what} {name!r} cannot be loaded: {type(error).__name__}: {error}",
                 "is its extra installed?",
             ) from error
         raise KindError(f"there is no {self.what} {name!r}", f"known are {', '.join(self.names())}")
+
+
+def load(path: str) -> Any:
+    """What ``module:attribute`` names, imported now."""
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 @cache
@@ -77,7 +82,10 @@ def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
-BACKENDS = Kinds("backend", "backends", {})
+BACKENDS = Kinds("backend", "backends", {"local": "backends.local.kind:KIND", "condor": "backends.condor.kind:KIND"})
+DEFAULT_BACKEND = "local"
+"""Where jobs run if a workflow does not say."""
+
 GROUPINGS = Kinds("grouping", "groupings", {})
 LOCKS = Kinds("lock", "locks", {})
 RUN_SOURCES = Kinds("run source", "run_sources", {})

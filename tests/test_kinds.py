@@ -33,7 +33,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def test_own_and_installed_members_are_listed_without_loading_any(installed: Path) -> None:
-    assert TABLE.names() == ("ball", "bear", "broken", "own")
+    assert TABLE.names() == ("own", "ball", "bear", "broken")
     assert "ball" in TABLE
     assert "car" not in TABLE
     assert TABLE.member("ball") == "round"

@@ -10,6 +10,7 @@ from airflow_calib_provider.cli.common import Json, examples, open_ledger
 
 if TYPE_CHECKING:
     from airflow_calib_provider.backends.base import Backend
+    from airflow_calib_provider.spec.kinds import ConnectionType
 
 
 def register(app: typer.Typer) -> None:
@@ -56,13 +57,24 @@ def _not_seen(name: str) -> str:
     """Where a backend's connection was looked for."""
     from os import environ
 
-    from airflow_calib_provider.backends import CONNECTED
-
-    kind, _, connection = name.partition(":")
-    variable = f"AIRFLOW_CONN_{(connection or f'calib_{kind}').upper()}"
-    if kind not in CONNECTED or variable in environ:
+    connection = _connection_type(name)
+    if connection is None:
+        return ""
+    variable = f"AIRFLOW_CONN_{(name.partition(':')[2] or connection.name).upper()}"
+    if variable in environ:
         return ""
     return f" (asked were {variable}, secrets backends, and Airflow's database as this machine is configured)"
+
+
+def _connection_type(name: str) -> ConnectionType | None:
+    """The type of a backend's connection; of one that is not known none."""
+    from airflow_calib_provider.errors import KindError
+    from airflow_calib_provider.spec.kinds import backend_kind
+
+    try:
+        return backend_kind(name).connection
+    except KindError:
+        return None
 
 
 def _named() -> list[str]:
@@ -87,9 +99,9 @@ def _backend(name: str) -> Backend:
 
     :raises BackendError: there is none of this name, or it cannot be used.
     """
-    from airflow_calib_provider.backends import CONNECTED, get_backend
+    from airflow_calib_provider.backends import get_backend
 
-    if name.partition(":")[0] not in CONNECTED:
+    if _connection_type(name) is None:
         return get_backend(name)
     from airflow_calib_provider.cli.hooks import ask_airflow
 

@@ -189,7 +189,9 @@ def more_memory(more: MoreMemory, first: int | None, present: int | None, peak: 
     return wanted if wanted > now or present is None else None
 
 
-def words_for_a_person(reason: str | None, backend: str) -> str:
-    """The reason of a hold that only a person ends, with what to do."""
-    command = "`condor_release`" if backend.partition(":")[0] == "condor" else "releasing it"
-    return f"{reason or 'held by a person'}; {command} lets it go on"
+def words_for_a_person(reason: str | None, release: str) -> str:
+    """The reason of a hold that only a person ends, with what to do.
+
+    :param release: what it is on the job's backend, in words.
+    """
+    return f"{reason or 'held by a person'}; {release} lets it go on"

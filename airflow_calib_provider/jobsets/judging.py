@@ -15,6 +15,7 @@ from airflow_calib_provider.domain.observation import AttemptState, Observation
 from airflow_calib_provider.domain.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.observed import JobChange
+from airflow_calib_provider.spec.kinds import backend_kind
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Judge:
         )
         decision = failure_policy.decide(present, self.rules)
         if held and decision.action is Action.WAIT:
-            seen = replace(seen, reason=failure_policy.words_for_a_person(seen.reason, self.backend))
+            words = failure_policy.words_for_a_person(seen.reason, backend_kind(self.backend).release)
+            seen = replace(seen, reason=words)
         seen = failure_policy.ended(job, seen, decision)
         return reduce(job, seen, self.limits, give_up=decision.action is Action.FAIL), seen, decision
 

@@ -14,6 +14,7 @@ from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.ending import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.reports import check_product
+from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.ledger import generations, groups, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 
@@ -143,7 +144,7 @@ RECENT = timedelta(days=30)
 def recent_backends(ledger: Ledger, now: datetime) -> list[str]:
     """The backends that may have leftovers: this machine, and those of all generations that run, or ran lately."""
     with ledger.read() as connection:
-        return sorted({"local", *generations.backends_named(connection, now - RECENT)})
+        return sorted({DEFAULT_BACKEND, *generations.backends_named(connection, now - RECENT)})
 
 
 def leftovers(ledger: Ledger, backend: Backend) -> list[Leftover]:

@@ -18,6 +18,7 @@ from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder
+from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
 from airflow_calib_provider.spec.templates import render_command, render_text, render_value
 
@@ -61,7 +62,7 @@ def render(task: Task, context: GroupContext) -> Rendered:
     jobs = task.jobs
     assert jobs is not None
     inputs = _inputs(jobs, context.variables)
-    files = _files(jobs, context.variables)
+    files = _files(jobs, task.backend, context.variables)
     definitions = [
         _definition(jobs, context, index, count, mine, files)
         for index, count, mine in _shares(jobs, inputs, context.variables)
@@ -81,7 +82,7 @@ def render_plain(jobs: Jobs, products: Mapping[str, str], backend: str) -> Rende
         known = {INDEX: str(index), COUNT: str(count)}
         command = [_fill(argument, known) for argument in jobs.command]
         environment = {name: _fill(text, known) for name, text in sorted(jobs.environment.items())}
-        definitions.append(_stated(jobs, command, environment, mine, jobs.condor.files if jobs.condor else ()))
+        definitions.append(_stated(jobs, command, environment, mine, _templates(jobs)))
     return _rendered(jobs, definitions, inputs, (), backend, products)
 
 
@@ -99,23 +100,24 @@ def _rendered(
     return Rendered(definitions, inputs, digest, _options(jobs), [_rule(rule) for rule in jobs.failures])
 
 
-def _files(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
+def _templates(jobs: Jobs) -> list[str]:
+    files = jobs.options.get(FILES)
+    return [str(text) for text in files] if isinstance(files, list | tuple) else []
+
+
+def _files(jobs: Jobs, backend: str, variables: Mapping[str, Any]) -> list[str]:
     """What the payload needs where there is no shared file system."""
-    if jobs.condor is None:
-        return []
-    files = [render_text(text, variables) for text in jobs.condor.files]
+    files = [render_text(text, variables) for text in _templates(jobs)]
     broken = next((file for file in files if not file or any(sign in file for sign in "\n\r\0")), None)
     if broken is not None:
-        raise RenderError(f"an element of condor.files is empty or holds a line break: {broken!r}")
+        block = backend.partition(":")[0]
+        raise RenderError(f"an element of {block}.{FILES} is empty or holds a line break: {broken!r}")
     return files
 
 
 def _options(jobs: Jobs) -> dict[str, Any]:
     """The block for the backend, as far as it is stated; its files stand in the definitions."""
-    if jobs.condor is None:
-        return {}
-    stated = jobs.condor.model_dump(mode="json", exclude_none=True, exclude={"files"})
-    return {name: value for name, value in stated.items() if value != {}}
+    return {name: value for name, value in jobs.options.items() if name != FILES}
 
 
 def _rule(rule: FailureRule) -> dict[str, Any]:

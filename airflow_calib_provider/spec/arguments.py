@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_calib_provider.errors import SpecError
-from airflow_calib_provider.spec.condor import CondorReader
 from airflow_calib_provider.spec.failures import read_failures
+from airflow_calib_provider.spec.kinds import backend_blocks, backend_kind
 from airflow_calib_provider.spec.language import MAX_JOBS, MAX_RETRIES
-from airflow_calib_provider.spec.models import CondorOptions, FailureRule, Jobs, ResourceRequest, Split
+from airflow_calib_provider.spec.models import FailureRule, Jobs, ResourceRequest, Split
 from airflow_calib_provider.spec.positions import Document, Entry, Node, Position, Scalar, Sequence
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.problems import Problems
@@ -51,8 +51,8 @@ class ArgumentsReader:
 
     def settings(self) -> Jobs:
         """Everything of a job set but its command, environment and inputs, from ``count``, ``per_job``, ``cpus``,
-        ``memory``, ``disk``, ``gpus``, ``timeout``, ``retries_of_jobs``, ``quorum``, ``failures``, ``condor`` and
-        ``keep``, as far as they can be read."""
+        ``memory``, ``disk``, ``gpus``, ``timeout``, ``retries_of_jobs``, ``quorum``, ``failures``, ``keep``
+        and the block of a backend, as far as they can be read."""
         if "count" in self.values and "per_job" in self.values:
             self.add("both count and per_job are given", "one of them")
         if "per_job" in self.values and "inputs" not in self.values:
@@ -73,7 +73,7 @@ class ArgumentsReader:
             "quorum": self._get("quorum", self._quorum),
             "timeout": self._get("timeout", self._duration),
             "failures": self._failures(),
-            "condor": self._condor(),
+            "options": self._options(),
             "keep": self._get("keep", self._duration) or KEEP,
         }
         known = {name: value for name, value in stated.items() if value is not None}
@@ -156,13 +156,14 @@ class ArgumentsReader:
             return ()
         return read_failures(node_of(self.values["failures"]), "failures", self.reader)
 
-    def _condor(self) -> CondorOptions | None:
-        if "condor" not in self.values:
+    def _options(self) -> dict[str, Any] | None:
+        name = next((name for name in backend_blocks() if name in self.values), None)
+        if name is None:
             return None
         before = len(self.problems.errors)
-        found = CondorReader(self.reader).read(node_of(self.values["condor"]), "condor")
+        found, _ = backend_kind(name).read(self.reader, node_of(self.values[name]), name)
         # What could not be read may be half there.
-        return CondorOptions.model_validate(found) if len(self.problems.errors) == before else None
+        return backend_kind(name).merged({}, found) if len(self.problems.errors) == before else None
 
 
 def node_of(value: Any) -> Node:

@@ -10,9 +10,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         "apiVersion", "workflow", "description", "owner", "tags", "runs", "params", "defaults", "tasks",
     ),
     "runs": ("source", "where", "since", "incomplete_after", "settle"),
-    "defaults": (
-        "backend", "retries", "quorum", "timeout", "resources", "environment", "failures", "condor", "keep",
-    ),
+    "defaults": ("backend", "retries", "quorum", "timeout", "resources", "environment", "failures", "keep"),
     "a task": ("group_by", "needs", "locks", "backend", "jobs", "products", "publish"),
     "group_by": ("run", "fill", "sum"),
     "group_by.run": ("name", "late_runs"),
@@ -21,8 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "a lock": ("payload",),
     "payload": ("tag", "covers"),
     "jobs": (
-        "command", "split", "inputs", "environment", "resources", "retries", "quorum", "timeout", "failures", "condor",
-        "keep",
+        "command", "split", "inputs", "environment", "resources", "retries", "quorum", "timeout", "failures", "keep",
     ),
     "split": ("count", "per_job"),
     "inputs": ("command",),
@@ -30,20 +27,12 @@ KEYS: dict[str, tuple[str, ...]] = {
     "failures": ("when", "then", "memory", "times", "after"),
     "failures.when": ("class", "exit_code", "signal", "hold_code"),
     "failures.memory": ("factor", "at_most"),
-    "condor": (
-        "transfer", "files", "container_image", "max_materialize", "max_idle", "requirements", "accounting_group",
-        "accounting_group_user", "priority", "attributes", "commands",
-    ),
     "publish": ("tag", "file", "iov"),
     "the sources file": ("apiVersion", "sources"),
     "a source": ("csv", "events", "fields"),
     "csv": ("path", "columns", "separator", "files_separator"),
     "events": ("path", "run"),
 }  # fmt: skip
-
-BACKENDS = ("local", "condor")
-CONNECTED = ("condor",)
-"""Backends whose name may say which Airflow connection is meant: ``condor:<connection id>``."""
 
 FAILURE_CLASSES = (
     "exit", "signal", "timeout", "memory", "disk", "product", "start", "transfer", "hold", "person", "lost",

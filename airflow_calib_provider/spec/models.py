@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.model import Model, Name
+from airflow_calib_provider.kinds import DEFAULT_BACKEND
 
 
 class PayloadLock(Model):
@@ -70,27 +71,6 @@ class FailureRule(Model):
     at_most: int | None = None
 
 
-class CondorOptions(Model):
-    """What a task says about its jobs on an HTCondor pool. ``files`` are templates.
-
-    :ivar transfer: file transfer instead of a shared file system; ``None``: as the connection says.
-    :ivar attributes: of the jobs' ads.
-    :ivar commands: further submit commands.
-    """
-
-    transfer: bool | None = None
-    files: tuple[str, ...] = ()
-    container_image: str | None = None
-    max_materialize: int | None = None
-    max_idle: int | None = None
-    requirements: str | None = None
-    accounting_group: str | None = None
-    accounting_group_user: str | None = None
-    priority: int | None = None
-    attributes: dict[str, str | bool | int | float] = Field(default_factory=dict)
-    commands: dict[str, str] = Field(default_factory=dict)
-
-
 class InputsCommand(Model):
     """A command that prints one input per line (rule 33)."""
 
@@ -101,7 +81,7 @@ class Jobs(Model):
     """One job set. Strings are templates; ``timeout`` is wall time per attempt.
 
     :ivar failures: the task's rules, then those of the defaults; the first that matches holds.
-    :ivar condor: only where the task's backend is ``condor``.
+    :ivar options: the block of the task's backend, as its kind reads it; ``files`` are templates.
     :ivar keep: how long logs and failed attempts are kept after the end of a generation.
     """
 
@@ -114,7 +94,7 @@ class Jobs(Model):
     quorum: float = 1.0
     timeout: timedelta | None = None
     failures: tuple[FailureRule, ...] = ()
-    condor: CondorOptions | None = None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     keep: timedelta = timedelta(days=30)
 
 
@@ -133,7 +113,7 @@ class Task(Model):
     grouping: Grouping
     needs: tuple[Need, ...] = ()
     payload_locks: tuple[PayloadLock, ...] = ()
-    backend: str = "local"
+    backend: str = DEFAULT_BACKEND
     jobs: Jobs | None = None
     products: dict[str, str] = Field(default_factory=dict)
     """Product name → file, relative to ``CALIB_OUT``."""

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import TypeVar
 
 from airflow_calib_provider.domain.quantities import DURATION, SIZE, parse_duration, parse_size
-from airflow_calib_provider.spec.language import BACKENDS, CONNECTED
+from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.kinds import BACKENDS
 from airflow_calib_provider.spec.positions import Entry, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 
@@ -180,18 +181,36 @@ class Reader:
 
     def backend(self, node: Node, what: str) -> str | None:
         """The name of a backend, with a connection where it has those."""
-        expected = " or ".join([", ".join(BACKENDS), *(f"{name}:<connection id>" for name in CONNECTED)])
+        from airflow_calib_provider.spec.kinds import backend_kind
+
+        connected = [name for name in BACKENDS.own if backend_kind(name).connection]
+        expected = " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
         text = self.text(node, what, expected)
         if text is None:
             return None
         kind, colon, connection = text.partition(":")
-        if kind not in BACKENDS or (colon and kind not in CONNECTED):
-            self.wrong(node, what, expected, nearest(kind, BACKENDS))
+        if kind not in BACKENDS:
+            self.wrong(node, what, expected, nearest(kind, BACKENDS.names()))
+            return None
+        try:
+            found = backend_kind(kind)
+        except KindError as error:
+            self.problems.add(error.message, node, hint=error.hint)
+            return None
+        if colon and not found.connection:
+            self.wrong(node, what, expected, nearest(kind, BACKENDS.names()))
             return None
         if colon and not (CONNECTION.fullmatch(connection) and len(text) <= TAG_LENGTH):
             self.wrong(node, what, f"{kind}:<connection id>", f"without a connection: {kind}")
             return None
         return text
+
+    def boolean(self, node: Node, what: str) -> bool | None:
+        """``true`` or ``false``."""
+        if isinstance(node, Scalar) and node.kind == "bool":
+            return node.text.lower() == "true"
+        self.wrong(node, what, "true or false")
+        return None
 
     def integer(self, least: int, most: int) -> Callable[[Node, str], int | None]:
         """A reader of whole numbers within limits."""

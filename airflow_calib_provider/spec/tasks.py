@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from airflow_calib_provider.domain.grouping import Grouping
-from airflow_calib_provider.errors import RenderError
-from airflow_calib_provider.spec.condor import CondorReader, merged
+from airflow_calib_provider.errors import KindError, RenderError
+from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.spec.failures import read_failures
 from airflow_calib_provider.spec.groupings import read_grouping
+from airflow_calib_provider.spec.kinds import backend_blocks, backend_kind
 from airflow_calib_provider.spec.language import KEYS, MAX_JOBS, MAX_RETRIES
 from airflow_calib_provider.spec.models import (
     FailureRule,
@@ -47,7 +48,10 @@ class TemplateText:
 
 @dataclass
 class Defaults:
-    """What ``defaults`` says; ``None`` is not stated."""
+    """What ``defaults`` says; ``None`` is not stated.
+
+    :ivar blocks: of backends, by their names.
+    """
 
     backend: str | None = None
     retries: int | None = None
@@ -56,7 +60,7 @@ class Defaults:
     resources: dict[str, int] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     failures: tuple[FailureRule, ...] = ()
-    condor: dict[str, Any] | None = None
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     keep: timedelta | None = None
     templates: list[TemplateText] = field(default_factory=list)
 
@@ -79,7 +83,7 @@ class RawTask:
     needs: list[tuple[Need, Scalar]] = field(default_factory=list)
     needs_wrong: bool = False
     locks: list[PayloadLock] = field(default_factory=list)
-    backend: str = "local"
+    backend: str = DEFAULT_BACKEND
     backend_wrong: bool = False
     jobs: Jobs | None = None
     products: dict[str, str] = field(default_factory=dict)
@@ -117,7 +121,7 @@ class TaskReader:
             self._locks(keys["locks"], task)
         backend = keys.get("backend", self.reader.backend)
         task.backend_wrong = "backend" in keys and backend is None
-        task.backend = backend or self.defaults.backend or "local"
+        task.backend = backend or self.defaults.backend or DEFAULT_BACKEND
         if "products" in keys:
             before = len(self.problems.errors)
             task.products = self.read_products(keys["products"])
@@ -182,16 +186,17 @@ class TaskReader:
     # jobs
 
     def _jobs(self, node: Node, task: RawTask) -> Jobs | None:
-        keys = Keys(self.reader, node, "jobs", KEYS["jobs"])
+        keys = Keys(self.reader, node, "jobs", with_blocks(KEYS["jobs"]))
         command = keys.require("command", lambda value, _: self._command(value, task, with_job=True), "a command")
         inputs = self._inputs(keys["inputs"], task) if "inputs" in keys else None
         split = self._split(keys["split"], task, "inputs" in keys) if "split" in keys else Split()
         settings = self.read_settings(keys, "jobs")
         task.templates.extend([*self.defaults.templates, *settings.templates])
-        on_condor = task.backend.partition(":")[0] == "condor"
-        if "condor" in keys and not on_condor and not task.backend_wrong:
-            said = f"'condor' in a task whose backend is {task.backend!r}"
-            self.problems.add(said, keys["condor"], expected="backend: condor")
+        backend = task.backend.partition(":")[0]
+        for name in settings.blocks:
+            if name != backend and not task.backend_wrong:
+                said = f"{name!r} in a task whose backend is {task.backend!r}"
+                self.problems.add(said, keys[name], expected=f"backend: {name}")
         if command is None:
             return None
         timeout = settings.timeout or self.defaults.timeout
@@ -205,7 +210,7 @@ class TaskReader:
             quorum=_stated(settings.quorum, self.defaults.quorum, 1.0),
             timeout=timeout,
             failures=settings.failures + self.defaults.failures,
-            condor=merged(self.defaults.condor, settings.condor) if on_condor else None,
+            options=_options(backend, self.defaults, settings),
             keep=_stated(settings.keep, self.defaults.keep, KEEP),
         )
 
@@ -219,10 +224,9 @@ class TaskReader:
         )
         if "failures" in keys:
             result.failures = read_failures(keys["failures"], f"{what}.failures", self.reader)
-        if "condor" in keys:
-            block = CondorReader(self.reader)
-            result.condor = block.read(keys["condor"], f"{what}.condor")
-            result.templates.extend(TemplateText(scalar, scalar.text) for scalar in block.templates)
+        for name in backend_blocks():
+            if name in keys:
+                self._block(name, keys[name], f"{what}.{name}", result)
         if "resources" in keys:
             inner = Keys(self.reader, keys["resources"], f"{what}.resources", KEYS["resources"])
             for name, value in (
@@ -236,6 +240,18 @@ class TaskReader:
         if "environment" in keys:
             self._environment(keys["environment"], f"{what}.environment", result)
         return result
+
+    def _block(self, name: str, node: Node, what: str, result: Defaults) -> None:
+        try:
+            kind = backend_kind(name)
+        except KindError as error:
+            self.problems.add(error.message, node, hint=error.hint)
+            return
+        if kind.keys is None:
+            self.problems.add(f"the backend {name!r} has no keys of its own", node, expected="no block of this name")
+            return
+        result.blocks[name], templates = kind.read(self.reader, node, what)
+        result.templates.extend(TemplateText(scalar, scalar.text) for scalar in templates)
 
     def _environment(self, node: Node, what: str, result: Defaults) -> None:
         for name, entry in (self.reader.mapping(node, what) or {}).items():
@@ -375,6 +391,17 @@ class TaskReader:
             return None
         task.publish_tag = keys["tag"]
         return Publish(tag=tag, file=file)
+
+
+def with_blocks(known: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys of ``jobs`` or ``defaults`` with the blocks of the backends, which come before ``keep``."""
+    return (*known[:-1], *backend_blocks(), known[-1])
+
+
+def _options(backend: str, defaults: Defaults, own: Defaults) -> dict[str, Any]:
+    """The block of a task's backend over that of the defaults."""
+    theirs, mine = defaults.blocks.get(backend), own.blocks.get(backend)
+    return backend_kind(backend).merged(theirs or {}, mine or {}) if theirs or mine else {}
 
 
 def _bad_file(text: str) -> str:

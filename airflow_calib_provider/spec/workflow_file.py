@@ -16,7 +16,7 @@ from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Wo
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.reading import Keys, Reader
-from airflow_calib_provider.spec.tasks import Defaults, RawTask, TaskReader
+from airflow_calib_provider.spec.tasks import Defaults, RawTask, TaskReader, with_blocks
 
 
 @dataclass
@@ -245,7 +245,7 @@ class _WorkflowReader:
     def _defaults(self, top: Keys, workflow: str, source: RunSource | None) -> Defaults:
         if "defaults" not in top:
             return Defaults()
-        keys = Keys(self.reader, top["defaults"], "defaults", KEYS["defaults"])
+        keys = Keys(self.reader, top["defaults"], "defaults", with_blocks(KEYS["defaults"]))
         defaults = TaskReader(self.reader, workflow, Defaults(), source).read_settings(keys, "defaults")
         defaults.backend = keys.get("backend", self.reader.backend)
         return defaults

@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_calib_provider.hooks.backends import backend_of, prepare
 from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
+from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 from airflow_calib_provider.triggers.xcom import push
@@ -56,7 +57,7 @@ class JobSetTrigger(BaseTrigger):
         delays nobody else.
     """
 
-    def __init__(self, generation_id: int, backend: str = "local") -> None:
+    def __init__(self, generation_id: int, backend: str = DEFAULT_BACKEND) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.generation_id = generation_id
         self.backend = backend

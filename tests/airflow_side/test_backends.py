@@ -12,7 +12,7 @@ from airflow_calib_provider.hooks import backends
 
 def test_what_is_wrong_with_a_connection_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every two seconds, for days: nothing may be kept of it."""
-    monkeypatch.setitem(backends._fetched, "far", BackendError("no connection", "make one"))
+    monkeypatch.setitem(backends._fetched, "condor:far", BackendError("no connection", "make one"))
     lengths = set()
     for _ in range(3):
         with pytest.raises(BackendError, match="no connection") as caught:

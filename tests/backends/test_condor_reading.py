@@ -18,14 +18,14 @@ from airflow_calib_provider.backends.condor.calls import Calls
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
+from airflow_calib_provider.backends.condor.names import over
+from airflow_calib_provider.backends.condor.options import CondorOptions
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.domain.observation import FailureClass
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
-from airflow_calib_provider.spec.condor_names import over
-from airflow_calib_provider.spec.models import CondorOptions
 
 T = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -137,5 +137,5 @@ def test_more_memory(more: MoreMemory, first: int | None, present: int | None, p
 
 
 def test_words() -> None:
-    assert words_for_a_person("via condor_hold", "condor:x") == "via condor_hold; `condor_release` lets it go on"
-    assert words_for_a_person(None, "slurm") == "held by a person; releasing it lets it go on"
+    assert words_for_a_person("by hand", "`let_go`") == "by hand; `let_go` lets it go on"
+    assert words_for_a_person(None, "releasing it") == "held by a person; releasing it lets it go on"

@@ -14,7 +14,7 @@ from airflow_calib_provider.jobsets import begin as begin_module
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.folders import job_folder
 from airflow_calib_provider.ledger import generations, skips, tables
-from airflow_calib_provider.spec.models import CondorOptions, FailureRule
+from airflow_calib_provider.spec.models import FailureRule
 from tests.jobsets.world import World
 from tests.ledger.making import T0
 from tests.postgres.fixture import database  # noqa: F401  on both
@@ -89,7 +89,7 @@ def test_a_cleared_one_follows_the_policy_and_the_options_of_now(make_world: Mak
     (row,) = world.rows(tables.generation)
     assert (row.failures, row.options, row.keep) == ([], {}, 30 * 86_400)
     rules = (FailureRule(exit_codes=(1,), then="fail"),)
-    world.edit("false", retries=5, failures=rules, condor=CondorOptions(priority=3), keep=timedelta(hours=1))
+    world.edit("false", retries=5, failures=rules, options={"priority": 3}, keep=timedelta(hours=1))
     assert world.run(9).state == "failed"
     (row,) = world.rows(tables.generation)
     assert (row.failures, row.keep) == ([{"exit_codes": [1], "then": "fail"}], 3600)

@@ -14,7 +14,7 @@ import pytest
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.spec.models import CondorOptions, FailureRule, ResourceRequest
+from airflow_calib_provider.spec.models import FailureRule, ResourceRequest
 from tests.jobsets.world import World
 from tests.pool.pool import Pool
 
@@ -141,7 +141,7 @@ def test_a_product_that_does_not_come_back_is_told(pool_world):
         backend,
         products={"result": "result.txt"},
         failures=(FailureRule(classes=("transfer",), then="fail"),),
-        condor=CondorOptions(transfer=True),
+        options={"transfer": True},
     )
     begun = world.begin()
     standing = world.finish(begun.generation_id, patience=120)

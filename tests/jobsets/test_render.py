@@ -14,7 +14,7 @@ from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, submission
 from airflow_calib_provider.ledger import campaigns, skips
-from airflow_calib_provider.spec.models import CondorOptions, FailureRule, InputsCommand, Jobs, ResourceRequest, Split
+from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, ResourceRequest, Split
 from tests.ledger.making import T0, facts, fill, group_ids, new_ledger, put_runs, task, workflow
 
 HOUR = timedelta(hours=1)
@@ -137,17 +137,17 @@ def test_the_digest_of_what_says_nothing_new_is_that_of_the_first_version() -> N
 
 
 def test_how_jobs_run_is_no_part_of_the_digest() -> None:
-    options = CondorOptions(transfer=True, attributes={"A": True, "N": 2, "W": 0.5}, files=("{{ x }}/a.sh",))
+    options = {"transfer": True, "attributes": {"A": True, "N": 2, "W": 0.5}, "files": ["{{ x }}/a.sh"]}
     rules = (FailureRule(classes=("memory",), then="retry", factor=2.0), FailureRule(then="release", after=HOUR))
-    jobs = Jobs(command=("x",), condor=options, failures=rules)
+    jobs = Jobs(command=("x",), options=options, failures=rules)
     made = rendered(jobs, x="/here")
     assert made.options == {"transfer": True, "attributes": {"A": True, "N": 2, "W": 0.5}}
     assert made.failures == [
         {"classes": ["memory"], "then": "retry", "factor": 2.0},
         {"then": "release", "after": 3600.0},
     ]
-    other = CondorOptions(transfer=False, container_image="docker://x", files=options.files)
-    for change in ({"failures": ()}, {"keep": HOUR}, {"condor": other}):
+    other = {"transfer": False, "container_image": "docker://x", "files": options["files"]}
+    for change in ({"failures": ()}, {"keep": HOUR}, {"options": other}):
         assert rendered(jobs.model_copy(update=change), x="/here").digest == made.digest
     assert rendered(jobs, x="/there").digest != made.digest
     assert rendered(jobs.model_copy(update={"resources": ResourceRequest(gpus=1)}), x="/here").digest != made.digest
@@ -155,8 +155,8 @@ def test_how_jobs_run_is_no_part_of_the_digest() -> None:
 
 @pytest.mark.parametrize("value", ["", "a\nb", "a\rb"])
 def test_files_are_names(value: str) -> None:
-    with pytest.raises(RenderError, match=r"condor\.files"):
-        rendered(Jobs(command=("x",), condor=CondorOptions(files=("{{ x }}",))), x=value)
+    with pytest.raises(RenderError, match=r"local\.files"):
+        rendered(Jobs(command=("x",), options={"files": ["{{ x }}"]}), x=value)
 
 
 def test_what_a_batch_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_what_a_batch_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     jobs = Jobs(
         command=("x",),
         resources=ResourceRequest(cpus=2, memory=5, gpus=1),
-        condor=CondorOptions(files=("/a.sh", "{{ b }}")),
+        options={"files": ["/a.sh", "{{ b }}"]},
         inputs=("u", "v"),
         split=Split(per_job=1),
     )

@@ -42,9 +42,7 @@ def test_what_is_stated() -> None:
     assert (jobs.timeout, jobs.keep) == (timedelta(hours=1.5), timedelta(days=2))
     assert (jobs.retries, jobs.quorum) == (0, 1.0)
     assert jobs.failures == (FailureRule(classes=("memory",), then="retry", factor=2.5),)
-    assert jobs.condor is not None
-    assert jobs.condor.files == ("/a/job.sh",)
-    assert (jobs.condor.transfer, jobs.condor.attributes) == (False, {"WantCalib": True})
+    assert jobs.options == {"files": ["/a/job.sh"], "attributes": {"WantCalib": True}, "transfer": False}
 
 
 def test_defaults_are_those_of_a_spec() -> None:

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.backends import BACKENDS, CONNECTED
-from airflow_calib_provider.domain.observation import FailureClass
-from airflow_calib_provider.errors import SpecErrors
-from airflow_calib_provider.spec import language
-from airflow_calib_provider.spec.condor_names import (
+from airflow_calib_provider.backends.condor.names import (
     attribute_is_taken,
     command_is_known,
     command_is_ours,
     nearest_command,
 )
+from airflow_calib_provider.domain.observation import FailureClass
+from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.spec import language
 from airflow_calib_provider.spec.loader import load_sources, load_workflow
-from airflow_calib_provider.spec.models import CondorOptions, FailureRule, Jobs
+from airflow_calib_provider.spec.models import FailureRule, Jobs
 
 CASES = Path(__file__).parent / "cases"
 
@@ -74,18 +73,19 @@ def test_defaults_and_tasks_are_merged(tmp_path: Path) -> None:
         FailureRule(hold_codes=(12,), signals=(9,), then="release", times=2, after=timedelta(minutes=5)),
         memory,
     )
-    assert jobs["skim"].condor == CondorOptions(
-        transfer=False,
-        files=("{{ spec.folder }}/job.sh",),
-        max_idle=200,
-        attributes={"WantCalib": True, "project": "HCAL", "Weight": 0.5, "N": 3},
-        commands={"job_lease_duration": "1200", "nice_user": "false"},
-    )
+    assert jobs["skim"].options == {
+        "transfer": False,
+        "files": ["{{ spec.folder }}/job.sh"],
+        "max_idle": 200,
+        "attributes": {"WantCalib": True, "project": "HCAL", "Weight": 0.5, "N": 3},
+        "commands": {"job_lease_duration": "1200", "nice_user": "false"},
+    }
     assert (jobs["skim"].keep, jobs["here"].keep) == (timedelta(hours=1), timedelta(days=14))
     assert (jobs["skim"].resources.gpus, jobs["here"].resources.gpus) == (1, 0)
-    assert (jobs["here"].condor, jobs["here"].failures) == (None, (memory,))
-    assert jobs["there"].condor is not None
-    assert jobs["there"].condor.attributes["Project"] == "ECAL"
+    assert (jobs["here"].options, jobs["here"].failures) == ({}, (memory,))
+    attributes = jobs["there"].options["attributes"]
+    assert isinstance(attributes, dict)
+    assert attributes["Project"] == "ECAL"
 
 
 def test_without_a_word_about_it(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_without_a_word_about_it(tmp_path: Path) -> None:
     workflow = load_workflow(tmp_path / "w.yaml", sources=load_sources(CASES / "sources.yaml"))
     jobs = workflow.tasks["fit"].jobs
     assert jobs is not None
-    assert (jobs.failures, jobs.condor, jobs.keep) == ((), None, timedelta(days=30))
+    assert (jobs.failures, jobs.options, jobs.keep) == ((), {}, timedelta(days=30))
 
 
 def test_a_template_of_defaults_is_checked_in_each_task(tmp_path: Path) -> None:
@@ -103,8 +103,6 @@ def test_a_template_of_defaults_is_checked_in_each_task(tmp_path: Path) -> None:
 
 def test_the_language_and_the_backends_know_the_same_words() -> None:
     assert set(language.FAILURE_CLASSES) == set(FailureClass)
-    assert set(language.BACKENDS) == set(BACKENDS)
-    assert set(language.CONNECTED) == CONNECTED
 
 
 OURS = """

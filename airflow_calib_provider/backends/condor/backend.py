@@ -17,13 +17,13 @@ from airflow_calib_provider.backends.condor.calls import is_live, of_round
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import RoundFolder
 from airflow_calib_provider.backends.condor.helper import Helper
+from airflow_calib_provider.backends.condor.names import over
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.backends.condor.watch import Watch
 from airflow_calib_provider.domain.observation import RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError
-from airflow_calib_provider.spec.condor_names import over
 
 _REMOVAL_PATIENCE = 60.0
 

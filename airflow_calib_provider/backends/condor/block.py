@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from airflow_calib_provider.spec.condor_names import (
+from airflow_calib_provider.backends.condor.names import (
     IDENTIFIER,
     attribute_is_taken,
     command_is_known,
     command_is_ours,
     hint_for,
     nearest_command,
-    over,
 )
-from airflow_calib_provider.spec.language import KEYS
-from airflow_calib_provider.spec.models import CondorOptions
+from airflow_calib_provider.backends.condor.options import CondorOptions
 from airflow_calib_provider.spec.positions import Node, Scalar
 from airflow_calib_provider.spec.reading import Keys, Reader
 from airflow_calib_provider.spec.templates import is_template
@@ -38,10 +36,10 @@ class CondorReader:
 
     def read(self, node: Node, what: str) -> dict[str, Any]:
         """What is stated, by key."""
-        keys = Keys(self.reader, node, what, KEYS["condor"])
+        keys = Keys(self.reader, node, what, CondorOptions.model_fields)
         whole = self.reader.integer(1, MANY)
         readers: dict[str, Callable[[Node, str], Any]] = {
-            "transfer": self._bool,
+            "transfer": self.reader.boolean,
             "files": self._files,
             "container_image": self._line,
             "max_materialize": whole,
@@ -72,13 +70,7 @@ class CondorReader:
             return None
         return text
 
-    def _bool(self, node: Node, what: str) -> bool | None:
-        if isinstance(node, Scalar) and node.kind == "bool":
-            return node.text.lower() == "true"
-        self.reader.wrong(node, what, "true or false")
-        return None
-
-    def _files(self, node: Node, what: str) -> tuple[str, ...] | None:
+    def _files(self, node: Node, what: str) -> list[str]:
         files = []
         for item in self.reader.sequence(node, what) or ():
             text = self.reader.filled(item, f"an element of {what}")
@@ -87,7 +79,7 @@ class CondorReader:
             if self._unbroken(item, f"an element of {what}", text) is not None:
                 self.templates.append(item)
                 files.append(text)
-        return tuple(files)
+        return files
 
     def _attributes(self, node: Node, what: str) -> dict[str, str | bool | int | float]:
         found: dict[str, str | bool | int | float] = {}
@@ -109,7 +101,7 @@ class CondorReader:
     def _plain(self, node: Node, what: str) -> str | bool | int | float | None:
         kind = node.kind if isinstance(node, Scalar) else ""
         if kind == "bool":
-            return self._bool(node, what)
+            return self.reader.boolean(node, what)
         if kind == "int":
             return self.reader.integer(-(2**63), 2**63 - 1)(node, what)
         if kind == "float":
@@ -148,8 +140,3 @@ class CondorReader:
             self.problems.add(f"{name[:80]!r} is no name of {what}", key, expected=expected)
             return False
         return True
-
-
-def merged(defaults: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> CondorOptions:
-    """A task's block over that of the defaults."""
-    return CondorOptions.model_validate(over(defaults or {}, own or {}))

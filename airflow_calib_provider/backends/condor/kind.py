@@ -1,0 +1,65 @@
+"""The HTCondor backend, as specs, connections and people know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_calib_provider.backends.condor.names import over
+from airflow_calib_provider.backends.condor.options import CondorOptions
+from airflow_calib_provider.spec.kinds import BackendKind, ConnectionType, form_field
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.spec.positions import Node, Scalar
+    from airflow_calib_provider.spec.reading import Reader
+
+CONNECTION = ConnectionType(
+    name="calib_condor",
+    settings="airflow_calib_provider.hooks.condor:condor_settings",
+    hook="airflow_calib_provider.hooks.condor.CondorHook",
+    title="HTCondor pool (calibration)",
+    behaviour={
+        "hidden-fields": ["login", "schema", "extra"],
+        "relabeling": {"host": "Collector", "port": "Collector's port", "password": "Token"},
+        "placeholders": {"host": "collector.example.org; empty: as this machine is configured", "port": "9618"},
+    },
+    fields={
+        "schedd": form_field("Schedd", "string", "Its name, as in condor_status -schedd; empty: this machine's."),
+        "authentication": form_field(
+            "Authentication", "string", "IDTOKENS, SCITOKENS, FS, ...; several with commas, in order of preference."
+        ),
+        "token_file": form_field("Token file", "string", "Instead of a token: a file on every Airflow machine."),
+        "transfer": form_field("HTCondor transfers files", "boolean", "Else jobs see the same file system."),
+        "event_log": form_field(
+            "Event log is shared", "boolean", "Switch off where the schedd's files cannot be seen.", True
+        ),
+        "timeout": form_field("Time-out of a call (s)", "number", "20 by default."),
+        "query_interval": form_field("Seconds between queries", "number", "Without an event log; 15 by default."),
+        "defaults": form_field("Defaults of jobs", "object", "What jobs.condor in a spec may say, for all tasks."),
+        "configuration": form_field("HTCondor configuration", "object", "Further settings of the client, by name."),
+    },
+)
+"""Its fields are those of :class:`~airflow_calib_provider.backends.condor.settings.CondorSettings`."""
+
+
+class CondorKind(BackendKind):
+    """Jobs on an HTCondor pool."""
+
+    name = "condor"
+    loader = "airflow_calib_provider.backends.condor.backend:CondorBackend"
+    keys = CondorOptions
+    connection = CONNECTION
+    operators = ("airflow_calib_provider.operators.condor",)
+    release = "`condor_release`"
+
+    def read(self, reader: Reader, node: Node, what: str) -> tuple[dict[str, Any], list[Scalar]]:
+        from airflow_calib_provider.backends.condor.block import CondorReader
+
+        block = CondorReader(reader)
+        return block.read(node, what), block.templates
+
+    def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in over(defaults, own).items() if value != {}}
+
+
+KIND = CondorKind()

@@ -1,0 +1,118 @@
+"""What the language, connections and people need of a member of a kind: the bases that members fill in (rule 45).
+
+The tables of :mod:`airflow_calib_provider.kinds` name the members; the functions here look them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.kinds import BACKENDS, Kinds
+from airflow_calib_provider.spec.block import read_block
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.spec.positions import Node, Scalar
+    from airflow_calib_provider.spec.reading import Reader
+
+T = TypeVar("T")
+
+FILES = "files"
+"""The key of a backend's block whose texts are templates: files that each job is given."""
+
+
+@dataclass(frozen=True)
+class ConnectionType:
+    """A type of Airflow connection.
+
+    :ivar name: the type, and the id of the connection that is meant where none is named.
+    :ivar settings: ``module:function``, from an Airflow connection to what the member is made with.
+    :ivar hook: ``module.Class`` of its hook, which tests the connection.
+    :ivar title: what Airflow's form calls it.
+    :ivar behaviour: hidden fields, labels and placeholders of Airflow's own fields.
+    :ivar fields: those of its own, all as Airflow's provider information has them.
+    """
+
+    name: str
+    settings: str
+    hook: str
+    title: str
+    behaviour: Mapping[str, Any]
+    fields: Mapping[str, Any]
+
+    def form(self) -> dict[str, Any]:
+        """Its entry in Airflow's provider information."""
+        return {
+            "connection-type": self.name,
+            "hook-name": self.title,
+            "hook-class-name": self.hook,
+            "ui-field-behaviour": dict(self.behaviour),
+            "conn-fields": dict(self.fields),
+        }
+
+
+def form_field(label: str, kind: str, description: str, default: object = None) -> dict[str, Any]:
+    """One of a connection's own fields.
+
+    :param kind: of JSON Schema.
+    """
+    schema: dict[str, Any] = {"type": [kind, "null"]}
+    if default is not None:
+        schema["default"] = default
+    return {"label": label, "schema": schema, "description": description}
+
+
+class BackendKind:
+    """A place where jobs run, without what talks to it: light enough to be imported wherever a spec is read.
+
+    :ivar name: in specs.
+    :ivar loader: ``module:Class`` of the :class:`~airflow_calib_provider.backends.base.Backend`; one with a connection
+        is made with ``settings=``.
+    :ivar keys: the model of its block in ``jobs`` and ``defaults``, which has the backend's name; ``None``: it has
+        none. A key ``files`` holds templates; what they come to is given to the jobs, not to the backend.
+    :ivar connection: the Airflow connection that says where it is; there may be several, ``<name>:<connection id>``.
+    :ivar operators: modules with operators for hand-written DAGs.
+    :ivar release: what a person does with a held job, in words.
+    """
+
+    name: str
+    loader: str
+    keys: type[BaseModel] | None = None
+    connection: ConnectionType | None = None
+    operators: Sequence[str] = ()
+    release: str = "releasing it"
+
+    def read(self, reader: Reader, node: Node, what: str) -> tuple[dict[str, Any], list[Scalar]]:
+        """The block, as far as it could be read: what is stated by key, and the texts of its templates."""
+        assert self.keys is not None
+        return read_block(reader, node, what, self.keys), []
+
+    def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+        """A task's block over that of the defaults."""
+        return {**defaults, **own}
+
+
+def backend_kind(name: str) -> BackendKind:
+    """The backend of a name, which may end with a connection.
+
+    :raises KindError: there is none of this name, or it cannot be loaded.
+    """
+    return _checked(BACKENDS, name.partition(":")[0], BackendKind)
+
+
+def backend_blocks() -> tuple[str, ...]:
+    """The backends that have, or may have, a block in the language; none of another package is loaded for this."""
+    own = [name for name in BACKENDS.own if backend_kind(name).keys is not None]
+    return (*own, *(name for name in BACKENDS.names() if name not in BACKENDS.own))
+
+
+def _checked(table: Kinds, name: str, base: type[T]) -> T:
+    member = table.member(name)
+    if not isinstance(member, base):
+        said = f"the {table.what} {name!r} is a {type(member).__name__}"
+        raise KindError(said, f"its author is to make it a {base.__name__}")
+    return member
