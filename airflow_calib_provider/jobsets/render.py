@@ -132,11 +132,11 @@ def _inputs(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
         return []
     if isinstance(wanted, InputsCommand):
         return _query(render_command(wanted.command, variables))
-    rendered = render_value(wanted, variables) if isinstance(wanted, str) else None
-    items = rendered if isinstance(wanted, str) else [render_value(item, variables) for item in wanted]
-    if isinstance(items, str):
-        items = [items]
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+    items: list[Any] = []
+    for template in (wanted,) if isinstance(wanted, str) else wanted:
+        found = render_value(template, variables)
+        items += found if isinstance(found, list | tuple) else [found]
+    if not all(isinstance(item, str) for item in items):
         raise RenderError(f"inputs must be a list of paths or URLs, not {items!r}"[:300])
     if broken := next((item for item in items if "\n" in item or "\0" in item), None):
         raise RenderError(f"an input holds a line break: {broken!r}")
@@ -169,18 +169,36 @@ def _shares(
     jobs: Jobs, inputs: Sequence[str], variables: Mapping[str, Any]
 ) -> Iterator[tuple[int, int, Sequence[str]]]:
     """Index, number of jobs and inputs of each job."""
-    if jobs.split.per_job is not None:
-        size = jobs.split.per_job
+    size = jobs.split.per_job
+    if size is not None:
         count = math.ceil(len(inputs) / size)
         if not count:
             raise RenderError("the job set has no inputs, hence no jobs")
     else:
-        size = 0
         count = _count(jobs, variables)
     if count > MAX_JOBS:
         raise RenderError(f"{count} jobs are more than the {MAX_JOBS} that a job set may have")
+    if not _has_shares(jobs):
+        for index in range(count):
+            yield index, count, inputs
+        return
+    if count > len(inputs):
+        raise RenderError(
+            f"{count} jobs cannot share {len(inputs)} inputs: each job needs at least one of its own",
+            "ask for fewer jobs, or say that each gets all inputs (split.inputs: all; all_inputs=True in a DAG)",
+        )
+    # Of count jobs the first ones get one input more where it does not come out even.
+    least, more = (size, 0) if size is not None else divmod(len(inputs), count)
     for index in range(count):
-        yield index, count, inputs[index * size : (index + 1) * size] if size else inputs
+        start = index * least + min(index, more)
+        yield index, count, inputs[start : start + least + (index < more)]
+
+
+def _has_shares(jobs: Jobs) -> bool:
+    """Whether each job has inputs of its own, rather than all of them."""
+    if jobs.split.per_job is not None:
+        return True
+    return jobs.inputs is not None and jobs.split.count is not None and jobs.split.inputs != "all"
 
 
 def _count(jobs: Jobs, variables: Mapping[str, Any]) -> int:
@@ -201,7 +219,7 @@ def _definition(
     job = {
         "index": index,
         "count": count,
-        "inputs": list(inputs),
+        "inputs": inputs,
         "out": OUT,
         "report": REPORT,
         "inputs_file": INPUTS_FILE,
@@ -219,7 +237,7 @@ def _stated(
         "command": list(command),
         "environment": dict(environment),
         # Inputs that all jobs share stand in the generation, once.
-        "inputs": list(inputs) if jobs.split.per_job is not None else None,
+        "inputs": list(inputs) if _has_shares(jobs) else None,
         "cpus": jobs.resources.cpus,
         "memory": jobs.resources.memory,
         "disk": jobs.resources.disk,

@@ -46,7 +46,8 @@ class DagJobsOperator(JobSetOperator):
     them, since all jobs are rendered at once. The variables ``CALIB_…`` say the same to the job.
 
     :param command: a program and its arguments, one text each; no shell reads them.
-    :param count: so many jobs; each sees all ``inputs``.
+    :param count: so many jobs, which share the ``inputs`` evenly and in order.
+    :param all_inputs: each of ``count`` jobs gets all ``inputs`` instead of its share.
     :param inputs: paths and URLs that the jobs read, also the output of another task.
     :param per_job: so many inputs for each job, instead of ``count``. Without either there is one job.
     :param environment: variables of the jobs, which inherit nothing from Airflow on a batch system.
@@ -70,6 +71,7 @@ class DagJobsOperator(JobSetOperator):
         count: int | str | XComArg | None = None,
         inputs: Sequence[str] | XComArg | None = None,
         per_job: int | None = None,
+        all_inputs: bool = False,
         environment: Mapping[str, str] | XComArg | None = None,
         cpus: int | None = None,
         memory: str | None = None,
@@ -93,6 +95,7 @@ class DagJobsOperator(JobSetOperator):
         self.products = products
         self._stated = {
             "per_job": per_job,
+            "all_inputs": all_inputs or None,
             "cpus": cpus,
             "memory": memory,
             "disk": disk,

@@ -50,13 +50,14 @@ class ArgumentsReader:
         self.problems.add(message, _NOWHERE, expected=expected, hint=hint)
 
     def settings(self) -> Jobs:
-        """Everything of a job set but its command, environment and inputs, from ``count``, ``per_job``, ``cpus``,
-        ``memory``, ``disk``, ``gpus``, ``timeout``, ``retries_of_jobs``, ``quorum``, ``failures``, ``keep``
-        and the block of a backend, as far as they can be read."""
+        """Everything of a job set but its command, environment and inputs, as far as it can be read: from ``count``,
+        ``per_job``, ``all_inputs``, ``cpus``, ``memory``, ``disk``, ``gpus``, ``timeout``, ``retries_of_jobs``,
+        ``quorum``, ``failures``, ``keep`` and the block of a backend."""
         if "count" in self.values and "per_job" in self.values:
             self.add("both count and per_job are given", "one of them")
         if "per_job" in self.values and "inputs" not in self.values:
             self.add("per_job is given without inputs", "inputs=[…]")
+        split = self._split()
         whole = self.reader.integer
         resources = {
             "cpus": self._get("cpus", whole(1, 4096)),
@@ -65,9 +66,7 @@ class ArgumentsReader:
             "gpus": self._get("gpus", whole(0, 1024)),
         }
         stated = {
-            "split": Split(
-                count=self._get("count", whole(1, MAX_JOBS)), per_job=self._get("per_job", whole(1, MAX_JOBS))
-            ),
+            "split": split,
             "resources": ResourceRequest(**{name: value for name, value in resources.items() if value is not None}),
             "retries": self._get("retries_of_jobs", whole(0, MAX_RETRIES)),
             "quorum": self._get("quorum", self._quorum),
@@ -78,6 +77,23 @@ class ArgumentsReader:
         }
         known = {name: value for name, value in stated.items() if value is not None}
         return Jobs(command=(), **known)  # type: ignore[arg-type]
+
+    def _split(self) -> Split:
+        whole = self.reader.integer
+        count, per_job = self._get("count", whole(1, MAX_JOBS)), self._get("per_job", whole(1, MAX_JOBS))
+        gets_all = self.values.get("all_inputs", False)
+        if not isinstance(gets_all, bool):
+            self.add(f"all_inputs is {_shown(gets_all)}", "True or False")
+        elif gets_all and ("count" not in self.values or "inputs" not in self.values):
+            self.add("all_inputs is given without count and inputs", "count=… and inputs=[…]")
+        inputs = self.values.get("inputs")
+        if count is not None and not gets_all and isinstance(inputs, list | tuple) and count > len(inputs):
+            self.add(
+                f"count is {count}, and there are {len(inputs)} inputs to share",
+                "at most one job for each input",
+                "all_inputs=True gives all inputs to each job",
+            )
+        return Split(count=count, per_job=per_job, inputs="all" if gets_all else "shared")
 
     def products(self) -> dict[str, str]:
         """``products``: name → file, relative to ``CALIB_OUT``."""

@@ -21,7 +21,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "jobs": (
         "command", "split", "inputs", "environment", "resources", "retries", "quorum", "timeout", "failures", "keep",
     ),
-    "split": ("count", "per_job"),
+    "split": ("count", "per_job", "inputs"),
     "inputs": ("command",),
     "resources": ("cpus", "memory", "disk", "gpus"),
     "failures": ("when", "then", "memory", "times", "after"),
@@ -39,6 +39,7 @@ FAILURE_CLASSES = (
 )  # fmt: skip
 """As :class:`~airflow_calib_provider.domain.observation.FailureClass`, which says what they mean."""
 
+SPLIT_INPUTS = ("shared", "all")
 SHORT = ("next", "keep", "drop")
 TAIL = ("keep", "drop", "previous")
 MAX_RETRIES = 100

@@ -37,10 +37,14 @@ class Need(Model):
 
 
 class Split(Model):
-    """How a job set becomes jobs: so many jobs, or so many inputs per job; neither is one job."""
+    """How a job set becomes jobs: so many jobs, or so many inputs per job; neither is one job.
+
+    :ivar inputs: of ``count`` jobs each gets its share of the inputs, or all of them.
+    """
 
     count: int | str | None = None
     per_job: int | None = None
+    inputs: Literal["shared", "all"] = "shared"
 
 
 class ResourceRequest(Model):

@@ -13,7 +13,7 @@ from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.spec.failures import read_failures
 from airflow_calib_provider.spec.groupings import read_grouping
 from airflow_calib_provider.spec.kinds import backend_blocks, backend_kind
-from airflow_calib_provider.spec.language import KEYS, MAX_JOBS, MAX_RETRIES
+from airflow_calib_provider.spec.language import KEYS, MAX_JOBS, MAX_RETRIES, SPLIT_INPUTS
 from airflow_calib_provider.spec.models import (
     FailureRule,
     InputsCommand,
@@ -190,6 +190,8 @@ class TaskReader:
         command = keys.require("command", lambda value, _: self._command(value, task, with_job=True), "a command")
         inputs = self._inputs(keys["inputs"], task) if "inputs" in keys else None
         split = self._split(keys["split"], task, "inputs" in keys) if "split" in keys else Split()
+        if "split" in keys and isinstance(inputs, tuple):
+            self._check_shares(split, inputs, keys["split"])
         settings = self.read_settings(keys, "jobs")
         task.templates.extend([*self.defaults.templates, *settings.templates])
         backend = task.backend.partition(":")[0]
@@ -330,6 +332,10 @@ class TaskReader:
             self.problems.add("split.per_job without inputs", keys["per_job"], expected="jobs.inputs")
         if "count" not in keys and "per_job" not in keys and isinstance(node, Mapping) and not node.entries:
             self.problems.add("split is empty", node, expected="count or per_job")
+        if "inputs" in keys and ("count" not in keys or not has_inputs):
+            said = "split.inputs without inputs" if "count" in keys else "split.inputs without count"
+            self.problems.add(said, keys["inputs"], expected="jobs.inputs" if "count" in keys else "split.count")
+        given = keys.get("inputs", self.reader.choice(SPLIT_INPUTS))
         count: int | str | None = None
         if "count" in keys:
             value = keys["count"]
@@ -338,7 +344,20 @@ class TaskReader:
                 task.templates.append(TemplateText(value, value.text))
             else:
                 count = self.reader.integer(1, MAX_JOBS)(value, "split.count")
-        return Split(count=count, per_job=per_job)
+        return Split(count=count, per_job=per_job, inputs="all" if given == "all" else "shared")
+
+    def _check_shares(self, split: Split | None, inputs: tuple[str, ...], node: Node) -> None:
+        """What can be told before anything is rendered: an input that is a template may become several."""
+        if split is None or not isinstance(split.count, int) or split.inputs == "all":
+            return
+        if split.count > len(inputs) and not any(is_template(text) for text in inputs):
+            place = node.entries["count"].value if isinstance(node, Mapping) and "count" in node.entries else node
+            self.problems.add(
+                f"split.count is {split.count}, and there are {len(inputs)} inputs to share",
+                place,
+                expected="at most one job for each input",
+                hint="inputs: all beside count gives all inputs to each job",
+            )
 
     def _inputs(self, node: Node, task: RawTask) -> str | tuple[str, ...] | InputsCommand | None:
         if isinstance(node, Mapping) and not node.is_template:

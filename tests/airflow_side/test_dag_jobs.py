@@ -115,6 +115,31 @@ def test_templates_know_the_job_and_airflow(world: World) -> None:
     assert all(Path(file).is_relative_to(found["folder"]) for file in world.xcom["said"])
 
 
+@pytest.mark.parametrize(
+    ("options", "inputs"),
+    [({}, [["a7", "b"], ["c"]]), ({"all_inputs": True}, [["a7", "b", "c"]] * 2)],
+)
+def test_so_many_jobs_share_the_inputs(world: World, options: dict[str, Any], inputs: list[list[str]]) -> None:
+    world.execute(
+        local(
+            'cat "$CALIB_INPUTS" > x',
+            inputs=["a{{ params.n }}", "b", "c"],
+            count=2,
+            products={"x": "x"},
+            **options,
+        )
+    )
+    assert [Path(file).read_text().split() for file in world.xcom["x"]] == inputs
+
+
+@pytest.mark.parametrize("inputs", [["a"], []])
+def test_more_jobs_than_inputs_of_another_task(world: World, inputs: list[str]) -> None:
+    operator = local("true", inputs=["x", "y"], count=2)
+    operator.inputs = inputs  # as Airflow sets what it has rendered
+    with pytest.raises(AirflowFailException, match=f"there are {len(inputs)} inputs to share"):
+        world.execute(operator)
+
+
 def test_retry_attaches_clear_continues_or_starts_anew(world: World, tmp_path: Path) -> None:
     options: dict[str, Any] = {"count": "{{ 1 + 1 }}", "retries_of_jobs": 0, "products": {"x": "x"}}
     script = f'echo x > x; [ "$CALIB_JOB" = 0 ] || [ -e {tmp_path}/mended ]'

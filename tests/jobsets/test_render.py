@@ -12,7 +12,7 @@ import pytest
 from airflow_calib_provider.domain.submission import Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
-from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, submission
+from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, render_plain, submission
 from airflow_calib_provider.ledger import campaigns, skips
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, ResourceRequest, Split
 from tests.ledger.making import T0, facts, fill, group_ids, new_ledger, put_runs, task, workflow
@@ -37,8 +37,48 @@ def test_split_of_inputs() -> None:
     assert made.inputs == FILES
 
 
-def test_inputs_that_all_jobs_share_are_stored_once() -> None:
-    made = rendered(Jobs(command=("x",), inputs="{{ run.files }}", split=Split(count=3)), run={"files": FILES})
+@pytest.mark.parametrize(
+    ("n", "count", "shares"),
+    [
+        (4, 3, [2, 1, 1]),
+        (7, 3, [3, 2, 2]),
+        (6, 3, [2, 2, 2]),
+        (1, 1, [1]),
+        (5, 5, [1] * 5),
+        (1001, 1000, [2] + [1] * 999),
+    ],
+)
+def test_so_many_jobs_share_the_inputs(n: int, count: int, shares: list[int]) -> None:
+    names = [f"f{number}" for number in range(n)]
+    jobs = Jobs(command=("x", "{{ job.inputs | join(',') }}"), inputs=tuple(names), split=Split(count=count))
+    definitions = rendered(jobs).definitions
+    assert [len(item["inputs"]) for item in definitions] == shares
+    assert [name for item in definitions for name in item["inputs"]] == names, "each once, in order"
+    assert [item["command"][1] for item in definitions] == [",".join(item["inputs"]) for item in definitions]
+
+
+@pytest.mark.parametrize("count", [3, "{{ 3 }}"])
+@pytest.mark.parametrize("inputs", [("a", "b"), "{{ run.files }}", ("{{ run.files }}",)])
+def test_more_jobs_than_inputs(count: Any, inputs: Any) -> None:
+    jobs = Jobs(command=("x",), inputs=inputs, split=Split(count=count))
+    with pytest.raises(RenderError, match=r"3 jobs cannot share 2 inputs.*split\.inputs: all"):
+        rendered(jobs, run={"files": ["a", "b"]})
+    every = jobs.model_copy(update={"split": Split(count=count, inputs="all")})
+    assert len(rendered(every, run={"files": ["a", "b"]}).definitions) == 3
+
+
+def test_a_plain_job_set_shares_too() -> None:
+    jobs = Jobs(command=("x",), inputs=("a", "b", "c"), split=Split(count=2))
+    assert [item["inputs"] for item in render_plain(jobs, {}, "local").definitions] == [["a", "b"], ["c"]]
+    every = render_plain(jobs.model_copy(update={"split": Split(count=2, inputs="all")}), {}, "local")
+    assert ([item["inputs"] for item in every.definitions], every.inputs) == ([None, None], ["a", "b", "c"])
+    with pytest.raises(RenderError, match="4 jobs cannot share 3 inputs"):
+        render_plain(jobs.model_copy(update={"split": Split(count=4)}), {}, "local")
+
+
+def test_inputs_that_all_jobs_get_are_stored_once() -> None:
+    split = Split(count=3, inputs="all")
+    made = rendered(Jobs(command=("x",), inputs="{{ run.files }}", split=split), run={"files": FILES})
     assert [item["inputs"] for item in made.definitions] == [None] * 3
     assert made.inputs == FILES
 
@@ -70,6 +110,8 @@ def test_impossible_inputs(value: Any) -> None:
 def test_inputs_as_a_list_in_the_spec() -> None:
     made = rendered(Jobs(command=("x",), inputs=("/a/{{ n }}", "/b"), split=Split(per_job=1)), n=3)
     assert made.inputs == ["/a/3", "/b"]
+    lists = Jobs(command=("x",), inputs=("{{ first }}", "/b", "{{ second }}"))
+    assert rendered(lists, first=["/1", "/2"], second=["/3"]).inputs == ["/1", "/2", "/b", "/3"]
 
 
 def test_values_never_become_other_arguments() -> None:
@@ -125,9 +167,10 @@ def test_digest_is_that_of_what_runs() -> None:
         Jobs(command=("x", "y"), split=Split(count=2)),
         Jobs(command=jobs.command, split=Split(count=3)),
         Jobs(command=jobs.command, split=Split(count=2), environment={"A": "1"}),
-        Jobs(command=jobs.command, split=Split(count=2), inputs=("a",)),
+        Jobs(command=jobs.command, split=Split(count=2), inputs=("a", "b")),
+        Jobs(command=jobs.command, split=Split(count=2, inputs="all"), inputs=("a", "b")),
     ]
-    assert len(same | {rendered(item).digest for item in others}) == 5
+    assert len(same | {rendered(item).digest for item in others}) == 6
 
 
 def test_the_digest_of_what_says_nothing_new_is_that_of_the_first_version() -> None:
