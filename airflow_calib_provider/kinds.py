@@ -88,5 +88,7 @@ DEFAULT_BACKEND = "local"
 
 GROUPINGS = Kinds("grouping", "groupings", {})
 LOCKS = Kinds("lock", "locks", {})
-RUN_SOURCES = Kinds("run source", "run_sources", {})
+RUN_SOURCES = Kinds(
+    "run source", "run_sources", {"csv": "runsources.csv_kind:KIND", "events": "runsources.events_kind:KIND"}
+)
 PAYLOAD_STORES = Kinds("payload store", "payload_stores", {})

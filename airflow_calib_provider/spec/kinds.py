@@ -5,17 +5,21 @@ The tables of :mod:`airflow_calib_provider.kinds` name the members; the function
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
 from airflow_calib_provider.errors import KindError
-from airflow_calib_provider.kinds import BACKENDS, Kinds
+from airflow_calib_provider.kinds import BACKENDS, RUN_SOURCES, Kinds
 from airflow_calib_provider.spec.block import read_block
 
 if TYPE_CHECKING:
+    from pydantic_core import PydanticCustomError
+
+    from airflow_calib_provider.domain.keys import Keys, Where
+    from airflow_calib_provider.spec.models import FieldType
     from airflow_calib_provider.spec.positions import Node, Scalar
     from airflow_calib_provider.spec.reading import Reader
 
@@ -94,6 +98,36 @@ class BackendKind:
     def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         """A task's block over that of the defaults."""
         return {**defaults, **own}
+
+
+class RunSourceKind:
+    """A way to learn of runs.
+
+    :ivar name: the key of its block in a source.
+    :ivar keys: the model of that block.
+    """
+
+    name: str
+    keys: type[Keys]
+
+    def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
+        """The fields of its runs besides those that are declared.
+
+        :param keys: the block, as far as it could be read.
+        """
+        return {}
+
+    def check(self, keys: Keys, fields: Mapping[str, FieldType]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What is wrong between the block and the declared fields, each with its place in the source."""
+        yield from ()
+
+
+def run_source_kind(name: str) -> RunSourceKind:
+    """The way of a name.
+
+    :raises KindError: there is none of this name, or it cannot be loaded.
+    """
+    return _checked(RUN_SOURCES, name, RunSourceKind)
 
 
 def backend_kind(name: str) -> BackendKind:

@@ -184,6 +184,19 @@ class FieldType(StrEnum):
     TIME = "time"
 
 
+FieldTypeName = Literal["int", "float", "string", "bool", "time"]
+"""As specs write them."""
+
+RESERVED = {
+    "number": FieldType.INT,
+    "start": FieldType.TIME,
+    "end": FieldType.TIME,
+    "completed": FieldType.BOOL,
+    "files": FieldType.STRING,
+}
+"""Fields with a meaning of their own and therefore a fixed type."""
+
+
 class CsvSource(Model):
     """Runs from a CSV file. ``columns`` maps our field names to the file's headers."""
 

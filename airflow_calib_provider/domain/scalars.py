@@ -1,0 +1,339 @@
+"""The values of the language: how each is read from what is written, what is said of anything else, its JSON Schema.
+
+Nothing is converted: ``5`` is a number and ``"5"`` a text, and the other way round is a mistake that says so. A type is
+used as the annotation of a key (:class:`~airflow_calib_provider.domain.keys.Keys`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from airflow_calib_provider.domain import nodes
+from airflow_calib_provider.domain.quantities import DURATION, SIZE, parse_duration, parse_size, parse_time
+
+T = TypeVar("T")
+
+Written: TypeAlias = "nodes.Scalar | nodes.Mapping | dict[str, Written] | tuple[Written, ...]"
+"""What stands in a file, as models read it: a node is a single value, or a template that lacks its quotes."""
+
+WHAT = "\0"
+"""In a message: what the value is called, which its place in the file tells."""
+
+NOWHERE = nodes.Position(0, 0, 0, 0)
+MISSING = nodes.Scalar("", "missing", NOWHERE)
+"""Stands where a key must be and is not."""
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+TAG = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
+NAME_LENGTH = 60
+TAG_LENGTH = 120
+
+_READS_AS = {
+    "null": "nothing",
+    "bool": "a truth value",
+    "odd bool": "a truth value",
+    "int": "a number",
+    "float": "a number",
+    "odd number": "a number",
+    "date": "a date",
+}
+
+
+class SpelledKey(str):
+    """A key of a mapping that YAML does not read as a text."""
+
+    __slots__ = ("node",)
+    node: nodes.Scalar
+
+
+def mistake(
+    said: str,
+    expected: str = "",
+    hint: str = "",
+    *,
+    word: str = "",
+    options: tuple[str, ...] = (),
+    at_key: bool = False,
+    find: str = "",
+) -> PydanticCustomError:
+    """The error of a value.
+
+    :param said: what is wrong; :data:`WHAT` stands for what the value is called.
+    :param word: what may be a misspelling of one of the options.
+    :param at_key: it is told at the key instead of the value.
+    :param find: it is told where these words stand in the value.
+    """
+    known = {"said": said, "expected": expected, "hint": hint, "word": word, "options": options}
+    return PydanticCustomError("mistake", "{said}", {**known, "at_key": at_key, "find": find})
+
+
+def describe(value: object) -> str:
+    """A value for a message: ``a list``, ``the number 5``, ``'text'``."""
+    if isinstance(value, tuple | nodes.Sequence):
+        return "a list"
+    if isinstance(value, nodes.Mapping):
+        return "a template without quotes" if value.is_template else "a mapping"
+    if not isinstance(value, nodes.Scalar):
+        return "a mapping"
+    if value.kind == "null":
+        return "nothing"
+    shown = value.text if len(value.text) <= 60 else value.text[:57] + "…"
+    return (
+        repr(shown) if value.kind == "text" else f"{shown}, which YAML reads as {_READS_AS.get(value.kind, value.kind)}"
+    )
+
+
+def unlike(value: object, expected: str, hint: str = "", **more: Any) -> PydanticCustomError:
+    """The error of a value that is something else than what is expected."""
+    if isinstance(value, nodes.Mapping) and value.is_template:
+        hint = 'put the template into quotes: "{{ … }}"'
+    return mistake(f"{WHAT} is {describe(value)}", f"expected {expected}", hint, **more)
+
+
+class Reads:
+    """Part of a type: how its values are read.
+
+    :param read: a value from what is written; raises :func:`mistake`.
+    :param schema: its JSON Schema.
+    :param words: what the reference calls it.
+    """
+
+    def __init__(self, read: Callable[[Any], object], schema: Mapping[str, Any], words: str) -> None:
+        self.read = read
+        self.schema = schema
+        self.words = words
+
+    def __call__(self, value: Any) -> object:
+        if value is MISSING:
+            raise mistake("missing")
+        if isinstance(value, str):  # a key
+            value = value.node if isinstance(value, SpelledKey) else nodes.Scalar(value, "text", NOWHERE, quoted=True)
+        return self.read(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def text(value: Any, expected: str = "text") -> str:
+    """A text that YAML reads as one."""
+    if isinstance(value, nodes.Scalar):
+        if value.kind == "text":
+            if "\x00" in value.text:
+                raise mistake(f"{WHAT} contains a NUL character", "text without it")
+            return value.text
+        raise unlike(value, expected, f'put it into quotes: "{value.text}"' if value.kind != "null" else "")
+    raise unlike(value, expected)
+
+
+def filled(value: Any, expected: str = "text") -> str:
+    """A text that is not empty."""
+    found = text(value, expected)
+    if not found.strip():
+        raise mistake(f"{WHAT} is empty", "expected text")
+    return found
+
+
+def _name(value: Any) -> str:
+    found = text(value, "a name")
+    if not NAME.fullmatch(found) or len(found) > NAME_LENGTH:
+        proposal = re.sub(r"\W+", "_", found, flags=re.ASCII).strip("_")[:NAME_LENGTH]
+        raise mistake(
+            f"{WHAT} {found[:80]!r} is not a name",
+            f"letters, digits and '_', starting with a letter, at most {NAME_LENGTH}",
+            f"for example {proposal!r}" if NAME.fullmatch(proposal) else "",
+        )
+    return found
+
+
+def _dag_name(value: Any) -> str:
+    # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
+    found = _name(value)
+    if "__" in found:
+        raise mistake(f"{WHAT} {found!r} contains '__'", "single underscores")
+    return found
+
+
+def _tag(value: Any) -> str:
+    found = text(value, "a tag")
+    if not TAG.fullmatch(found) or len(found) > TAG_LENGTH:
+        raise mistake(
+            f"{WHAT} {found[:80]!r} is not a tag",
+            f"letters, digits, '_', '-' and '.', starting with a letter, at most {TAG_LENGTH}",
+        )
+    return found
+
+
+def _number_hint(value: object) -> str:
+    if isinstance(value, nodes.Scalar) and value.kind == "odd number":
+        return "write it with plain decimal digits"
+    if isinstance(value, nodes.Scalar) and value.quoted and re.fullmatch(r"[-+]?[0-9.]+", value.text):
+        return "remove the quotes"
+    return ""
+
+
+def integer(value: Any, least: int, most: int) -> int:
+    """A whole number within limits."""
+    expected = f"a whole number from {least} to {most}" if most < 10**6 else f"a whole number, at least {least}"
+    # The length is looked at first: Python refuses to read whole numbers of thousands of digits.
+    if isinstance(value, nodes.Scalar) and value.kind == "int" and len(value.text) < 20:
+        found = int(value.text)
+        if not least <= found <= most:
+            raise mistake(f"{WHAT} is {found}", f"expected {expected}")
+        return found
+    raise unlike(value, expected, _number_hint(value))
+
+
+def number(value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, nodes.Scalar) and value.kind in ("int", "float") and math.isfinite(found := float(value.text)):
+        return found
+    raise unlike(value, "a number", _number_hint(value))
+
+
+def _positive(value: Any) -> float:
+    found = number(value)
+    if found <= 0:
+        raise mistake(f"{WHAT} is {found:g}", "expected a number above 0")
+    return found
+
+
+def _fraction(value: Any) -> float:
+    found = _positive(value)
+    if found > 1:
+        raise mistake(
+            f"{WHAT} is {found:g}",
+            "expected a fraction of the jobs, above 0 and at most 1",
+            f"did you mean {found / 100:g}?" if 10 <= found <= 100 else "",
+        )
+    return found
+
+
+def boolean(value: Any) -> bool:
+    """``true`` or ``false``."""
+    if isinstance(value, nodes.Scalar) and value.kind == "bool":
+        return value.text.lower() == "true"
+    raise unlike(value, "true or false")
+
+
+def _quantity(value: Any, expected: str, parse: Callable[[str], T]) -> T:
+    if isinstance(value, nodes.Scalar) and value.kind in ("int", "float"):
+        raise mistake(f"{WHAT} is a number without a unit", expected)
+    if not isinstance(value, nodes.Scalar) or value.kind != "text":
+        raise unlike(value, expected)
+    try:
+        found = parse(value.text)
+    except ValueError as error:
+        raise mistake(f"{WHAT}: {error}", expected) from error
+    if not found:
+        raise mistake(f"{WHAT} is 0", expected, "or leave it out")
+    return found
+
+
+def _run_or_time(value: Any) -> int | datetime:
+    if isinstance(value, nodes.Scalar) and value.kind in ("date", "text"):
+        try:
+            return parse_time(value.text)
+        except ValueError:
+            raise unlike(value, "a run number or a time such as 2026-03-01T00:00:00Z") from None
+    return integer(value, 1, 2**53)
+
+
+def plain(value: Any) -> str | bool | int | float:
+    """A text, a number, ``true`` or ``false``."""
+    words = "text, a number, true or false"
+    if not isinstance(value, nodes.Scalar):
+        raise unlike(value, f"{words}, or a list of these")
+    if value.kind == "bool":
+        return boolean(value)
+    if value.kind == "int":
+        return integer(value, -(2**63), 2**63 - 1)
+    if value.kind == "float":
+        return number(value)
+    if value.kind == "odd bool":
+        raise unlike(value, "true or false", f'a text goes into quotes: "{value.text}"')
+    return text(value, words)
+
+
+def whole(least: int, most: int) -> Reads:
+    """The reading of a whole number within limits, in which both are included."""
+    words = f"{least} to {most:,}" if most < 10**7 else f"at least {least}"
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return Reads(lambda value: integer(value, least, most), schema, words)
+
+
+class OneOf:
+    """Part of a type: its values are those of a ``Literal``."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        options: tuple[str, ...] = get_args(source)
+        listed = one_of(options)
+
+        def read(value: Any) -> str:
+            found = text(value, listed)
+            if found not in options:
+                raise unlike(value, listed, word=found, options=options)
+            return found
+
+        return core_schema.no_info_plain_validator_function(Reads(read, {}, ""), metadata={"options": options})
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"enum": list(schema["metadata"]["options"])}
+
+
+def one_of(options: tuple[str, ...]) -> str:
+    """``one of a, b, c``."""
+    return options[0] if len(options) == 1 else "one of " + ", ".join(options)
+
+
+_TEXT = {"type": "string"}
+_FILLED = {"type": "string", "pattern": r"\S"}
+_NAME_SCHEMA = {"type": "string", "pattern": rf"^{NAME.pattern}$", "maxLength": NAME_LENGTH}
+_DURATION_SCHEMA = {
+    "type": "string",
+    "pattern": r"^(?=.)(?:\d{1,6} ?d)?(?:\d{1,8} ?h)?(?:\d{1,9} ?m(?:in)?)?(?:\d{1,10} ?s)?$",
+}
+_SIZE_SCHEMA = {"type": "string", "pattern": r"^\d{1,15}(?:\.\d{1,6})? ?(?:[kKMGT]?B|[KMGT]iB)$"}
+_PLAIN_SCHEMA = {"type": ["string", "number", "boolean"]}
+
+Text = Annotated[str, Reads(text, _TEXT, "text")]
+Filled = Annotated[str, Reads(filled, _FILLED, "text")]
+Template = Annotated[str, Reads(filled, _FILLED, "template")]
+Name = Annotated[str, Reads(_name, _NAME_SCHEMA, "name")]
+DagName = Annotated[str, Reads(_dag_name, {**_NAME_SCHEMA, "not": {"pattern": "__"}}, "name")]
+Tag = Annotated[
+    str,
+    Reads(
+        _tag,
+        {"type": "string", "pattern": rf"^{TAG.pattern}$", "maxLength": TAG_LENGTH},
+        "letters, digits, `_`, `-`, `.`",
+    ),
+]
+Positive = Annotated[float, Reads(_positive, {"type": "number", "exclusiveMinimum": 0}, "number above 0")]
+Fraction = Annotated[
+    float, Reads(_fraction, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "number above 0, at most 1")
+]
+Number = Annotated[float, Reads(number, {"type": "number"}, "number")]
+Flag = Annotated[bool, Reads(boolean, {"type": "boolean"}, "`true` or `false`")]
+Duration = Annotated[
+    timedelta, Reads(lambda value: _quantity(value, DURATION, parse_duration), _DURATION_SCHEMA, "duration")
+]
+Size = Annotated[int, Reads(lambda value: _quantity(value, SIZE, parse_size), _SIZE_SCHEMA, "size")]
+RunOrTime = Annotated[
+    int | datetime,
+    Reads(
+        _run_or_time,
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 2**53}, {"type": "string"}]},
+        "run number or time",
+    ),
+]
+Plain = Annotated[str | bool | int | float, Reads(plain, _PLAIN_SCHEMA, "text, number, `true` or `false`")]

@@ -1,0 +1,75 @@
+"""CSV files of runs, as the language knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from airflow_calib_provider.domain.keys import Keys, Where, Words
+from airflow_calib_provider.domain.scalars import Filled, Reads, Text, mistake, text, unlike
+from airflow_calib_provider.spec.kinds import RunSourceKind
+from airflow_calib_provider.spec.models import RESERVED, FieldType
+from airflow_calib_provider.spec.problems import one_of
+from airflow_calib_provider.spec.sources_keys import SourcePath
+
+
+def _separator(value: Any) -> str:
+    found = text(value, "one character")
+    if len(found) != 1 or found in '"\n\r':
+        raise unlike(value, "one character", r'a tab is written "\t"' if found == r"\t" else "")
+    return found
+
+
+_Separator = Annotated[
+    str, Reads(_separator, {"type": "string", "minLength": 1, "maxLength": 1, "pattern": '[^"\\n\\r]'}, "one character")
+]
+
+
+class CsvKeys(Keys):
+    """The block ``csv``."""
+
+    path: Annotated[
+        SourcePath,
+        Words(missing="the path of the CSV file"),
+        Field(description="the file; a relative path is relative to the folder of `sources.yaml`"),
+    ] = ""
+    columns: Annotated[
+        dict[Text, Filled],
+        Words(type="mapping of fields to headers", default="the field's own name"),
+        Field(default_factory=dict, description="how the file calls its columns"),
+    ]
+    separator: Annotated[_Separator, Field(description="between columns")] = ","
+    files_separator: Annotated[_Separator, Field(description="between files inside the column of `files`")] = ";"
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        if "separator" in self.model_fields_set and self.separator == self.files_separator:
+            yield ("separator",), mistake("separator and files_separator are the same", "different characters")
+
+
+class CsvKind(RunSourceKind):
+    """One line for each run."""
+
+    name = "csv"
+    keys = CsvKeys
+
+    def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
+        assert isinstance(keys, CsvKeys)
+        return {name: RESERVED[name] for name in keys.columns if name in RESERVED}
+
+    def check(self, keys: Keys, fields: Mapping[str, FieldType]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        assert isinstance(keys, CsvKeys)
+        options = tuple(dict.fromkeys([*RESERVED, *fields]))
+        for name in keys.columns:
+            if name not in options:
+                said = f"columns.{name} is no declared field"
+                otherwise = "declare it with its type under 'fields'"
+                yield (
+                    ("csv", "columns", name),
+                    mistake(said, one_of(options), otherwise, word=name, options=options, at_key=True),
+                )
+
+
+KIND = CsvKind()

@@ -1,0 +1,43 @@
+"""Event files, as the language knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from airflow_calib_provider.domain.keys import Keys, Where, Words
+from airflow_calib_provider.domain.scalars import Filled, mistake
+from airflow_calib_provider.spec.kinds import RunSourceKind
+from airflow_calib_provider.spec.models import FieldType
+from airflow_calib_provider.spec.sources_keys import SourcePath
+
+
+class EventsKeys(Keys):
+    """The block ``events``."""
+
+    path: Annotated[
+        SourcePath,
+        Words(missing="the path of the event file"),
+        Field(description="a CSV file with a header; it may be large"),
+    ] = ""
+    run: Annotated[Filled, Field(description="the header of the column with the run number")] = "run"
+
+
+class EventsKind(RunSourceKind):
+    """One line for each event; its runs have the field ``events``, how many lines they have."""
+
+    name = "events"
+    keys = EventsKeys
+
+    def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
+        return {"events": FieldType.INT}
+
+    def check(self, keys: Keys, fields: Mapping[str, FieldType]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        if fields.get("events", FieldType.INT) is not FieldType.INT:
+            yield ("fields", "events"), mistake("the field 'events' of an event file is counted", "int")
+
+
+KIND = EventsKind()

@@ -1,0 +1,307 @@
+"""Reading nodes by the models of their keys: everything that is wrong is reported with its place, in the words of the
+declarations, and what could be read is there all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from airflow_calib_provider.domain.keys import (
+    BLOCKS,
+    UNREADABLE,
+    Either,
+    Keys,
+    Reading,
+    Where,
+    Words,
+    blocks_of,
+    data_of,
+    keys_of,
+    parts_of,
+    type_of,
+    words_of,
+)
+from airflow_calib_provider.domain.nodes import Entry, Mapping, Node, Scalar, Sequence
+from airflow_calib_provider.domain.scalars import MISSING, WHAT, unlike
+from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+
+K = TypeVar("K", bound=Keys)
+
+_MOST_READINGS = 12
+"""How often a mapping is read without what was wrong the time before; what is left then is not looked at."""
+
+
+@dataclass
+class Read(Generic[K]):
+    """A mapping as read.
+
+    :ivar keys: ``None`` where it is none. What could not be read is left out, at first also where it must be there.
+    :ivar node: without what could not be read.
+    :ivar wrong: where that was.
+    """
+
+    keys: K | None
+    node: Node
+    wrong: list[Where] = field(default_factory=list)
+
+    def is_wrong(self, *where: str | int) -> bool:
+        """Whether anything at or below a place could not be read."""
+        return any(place[: len(where)] == where for place in self.wrong)
+
+    def at(self, *where: str | int) -> Node:
+        """The value at a place; as far as it is there."""
+        node = self.node
+        for step in where:
+            node = _below(node, step) or node
+        return node
+
+    def key_at(self, *where: str | int) -> Scalar:
+        """The key of the value at a place."""
+        above = self.at(*where[:-1])
+        assert isinstance(above, Mapping)
+        return above.entries[str(where[-1])].key
+
+
+def read_keys(model: type[K], node: Node, name: str, problems: Problems) -> Read[K]:
+    """Read a mapping, and report everything that is wrong.
+
+    :param name: what messages call it.
+    """
+    reading = Reading()
+    try:
+        keys = model.model_validate(data_of(node), context=reading)
+    except ValidationError as error:
+        return _readable(model, node, name, error, problems)
+    if reading.crossed:
+        _report_crossed(keys, _Finder(model, name, node), problems)
+    return Read(keys, node)
+
+
+def _readable(model: type[K], node: Node, name: str, error: ValidationError, problems: Problems) -> Read[K]:
+    """Report what is wrong, and read the rest."""
+    finder = _Finder(model, name, node)
+    wrong = []
+    details = error.errors(include_url=False)
+    for detail in details:
+        _report(finder.told(detail), problems)
+        wrong.append(finder.place(detail["loc"]).where)
+    result: Read[K] = Read(None, node, wrong)
+    for _ in range(_MOST_READINGS):
+        result.node = _without(result.node, details, _Finder(model, name, result.node))
+        reading = Reading(lenient=True)
+        try:
+            result.keys = model.model_validate(data_of(result.node), context=reading)
+        except ValidationError as again:
+            details = again.errors(include_url=False)
+            continue
+        if reading.crossed:
+            _report_crossed(result.keys, _Finder(model, name, result.node), problems)
+        break
+    return result
+
+
+def report(read: Read[Any], where: Where, error: PydanticCustomError, problems: Problems) -> None:
+    """Report a mistake at a place of what was read; it names the value itself."""
+    context = error.context or {}
+    node = read.key_at(*where) if context["at_key"] else read.at(*where)
+    hint = nearest(context["word"], context["options"]) if context["word"] else ""
+    problems.add(context["said"], node, expected=context["expected"], hint=hint or context["hint"])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is to be said, and where."""
+
+    message: str
+    node: Node
+    expected: str = ""
+    hint: str = ""
+    find: str = ""
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A place of a file, and what its declaration says.
+
+    :ivar kind: the type that is declared there, :ivar words: with its words.
+    :ivar called: what it is called, :ivar above: and what holds it.
+    :ivar where: keys and positions, without what only pydantic needs.
+    """
+
+    node: Node
+    kind: Any
+    words: Words
+    called: str
+    above: str = ""
+    holder: Node | None = None
+    key: Scalar | None = None
+    known: tuple[str, ...] = ()
+    where: Where = ()
+    in_blocks: bool = False
+
+
+class _Finder:
+    """Finds the places of pydantic's errors, and words for them."""
+
+    def __init__(self, model: type[Keys], name: str, root: Node) -> None:
+        self.root = _Spot(root, model, Words(), name)
+
+    def place(self, loc: Where) -> _Spot:
+        """The place of an error."""
+        spot = self.root
+        for step in loc:
+            spot = self._below(spot, step)
+        return spot
+
+    def _below(self, spot: _Spot, step: str | int) -> _Spot:
+        kind, more = parts_of(spot.kind)
+        shapes = next((item.shapes for item in more if isinstance(item, Either)), None)
+        if shapes is not None:
+            return replace(spot, kind=shapes[str(step)])
+        if step == "[key]":
+            called = spot.words.key.format(above=spot.above)
+            return replace(spot, node=spot.key or spot.node, called=called)
+        if isinstance(kind, type) and issubclass(kind, Keys):
+            return self._key(spot, kind, str(step))
+        words, below = spot.words, _below(spot.node, step)
+        form = words.item if isinstance(step, int) else words.entry
+        inner = get_args(kind)[-1 if get_origin(kind) is dict else 0] if get_args(kind) else Any
+        own = next((item for item in parts_of(inner)[1] if isinstance(item, Words)), Words())
+        called = form.format(above=spot.called, key=step)
+        return self._entered(spot, step, below, inner, replace(own, key=words.key), called)
+
+    def _key(self, spot: _Spot, kind: type[Keys], step: str) -> _Spot:
+        if step == BLOCKS:
+            return replace(spot, in_blocks=True)
+        blocks = blocks_of(kind)
+        below = _below(spot.node, step)
+        if spot.in_blocks and blocks is not None:
+            name = words_of(kind.declared[BLOCKS]).entry.format(above=spot.called, key=step)
+            return self._entered(replace(spot, in_blocks=False), step, below, blocks.keys(step), Words(), name)
+        declared: FieldInfo | None = kind.declared.get(step)
+        if declared is None:
+            name = kind.called.format(above=spot.called, key=step)
+            return replace(self._entered(spot, step, below, Any, Words(), name), known=keys_of(kind))
+        words = words_of(declared)
+        name = (words.name or kind.called).format(above=spot.called, key=step)
+        return self._entered(spot, step, below, type_of(declared), words, name)
+
+    @staticmethod
+    def _entered(spot: _Spot, step: str | int, below: Node | None, kind: Any, words: Words, called: str) -> _Spot:
+        entries = spot.node.entries if isinstance(spot.node, Mapping) else {}
+        key = entries[str(step)].key if str(step) in entries else None
+        node = below if below is not None else spot.node
+        return _Spot(node, kind, words, called, spot.called, spot.node, key, (), (*spot.where, step))
+
+    def told(self, detail: ErrorDetails) -> Told:
+        """Words for an error."""
+        spot = self.place(detail["loc"])
+        said, context = detail["type"], detail.get("ctx", {})
+        if detail["input"] is MISSING:
+            missing = f"the key {spot.where[-1]!r} is missing in {spot.above}"
+            return Told(missing, spot.holder or spot.node, spot.words.missing)
+        if said == "extra_forbidden":
+            unknown = f"unknown key {str(spot.where[-1])!r} in {spot.above}"
+            return Told(unknown, spot.key or spot.node, one_of(spot.known), nearest(str(spot.where[-1]), spot.known))
+        if said in ("dict_type", "model_type"):
+            return self._told(spot, unlike(detail["input"], "a mapping").context or {})
+        if said == "tuple_type":
+            hint = "put it into brackets: [ … ]" if isinstance(detail["input"], Scalar) else ""
+            return self._told(spot, unlike(detail["input"], "a list", hint).context or {})
+        if said != "mistake":
+            expected = detail["msg"].removeprefix("Input should be ")
+            return self._told(spot, unlike(spot.node, expected).context or {})
+        return self._told(spot, context)
+
+    @staticmethod
+    def _told(spot: _Spot, context: dict[str, Any]) -> Told:
+        hint = (nearest(context["word"], context["options"]) if context["word"] else "") or context["hint"]
+        node = spot.key if context["at_key"] and spot.key is not None else spot.node
+        return Told(context["said"].replace(WHAT, spot.called, 1), node, context["expected"], hint, context["find"])
+
+    def crossed(self, where: Where, error: PydanticCustomError) -> Told:
+        """Words for a mistake of keys together."""
+        return self._told(self.place(where), error.context or {})
+
+
+def _below(node: Node, step: str | int) -> Node | None:
+    if isinstance(node, Mapping) and step in node.entries:
+        return node.entries[str(step)].value
+    if isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
+        return node.items[step]
+    return None
+
+
+def _report(told: Told, problems: Problems) -> None:
+    where = problems.find(told.node, told.find) if told.find and isinstance(told.node, Scalar) else told.node
+    problems.add(told.message, where, expected=told.expected, hint=told.hint)
+
+
+def _report_crossed(keys: Keys, finder: _Finder, problems: Problems) -> None:
+    for loc, error in _crossed(keys, ()):
+        _report(finder.crossed(loc, error), problems)
+
+
+def _crossed(value: object, loc: Where) -> Iterator[tuple[Where, PydanticCustomError]]:
+    if isinstance(value, Keys):
+        for where, error in value._crossed:
+            yield (*loc, *where), error
+        for name, declared in type(value).model_fields.items():
+            yield from _crossed(getattr(value, name), (*loc, declared.alias or name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _crossed(item, (*loc, key))
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from _crossed(item, (*loc, number))
+
+
+# Leaving out what is wrong: keys of a model are marked as unreadable, everything else is removed.
+
+Doomed = dict[str | int, "Doomed | None"]
+
+
+def _without(node: Node, details: list[ErrorDetails], finder: _Finder) -> Node:
+    doomed: Doomed = {}
+    for detail in details:
+        if detail["input"] is MISSING:
+            continue
+        at = doomed
+        where = finder.place(detail["loc"]).where
+        for step in where[:-1]:
+            deeper = at.setdefault(step, {})
+            if deeper is None:
+                break
+            at = deeper
+        else:
+            if where:
+                at[where[-1]] = None
+    return _pruned(node, doomed)
+
+
+def _pruned(node: Node, doomed: Doomed) -> Node:
+    if isinstance(node, Mapping):
+        entries = {}
+        for name, entry in node.entries.items():
+            if name not in doomed:
+                entries[name] = entry
+                continue
+            below = doomed[name]
+            if below is not None:
+                entries[name] = Entry(entry.key, _pruned(entry.value, below))
+            elif entry.value is not UNREADABLE:
+                entries[name] = Entry(entry.key, UNREADABLE)
+        return replace(node, entries=entries)
+    if isinstance(node, Sequence):
+        items = [
+            item if number not in doomed else _pruned(item, below)
+            for number, item in enumerate(node.items)
+            if (below := doomed.get(number, {})) is not None
+        ]
+        return replace(node, items=tuple(items))
+    return node
