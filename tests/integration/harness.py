@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sqlalchemy import make_url, select
 
 from airflow_calib_provider.ledger import schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from tests.cache import kept
 
 HERE = Path(__file__).parent
 HEADER = "number,start,end,fill,luminosity,completed,files"
@@ -44,6 +46,18 @@ QUICK = {
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
 }
+
+
+def migrated_database() -> Path:
+    """An empty database of this version of Airflow: to migrate one takes as long as a test."""
+
+    def make(folder: Path) -> None:
+        server = AirflowServer(folder / "home", folder)
+        server.prepare()
+        (folder / "home" / "airflow.db").rename(folder / "airflow.db")
+        shutil.rmtree(folder / "home")
+
+    return kept("airflow-database", version("apache-airflow"), make) / "airflow.db"
 
 
 def ledger_connection(address: str) -> dict[str, object]:
@@ -93,7 +107,7 @@ class Installation:
     def start(self) -> None:
         """Start everything, and restart what dies, as a service manager does."""
         schema.upgrade(self.ledger)
-        self.airflow.prepare()
+        shutil.copy(migrated_database(), self.airflow.home / "airflow.db")
         self.airflow.start()
         self.airflow.wait_healthy()
         self._keep.set()
