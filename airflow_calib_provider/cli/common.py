@@ -110,16 +110,12 @@ def source_named(folder: Path, name: str) -> RunSource:
 def opening_limits() -> Limits:
     """``CALIB_MAX_OPEN`` and ``CALIB_WINDOW``, as Airflow's side reads them (rule 27).
 
-    :raises CalibError: one is not a number.
+    :raises SettingError: one is not a number.
     """
-    from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger.openings import Limits
     from airflow_calib_provider.settings import number
 
-    try:
-        return Limits(max_open=int(number("MAX_OPEN", 100)), window=int(number("WINDOW", 20)))
-    except ValueError as error:
-        raise CalibError(str(error), "correct the environment variable") from error
+    return Limits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
 def person() -> str:

@@ -48,7 +48,7 @@ def workflow_dags(stub: str, spec: str | None = None) -> dict[str, DAG]:
 def build_dag(workflow: Workflow, label: str) -> DAG:
     """One DAG of a workflow: the tasks that share a grouping."""
     grouping = workflow.groupings()[label]
-    max_open, window = number("MAX_OPEN", 100), number("WINDOW", 20)
+    max_open, window = number("MAX_OPEN"), number("WINDOW")
     dag = DAG(
         dag_id=workflow.dag_id(label),
         description=workflow.description.strip().split("\n")[0] or None,

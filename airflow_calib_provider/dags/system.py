@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, CronDataIntervalTimetable, DeltaDataIntervalTimetable, Param
 
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
 from airflow_calib_provider.operators.mirror import MirrorOperator
+from airflow_calib_provider.settings import number
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -24,7 +25,7 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     folder = str((Path(stub).resolve().parent / specs).resolve())
     with _dag(
         "calib_inject",
-        _cron("0 * * * *"),
+        _every(number("INJECT_MINUTES")),
         "Records completed runs, groups them, and opens the DAG runs that may start. Trigger it at any time: injecting "
         "twice changes nothing.",
         {
@@ -56,11 +57,20 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     return {dag.dag_id: dag for dag in (inject, housekeeping, mirror)}
 
 
+def _every(minutes: float) -> DeltaDataIntervalTimetable:
+    return DeltaDataIntervalTimetable(timedelta(minutes=minutes))
+
+
 def _cron(text: str) -> CronDataIntervalTimetable:
     return CronDataIntervalTimetable(text, timezone="UTC")
 
 
-def _dag(dag_id: str, schedule: CronDataIntervalTimetable | str, text: str, params: dict[str, Param]) -> DAG:
+def _dag(
+    dag_id: str,
+    schedule: CronDataIntervalTimetable | DeltaDataIntervalTimetable | str,
+    text: str,
+    params: dict[str, Param],
+) -> DAG:
     return DAG(
         dag_id=dag_id,
         description=text.split(". ")[0],

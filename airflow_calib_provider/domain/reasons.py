@@ -260,7 +260,7 @@ RELEASES: dict[str, str] = {
     "held_by_run": "completion of that run; `calib skip` of it; or runs.incomplete_after in the spec",
     "settle": "time",
     "finite_incomplete": "their completion, or `calib skip` of them",
-    "next_inject": "calib_inject: every hour, or triggered by hand",
+    "next_inject": "calib_inject: every five minutes (CALIB_INJECT_MINUTES), or triggered by hand",
     "where_false": "nothing in this campaign: the outcome was stored at injection",
     "before_since": "nothing in this campaign; a campaign of its own takes it",
     "before_first_seen": "a campaign of its own (`calib campaign create --finite`)",

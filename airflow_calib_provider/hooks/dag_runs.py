@@ -29,7 +29,7 @@ def opening_limits() -> Limits:
     """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, and besides them ``CALIB_WINDOW`` (20) waiting ones (rule 27)."""
     from airflow_calib_provider.ledger.openings import Limits
 
-    return Limits(max_open=int(number("MAX_OPEN", 100)), window=int(number("WINDOW", 20)))
+    return Limits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
 def open_dag_runs(ledger: Ledger, log: FilteringBoundLogger, patience: float = 0.0) -> int:

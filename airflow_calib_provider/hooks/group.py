@@ -17,7 +17,7 @@ AIRFLOW_RETRIES = 8
 
 def airflow_retry_delay() -> float:
     """Seconds before Airflow tries a crashed task again: ``CALIB_AIRFLOW_RETRY_DELAY`` (30)."""
-    return number("AIRFLOW_RETRY_DELAY", 30.0)
+    return number("AIRFLOW_RETRY_DELAY")
 
 
 def group_of(ledger: Ledger, context: Context) -> Any:

@@ -25,9 +25,7 @@ from airflow_calib_provider.jobsets.watched import Troubles, by_backend, load
 from airflow_calib_provider.ledger import generations, observed
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.live_reasons import live_reasons
-
-RETRY_DELAY = 10.0
-"""Seconds before a job's second attempt; doubled for each further one."""
+from airflow_calib_provider.settings import number
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,16 @@ def advance(
     backend_of: Callable[[str], Backend],
     generation_ids: Iterable[int],
     now: datetime,
-    base_delay: float = RETRY_DELAY,
+    base_delay: float | None = None,
 ) -> dict[int, Standing]:
     """Take every one of these generations as far as it goes now.
 
     :param backend_of: a backend by name.
-    :param base_delay: seconds before the second attempt of a job.
+    :param base_delay: seconds before the second attempt of a job; ``CALIB_RETRY_DELAY`` if left out.
     :raises BackendError: a backend does not answer, for none of these generations; what was done until then is stored.
         Where others could be taken further, it stands in ``trouble``.
     """
+    base_delay = number("RETRY_DELAY") if base_delay is None else base_delay
     ids = sorted(set(generation_ids))
     troubles = Troubles()
     before: dict[int, str] = {}

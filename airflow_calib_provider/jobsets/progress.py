@@ -14,9 +14,6 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight
 from airflow_calib_provider.settings import number
 
-INTERVAL = 30.0
-"""Seconds between two looks at the reports of a generation, unless ``CALIB_REPORT_INTERVAL`` says otherwise."""
-
 AT_ONCE = 1000
 """Reports that one look opens: a step must not take long because there are many jobs. The next look goes on."""
 
@@ -35,7 +32,7 @@ def note_reports(ledger: Ledger, watched: Watched) -> None:
     key = (str(ledger.url), int(watched.row.id))
     at, last = _looked.get(key, (float("-inf"), -1))
     clock = time.monotonic()
-    if not watched.counts.get(JobState.RUNNING) or clock - at < number("REPORT_INTERVAL", INTERVAL):
+    if not watched.counts.get(JobState.RUNNING) or clock - at < number("REPORT_INTERVAL"):
         return
     turn = _turn(watched, last)
     if not turn:

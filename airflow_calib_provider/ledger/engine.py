@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
-from airflow_calib_provider.errors import LedgerError
-from airflow_calib_provider.settings import calib_home
+from airflow_calib_provider.errors import LedgerError, SettingError
+from airflow_calib_provider.settings import absolute, calib_home
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a writer waits for another one (rule 35)."""
@@ -34,6 +34,20 @@ def default_url() -> str:
     return os.environ.get("CALIB_LEDGER") or f"sqlite:///{calib_home() / 'ledger.db'}"
 
 
+def _with_absolute_file(url: URL) -> URL:
+    """
+    :raises LedgerError: the file of an SQLite ledger is relative, so that each process would open another one.
+    """
+    named = url.database
+    if url.get_backend_name() != "sqlite" or named in (None, "", ":memory:") or str(named).startswith("file:"):
+        return url
+    try:
+        return url.set(database=str(absolute(str(named), "the file of the ledger's address")))
+    except SettingError as error:
+        hint = "in CALIB_LEDGER, or in the connection calib_ledger, write sqlite:/// and the absolute path"
+        raise LedgerError(error.message, f"{hint}: four slashes in all") from error
+
+
 class Ledger:
     """The transactional database that is the truth about runs, groups, jobs and payloads.
 
@@ -43,7 +57,7 @@ class Ledger:
 
     def __init__(self, url: str | None = None) -> None:
         try:
-            self.url = make_url(url or default_url())
+            self.url = _with_absolute_file(make_url(url or default_url()))
             self.engine = self._create()
         except (exc.ArgumentError, ValueError):
             # Without its cause, which may quote a part of the address, hence of the password.

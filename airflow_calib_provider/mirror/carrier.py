@@ -30,8 +30,6 @@ LINES = 5_000
 BYTES = 2_000_000
 """Size of one request: servers and proxies have limits."""
 
-INTERVAL = 1.0
-"""Seconds between two looks for events, unless ``CALIB_MIRROR_INTERVAL`` says otherwise."""
 
 LONGEST_BACK_OFF = 60.0
 """Seconds between two tries while a target is in trouble."""
@@ -212,7 +210,7 @@ class Carrier:
             again = self._carry_aside()
             if again.trouble or self._aside_after:
                 return again
-        return Step(late.carried, late.points, number("MIRROR_INTERVAL", INTERVAL))
+        return Step(late.carried, late.points, number("MIRROR_INTERVAL"))
 
     def _go_back(self, last: int) -> Step:
         """Follow events that were put back to an earlier state without the cursor."""
@@ -237,7 +235,7 @@ class Carrier:
             self._maker.forget()
             return self._in_trouble(made.trouble, carried, batch.points)
         self._troubles = 0
-        return Step(carried, batch.points, 0.0 if backlog else number("MIRROR_INTERVAL", INTERVAL))
+        return Step(carried, batch.points, 0.0 if backlog else number("MIRROR_INTERVAL"))
 
     def _advance(self, batch: _Batch, holes: outbox.Holes) -> bool:
         """Store what was achieved; False if another carrier has the target."""

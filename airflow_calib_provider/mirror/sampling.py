@@ -17,9 +17,6 @@ from airflow_calib_provider.mirror import state
 from airflow_calib_provider.mirror.schema import ALL
 from airflow_calib_provider.settings import number, spool_folder
 
-INTERVAL = 60.0
-"""Seconds between two samples, unless ``CALIB_SAMPLE_INTERVAL`` says otherwise."""
-
 AT_LEAST = timedelta(minutes=10)
 """Where nothing changes, figures are appended so seldom."""
 
@@ -48,7 +45,7 @@ def sample(ledger: Ledger, target: str) -> None:
     at = now()
     with ledger.read() as connection:
         before, last = state.last_sample(connection)
-        if last is not None and (at - last).total_seconds() < number("SAMPLE_INTERVAL", INTERVAL):
+        if last is not None and (at - last).total_seconds() < number("SAMPLE_INTERVAL"):
             return
         figures = look(connection, at)
         lag = lag_seconds(connection, target, at)

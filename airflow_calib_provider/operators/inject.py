@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from airflow_calib_provider.ledger.engine import Ledger
 
-PATIENCE = 120.0
-"""Seconds for which calib_inject asks Airflow again for DAG runs that it refused."""
 ASKED_AT_ONCE = 50
 """DAG runs whose states are asked for by one request: they stand in its address, which must not grow too long."""
 
@@ -63,7 +61,7 @@ class InjectOperator(BaseOperator):
                 self.log.error("what to do: %s", error.hint)
             raise
         self.log.info("%s", report)
-        opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE", PATIENCE))
+        opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE"))
         problems = [*report.errors, *(str(error) for error in spec_errors)]
         if problems:
             raise AirflowFailException("what could be injected was; but:\n" + "\n".join(problems))

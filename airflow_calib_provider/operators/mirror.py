@@ -14,9 +14,6 @@ from airflow_calib_provider.triggers.mirror import MirrorTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-HOURS = 24.0
-"""How long a DAG run lasts, unless ``CALIB_MIRROR_DAG_HOURS`` says otherwise; the next begins at once."""
-
 
 class MirrorOperator(BaseOperator):
     """Mirrors the ledger's events to an InfluxDB, from the triggerer: it holds no worker.
@@ -31,7 +28,7 @@ class MirrorOperator(BaseOperator):
         self.influx_conn_id = influx_conn_id
 
     def execute(self, context: Context) -> None:
-        until = time.time() + 3600 * number("MIRROR_DAG_HOURS", HOURS)
+        until = time.time() + 3600 * number("MIRROR_DAG_HOURS")
         self.defer(trigger=MirrorTrigger(self.influx_conn_id, until), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:

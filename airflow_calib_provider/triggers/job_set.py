@@ -40,10 +40,9 @@ _prepared: dict[str, float] = {}
 
 def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Any]:
     """One step for all job sets of a backend in this triggerer."""
-    from airflow_calib_provider.jobsets.advance import RETRY_DELAY, advance
+    from airflow_calib_provider.jobsets.advance import advance
 
-    delay = number("RETRY_DELAY", RETRY_DELAY)
-    return advance(open_ledger(url), backend_of, generation_ids, datetime.now(UTC), delay)
+    return advance(open_ledger(url), backend_of, generation_ids, datetime.now(UTC))
 
 
 class JobSetTrigger(BaseTrigger):
@@ -70,7 +69,7 @@ class JobSetTrigger(BaseTrigger):
         url = await trigger_url()
         await self._prepare(at_once=True)
         name = f"job sets of {self.backend} in {url}"
-        poller = shared(name, lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL", 2.0)))
+        poller = shared(name, lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL")))
         said = None
         async with poller.subscribe(self.generation_id) as queue:
             while True:

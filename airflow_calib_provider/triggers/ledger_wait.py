@@ -43,7 +43,7 @@ class LedgerWaitTrigger(BaseTrigger):
         from airflow_calib_provider.domain.reasons import render
 
         url = await trigger_url()
-        poller = shared(f"waits {url}", lambda: Poller(partial(look_all, url), number("POLL_INTERVAL", 5.0)))
+        poller = shared(f"waits {url}", lambda: Poller(partial(look_all, url), number("POLL_INTERVAL")))
         said = None
         async with poller.subscribe((self.group_id, self.task_name)) as queue:
             while True:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 LOOK_AGAIN = 30.0
 """Seconds between two looks at the connection."""
 
-PATIENCE = 3600.0
-"""Seconds for which a connection is looked for, unless ``CALIB_MIRROR_PATIENCE`` says otherwise."""
-
 
 class MirrorTrigger(BaseTrigger):
     """Carries events to an InfluxDB until it is time for the next DAG run. Whatever happens, it goes on.
@@ -54,7 +51,7 @@ class MirrorTrigger(BaseTrigger):
 
     async def _first_target(self) -> InfluxTarget | None:
         """The connection, waited for; ``None`` if nobody makes one, or corrects it in time."""
-        end = min(time.time() + number("MIRROR_PATIENCE", PATIENCE), self.until)
+        end = min(time.time() + number("MIRROR_PATIENCE"), self.until)
         while True:
             target, trouble = await self._fetch()
             if target is not None:

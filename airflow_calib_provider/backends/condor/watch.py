@@ -228,7 +228,7 @@ class Watch:
     def _interval(self, one: _Look) -> float:
         if one.news.doubt or one.known.distrusted:
             return self._settings.query_interval
-        verify = number("CONDOR_VERIFY_INTERVAL", 60.0)
+        verify = number("CONDOR_VERIFY_INTERVAL")
         return verify if one.known.idle else 5 * verify
 
     def _missing(self, one: _Look, subject: survey.Subject, now: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from airflow_calib_provider.backends.local.processes import Host
 from airflow_calib_provider.domain.observation import AttemptState, RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.errors import BackendError, SettingError
 
 _REMOVAL_PATIENCE = 30.0
 
@@ -81,11 +80,11 @@ class LocalBackend:
     ) -> None:
         self.spool = (spool or settings.spool_folder()).absolute()
         try:
-            self.slots = int(settings.number("LOCAL_SLOTS", os.cpu_count() or 1)) if slots is None else slots
-            self.grace = settings.number("LOCAL_GRACE", 5.0) if grace is None else grace
+            self.slots = int(settings.number("LOCAL_SLOTS")) if slots is None else slots
+            self.grace = settings.number("LOCAL_GRACE") if grace is None else grace
             self.host = host or Host.here()
-        except ValueError as error:
-            raise BackendError(str(error)) from error
+        except SettingError as error:
+            raise BackendError(error.message, error.hint) from error
         except OSError as error:
             raise BackendError(f"the local backend needs Linux: {error}") from error
         if self.slots < 1:
