@@ -91,4 +91,7 @@ LOCKS = Kinds("lock", "locks", {})
 RUN_SOURCES = Kinds(
     "run source", "run_sources", {"csv": "runsources.csv_kind:KIND", "events": "runsources.events_kind:KIND"}
 )
+BY_HAND = "csv"
+"""The run source of whose form the files are that a person adds."""
+
 PAYLOAD_STORES = Kinds("payload store", "payload_stores", {})

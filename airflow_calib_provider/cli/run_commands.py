@@ -95,15 +95,15 @@ def add(
     """
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.kinds import BY_HAND
     from airflow_calib_provider.ledger.runs import record_runs
     from airflow_calib_provider.ledger.transitions import now
     from airflow_calib_provider.runsources import read_source
-    from airflow_calib_provider.spec.models import CsvSource
 
     named = source_named(specs, source)
     if not file.is_file():
         raise NotFound(f"there is no file {file}")
-    own = named.model_copy(update={"csv": CsvSource(path=str(file.resolve())), "events": None})
+    own = named.model_copy(update={"kind": BY_HAND, "options": {"path": str(file.resolve())}})
     records = read_source(own, base_folder=file.resolve().parent)
     ledger = open_ledger()
     with ledger.write() as connection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_calib_provider.errors import CalibError, Place, SpecError
-from airflow_calib_provider.runsources.base import source_file
+from airflow_calib_provider.spec.kinds import run_source_kind
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.loader import load_sources
 from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
@@ -54,14 +54,11 @@ def _of_sources(file: Path) -> Iterator[Warned]:
     document = read_document(file)
     for name, source in load_sources(file).items():
         try:
-            path = source_file(source, base_folder=file.parent)
+            found = list(run_source_kind(source.kind).warnings(source, file.parent))
         except CalibError:
             continue
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            place = _place(document, "sources", name, "csv" if source.csv else "events", "path")
-            hint = "" if path.is_dir() else "its workflows get no runs before it does"
-            message = f"the file {path} of the run source {name!r} {what}"
+        for key, message, hint in found:
+            place = _place(document, "sources", name, source.kind, key)
             yield Warned(SpecError(message, place, suggestion=hint), source=name)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_calib_provider.domain.run import RunRecord
-from airflow_calib_provider.errors import RenderError, RunSourceError
+from airflow_calib_provider.errors import CalibError, RenderError, RunSourceError
+from airflow_calib_provider.spec.kinds import RunSourceKind, run_source_kind
 from airflow_calib_provider.spec.models import RunSource
 
 
@@ -16,20 +19,39 @@ def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
     :param base_folder: what a relative path is relative to: the folder of ``sources.yaml``.
     :returns: the runs by ascending number.
     :raises RunSourceError: it cannot be read or contradicts itself; names up to 20 mistakes with their places.
+    :raises KindError: there is no such kind of run source, or it cannot be loaded.
     """
-    if source.csv is not None:
-        from airflow_calib_provider.runsources.csv_file import read_csv
+    kind = run_source_kind(source.kind)
+    try:
+        return kind.read(source, base_folder)
+    except CalibError:
+        raise
+    except Exception as error:  # whatever a kind of another package raises: it is the trouble of this source alone
+        raise RunSourceError(
+            f"the run source {source.name!r} ({source.kind}) cannot be read: {type(error).__name__}: {error}"
+        ) from error
 
-        return read_csv(source_file(source, base_folder=base_folder), source.csv, source.fields)
-    if source.events is not None:
-        from airflow_calib_provider.runsources.event_file import read_events
 
-        return read_events(source_file(source, base_folder=base_folder), source.events, source.fields)
-    raise _neither(source)
+class FileKind(RunSourceKind):
+    """A run source that is one file, named by its key ``path``."""
 
+    @abstractmethod
+    def read_file(self, path: Path, source: RunSource) -> list[RunRecord]:
+        """The runs of the file.
 
-def _neither(source: RunSource) -> RunSourceError:
-    return RunSourceError(f"the run source {source.name!r} has neither csv nor events")
+        :param path: absolute.
+        :raises RunSourceError: anything is wrong with it.
+        """
+
+    def read(self, source: RunSource, folder: Path) -> list[RunRecord]:
+        return self.read_file(source_file(source, base_folder=folder), source)
+
+    def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
+        path = source_file(source, base_folder=folder)
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            hint = "" if path.is_dir() else "its workflows get no runs before it does"
+            yield "path", f"the file {path} of the run source {source.name!r} {what}", hint
 
 
 def source_file(source: RunSource, *, base_folder: Path) -> Path:
@@ -37,13 +59,10 @@ def source_file(source: RunSource, *, base_folder: Path) -> Path:
 
     :raises RunSourceError: its path names an environment variable that is not set.
     """
-    made = source.csv or source.events
-    if made is None:
-        raise _neither(source)
-    template = made.path
     # Imported late: the ledger needs RunRecord, and not a template engine with it.
     from airflow_calib_provider.spec.templates import render_text
 
+    template = str(source.options["path"])
     environment = {name: value for name, value in os.environ.items() if name.startswith("CALIB_")}
     try:
         text = render_text(template, {"env": environment})

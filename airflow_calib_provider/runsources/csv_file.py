@@ -9,17 +9,17 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow_calib_provider.domain.run import FieldValue, RunRecord
+from airflow_calib_provider.runsources.csv_kind import CsvKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_bool, read_run_number, read_value, shown
-from airflow_calib_provider.spec.models import CsvSource, FieldType
+from airflow_calib_provider.spec.models import RESERVED, FieldType
 from airflow_calib_provider.spec.problems import nearest, one_of
 
-RESERVED = ("number", "start", "end", "completed", "files")
 MAX_CELL = 16_000_000
 """Characters of a cell: a run may have very many files. Python's own limit is 131,072."""
 
 
-def read_csv(path: Path, source: CsvSource, fields: Mapping[str, FieldType]) -> list[RunRecord]:
+def read_csv(path: Path, source: CsvKeys, fields: Mapping[str, FieldType]) -> list[RunRecord]:
     """Read the runs of a CSV file with a header line.
 
     ``start``, ``end``, ``completed`` and ``files`` are read where the file has such a column; all other fields, and
@@ -87,7 +87,7 @@ class _CsvReader:
     :ivar runs: by number, with the line where each was found first.
     """
 
-    def __init__(self, path: Path, source: CsvSource, fields: Mapping[str, FieldType], faults: Faults) -> None:
+    def __init__(self, path: Path, source: CsvKeys, fields: Mapping[str, FieldType], faults: Faults) -> None:
         self.folder = path.parent
         self.source = source
         self.fields = fields

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.scalars import Filled, Reads, Text, mistake, text, unlike
-from airflow_calib_provider.spec.kinds import RunSourceKind
-from airflow_calib_provider.spec.models import RESERVED, FieldType
+from airflow_calib_provider.runsources.base import FileKind
+from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
 from airflow_calib_provider.spec.problems import one_of
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
@@ -49,11 +51,16 @@ class CsvKeys(Keys):
             yield ("separator",), mistake("separator and files_separator are the same", "different characters")
 
 
-class CsvKind(RunSourceKind):
+class CsvKind(FileKind):
     """One line for each run."""
 
     name = "csv"
     keys = CsvKeys
+
+    def read_file(self, path: Path, source: RunSource) -> list[RunRecord]:
+        from airflow_calib_provider.runsources.csv_file import read_csv
+
+        return read_csv(path, CsvKeys.model_validate(source.options), source.fields)
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
         assert isinstance(keys, CsvKeys)

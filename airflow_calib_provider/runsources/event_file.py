@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airflow_calib_provider.domain.run import FieldValue, RunRecord
+from airflow_calib_provider.runsources.events_kind import EventsKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_run_number
-from airflow_calib_provider.spec.models import EventsSource, FieldType
+from airflow_calib_provider.spec.models import FieldType
 from airflow_calib_provider.spec.problems import nearest, one_of
 
 MAX_LINE = 1_000_000
 """Bytes of a line; a file without line ends must not fill the memory."""
 
 
-def read_events(path: Path, source: EventsSource, fields: Mapping[str, FieldType]) -> list[RunRecord]:
+def read_events(path: Path, source: EventsKeys, fields: Mapping[str, FieldType]) -> list[RunRecord]:
     """Count the events of each run, in memory that grows with the runs, not with the events.
 
     All runs are completed, have no times, the event file itself as input file, and only the field ``events``; other

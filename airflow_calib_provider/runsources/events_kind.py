@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
+from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.scalars import Filled, mistake
-from airflow_calib_provider.spec.kinds import RunSourceKind
-from airflow_calib_provider.spec.models import FieldType
+from airflow_calib_provider.runsources.base import FileKind
+from airflow_calib_provider.spec.models import FieldType, RunSource
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
 
@@ -26,11 +28,17 @@ class EventsKeys(Keys):
     run: Annotated[Filled, Field(description="the header of the column with the run number")] = "run"
 
 
-class EventsKind(RunSourceKind):
+class EventsKind(FileKind):
     """One line for each event; its runs have the field ``events``, how many lines they have."""
 
     name = "events"
     keys = EventsKeys
+    timeless = "an event file does not say when its runs were taken"
+
+    def read_file(self, path: Path, source: RunSource) -> list[RunRecord]:
+        from airflow_calib_provider.runsources.event_file import read_events
+
+        return read_events(path, EventsKeys.model_validate(source.options), source.fields)
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
         return {"events": FieldType.INT}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from pydantic_core import PydanticCustomError
 
     from airflow_calib_provider.domain.keys import Keys, Where
-    from airflow_calib_provider.spec.models import FieldType
+    from airflow_calib_provider.domain.run import RunRecord
+    from airflow_calib_provider.spec.models import FieldType, RunSource
     from airflow_calib_provider.spec.positions import Node, Scalar
     from airflow_calib_provider.spec.reading import Reader
 
@@ -105,10 +107,12 @@ class RunSourceKind:
 
     :ivar name: the key of its block in a source.
     :ivar keys: the model of that block.
+    :ivar timeless: why its runs have neither start nor end; empty: they may have.
     """
 
     name: str
     keys: type[Keys]
+    timeless: str = ""
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
         """The fields of its runs besides those that are declared.
@@ -119,6 +123,19 @@ class RunSourceKind:
 
     def check(self, keys: Keys, fields: Mapping[str, FieldType]) -> Iterator[tuple[Where, PydanticCustomError]]:
         """What is wrong between the block and the declared fields, each with its place in the source."""
+        yield from ()
+
+    def read(self, source: RunSource, folder: Path) -> list[RunRecord]:
+        """All runs, by ascending number, each once, with all declared fields.
+
+        :param source: its ``options`` are the block, as JSON has it.
+        :param folder: what a relative path is relative to.
+        :raises RunSourceError: it cannot be read completely, or contradicts itself.
+        """
+        raise NotImplementedError
+
+    def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
+        """What is missing on this machine, so that there are no runs yet: the key, what is wrong, what to do."""
         yield from ()
 
 

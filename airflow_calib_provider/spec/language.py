@@ -29,9 +29,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "failures.memory": ("factor", "at_most"),
     "publish": ("tag", "file", "iov"),
     "the sources file": ("apiVersion", "sources"),
-    "a source": ("csv", "events", "fields"),
-    "csv": ("path", "columns", "separator", "files_separator"),
-    "events": ("path", "run"),
+    "a source": ("fields",),
 }  # fmt: skip
 
 FAILURE_CLASSES = (

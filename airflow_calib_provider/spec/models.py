@@ -197,30 +197,16 @@ RESERVED = {
 """Fields with a meaning of their own and therefore a fixed type."""
 
 
-class CsvSource(Model):
-    """Runs from a CSV file. ``columns`` maps our field names to the file's headers."""
-
-    path: str
-    columns: dict[str, str] = Field(default_factory=dict)
-    separator: str = ","
-    files_separator: str = ";"
-
-
-class EventsSource(Model):
-    """Runs derived from an event file: one run per distinct value of the column ``run``; supplies ``events``."""
-
-    path: str
-    run: str = "run"
-
-
 class RunSource(Model):
     """One entry of ``sources.yaml``.
 
     :ivar fields: the metadata that the source supplies, with types. ``number`` always, and of ``start``, ``end``,
         ``completed``, ``files`` what it has.
+    :ivar kind: one of :data:`airflow_calib_provider.kinds.RUN_SOURCES`.
+    :ivar options: its block, as the kind reads it.
     """
 
     name: Name
     fields: dict[str, FieldType]
-    csv: CsvSource | None = None
-    events: EventsSource | None = None
+    kind: str
+    options: dict[str, JsonValue] = Field(default_factory=dict)

@@ -54,4 +54,4 @@ class SourcesFile:
         for where, error in kind.check(block, fields):
             report(self._read, ("sources", name, *where), error, self._problems)
         fields |= kind.supplies(block, fields)
-        return RunSource.model_validate({"name": name, "fields": fields, way: block.model_dump()})
+        return RunSource(name=name, fields=fields, kind=way, options=block.model_dump(mode="json"))

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_calib_provider.domain.quantities import parse_time
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
+from airflow_calib_provider.spec.kinds import run_source_kind
 from airflow_calib_provider.spec.language import API_VERSION, GROUP_SENSOR, KEYS, LOCKS_SUFFIX, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
@@ -141,16 +142,17 @@ class _WorkflowReader:
         source = self._source(name, keys) if name is not None else None
         where = keys.get("where", self.reader.filled)
         since: int | datetime | None = keys.get("since", self._since)
-        if source is not None and source.events is not None and "since" not in keys:
+        timeless = run_source_kind(source.kind).timeless if source is not None else ""
+        if source is not None and timeless and "since" not in keys:
             self.problems.add(
-                f"runs.since is missing, which the events source {source.name!r} needs",
+                f"runs.since is missing, which the {source.kind} source {source.name!r} needs",
                 node,
                 expected="the first run, such as since: 1",
-                hint="an event file does not say when its runs were taken",
+                hint=timeless,
             )
-        elif source is not None and source.events is not None and isinstance(since, datetime):
+        elif source is not None and timeless and isinstance(since, datetime):
             self.problems.add(
-                f"runs.since is a time, and runs of the events source {source.name!r} have none",
+                f"runs.since is a time, and runs of the {source.kind} source {source.name!r} have none",
                 keys["since"],
                 expected="the number of the first run",
             )

@@ -16,7 +16,7 @@ from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.injection.inject import InjectionReport, close_campaign, inject
 from airflow_calib_provider.ledger import campaigns, generations, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.spec.models import CsvSource, RunSource, Workflow
+from airflow_calib_provider.spec.models import RunSource, Workflow
 from tests.ledger.making import (
     RUN,
     SOURCE,
@@ -234,7 +234,7 @@ def test_grouping_added_later_takes_no_history(world: World) -> None:
 
 def test_broken_source_does_not_hold_back_the_others(world: World) -> None:
     world.runs(1)
-    broken = RunSource(name="broken", fields=SOURCE.fields, csv=CsvSource(path="nowhere.csv"))
+    broken = RunSource(name="broken", fields=SOURCE.fields, kind="csv", options={"path": "nowhere.csv"})
     flow = ECAL.model_copy(update={"name": "other", "runs": ECAL.runs.model_copy(update={"source": "broken"})})
     lost = ECAL.model_copy(update={"name": "lost", "runs": ECAL.runs.model_copy(update={"source": "unknown"})})
     flows = {"other": flow, "lost": lost, "ecal": ECAL}

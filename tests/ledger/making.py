@@ -15,7 +15,6 @@ from airflow_calib_provider.ledger import campaigns, groups, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import (
-    CsvSource,
     FieldType,
     Jobs,
     Need,
@@ -40,7 +39,8 @@ SOURCE = RunSource(
         "fill": FieldType.INT,
         "lumi_pb": FieldType.FLOAT,
     },
-    csv=CsvSource(path="runs.csv"),
+    kind="csv",
+    options={"path": "runs.csv"},
 )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import RunSourceError
 from airflow_calib_provider.runsources import read_source
-from airflow_calib_provider.spec.models import CsvSource, FieldType, RunSource
+from airflow_calib_provider.spec.models import FieldType, RunSource
 
 FIELDS = {
     "number": FieldType.INT,
@@ -31,7 +31,7 @@ BAD = yaml.safe_load((Path(__file__).parent / "bad_csv.yaml").read_text())
 
 
 def source(**csv_options: Any) -> RunSource:
-    return RunSource(name="daq", fields=FIELDS, csv=CsvSource(**{"path": "runs.csv", **csv_options}))
+    return RunSource(name="daq", fields=FIELDS, kind="csv", options={"path": "runs.csv", **csv_options})
 
 
 def read(folder: Path, content: str | bytes, own: RunSource | None = None) -> list[RunRecord]:
@@ -114,7 +114,7 @@ def test_a_file_cut_inside_its_last_value_is_refused(tmp_path: Path) -> None:
         read(
             tmp_path,
             b"number,lumi_pb\n1,31.7\n2,31",
-            RunSource(name="s", fields=LUMINOSITY, csv=CsvSource(path="runs.csv")),
+            RunSource(name="s", fields=LUMINOSITY, kind="csv", options={"path": "runs.csv"}),
         )
 
 

@@ -11,12 +11,13 @@ import pytest
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import RunSourceError
 from airflow_calib_provider.runsources import read_source
-from airflow_calib_provider.spec.models import EventsSource, FieldType, RunSource
+from airflow_calib_provider.spec.models import FieldType, RunSource
 
 SOURCE = RunSource(
     name="z",
     fields={"number": FieldType.INT, "fill": FieldType.INT, "events": FieldType.INT},
-    events=EventsSource(path="events.csv", run="Run"),
+    kind="events",
+    options={"path": "events.csv", "run": "Run"},
 )
 
 
