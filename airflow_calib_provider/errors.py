@@ -27,6 +27,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_LONGEST = 500
+"""Characters of one part of an error's text."""
+
 
 class CalibError(Exception):
     """An error meant for people: what is wrong, and what to do about it.
@@ -75,6 +78,7 @@ class SpecError(CalibError):
     def __init__(
         self, message: str, place: Place | None = None, *, expected: str = "", suggestion: str = "", context: str = ""
     ) -> None:
+        message, expected, suggestion, context = (_cut(text) for text in (message, expected, suggestion, context))
         super().__init__(message, suggestion)
         self.args = (message, place, expected, suggestion, context)
         self.place = place or Place()
@@ -99,6 +103,13 @@ class SpecError(CalibError):
 
     def __str__(self) -> str:
         return "; ".join(part for part in (f"{self.place}: {self.message}", self.expected, self.suggestion) if part)
+
+
+def _cut(text: str) -> str:
+    """A text that a person can read, though a whole file may stand in it: its beginning and its end."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:300]} … ({len(text) - 400:,} more characters) … {text[-100:]}"
 
 
 def _rebuild_spec_error(message: str, place: Place, expected: str, suggestion: str, context: str) -> SpecError:

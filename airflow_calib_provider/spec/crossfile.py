@@ -130,7 +130,7 @@ def _check_products(loaded: Loaded, named: dict[str, Loaded]) -> None:
                 if other is not None and use.path[5] not in other.products:
                     loaded.problems.add(
                         f"the task {'.'.join((use.path[1], use.path[3]))!r} has no product {use.path[5]!r}",
-                        loaded.problems.find(template.scalar, ".".join(use.path)),
+                        loaded.problems.inside(template.scalar, use.expression, use.offset),
                         expected=one_of(other.products) or "a task with products",
                         hint=nearest(use.path[5], other.products),
                     )

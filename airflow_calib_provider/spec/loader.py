@@ -6,11 +6,13 @@ All mistakes of a file are found at once, each with its line and column; nothing
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_calib_provider.errors import Place, SpecError, SpecErrors
+from airflow_calib_provider.spec.border import reading, unforeseen
 from airflow_calib_provider.spec.crossfile import connect
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
@@ -38,7 +40,8 @@ def load_workflow(path: Path, *, sources: Mapping[str, RunSource] | None = None,
     else:
         available = Sources(None)
     try:
-        loaded = read_workflow(read_document(path), available, deep=deep)
+        with reading(path):
+            loaded = read_workflow(read_document(path), available, deep=deep)
     except SpecError as error:
         raise SpecErrors([error, *errors]) from error
     if loaded.workflow is None or errors:
@@ -52,7 +55,8 @@ def load_sources(path: Path) -> dict[str, RunSource]:
     :raises SpecErrors: all mistakes of the file.
     """
     try:
-        file = SourcesFile(read_document(path))
+        with reading(path):
+            file = SourcesFile(read_document(path))
     except SpecError as error:
         raise SpecErrors([error]) from error
     if file.errors:
@@ -139,7 +143,7 @@ def check_folder(folder: Path, *, sources_text: str | None = None) -> FolderChec
     available, text, source_errors = _sources(folder / SOURCES_FILE, sources_text)
     read = [_read(path, available) for path in paths]
     alone = {id(item) for item in read if isinstance(item, Loaded) and item.workflow and not item.problems.errors}
-    good = connect([item for item in read if isinstance(item, Loaded)])
+    good = _connected([item for item in read if isinstance(item, Loaded)])
     files = [
         _unreadable(path, item) if isinstance(item, SpecError) else _checked(path, item, good, id(item) in alone)
         for path, item in zip(paths, read, strict=True)
@@ -149,9 +153,31 @@ def check_folder(folder: Path, *, sources_text: str | None = None) -> FolderChec
 
 def _read(path: Path, available: Sources) -> Loaded | SpecError:
     try:
-        return read_workflow(read_document(path), available, deep=True)
+        with reading(path):
+            return read_workflow(read_document(path), available, deep=True)
     except SpecError as error:
         return error
+
+
+def _connected(files: list[Loaded]) -> Mapping[str, Workflow]:
+    """The files checked against each other; one that cannot be, for a reason that was not foreseen, hides no other."""
+    try:
+        return connect(files)
+    except Exception as error:
+        broken = _looked_at(error, files)
+        if broken is None:
+            raise
+        broken.problems.errors.append(unforeseen(error, broken.document.file))
+        broken.workflow = None
+        return _connected([item for item in files if item is not broken])
+
+
+def _looked_at(error: Exception, files: list[Loaded]) -> Loaded | None:
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        found = next((value for value in frame.f_locals.values() if isinstance(value, Loaded)), None)
+        if found is not None and any(found is item for item in files):
+            return found
+    return None
 
 
 def _unreadable(path: Path, error: SpecError) -> FileCheck:
@@ -172,8 +198,9 @@ def _sources_next_to(path: Path) -> tuple[Sources, list[SpecError]]:
 def _sources(path: Path, text: str | None) -> tuple[Sources, str | None, list[SpecError]]:
     """The sources of a folder and their text. Where they cannot be read at all, workflows are not blamed for it."""
     try:
-        document = read_document(path) if text is None else parse_document(text, path)
-        file = SourcesFile(document)
+        with reading(path):
+            document = read_document(path) if text is None else parse_document(text, path)
+            file = SourcesFile(document)
     except SpecError as error:
         return Sources(None), text, [error]
     if not file.sources and not file.broken:

@@ -22,6 +22,7 @@ from airflow_calib_provider.domain.nodes import Position as Position
 from airflow_calib_provider.domain.nodes import Scalar as Scalar
 from airflow_calib_provider.domain.nodes import Sequence as Sequence
 from airflow_calib_provider.errors import Place, SpecError
+from airflow_calib_provider.spec.places import Lines, line_of
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
@@ -89,11 +90,10 @@ def read_text(file: Path) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        column = error.start - before.rfind(b"\n")
+        before = content[: error.start].decode("utf-8")
         raise SpecError(
             f"byte 0x{content[error.start]:02x} is not UTF-8",
-            Place(file, before.count(b"\n") + 1, column),
+            Place(file, *Lines(before).at(len(before.removeprefix("\ufeff")))),
             expected="expected text in UTF-8",
             suggestion="save the file as UTF-8",
         ) from error
@@ -119,14 +119,16 @@ class _Builder:
     def __init__(self, text: str, file: Path) -> None:
         self.file = file
         self.text = text
-        self.lines = text.split("\n")
+        self.places = Lines(text)
+        self.lines = self.places.lines
         self.errors: list[SpecError] = []
-        self.anchors: dict[str, tuple[Node | None, int]] = {}
+        self.anchors: dict[str, tuple[Node | None, int, int]] = {}
         self.nodes = 0
+        self.deepest = 0
 
     def build(self) -> Document:
         try:
-            loader = yaml.CSafeLoader(self.text)
+            loader = yaml.CSafeLoader(self.places.text)
             try:
                 root = self._document(self._events(loader))
             finally:
@@ -134,10 +136,10 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error) from error
         except yaml.reader.ReaderError as error:
-            position = error.position if isinstance(error.position, int) else 0
-            before = self.text[:position]
-            where = Place(self.file, before.count("\n") + 1, position - before.rfind("\n"))
-            raise self._error(f"{error.reason}: character U+{ord(self.text[position]):04X}", where) from error
+            # The C parser counts bytes here.
+            where = Place(self.file, *self.places.at_byte(error.position if isinstance(error.position, int) else 0))
+            shown = f": character U+{error.character:04X}" if isinstance(error.character, int) else ""
+            raise self._error(f"{error.reason}{shown}", where) from error
         return Document(self.file, self.text, self.lines, root, self.errors)
 
     @staticmethod
@@ -168,10 +170,11 @@ class _Builder:
         self.nodes += 1
         self._check_limits(event, depth)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            return self._alias(event, depth)
         before = self.nodes
+        outside, self.deepest = self.deepest, depth
         if event.anchor:
-            self.anchors[event.anchor] = (None, 0)
+            self.anchors[event.anchor] = (None, 0, 0)
         if event.tag not in (None, "!") and not str(event.tag).startswith("tag:yaml.org,2002:str"):
             self.errors.append(
                 self._error(f"the tag {event.tag} is not allowed", self._place(event), expected="expected plain YAML")
@@ -179,13 +182,15 @@ class _Builder:
         node: Node
         if isinstance(event, yaml.ScalarEvent):
             quoted = bool(event.style) or event.tag is not None
-            node = Scalar(event.value, "text" if quoted else kind_of(event.value), _position(event, event), quoted)
+            position = self.places.between(event.start_mark, event.end_mark)
+            node = Scalar(event.value, "text" if quoted else kind_of(event.value), position, quoted)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self._sequence(event, events, depth)
         else:
             node = self._mapping(event, events, depth)
         if event.anchor:
-            self.anchors[event.anchor] = (node, self.nodes - before + 1)
+            self.anchors[event.anchor] = (node, self.nodes - before + 1, self.deepest - depth)
+        self.deepest = max(outside, self.deepest)
         return node
 
     def _check_limits(self, event: Any, depth: int) -> None:
@@ -199,20 +204,21 @@ class _Builder:
                 hint="use fewer aliases (*name)",
             )
 
-    def _alias(self, event: Any) -> Node:
-        node, size = self.anchors.get(event.anchor, (None, -1))
+    def _alias(self, event: Any, depth: int) -> Node:
+        node, size, height = self.anchors.get(event.anchor, (None, -1, 0))
         if node is None:
             what = "an alias inside what it stands for" if size == 0 else "an unknown alias"
             raise self._error(f"{what}: *{event.anchor}", self._place(event))
         self.nodes += size
-        self._check_limits(event, 0)
+        self.deepest = max(self.deepest, depth + height)
+        self._check_limits(event, depth + height)
         return node
 
     def _sequence(self, start: Any, events: Iterator[Any], depth: int) -> Sequence:
         items: list[Node] = []
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
-                return Sequence(tuple(items), _position(start, event))
+                return Sequence(tuple(items), self.places.between(start.start_mark, event.end_mark))
             items.append(self._node(event, events, depth + 1))
         raise AssertionError("the parser closes every sequence")
 
@@ -221,7 +227,7 @@ class _Builder:
         is_template = False
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
-                return Mapping(entries, _position(start, event), is_template)
+                return Mapping(entries, self.places.between(start.start_mark, event.end_mark), is_template)
             place = self._place(event)
             key = self._node(event, events, depth + 1)
             value = self._node(next(events), events, depth + 1)
@@ -246,15 +252,15 @@ class _Builder:
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> SpecError:
         mark = error.problem_mark or error.context_mark
-        where = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file)
+        where = Place(self.file, *self.places.at_mark(mark)) if mark else Place(self.file, 1, 1)
         context = f" {error.context}" if error.context else ""
         started = ""
         if error.context_mark and mark and error.context_mark.line != mark.line:
-            started = f" that starts in line {error.context_mark.line + 1}"
+            started = f" that starts in line {self.places.at_mark(error.context_mark)[0]}"
         return self._error(f"not YAML: {error.problem}{context}{started}", where, hint=self._syntax_hint(where))
 
     def _syntax_hint(self, where: Place) -> str:
-        line = self.lines[where.line - 1] if 0 < where.line <= len(self.lines) else ""
+        line = line_of(self.lines, where.line)
         if "\t" in line[: len(line) - len(line.lstrip())]:
             return "indent with spaces, not with tabs"
         if re.search(r"[:\[,-]\s*\{\{", line):
@@ -262,13 +268,8 @@ class _Builder:
         return ""
 
     def _place(self, event: Any) -> Place:
-        return Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+        return Place(self.file, *self.places.at_mark(event.start_mark))
 
     def _error(self, message: str, where: Place, *, expected: str = "", hint: str = "") -> SpecError:
-        context = self.lines[where.line - 1].rstrip("\r") if 0 < where.line <= len(self.lines) else ""
+        context = line_of(self.lines, where.line)
         return SpecError(message, where, expected=expected, suggestion=hint, context=context)
-
-
-def _position(start: Any, end: Any) -> Position:
-    first, last = start.start_mark, end.end_mark
-    return Position(first.line + 1, first.column + 1, last.line + 1, last.column + 1)

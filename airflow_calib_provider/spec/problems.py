@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TypeAlias
 
 from airflow_calib_provider.errors import Place, SpecError
+from airflow_calib_provider.spec.places import Inside, line_of
 from airflow_calib_provider.spec.positions import Document, Node, Position, Scalar
+
+MAX_SHOWN = 100
+"""Mistakes of one file that are told; the others are counted."""
+
+_MAX_OPTIONS = 1_000
+_LONGEST = 100
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """``did you mean 'x'?`` for the nearest spelling among the options, or an empty text."""
-    by_lower = {option.lower(): option for option in options}
+    """``did you mean 'x'?`` for the nearest spelling among the options, or an empty text.
+
+    Of very many options only the first are looked at, and very long words have no neighbours.
+    """
+    if len(word) > _LONGEST:
+        return ""
+    by_lower = {option.lower(): option for option in islice(options, _MAX_OPTIONS) if len(option) <= _LONGEST}
     found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
 def one_of(options: Iterable[str]) -> str:
     """``one of a, b, c``; a long list is cut."""
-    names = list(options)
+    names = list(islice(options, 16))
     if not names:
         return ""
     if len(names) == 1:
         return names[0]
     return "one of " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
+
+
+Words: TypeAlias = str | Callable[[], str]
+"""A part of a message; what takes work to find, such as the nearest spelling, is found only where it will be read."""
 
 
 class Problems:
@@ -37,18 +55,26 @@ class Problems:
         self.file = document.file
         self.lines = document.lines
         self.errors: list[SpecError] = list(document.errors)
+        self._inside: tuple[Scalar, Inside] | None = None
 
-    def add(self, message: str, where: Node | Position | Place, *, expected: str = "", hint: str = "") -> None:
+    def add(self, message: str, where: Node | Position | Place, *, expected: Words = "", hint: Words = "") -> None:
         """Record a mistake."""
+        if len(self.errors) >= MAX_SHOWN:
+            # Nobody reads it: the work of finding words for thousands of mistakes is not done.
+            expected, hint = expected if isinstance(expected, str) else "", hint if isinstance(hint, str) else ""
         self.errors.append(self.error(message, where, expected=expected, hint=hint))
 
-    def error(self, message: str, where: Node | Position | Place, *, expected: str = "", hint: str = "") -> SpecError:
+    def error(
+        self, message: str, where: Node | Position | Place, *, expected: Words = "", hint: Words = ""
+    ) -> SpecError:
         """The error that :meth:`add` would record."""
         place = self.place(where)
-        context = self.lines[place.line - 1].rstrip("\r") if 0 < place.line <= len(self.lines) else ""
+        expected = expected if isinstance(expected, str) else expected()
         if expected and not expected.startswith("expected"):
             expected = f"expected {expected}"
-        return SpecError(message, place, expected=expected, suggestion=hint, context=context)
+        suggestion = hint if isinstance(hint, str) else hint()
+        context = line_of(self.lines, place.line)
+        return SpecError(message, place, expected=expected, suggestion=suggestion, context=context)
 
     def place(self, where: Node | Position | Place) -> Place:
         """The start of a node as a place of this file."""
@@ -59,24 +85,30 @@ class Problems:
 
     def find(self, scalar: Scalar, words: str) -> Place:
         """Where words stand inside a scalar, however that is quoted or folded; its start when they are not found."""
-        position = scalar.position
-        pattern = re.compile(rf"(?<![\w.]){re.escape(words)}(?!\w)")
-        for number in range(position.line, min(position.end_line, len(self.lines)) + 1):
-            line = self.lines[number - 1]
-            start = position.column - 1 if number == position.line else 0
-            end = position.end_column - 1 if number == position.end_line else len(line)
-            if match := pattern.search(line, start, end):
-                return Place(self.file, number, match.start() + 1)
-        return self.place(scalar)
+        match = re.search(rf"(?<![\w.]){re.escape(words)}(?!\w)", scalar.text)
+        return self._at(scalar, match.start()) if match else self.inside(scalar, words, 0)
 
     def offset(self, scalar: Scalar, line: int, column: int) -> Place:
-        """The place of a line and column (from 1) of a scalar's text; exact for text on one line."""
-        position = scalar.position
-        if position.line == position.end_line and line <= 1:
-            quote = 1 if self.lines[position.line - 1][position.column - 1 : position.column] in ("'", '"') else 0
-            return Place(self.file, position.line, position.column + quote + max(column, 1) - 1)
-        return self.place(scalar)
+        """The place of a line and column (from 1) of a scalar's text."""
+        before = scalar.text.split("\n")[: max(line, 1) - 1]
+        return self._at(scalar, sum(len(text) + 1 for text in before) + max(column, 1) - 1)
+
+    def inside(self, scalar: Scalar, part: str, offset: int) -> Place:
+        """The place of a character of a part of a scalar's text, such as one expression; its start if there is none."""
+        start = scalar.text.find(part)
+        return self._at(scalar, start + offset) if start >= 0 else self.place(scalar)
+
+    def _at(self, scalar: Scalar, index: int) -> Place:
+        if len(self.errors) >= MAX_SHOWN or not scalar.position.line:
+            return self.place(scalar)
+        if self._inside is None or self._inside[0] is not scalar:
+            self._inside = (scalar, Inside(self.lines, scalar))
+        return Place(self.file, *self._inside[1].at(index))
 
     def sorted(self) -> list[SpecError]:
-        """The mistakes in the order of the file."""
-        return sorted(self.errors, key=lambda error: (error.line, error.column))
+        """The mistakes in the order of the file; of very many the first, and how many more there are."""
+        found = sorted(self.errors, key=lambda error: (error.line, error.column))
+        if len(found) <= MAX_SHOWN:
+            return found
+        more = self.error(f"and {len(found) - MAX_SHOWN:,} more mistakes in this file", found[MAX_SHOWN].place)
+        return [*found[:MAX_SHOWN], more]

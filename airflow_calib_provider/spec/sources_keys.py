@@ -10,10 +10,11 @@ from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Keys, NotEmpty, Where, Words
 from airflow_calib_provider.domain.scalars import Name, OneOf, Reads, filled, mistake
+from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.kinds import RUN_SOURCES
 from airflow_calib_provider.spec.language import API_VERSION
 from airflow_calib_provider.spec.models import FieldTypeName
-from airflow_calib_provider.spec.templates import TemplateSyntaxError, is_template, uses_of
+from airflow_calib_provider.spec.templates import TemplateSyntaxError, is_template, render_text, uses_of
 
 
 def _version(value: Any) -> str:
@@ -29,7 +30,11 @@ def _path(value: Any) -> str:
         return found
     try:
         uses = uses_of(found)
+        if not uses:
+            render_text(found, {})
     except TemplateSyntaxError as error:
+        raise mistake(error.message, hint=error.hint, find=error.expression) from error
+    except RenderError as error:
         raise mistake(error.message, hint=error.hint) from error
     for use in uses:
         if len(use.path) != 2 or use.path[0] != "env" or not use.path[1].startswith("CALIB_"):

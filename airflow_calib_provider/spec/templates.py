@@ -1,7 +1,8 @@
 """Rendering of templates: strict, bounded, and keeping types and arguments apart (rule 32).
 
-Only ``{{ expressions }}`` exist. A template that is nothing but one expression keeps the expression's type; everything
-else becomes text.
+Only ``{{ expressions }}`` exist (:mod:`~airflow_calib_provider.spec.expressions` says what may stand in them). All
+other text is plain, ``{#`` included. A template that is nothing but one expression keeps the expression's type;
+everything else becomes text.
 """
 
 from __future__ import annotations
@@ -13,46 +14,46 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import jinja2
-from jinja2 import nodes
+from jinja2 import Undefined
 
 from airflow_calib_provider.errors import RenderError
-from airflow_calib_provider.spec.sandbox import (
+from airflow_calib_provider.spec.expressions import Expression, read_expression, tokens_of, told
+from airflow_calib_provider.spec.operations import Refused, Scope
+from airflow_calib_provider.spec.values import (
+    MAX_ARGUMENT,
     MAX_ITEMS,
-    MAX_TEXT,
     ListInText,
     NullInText,
-    TemplateEnvironment,
     as_text,
+    described,
+    joined,
+    weight,
 )
 
 Path = tuple[str, ...]
 
 LIST_HINT = "pass the inputs as a file with one entry per line: {{ job.inputs_file }}"
 
-_FAILURES = (  # whatever an expression may raise
-    jinja2.TemplateError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AttributeError,
-    RecursionError,
-    MemoryError,
-)
 _MAX_TEMPLATE = 20_000
+_STATEMENT = re.compile(
+    r"\{%[-+]?\s*(?:autoescape|block|call|do|elif|else|end[a-z]+|extends|filter|for|from|if|import|include|macro|raw|set|"
+    r"trans|with)\b[^%]*%\}"
+)
+"""What was meant as a statement of Jinja2. Any other ``{%``, such as that of ``date +{%Y}``, is plain text."""
 
 
 class TemplateSyntaxError(RenderError):
-    """A template that cannot be read.
+    """A template that cannot be read, or holds what must not stand there.
 
-    :ivar line: in the template, from 1.
+    :ivar expression: the part of the template that is wrong, as it is written there.
+    :ivar offset: where in that part, counted from 0.
     """
 
-    def __init__(self, message: str, hint: str = "", line: int = 1) -> None:
+    def __init__(self, message: str, hint: str = "", expression: str = "", offset: int = 0) -> None:
         super().__init__(message, hint)
-        self.args = (message, hint, line)
-        self.line = line
+        self.args = (message, hint, expression, offset)
+        self.expression = expression
+        self.offset = offset
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,34 @@ class Use:
 
     :ivar path: ``("run", "number")`` for ``run.number``.
     :ivar printed: it is printed as it is, not part of a larger expression.
+    :ivar expression: in which it stands, with its braces.
+    :ivar offset: where in that, counted from 0.
     """
 
     path: Path
     printed: bool
+    expression: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class _Braced:
+    """One ``{{ … }}`` of a template.
+
+    :ivar source: as it is written.
+    :ivar start: how many characters its opening has.
+    """
+
+    source: str
+    start: int
+    tokens: tuple[tuple[int, str, str], ...]
 
 
 @dataclass(frozen=True)
 class _Compiled:
+    parts: tuple[str | Expression, ...]
     uses: tuple[Use, ...]
-    expression: Any
-    template: jinja2.Template
-
-
-_ENVIRONMENT = TemplateEnvironment()
+    problems: tuple[TemplateSyntaxError, ...]
 
 
 def render_value(template: str, variables: Mapping[str, Any]) -> Any:
@@ -83,20 +98,23 @@ def render_value(template: str, variables: Mapping[str, Any]) -> Any:
     :param variables: nested mappings.
     :raises RenderError: unknown variable, null or list inside a text, or an expression that fails or runs away.
     """
+    if not is_template(template):
+        return template
     compiled = _compile(template)
+    if compiled.problems:
+        # A new one each time: what was compiled is kept, and a raised exception collects where it has been.
+        raise TemplateSyntaxError(*compiled.problems[0].args)
+    scope = Scope(variables)
     try:
-        if compiled.expression is not None:
-            value = compiled.expression(**variables)
-            if isinstance(value, jinja2.Undefined):
-                as_text(value)
-            return _plain(value)
-        return _bounded(compiled.template, variables)
+        if len(compiled.parts) == 1 and isinstance(compiled.parts[0], Expression):
+            return _plain(compiled.parts[0].evaluate(scope))
+        return joined([part if isinstance(part, str) else as_text(part.evaluate(scope)) for part in compiled.parts])
     except ListInText:
         raise RenderError(f"a list or mapping inside the text {_shown(template)}", LIST_HINT) from None
     except NullInText:
         raise _null(template) from None
-    except _FAILURES as error:
-        raise RenderError(f"cannot render {_shown(template)}: {error or type(error).__name__}") from error
+    except Exception as error:  # whatever an expression raises is a mistake of its template
+        raise RenderError(f"cannot render {_shown(template)}: {told(error)}") from error
 
 
 def render_text(template: str, variables: Mapping[str, Any]) -> str:
@@ -113,8 +131,11 @@ def render_text(template: str, variables: Mapping[str, Any]) -> str:
         raise _null(template) from None
     if "\x00" in text:
         raise RenderError(f"a NUL character in the value of {_shown(template)}")
-    if len(text) > MAX_TEXT:
-        raise RenderError(f"more than {MAX_TEXT:,} characters in the value of {_shown(template)}", LIST_HINT)
+    if len(text) > MAX_ARGUMENT or len(text.encode(errors="replace")) > MAX_ARGUMENT:
+        raise RenderError(
+            f"the value of {_shown(template)} is longer than {MAX_ARGUMENT:,} bytes: no program starts with it",
+            LIST_HINT,
+        )
     return text
 
 
@@ -139,12 +160,25 @@ def uses_of(template: str) -> tuple[Use, ...]:
 
     :raises TemplateSyntaxError: the template cannot be read.
     """
+    compiled = _compile(template)
+    if compiled.problems:
+        raise TemplateSyntaxError(*compiled.problems[0].args)
+    return compiled.uses
+
+
+def problems_of(template: str) -> tuple[TemplateSyntaxError, ...]:
+    """Everything in a template that cannot be read or must not stand there, in its order."""
+    return _compile(template).problems
+
+
+def readable_uses_of(template: str) -> tuple[Use, ...]:
+    """As :func:`uses_of`, of those expressions that can be read."""
     return _compile(template).uses
 
 
 def is_template(text: str) -> bool:
-    """Whether rendering could change the text."""
-    return any(mark in text for mark in ("{{", "{%", "{#"))
+    """Whether rendering could change the text, or refuse it."""
+    return "{{" in text or ("{%" in text and _STATEMENT.search(text) is not None)
 
 
 def split_command(line: str) -> tuple[str, ...]:
@@ -152,22 +186,16 @@ def split_command(line: str) -> tuple[str, ...]:
 
     :raises RenderError: an expression or a quotation that does not end.
     """
+    if "\ue000" in line or "\ue001" in line:
+        raise TemplateSyntaxError("a character of Unicode's private use area")
     pieces: list[str] = []
     rest = ""
-    depth = 0
-    for _, token, value in _lex(line):
-        if token == "variable_begin":  # noqa: S105 - a token of the lexer
-            depth += 1
-            pieces.append("")
-        if depth:
-            pieces[-1] += value
+    for part in _parts(line):
+        if isinstance(part, str):
+            rest += part
         else:
-            rest += value
-        if token == "variable_end":  # noqa: S105
-            depth -= 1
-            rest += f"\ue000{len(pieces) - 1}\ue001"
-    if depth:
-        raise TemplateSyntaxError("an expression does not end", "close it with }}")
+            rest += f"\ue000{len(pieces)}\ue001"
+            pieces.append(part.source)
     try:
         words = shlex.split(rest)
     except ValueError as error:
@@ -175,120 +203,82 @@ def split_command(line: str) -> tuple[str, ...]:
     return tuple(re.sub("\ue000(\\d+)\ue001", lambda match: pieces[int(match[1])], word) for word in words)
 
 
-def _lex(text: str) -> list[tuple[int, str, str]]:
-    if "\ue000" in text or "\ue001" in text:
-        raise TemplateSyntaxError("a character of Unicode's private use area")
-    try:
-        return list(_ENVIRONMENT.lex(text))
-    except jinja2.TemplateSyntaxError as error:
-        raise TemplateSyntaxError(f"cannot read the template: {error.message}", line=error.lineno) from error
+def _parts(text: str) -> Iterator[str | _Braced]:
+    """Plain text and expressions, in turn; ``{{-`` and ``-}}`` take the white space beside them away.
+
+    :raises TemplateSyntaxError: an expression that does not end, or holds what is no token.
+    """
+    if "{{" in text and len(text) > _MAX_TEMPLATE:
+        raise TemplateSyntaxError(f"a template of more than {_MAX_TEMPLATE:,} characters")
+    position = 0
+    while (start := text.find("{{", position)) >= 0:
+        opening = 3 if text[start + 2 : start + 3] in ("-", "+") else 2
+        plain = text[position:start]
+        yield plain.rstrip() if text[start + 2 : start + 3] == "-" else plain
+        try:
+            tokens = tuple(tokens_of(text[start + opening :]))
+        except Refused as refused:
+            raise TemplateSyntaxError(
+                refused.message, refused.hint, text[start:], opening + refused.offset
+            ) from refused
+        if not tokens or tokens[-1][1] != "variable_end":
+            raise TemplateSyntaxError("an expression does not end", "close it with }}", text[start:])
+        offset, _, closing = tokens[-1]
+        end = start + opening + offset
+        yield _Braced(text[start : end + len(closing.rstrip())], opening, tokens)
+        position = end + len(closing)
+    yield text[position:]
 
 
 @lru_cache(maxsize=4096)
 def _compile(template: str) -> _Compiled:
-    if len(template) > _MAX_TEMPLATE:
-        raise TemplateSyntaxError(f"a template of more than {_MAX_TEMPLATE:,} characters")
+    parts: list[str | Expression] = []
+    uses: list[Use] = []
+    problems: list[TemplateSyntaxError] = []
     try:
-        tree = _ENVIRONMENT.parse(template)
-        _only_expressions(tree)
-        outputs = [part for node in tree.body if isinstance(node, nodes.Output) for part in node.nodes]
-        expression = None
-        if _is_whole_value(template, outputs):
-            inner = template[2:-2].removeprefix("-").removeprefix("+").removesuffix("-").removesuffix("+")
-            expression = _ENVIRONMENT.compile_expression(inner, undefined_to_none=False)
-        return _Compiled(tuple(_uses(outputs)), expression, _ENVIRONMENT.from_string(tree))
-    except jinja2.TemplateSyntaxError as error:
-        hint = f"filters: {', '.join(sorted(_ENVIRONMENT.filters))}" if "No filter named" in str(error) else ""
-        raise TemplateSyntaxError(f"cannot read the template: {error.message}", hint, error.lineno) from error
-    except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
-        raise TemplateSyntaxError("the template is too complicated") from error
+        for part in _parts(template):
+            if isinstance(part, str):
+                statement = _STATEMENT.search(part)
+                if statement:
+                    problems.append(_statement(statement[0]))
+                if part:
+                    parts.append(part)
+                continue
+            try:
+                expression = read_expression(part.source, part.tokens)
+            except Refused as refused:
+                where = part.start + refused.offset
+                problems.append(TemplateSyntaxError(refused.message, refused.hint, part.source, where))
+                continue
+            parts.append(expression)
+            uses += [
+                Use(item.path, item.printed, part.source, part.start + item.offset) for item in expression.variables
+            ]
+    except TemplateSyntaxError as error:
+        problems.append(error)
+    return _Compiled(tuple(parts), tuple(uses), tuple(problems))
 
 
-def _is_whole_value(template: str, outputs: Sequence[nodes.Expr]) -> bool:
-    is_one_expression = len(outputs) == 1 and not isinstance(outputs[0], nodes.TemplateData)
-    return is_one_expression and template.startswith("{{") and template.endswith("}}")
+def _statement(text: str) -> TemplateSyntaxError:
+    return TemplateSyntaxError(
+        "a statement {% … %} in a template",
+        "only {{ expressions }} are possible, such as {{ 'a' if run.number > 5 else 'b' }}",
+        text,
+    )
 
 
-def _only_expressions(tree: nodes.Template) -> None:
-    for node in tree.body:
-        if not isinstance(node, nodes.Output):
-            raise TemplateSyntaxError(
-                "a statement {% … %} in a template",
-                "only {{ expressions }} are possible, such as {{ 'a' if run.number > 5 else 'b' }}",
-                node.lineno,
-            )
-
-
-def _uses(outputs: Sequence[nodes.Expr]) -> Iterator[Use]:
-    for output in outputs:
-        yield from _uses_in(output, printed=True)
-
-
-def _uses_in(node: nodes.Node, *, printed: bool = False) -> Iterator[Use]:
-    path, inside = _chain(node)
-    if path:
-        if path[0] not in _ENVIRONMENT.globals:
-            # What follows an index, as in runs[0].number, is not known by name: the path ends before it.
-            yield Use(path, printed and not inside)
-        for child in inside:
-            yield from _uses_in(child)
-        return
-    if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
-        # The method of a value is no part of the variable's name.
-        yield from _uses_in(node.node.node)
-        for argument in node.iter_child_nodes(exclude=("node",)):
-            yield from _uses_in(argument)
-        return
-    for child in node.iter_child_nodes():
-        yield from _uses_in(child)
-
-
-def _chain(node: nodes.Node) -> tuple[Path, list[nodes.Node]]:
-    """The constant path that a chain of names and subscripts starts with, and the other subscripts."""
-    parts: list[str | nodes.Node] = []
-    while isinstance(node, nodes.Getattr | nodes.Getitem):
-        if isinstance(node, nodes.Getattr):
-            parts.append(node.attr)
-        elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            parts.append(node.arg.value)
-        else:
-            parts.append(node.arg)
-        node = node.node
-    if not isinstance(node, nodes.Name):
-        return (), []
-    path: list[str] = [node.name]
-    others: list[nodes.Node] = []
-    for part in reversed(parts):
-        if isinstance(part, nodes.Node):
-            others.append(part)
-        elif not others:
-            path.append(part)
-    return tuple(path), others
-
-
-def _bounded(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    pieces: list[str] = []
-    size = 0
-    for piece in template.generate(**variables):
-        size += len(piece)
-        if size > MAX_TEXT:
-            raise ValueError(f"more than {MAX_TEXT:,} characters")
-        pieces.append(piece)
-    return "".join(pieces)
-
-
-def _plain(value: Any) -> Any:
-    """A value without generators: what a filter such as ``select`` gives becomes a list."""
-    if isinstance(value, range | Iterator):
-        items: list[Any] = []
-        for item in value:
-            if len(items) >= MAX_ITEMS:
-                raise ValueError(f"more than {MAX_ITEMS:,} elements")
-            items.append(item)
-        return items
-    if value is None or isinstance(value, str | int | float | list | tuple | Mapping) or hasattr(value, "isoformat"):
+def _plain(value: object) -> object:
+    """A value that is data, and not too much of it."""
+    if isinstance(value, Undefined):
+        as_text(value)
+    if value is None or isinstance(value, str | int | float):
         return value
-    raise TypeError(f"the value is {type(value).__name__}, not data")
+    if isinstance(value, list | tuple | Mapping):
+        weight(value, MAX_ITEMS)
+        return value
+    if hasattr(value, "isoformat"):
+        return value
+    raise TypeError(f"the value is {described(value)}")
 
 
 def _null(template: str) -> RenderError:

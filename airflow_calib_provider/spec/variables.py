@@ -10,11 +10,20 @@ from enum import Enum
 from typing import TypeAlias, Union
 
 from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.language import ALWAYS
 from airflow_calib_provider.spec.models import RunSource
 from airflow_calib_provider.spec.positions import Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
-from airflow_calib_provider.spec.templates import LIST_HINT, TemplateSyntaxError, Use, is_template, uses_of
+from airflow_calib_provider.spec.templates import (
+    LIST_HINT,
+    Use,
+    is_template,
+    problems_of,
+    readable_uses_of,
+    render_text,
+    render_value,
+)
 
 
 class Leaf(Enum):
@@ -94,15 +103,28 @@ def check_template(
     :param one_text: the place takes one text, as an argument does.
     :param seen: what was reported already, because a command line shares one scalar.
     """
-    if not is_template(text):
-        return
-    try:
-        uses = uses_of(text)
-    except TemplateSyntaxError as error:
-        problems.add(error.message, problems.offset(scalar, error.line, 1), hint=error.hint)
-        return
-    for use in uses:
+    for use in check_readable(scalar, text, problems, one_text=one_text):
         _check_use(use, scalar, known, problems, one_text, seen)
+
+
+def check_readable(scalar: Scalar, text: str, problems: Problems, *, one_text: bool) -> tuple[Use, ...]:
+    """Report what cannot be read in a template, and what is wrong with one that has no variables.
+
+    :returns: the variables of what can be read.
+    """
+    if not is_template(text):
+        return ()
+    wrong = problems_of(text)
+    for error in wrong:
+        problems.add(error.message, problems.inside(scalar, error.expression, error.offset), hint=error.hint)
+    uses = readable_uses_of(text)
+    if not wrong and not uses:
+        try:
+            if one_text or render_value(text, {}) is None:
+                render_text(text, {})
+        except RenderError as error:
+            problems.add(error.message, problems.inside(scalar, "{{", 0), hint=error.hint)
+    return uses
 
 
 def _check_use(
@@ -121,7 +143,11 @@ def _check_use(
         before = ".".join(use.path[:depth])
         if isinstance(found, Leaf):
             seen[id(scalar), dotted] = None
-            problems.add(f"{before!r} has no part {part!r}", problems.find(scalar, dotted), expected=f"just {before}")
+            problems.add(
+                f"{before!r} has no part {part!r}",
+                problems.inside(scalar, use.expression, use.offset),
+                expected=f"just {before}",
+            )
             return
         inner = found.get(part, found.get(ANY))
         if inner is None:
@@ -134,7 +160,7 @@ def _check_use(
         what = found.value if isinstance(found, Leaf) else "a mapping"
         problems.add(
             f"{dotted!r} is {what}, and only one text can stand here",
-            problems.find(scalar, dotted),
+            problems.inside(scalar, use.expression, use.offset),
             hint=LIST_HINT if "job" in known else "",
         )
 
@@ -159,4 +185,9 @@ def _unknown(use: Use, depth: int, options: Known, known: Known, scalar: Scalar,
         hint = "declare it under 'fields' of the run source"
     names = [f"{before}.{name}" if before else name for name in options if name != ANY]
     expected = one_of(names)
-    problems.add(f"unknown variable {dotted!r}", problems.find(scalar, dotted), expected=expected, hint=hint)
+    problems.add(
+        f"unknown variable {dotted!r}",
+        problems.inside(scalar, use.expression, use.offset),
+        expected=expected,
+        hint=hint,
+    )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from airflow_calib_provider.spec.filters import FILTERS
 from airflow_calib_provider.spec.language import KEYS
 from airflow_calib_provider.spec.loader import load_folder
 from airflow_calib_provider.spec.models import FieldType
-from airflow_calib_provider.spec.sandbox import FILTERS
 from airflow_calib_provider.spec.variables import JOB
 
 TEXT = (Path(__file__).parents[2] / "docs" / "specification.md").read_text()

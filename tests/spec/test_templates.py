@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.templates import (
+    TemplateSyntaxError,
     render_command,
     render_text,
     render_value,
     split_command,
+    uses_of,
     variables_of,
 )
 
@@ -37,16 +39,36 @@ VARIABLES: dict[str, Any] = {
         ("{{ runs[0].number }}", 1),
         ("{{ runs | map(attribute='number') | list }}", [1, 2]),
         ("{{ run.files | select('equalto', 'a') }}", ["a"]),
-        ("{{ range(3) }}", [0, 1, 2]),
+        ("{{ [0, run.number, 2] }}", [0, 5, 2]),
+        ("{{ {'a': 1}['a'] }}", 1),
+        ("{{ run.files[:1] }}", ["a"]),
+        ("{{ runs[-1].number }}", 2),
+        ("{{ run.number // 2 + 7 % 4 - 2 ** 2 }}", 1),
+        ("{{ 'a' ~ run.number ~ run.good }}", "a5true"),
+        ("{{ 1 < run.number < 9 and not run.good is none }}", True),
+        ("{{ run.files | length }}", 2),
+        ("{{ (run.number / 2) | round(0, 'ceil') | int }}", 3),
+        ("{{ runs | sum(attribute='number') }}", 3),
+        ("{{ runs | selectattr('number', 'gt', 1) | map(attribute='number') }}", [2]),
+        ("{{ run.files | sort(reverse=true) | first | upper }}", "B"),
+        ("{{ run.items | default(0) }}", 3),
+        ("{{ '%5.1f%%' % 12.34 }}", " 12.3%"),
+        ("{{ '%s-%03d' % ('a', run.number) }}", "a-005"),
+        ("{{ '{{' }}.Id{{ '}}' }}", "{{.Id}}"),
         ("{{ run.number }}{{ run.number }}", "55"),
         ("n{{ run.number }} {{ run.lumi }} {{ run.good }}", "n5 1.5 true"),
         ("{{ run.files | join(',') }}", "a,b"),
         ("{{ '%06d' % run.number }}", "000005"),
-        ("{{ '{:06d}'.format(run.number) }}", "000005"),
         ("{{ run.lumi | round(0) }}", 2.0),
         ("{{ run.fill if run.fill is not none else 0 }}", 0),
         ("{{ 'a' if run.number > 4 else 'b' }}", "a"),
-        ("{# nothing #}text", "text"),
+        ("{# nothing #}text", "{# nothing #}text"),
+        ("sed -e 's#{#[#g' -e 's#}#]#g' in {{ run.number }}", "sed -e 's#{#[#g' -e 's#}#]#g' in 5"),
+        ("echo ${#x} {{ run.number }} ${#y}", "echo ${#x} 5 ${#y}"),
+        ("printf '{%s}' {{ run.number }} {%d}", "printf '{%s}' 5 {%d}"),
+        ("# {{ run.number }}\n## a\n% b\r\n", "# 5\n## a\n% b\r\n"),
+        ("a {{- run.number -}} \n b", "a5b"),
+        ("plain\n", "plain\n"),
         ("no template", "no template"),
         ("", ""),
     ],
@@ -64,11 +86,26 @@ def test_values(template: str, value: object) -> None:
         ("{{ run.nope }}", "nope"),
         ("{{ nope }}", "'nope' is undefined"),
         ("{{ run.number.real }}{{ nope.x }}", "undefined|cannot render"),
-        ("{{ run.number", "cannot read the template"),
+        ("{{ run.number", "an expression does not end; close it with }}"),
+        ("{{ run.number run.number }}", "cannot read the template: expected token 'end of print statement'"),
+        ("{{ 'a }}", "cannot read the template: unexpected char"),
+        ("{{ }}", "cannot read the template"),
+        ("{{ run.number ) }}", "cannot read the template: unexpected '\\)'"),
         ("{{ run.number | nope }}", "filters: abs"),
         ("{% for i in runs %}x{% endfor %}", "only {{ expressions }}"),
         ("{% set a = 1 %}", "only {{ expressions }}"),
         ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ run.number / 0 }}", "division by zero"),
+        ("{{ 1e9999 }}", "a number that is too large"),
+        ("{{ 1e308 * 10 * run.number }}", "a number that is too large"),
+        ("{{ run.files | upper }}", "inside the text"),
+        ("{{ run.files ~ 'a' }}", "inside the text"),
+        ("{{ run.fill ~ 'a' }}", "a null where text is needed"),
+        ("{{ run.number | divisibleby(0) }}", "No filter named 'divisibleby'"),
+        ("{{ run.number is divisibleby(0) }}", "cannot render"),
+        ("{{ run.number is callable }}", "tests: boolean"),
+        ("{{ 'a' if run.good }}", "an if without else"),
+        ("{{ (0 - 8) ** 0.5 }}", "the value is no data"),
         ("{{ run.number + 'a' }}", "cannot render"),
     ],
 )
@@ -110,11 +147,76 @@ def test_nothing_runs_away_and_nothing_reaches_out(template: str) -> None:
     assert time.monotonic() - start < 30, "it ran away"
 
 
+@pytest.mark.parametrize(
+    ("template", "message", "instead"),
+    [
+        ("{{ range(3) }}", "a call of range()", "split.count"),
+        ("{{ '{:06d}'.format(run.number) }}", "a call of format()", "'%06d' % x"),
+        ("{{ run.file.upper() }}", "a call of upper()", "x | upper"),
+        ("{{ run.file.split('/')[0] }}", "a call of split()", "filters: abs"),
+        ("{{ run.file.zfill(6) }}", "a call of zfill()", "'%06d' % x"),
+        ("{{ dict(a=1) }}", "a call of dict()", "filters: abs"),
+        ("{{ lipsum() }}", "a call of lipsum()", "filters: abs"),
+        ("{{ (1).x() }}", "a call of x()", "filters: abs"),
+        ("{{ 'a' * run.number }}", "a text or list times a number", "write it out"),
+        ("{{ run.number * ['a'] }}", "a text or list times a number", "write it out"),
+        ("{{ ('a' ~ 'b') * 3 }}", "a text or list times a number", "write it out"),
+        ("{{ '%100d' % run.number }}", "the format '%100d' cannot be used", "'%06d' % x"),
+        ("{{ '%*d' % (5, run.number) }}", "the format '%*d' cannot be used", "'%06d' % x"),
+        ("{{ '%(a)s' % run }}", "the format '%(a)s' cannot be used", "'%06d' % x"),
+        ("{{ 'a' | center(80) }}", "No filter named 'center'", "filters: abs"),
+        ("{{ '%s' | format(run.number) }}", "No filter named 'format'", "filters: abs"),
+        ("{{ [1] | batch(3) }}", "No filter named 'batch'", "filters: abs"),
+        ("{{ run.files | join(*run.files) }}", "arguments with a star", "write them out"),
+    ],
+)
+def test_what_is_refused_says_what_to_write_instead(template: str, message: str, instead: str) -> None:
+    with pytest.raises(TemplateSyntaxError) as caught:
+        uses_of(template)
+    assert message in caught.value.message
+    assert instead in caught.value.hint
+    assert caught.value.expression == template
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ " + " ~ ".join(["big"] * 3000) + " }}",
+        "{{ [" + ",".join(["many"] * 5000) + "] }}",
+        "{{ [" + ",".join(["many"] * 5000) + "] | tojson }}",
+        "{{ " + " + ".join(["many"] * 60) + " }}",
+        "{{ many" + " | sort" * 2500 + " }}",
+        "{{ many | replace('a', 'b') | join(big) }}",
+        "{{ many | join(big) }}",
+        "{{ big | replace('a', big) }}",
+        "{{ '%s%s%s%s' % (big, big, big, big) }}",
+        "{{ " + " == ".join(["many"] * 5000) + " }}",
+        "{{ 9 ** 999 ** 9 }}",
+        "{{ many | sum(start=many) }}",
+        "{{ big }}",
+    ],
+)
+def test_work_is_bounded_by_the_length_of_a_template_and_its_values(template: str) -> None:
+    variables = {"big": "a" * 190_000, "many": [str(number) for number in range(50_000)]}
+    start = time.process_time()
+    with pytest.raises(RenderError):
+        render_text(template, variables)
+    assert time.process_time() - start < 2
+
+
+def test_an_argument_is_one_that_a_program_can_be_started_with() -> None:
+    assert len(render_text("{{ a }}", {"a": "x" * 130_000})) == 130_000
+    for value in ("x" * 130_001, "é" * 65_001):
+        with pytest.raises(RenderError, match=r"longer than 130,000 bytes.*job\.inputs_file"):
+            render_text("{{ a }}", {"a": value})
+    assert len(render_value("{{ a }}", {"a": "x" * 130_001})) == 130_001
+
+
 def test_variables() -> None:
-    assert variables_of("{{ run.number }} {{ job.out.upper() }} {{ runs[group.n].number }} {{ p['a-b'] | join }}") == {
+    assert variables_of("{{ run.number }} {{ job.out | upper }} {{ runs[group.n].number }} {{ p['a-b'] | join }}") == {
         "run.number", "job.out", "runs", "group.n", "p.a-b",
     }  # fmt: skip
-    assert variables_of("{{ range(3) }} plain {{ tasks.a.products.b ~ c }}") == {"tasks.a.products.b", "c"}
+    assert variables_of("{{ [3] }} plain {{ tasks.a.products.b ~ c }}") == {"tasks.a.products.b", "c"}
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])), min_size=1))
