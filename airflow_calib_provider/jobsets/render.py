@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.environment import for_job
+from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
-from airflow_calib_provider.jobsets.folders import attempt_folder
+from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
 from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
 from airflow_calib_provider.spec.templates import render_command, render_text, render_value
@@ -33,6 +34,10 @@ INPUTS_TIMEOUT = 300.0
 """Seconds that a catalogue query may take."""
 
 MAX_JOBS = 100_000
+
+
+MAX_RUNS_TEXT = 16_000
+"""Characters of ``CALIB_RUNS``; with more there is only ``CALIB_RUNS_FILE``. Linux passes on 128 KiB at most."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def render_plain(jobs: Jobs, products: Mapping[str, str], backend: str) -> Rende
         known = {INDEX: str(index), COUNT: str(count)}
         command = [_fill(argument, known) for argument in jobs.command]
         environment = {name: _fill(text, known) for name, text in sorted(jobs.environment.items())}
+        _refuse_long(command, environment, "", index)
         definitions.append(_stated(jobs, command, environment, mine, _templates(jobs)))
     return _rendered(jobs, definitions, inputs, (), backend, products)
 
@@ -227,7 +233,14 @@ def _definition(
     }
     variables = {**context.variables, "job": job}
     environment = {name: render_text(text, variables) for name, text in sorted(jobs.environment.items())}
-    return _stated(jobs, render_command(jobs.command, variables), environment, inputs, files)
+    command = render_command(jobs.command, variables)
+    _refuse_long(command, environment, f"tasks.{context.task}.jobs.", index)
+    return _stated(jobs, command, environment, inputs, files)
+
+
+def _refuse_long(command: Sequence[str], environment: Mapping[str, str], where: str, index: int) -> None:
+    if said := lengths.too_long(command, environment):
+        raise RenderError(f"{where}{said} (job {index})", lengths.HINT)
 
 
 def _stated(
@@ -264,6 +277,9 @@ def submission(
     inputs_file = folder / "inputs.txt"
     inputs = row.inputs if definition["inputs"] is None else definition["inputs"]
     _write_once(inputs_file, "".join(f"{item}\n" for item in inputs))
+    runs_file = folder / "runs.txt"
+    _link_runs(generation_folder(row.folder) / "runs.txt", runs_file, row.runs)
+    runs = ",".join(map(str, row.runs))
     known = {
         OUT: str(folder / "out"),
         REPORT: str(folder / "report.jsonl"),
@@ -275,7 +291,8 @@ def submission(
         "CALIB_WORKFLOW": row.workflow,
         "CALIB_TASK": row.task,
         "CALIB_GROUP": row.group_name,
-        "CALIB_RUNS": ",".join(str(run) for run in row.runs),
+        "CALIB_RUNS_FILE": str(runs_file),
+        **({"CALIB_RUNS": runs} if len(runs) <= MAX_RUNS_TEXT else {}),
         "CALIB_JOB": str(index),
         "CALIB_ATTEMPT": str(attempt),
         "CALIB_OUT": known[OUT],
@@ -296,6 +313,20 @@ def submission(
         inputs=tuple(inputs),
         files=tuple(definition.get("files", ())),
     )
+
+
+def _link_runs(common: Path, link: Path, runs: Sequence[int]) -> None:
+    """Give an attempt its list of runs, which all attempts of a generation share."""
+    if link.exists():
+        return
+    text = "".join(f"{run}\n" for run in runs)
+    _write_once(common, text)
+    try:
+        link.hardlink_to(common)
+    except FileExistsError:
+        return  # by another watcher
+    except OSError:  # a file system without hard links
+        _write_once(link, text)
 
 
 def _write_once(file: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,11 @@ def place(backend: str, source: Path, folder: Path, environment: Mapping[str, st
     :raises BackendError: the pool does not answer.
     """
     if backend == "local":
-        yield Place(source)
+        if environment:
+            copied(source, folder, lambda text: told(text, environment))
+            yield Place(folder)
+        else:
+            yield Place(source)
         return
     with _connection(folder) as connection:
         pool = _backend(connection, folder)
@@ -128,18 +132,35 @@ def _backend(connection: str, folder: Path) -> Any:
 def for_pool(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Copy specs and stubs to the demonstration's folder, and let the specs say that jobs run on a pool.
 
-    A job on a pool inherits nothing from Airflow's processes: what it needs of their environment is stated too.
-
     :param source: the folder with ``workflow_specs`` and ``dags``.
     :param folder: the demonstration's.
     :param environment: what the jobs are told by variables.
+    """
+    copied(source, folder, lambda text: on_pool(text, environment))
+
+
+def copied(source: Path, folder: Path, change: Callable[[str], str]) -> None:
+    """Copy stubs, and specs with a change, to the demonstration's folder.
+
+    :param source: the folder with ``workflow_specs`` and ``dags``.
+    :param folder: the demonstration's.
+    :param change: of a spec's YAML.
     """
     shutil.copytree(source / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "workflow_specs").mkdir()
     for file in sorted((source / "workflow_specs").glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
-        changed = text if file.name == "sources.yaml" else on_pool(text, environment)
+        changed = text if file.name == "sources.yaml" else change(text)
         (folder / "workflow_specs" / file.name).write_text(changed, encoding="utf-8")
+
+
+def told(text: str, environment: Mapping[str, str]) -> str:
+    """A spec whose jobs are told something by variables: they inherit nothing from Airflow's processes.
+
+    :param text: the spec's YAML.
+    :param environment: the variables, besides what is needed to find the example's code.
+    """
+    return _dump(_with_environment(yaml.safe_load(text), environment))
 
 
 def on_pool(text: str, environment: Mapping[str, str]) -> str:
@@ -148,19 +169,24 @@ def on_pool(text: str, environment: Mapping[str, str]) -> str:
     :param text: the spec's YAML.
     :param environment: variables of the jobs, besides those that are needed to find the example's code.
     """
-    spec = yaml.safe_load(text)
-    defaults = spec.setdefault("defaults", {})
-    found = {
-        # The path of the copy leads nowhere.
-        "PYTHONPATH": str(TOP / "examples"),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
-        **environment,
-    }
-    defaults["backend"] = "condor"
-    defaults["environment"] = {**defaults.get("environment", {}), **found}
+    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])
+    spec = _with_environment(yaml.safe_load(text), {"PATH": path, **environment})
+    spec["defaults"]["backend"] = "condor"
     for task in spec["tasks"].values():
         if "jobs" in task:
             task.pop("backend", None)
+    return _dump(spec)
+
+
+def _with_environment(spec: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    defaults = spec.setdefault("defaults", {})
+    # The path of the copy leads nowhere.
+    found = {"PYTHONPATH": str(TOP / "examples"), **environment}
+    defaults["environment"] = {**defaults.get("environment", {}), **found}
+    return spec
+
+
+def _dump(spec: Mapping[str, Any]) -> str:
     return yaml.dump(spec, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

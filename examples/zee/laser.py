@@ -127,25 +127,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=os.environ.get("CALIB_ZEE_RUNS"),
         help="runs.csv with the laser's measurements; $CALIB_ZEE_RUNS if left out",
     )
+    parser.add_argument("--events", type=Path, help="without either, the runs.csv is above the folder of this file")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--run", type=int, nargs="+", help="run numbers; those of $CALIB_RUNS if left out")
-    which.add_argument("--runs-list", type=Path, help="a file with one run number per line")
+    which.add_argument("--run", type=int, nargs="+", help="run numbers")
+    which.add_argument(
+        "--runs-list",
+        type=Path,
+        default=os.environ.get("CALIB_RUNS_FILE"),
+        help="a file with one run number per line; $CALIB_RUNS_FILE if left out",
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     chosen = parser.parse_args(arguments)
-    if chosen.runs_file is None:
-        parser.error("say --runs-file, or set CALIB_ZEE_RUNS")
+    runs_file = chosen.runs_file or (chosen.events and chosen.events.parents[1] / "runs.csv")
+    if runs_file is None:
+        parser.error("say --runs-file or --events, or set CALIB_ZEE_RUNS")
     runs = chosen.run
-    if runs is None and chosen.runs_list is None:
-        runs = [int(run) for run in os.environ.get("CALIB_RUNS", "").split(",") if run]
-        if not runs:
-            parser.error("say --run or --runs-list, or set CALIB_RUNS")
-    elif runs is None:
+    if runs is None:
+        if chosen.runs_list is None:
+            parser.error("say --run or --runs-list, or set CALIB_RUNS_FILE")
         try:
             runs = [int(entry) for entry in read_list(chosen.runs_list)]
         except ValueError as error:
             raise JobError(f"{chosen.runs_list}: not a list of run numbers: {error}") from error
     _dawdle(runs)
-    corrections = corrections_of(read_transparencies(chosen.runs_file, runs))
+    corrections = corrections_of(read_transparencies(runs_file, runs))
     write_json(chosen.out / "corrections.json", {"runs": {str(run): factors for run, factors in corrections.items()}})
     report_value("laser_runs", len(corrections))
     for region in REGIONS:

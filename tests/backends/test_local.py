@@ -242,7 +242,7 @@ class TestLocal(BackendConformance):
         disk = tmp_path / "disk"
         disk.mkdir()
         one = make_round()
-        one.job(*shell("true"), environment={"LONG": "x" * 300_000})
+        one.job(*shell("true"), environment={f"LONG{number}": "x" * 90_000 for number in range(4)})
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True)
         if mounted.returncode:
             pytest.skip("cannot mount here")
@@ -392,31 +392,60 @@ class TestLocal(BackendConformance):
 
     def test_environment(self, backend, make_round, monkeypatch, tmp_path):
         kept = {
-            "PYTHONPATH": str(ROOT),
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "USER": "somebody",
+            "LOGNAME": "somebody",
+            "SHELL": "/bin/sh",
+            "TMPDIR": str(tmp_path),
+            "TZ": "Europe/Zurich",
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
             "X509_USER_PROXY": "/p",
-            "A_TOKEN_FILE": "/t",
+            "KRB5CCNAME": "/k",
+            "BEARER_TOKEN_FILE": "/t",
         }
+        secrets = [
+            "FERNET_KEY", "DATABASE_URL", "BROKER_URL", "MYSQL_PWD", "SMTP_PASS", "AWS_ACCESS_KEY_ID", "AWS_PROFILE",
+            "AWS_SESSION_TOKEN", "PGPASSWORD", "SENTRY_DSN", "SLACK_WEBHOOK", "db_password", "MY_API_TOKEN",
+            "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_HOME", "AIRFLOW_CONN_X", "_AIRFLOW_PROCESS_CONTEXT", "AIRFLOW",
+        ]  # fmt: skip
         dropped = {
-            "AIRFLOW__CORE__FERNET_KEY": "1",
-            "AIRFLOW_HOME": "2",
-            "_AIRFLOW_PROCESS_CONTEXT": "3",
+            **dict.fromkeys(secrets, "secret"),
             "CALIB_LEDGER": "sqlite://",
             "CALIB_CRASH_AT": "round.before_submit",
             "CALIB_CRASH_FOLDER": str(tmp_path),
-            "MY_API_TOKEN": "4",
-            "db_password": "5",
+            "CALIB_AIRFLOW_TOKEN_FILE": "/a",
+            "PYTHONPATH": str(ROOT),
+            "VIRTUAL_ENV": "/v",
+            "LD_PRELOAD": "",
+            "EDITOR": "ed",
         }
         for name, value in (kept | dropped).items():
             monkeypatch.setenv(name, value)
         one = make_round()
-        own = {"CALIB_OUT": "here", "AIRFLOW_HOME": "the job's own", "MY_SECRET": "the job's own"}
+        own = {"CALIB_OUT": "here", "AIRFLOW_HOME": "the job's own", "MY_SECRET": "the job's own", "TZ": "UTC"}
         folder = one.job("/usr/bin/env", "-0", environment=own)
         backend.submit(one.key, one.jobs)
         assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
         seen = dict(item.split("=", 1) for item in (folder / "stdout").read_text().split("\0") if item)
         assert {name: seen.get(name) for name in own} == own
+        kept.pop("TZ")
+        assert seen.keys() == {*kept, *own, processes.MARK}
         assert {name: seen.get(name) for name in kept} == kept
-        assert seen.keys() & dropped.keys() == {"AIRFLOW_HOME"}
+
+    def test_what_a_job_reads_of_its_supervisor(self, backend, make_round, monkeypatch):
+        """The environment of a process can be read by all processes of its user."""
+        monkeypatch.setenv("FERNET_KEY", "a-secret-key")
+        monkeypatch.setenv("DATABASE_URL", "postgresql://u:a-secret-password@h/d")
+        one = make_round()
+        parents = 'p=$$; while [ $p -gt 1 ]; do p=$(sed "s/.*) . //; s/ .*//" /proc/$p/stat); echo $p; done'
+        folder = one.job(*shell(f"for p in $({parents}); do tr '\\0' '\\n' < /proc/$p/environ; done; true"))
+        backend.submit(one.key, one.jobs)
+        assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
+        seen = (folder / "stdout").read_text()
+        assert "PYTHONPATH=" in seen
+        assert "a-secret" not in seen
 
     def test_process_of_a_job(self, backend, make_round):
         """Its own session, nothing on standard input, signals as usual, no open files of the supervisor."""

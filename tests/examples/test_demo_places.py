@@ -45,11 +45,31 @@ def test_only_where_jobs_run_is_changed(source: Path, tmp_path: Path) -> None:
             assert (task.products, task.grouping, task.needs) == (old.products, old.grouping, old.needs)
 
 
-def test_locally_nothing_is_copied(tmp_path: Path) -> None:
+def test_locally_jobs_are_told_only_what_is_wanted(tmp_path: Path) -> None:
+    """They inherit nothing of it from Airflow's processes."""
     with place("local", TOP, tmp_path, MISHAPS) as found:
         assert (found.dags, found.specs, found.environment, found.said) == (
-            TOP / "dags", TOP / "workflow_specs", {}, ""
+            tmp_path / "dags", tmp_path / "workflow_specs", {}, ""
         )  # fmt: skip
+    before, _ = load_folder(TOP / "workflow_specs")
+    after, errors = load_folder(tmp_path / "workflow_specs")
+    assert errors == []
+    assert after.keys() == before.keys()
+    for name, workflow in after.items():
+        for task in workflow.tasks.values():
+            old = before[name].tasks[task.name]
+            if task.jobs is None or old.jobs is None:
+                assert task == old
+                continue
+            code = {"PYTHONPATH": str(TOP / "examples")}
+            assert task.jobs.environment == {**old.jobs.environment, **code, **MISHAPS}
+            assert task.jobs.model_copy(update={"environment": {}}) == old.jobs.model_copy(update={"environment": {}})
+            assert (task.backend, task.products, task.needs) == (old.backend, old.products, old.needs)
+
+
+def test_where_nothing_is_to_be_told_nothing_is_copied(tmp_path: Path) -> None:
+    with place("local", TOP, tmp_path, {}) as found:
+        assert (found.dags, found.specs) == (TOP / "dags", TOP / "workflow_specs")
     assert list(tmp_path.iterdir()) == []
 
 

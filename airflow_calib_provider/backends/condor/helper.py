@@ -183,7 +183,7 @@ class Helper:
 
     def _environment(self, private: Path) -> dict[str, str]:
         settings = self.settings
-        made = environment.for_supervisor(os.environ)
+        made = environment.for_helper(os.environ)
         if "CONDOR_CONFIG" not in made and not Path("/etc/condor/condor_config").exists():
             made["CONDOR_CONFIG"] = "ONLY_ENV"
         own = dict(settings.configuration)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import SubmissionRefused
@@ -30,6 +31,9 @@ MAX_IDLE = 1000
 besides those that run, however many the round has."""
 
 INPUTS = "transferred_inputs.txt"
+
+RUNS = "runs.txt"
+"""What ``CALIB_RUNS_FILE`` names, in the folder of an attempt."""
 
 _SEPARATOR = "\x1f"
 """Of the columns of an item: the one that HTCondor takes for nothing else."""
@@ -293,8 +297,8 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
         if len(script) > _LONGEST_SCRIPT:
             raise SubmissionRefused(
                 f"command and environment of job {job.index} have {len(script):,} bytes, of which {_LONGEST_SCRIPT:,} "
-                "may be passed on",
-                "pass a list of inputs as {{ job.inputs_file }}",
+                f"may be passed on; the largest is {lengths.largest(job.command, job.environment)}",
+                lengths.HINT,
             )
         item = {
             "index": str(job.index),
@@ -307,7 +311,8 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
             "disk": _units(job.resources.disk, _KIBIBYTE) or "$(JOB_DEFAULT_REQUESTDISK)",
         }
         if transfer:
-            item["inputs"] = ",".join([INPUTS, *(["in"] if names else [])])
+            runs = [RUNS] if "CALIB_RUNS_FILE" in job.environment else []
+            item["inputs"] = ",".join([INPUTS, *runs, *(["in"] if names else [])])
         if gpus:
             item["gpus"] = str(job.resources.gpus)
         if limited:

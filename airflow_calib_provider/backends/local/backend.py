@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_calib_provider import settings
 from airflow_calib_provider.backends.local import folder as folders
-from airflow_calib_provider.backends.local import log
+from airflow_calib_provider.backends.local import log, processes
 from airflow_calib_provider.backends.local.care import tend
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.backends.local.processes import Host
@@ -158,12 +158,20 @@ class LocalBackend:
             with _known(folder):
                 known = {job.index for job in folder.submission().jobs}
                 wanted = known if jobs is None else known & set(jobs)
-                if wanted <= log.Record.of(folder.events).ended:
-                    return
-                folder.request_removal(wanted)
-                self._wait_until_gone(key, folder, wanted)
+                if not wanted <= log.Record.of(folder.events).ended:
+                    folder.request_removal(wanted)
+                    self._wait_until_gone(key, folder, wanted)
         except OSError as error:
             raise BackendError(f"jobs of {key} cannot be removed: {error}") from error
+        if jobs is None:
+            self._end_what_is_left(key)
+
+    def _end_what_is_left(self, key: RoundKey) -> None:
+        """Processes of a round that has ended: whoever was to end them with it was killed."""
+        marks = folders.marked_rounds(self.spool).get(key)
+        if marks and not processes.kill_leftovers({}, marks):
+            left = ", ".join(str(pid) for pid in processes.marked(marks))
+            raise BackendError(f"processes of {key} cannot be killed: {left}", f"on host {self.host.name}")
 
     def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, wanted: set[int]) -> None:
         deadline = time.monotonic() + _REMOVAL_PATIENCE
@@ -185,11 +193,11 @@ class LocalBackend:
             time.sleep(0.05)
 
     def rounds(self) -> Sequence[RoundKey]:
-        """All rounds of the spool that have jobs which have not ended.
+        """All rounds of the spool that have jobs which have not ended, or of which processes live on this machine.
 
         :raises BackendError: the spool or a round in it cannot be read.
         """
-        live = []
+        live: list[RoundKey] = []
         try:
             for key in folders.keys(self.spool):
                 at = _Cursor()
@@ -199,7 +207,7 @@ class LocalBackend:
                         live.append(key)
         except OSError as error:
             raise BackendError(f"the spool {self.spool} cannot be read: {error}") from error
-        return live
+        return sorted({*live, *folders.marked_rounds(self.spool)})
 
     def forget(self, key: RoundKey) -> None:
         """Delete the folder of a round whose jobs have all ended.

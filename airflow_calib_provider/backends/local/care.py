@@ -42,7 +42,7 @@ def tend(folder: RoundFolder, host: processes.Host) -> bool:
             return True
         rebooted = here.boot != host.boot
         if rebooted or record.supervised:
-            marks = {submission.mark(index) for index in record.running}
+            marks = {submission.mark(index, folder.path) for index in record.running}
             # A process id of an earlier boot says nothing, the mark always does.
             leaders = {} if rebooted else dict(record.running.values())
             # What cannot be killed (yet) is not lost (yet): the next look tries again.

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.local import log
-from airflow_calib_provider.backends.local.processes import Host
+from airflow_calib_provider.backends.local.processes import Host, all_marked
+from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
-from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.errors import BackendError, SubmissionRefused
 
 NEW = ".new-"
 """Names of folders that are being written begin so."""
@@ -41,9 +42,12 @@ class Submission:
     grace: float
     jobs: tuple[JobSubmission, ...]
 
-    def mark(self, index: int) -> str:
-        """The value of ``CALIB_LOCAL_JOB`` of a job."""
-        return f"{self.token}:{index}"
+    def mark(self, index: int, folder: Path) -> str:
+        """The value of ``CALIB_LOCAL_JOB`` of a job.
+
+        :param folder: the round's, by which its processes are found even when the folder is gone.
+        """
+        return f"{self.token}:{index}:{folder.absolute()}"
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,17 @@ def keys(spool: Path) -> list[RoundKey]:
     return sorted(found)
 
 
+def marked_rounds(spool: Path) -> dict[RoundKey, set[str]]:
+    """The marks that processes of this machine carry now, by round of this spool; the round itself may be gone."""
+    found: dict[RoundKey, set[str]] = {}
+    for mark in set(all_marked().values()):
+        path = Path(mark.split(":", 2)[-1])
+        if path.parent == spool:
+            with contextlib.suppress(ValueError):
+                found.setdefault(RoundKey.parse(path.name), set()).add(mark)
+    return found
+
+
 def forget(path: Path) -> None:
     """Delete a round's folder; to others it is gone at once.
 
@@ -231,6 +246,7 @@ def check(jobs: Sequence[JobSubmission]) -> None:
     """Refuse what no process could ever be started with.
 
     :raises BackendError: two jobs have one index, or a command or a variable is impossible.
+    :raises SubmissionRefused: a command or a variable is longer than a process may be given.
     """
     if len({job.index for job in jobs}) != len(jobs):
         raise BackendError("two jobs of a round have the same index")
@@ -244,6 +260,8 @@ def check(jobs: Sequence[JobSubmission]) -> None:
             raise BackendError(f"job {job.index} has a variable whose name is empty or contains '='")
         if job.resources.cpus < 1:
             raise BackendError(f"job {job.index} asks for {job.resources.cpus} cpus")
+        if said := lengths.too_long(job.command, job.environment):
+            raise SubmissionRefused(f"{said} (job {job.index})", lengths.HINT)
 
 
 def _encode(submission: Submission) -> dict[str, Any]:

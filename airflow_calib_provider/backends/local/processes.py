@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MARK = "CALIB_LOCAL_JOB"
 """Variable in each job's environment by which its processes are recognised."""
@@ -53,9 +54,9 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies."""
-    _libc().prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+def die_with_parent(number: signal.Signals) -> None:
+    """Let the kernel send this process a signal when its parent dies."""
+    _libc().prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -63,54 +64,131 @@ def adopt_orphans() -> None:
     _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; ``None`` for one that is gone or a zombie."""
+class _Stat(NamedTuple):
+    parent: int
+    ticks: int
+    alive: bool
+
+
+def _stat(pid: int) -> _Stat | None:
     try:
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    # A zombie with further threads is a process whose first thread has ended: it runs.
+    return _Stat(int(fields[1]), int(fields[19]), fields[0] not in (b"Z", b"X") or int(fields[17]) > 1)
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; ``None`` for one that is gone or a zombie."""
+    found = _stat(pid)
+    return found.ticks if found and found.alive else None
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]  # noqa: PTH208 - names are all that is wanted
+
+
+def families(roots: Collection[int], spared: Collection[int] = ()) -> dict[int, int]:
+    """All descendants of some processes, without these themselves, zombies included: process id → start ticks.
+
+    :param spared: processes that are left out, with all that descends from them.
+    """
+    stats = {pid: found for pid in _pids() if (found := _stat(pid)) is not None}
+    children: dict[int, list[int]] = {}
+    for pid, found in stats.items():
+        children.setdefault(found.parent, []).append(pid)
+    family: dict[int, int] = {}
+    left = list(roots)
+    while left:
+        for pid in children.get(left.pop(), ()):
+            if pid not in family and pid not in spared:
+                family[pid] = stats[pid].ticks
+                left.append(pid)
+    return family
 
 
 def marked(marks: Collection[str]) -> list[int]:
     """The processes that carry one of these values of :data:`MARK` in their environment."""
-    wanted = {f"{MARK}={mark}".encode() for mark in marks}
-    found = []
-    for folder in _PROC.iterdir():
-        if folder.name.isdigit():
-            # Gone meanwhile, or of another user: not ours in either case.
-            with contextlib.suppress(OSError):
-                if not wanted.isdisjoint((folder / "environ").read_bytes().split(b"\0")):
-                    found.append(int(folder.name))
+    return [pid for pid, mark in all_marked().items() if mark in marks]
+
+
+def all_marked() -> dict[int, str]:
+    """All living processes that carry a :data:`MARK` which this user may read, with its value."""
+    start = f"{MARK}=".encode()
+    found = {}
+    for pid in _pids():
+        # Gone meanwhile, or of another user: not ours in either case.
+        with contextlib.suppress(OSError):
+            for item in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                if item.startswith(start):
+                    found[pid] = item[len(start) :].decode(errors="surrogateescape")
     return found
 
 
-def signal_group(pid: int, number: signal.Signals) -> None:
-    """Signal a whole process group; it is no error when it is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+def _send(pid: int, ticks: int, number: signal.Signals) -> bool:
+    """Signal a process if it still is the one that started then; whether it is, and may be signalled."""
+    try:
+        file = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # an old kernel, or a container that forbids it: there is a moment in between, then
+        file = None
+    try:
+        # The file is of one process for ever, whatever becomes of its id.
+        found = _stat(pid)
+        if found is None or found.ticks != ticks:
+            return False
+        if file is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(file, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        if file is not None:
+            os.close(file)
+    return True
+
+
+def signal_family(root: int, number: signal.Signals) -> None:
+    """Signal everything that descends from a process, but not this one itself."""
+    for pid, ticks in families([root]).items():
+        _send(pid, ticks, number)
+
+
+def kill_family(root: int, spared: Collection[int] = ()) -> bool:
+    """Kill everything that descends from a process, but not this one itself.
+
+    :param spared: processes that are left alone, with all that descends from them.
+    :returns: whether anything is left that could be signalled, if only to be waited for: what was killed takes a moment
+        to be gone, and may have had children. What belongs to other users does not count.
+    """
+    killed = [pid for pid, ticks in families([root], spared).items() if _send(pid, ticks, signal.SIGKILL)]
+    return bool(killed)
 
 
 def kill_leftovers(leaders: Mapping[int, int], marks: Collection[str], patience: float = 5.0) -> bool:
     """Kill what jobs left behind whose supervisor died.
 
-    :param leaders: process id → :func:`start_ticks` of the jobs' first processes; a process id that was used again
-        since is not touched.
-    :param marks: the jobs' values of :data:`MARK`, for processes whose leader is gone.
+    :param leaders: process id → :func:`start_ticks` of the jobs' keepers; a process id that was used again since is not
+        touched. They end by themselves when nothing is left below them, and are killed if they do not.
+    :param marks: the jobs' values of :data:`MARK`, for processes whose keeper is gone.
     :param patience: seconds to wait until they are gone.
     :returns: whether they are.
     """
-    deadline = time.monotonic() + patience
+    begin = time.monotonic()
     while True:
-        alive = [pid for pid, ticks in leaders.items() if start_ticks(pid) == ticks]
-        for pid in alive:
-            signal_group(pid, signal.SIGKILL)
+        alive = {pid: ticks for pid, ticks in leaders.items() if start_ticks(pid) == ticks}
         others = marked(marks) if marks else []
-        for pid in others:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if not alive and not others:
+        found = families([*alive, *others])
+        found |= {pid: ticks for pid in others if (ticks := start_ticks(pid)) is not None}
+        if not found and time.monotonic() > begin + patience / 2:
+            found = alive
+        # One that is dead may never be waited for by whoever has inherited it.
+        killed = [pid for pid, ticks in found.items() if start_ticks(pid) and _send(pid, ticks, signal.SIGKILL)]
+        if not alive and not killed:
             return True
-        if time.monotonic() > deadline:
+        if time.monotonic() > begin + patience:
             return False
         time.sleep(0.02)

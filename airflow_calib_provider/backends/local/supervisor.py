@@ -52,6 +52,7 @@ class Supervisor:
         self._unwritten: deque[log.Event] = deque()
         self._queue = deque(job for job in submission.jobs if job.index not in record.ended)
         self._running: dict[int, RunningJob] = {}
+        self._unkept: list[tuple[RunningJob, Outcome]] = []
         self._stopping = False
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -68,21 +69,18 @@ class Supervisor:
         self._unwritten.append(log.event(log.SUPERVISED, pid=os.getpid(), host=self._host))
         self._flush()
         crash_point("supervisor.after_start", self._group)
-        try:
-            while True:
-                self._reap()
-                self._obey()
-                for running in self._running.values():
-                    running.enforce(self._submission.grace)
-                self._start_jobs()
-                on_disk = self._try_flush()
-                if on_disk and not self._queue and not self._running:
-                    return
-                self._sleep()
-        finally:
-            # After an error: jobs that nobody watches must not go on.
+        # Should this end by an error, the keepers end their jobs.
+        while True:
+            self._reap()
+            self._end_unkept()
+            self._obey()
             for running in self._running.values():
-                processes.signal_group(running.pid, signal.SIGKILL)
+                running.enforce(self._submission.grace)
+            self._start_jobs()
+            on_disk = self._try_flush()
+            if on_disk and not self._queue and not self._running and not self._unkept:
+                return
+            self._sleep()
 
     def _sleep(self) -> None:
         select.select([self._wake], [], [], LOOK if self._queue else _IDLE)
@@ -101,8 +99,25 @@ class Supervisor:
                     os.waitpid(ended.si_pid, 0)
                 else:
                     outcome = running.reap()
-                    self._slots.release(running.slots)
-                    self._note(running.job, outcome, running)
+                    if running.unkept:
+                        self._unkept.append((running, outcome))
+                    else:
+                        self._end(running, outcome)
+
+    def _end_unkept(self) -> None:
+        """Jobs whose keepers were killed end when nothing of them is left: this process has inherited it."""
+        if not self._unkept:
+            return
+        left = processes.kill_family(os.getpid(), self._running)
+        marks = {self._submission.mark(running.job.index, self._folder.path) for running, _ in self._unkept}
+        if not left and processes.kill_leftovers({}, marks, patience=0):
+            for running, outcome in self._unkept:
+                self._end(running, outcome)
+            self._unkept.clear()
+
+    def _end(self, running: RunningJob, outcome: Outcome) -> None:
+        self._slots.release(running.slots)
+        self._note(running.job, outcome, running)
 
     def _note(self, job: JobSubmission, outcome: Outcome, running: RunningJob | None = None) -> None:
         self._unwritten.append(
@@ -183,7 +198,7 @@ class Supervisor:
             self._slots.withdraw()
 
     def _start(self, job: JobSubmission, taken: list[int]) -> bool:
-        mark = {processes.MARK: self._submission.mark(job.index)}
+        mark = {processes.MARK: self._submission.mark(job.index, self._folder.path)}
         try:
             running = start(job, environment.for_job(os.environ, dict(job.environment) | mark), taken)
         except OSError as error:

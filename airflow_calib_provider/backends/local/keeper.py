@@ -1,0 +1,151 @@
+"""The process between the supervisor and one job: whatever the job starts is this process's, to its end.
+
+The kernel hands every orphan to its nearest ancestor that is a *subreaper*. The keeper is one, and has no other
+children than the job: so nothing that the job starts can leave it, by a session of its own, a double fork, or an empty
+environment, and the kernel tells exactly when nothing is left. The keeper ends after the job and all of that.
+
+It outlives the supervisor for just as long as it takes to end the job, and holds the job's slots meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import resource
+import signal
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+from airflow_calib_provider.backends.local import processes
+from airflow_calib_provider.domain.submission import JobSubmission
+
+GO = b"g"
+READY = b"r"
+
+SEPARATOR = "\0"
+"""Ends each text on the status pipe: ``setup:…`` and ``exec:…`` if the job could not start, ``end:STATUS:MEMORY``."""
+
+_LOOK = 10.0
+"""Seconds between two looks whether the supervisor lives, should the kernel's word have been missed."""
+
+_LONGEST_PAUSE = 0.5
+
+
+def keep(job: JobSubmission, environment: Mapping[str, str], go: int, status: int, slots: Iterable[int]) -> NoReturn:
+    """Be the keeper of a job: start it after the supervisor's word, report its end when nothing of it lives.
+
+    :param environment: the job's, complete.
+    :param go: the pipe from the supervisor.
+    :param status: the pipe to it.
+    :param slots: open files that are to be held until the end.
+    """
+    supervisor = os.getppid()
+    try:
+        gc.disable()
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # They are waited for below; everything else is for the job only.
+        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGCHLD, signal.SIGTERM})
+        processes.adopt_orphans()
+        processes.die_with_parent(signal.SIGTERM)
+        _close_all_but({0, 1, 2, go, status, *slots})
+        os.write(status, READY)
+        if os.read(go, 1) == GO:
+            pid = os.fork()
+            if pid == 0:
+                _become(job, environment, status)
+            _watch(pid, supervisor, status)
+    except OSError as error:
+        _say(status, f"setup:{error}")
+    finally:
+        os._exit(0)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """The supervisor's lock, its log, and the slots of other jobs must not be held open from here."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - of its 200 us each the job waits for one
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _say(status: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(status, (text[:2000] + SEPARATOR).encode(errors="replace"))
+
+
+def _watch(job: int, supervisor: int, status: int) -> None:
+    """Wait for the job, reap what it leaves, and end the rest."""
+    ended: int | None = None
+    memory = 0
+    pause = 0.001
+    while True:
+        try:
+            pid, code, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid:
+            memory = max(memory, usage.ru_maxrss * 1024)
+            ended = code if pid == job else ended
+        elif ended is None and os.getppid() == supervisor:
+            signal.sigtimedwait({signal.SIGCHLD, signal.SIGTERM}, _LOOK)
+        elif not processes.kill_family(os.getpid()):
+            break  # what is left belongs to other users
+        else:
+            signal.sigtimedwait({signal.SIGCHLD}, pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+    if ended is not None:
+        _say(status, f"end:{ended}:{memory}")
+
+
+def _become(job: JobSubmission, environment: Mapping[str, str], status: int) -> NoReturn:
+    """The child: nothing may escape from here into the code of the parent."""
+    stage, code = "setup", 125
+    try:
+        os.setsid()
+        processes.die_with_parent(signal.SIGKILL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _redirect(job)
+        stage, code = "exec", 126
+        _limit_memory(job.resources.memory)
+        os.execvpe(job.command[0], job.command, dict(environment))  # noqa: S606 (there is no shell on purpose)
+    except FileNotFoundError as error:
+        code = 127 if stage == "exec" else code
+        text = f"command not found: {job.command[0]} (or its interpreter)" if stage == "exec" else str(error)
+        _say(status, f"{stage}:{text}")
+    except OSError as error:
+        text = f"{job.command[0]}: {error.strerror}" if stage == "exec" else str(error)
+        _say(status, f"{stage}:{text}")
+    except MemoryError:
+        _say(status, f"{stage}:the memory limit of {job.resources.memory} bytes is too low to start")
+    finally:
+        os._exit(code)
+
+
+def _redirect(job: JobSubmission) -> None:
+    os.chdir(job.folder / "out")
+    null = os.open(os.devnull, os.O_RDONLY)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    out = os.open(job.folder / "stdout", flags, 0o666)
+    err = os.open(job.folder / "stderr", flags, 0o666)
+    for file, number in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(file, number)
+
+
+def _limit_memory(limit: int | None) -> None:
+    if limit is None:
+        return
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"memory limit of {limit} bytes: {error}") from error
