@@ -16,11 +16,11 @@ def upgrade(as_json: Json = False) -> None:
     A new ledger does not begin beside the spool of another one: it would take the jobs of that one for its own.
     """
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.ledger import schema
+    from airflow_calib_provider.ledger import schema, sqlite_file
     from airflow_calib_provider.ledger.engine import Ledger
 
     ledger = Ledger()
-    if (ledger.file and not ledger.file.exists()) or schema.current_version(ledger) is None:
+    if (ledger.file and not sqlite_file.is_there(ledger.file)) or schema.current_version(ledger) is None:
         _refuse_spool_of_another()
     before, after = schema.upgrade(ledger)
     if as_json:

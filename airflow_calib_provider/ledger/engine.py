@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
 from airflow_calib_provider.errors import LedgerError, SettingError
+from airflow_calib_provider.ledger import sqlite_file
 from airflow_calib_provider.settings import absolute, calib_home
 
 BUSY_TIMEOUT = 30.0
@@ -90,10 +92,9 @@ class Ledger:
             return create_engine(self.url, pool_pre_ping=True)
         if self.file:
             refuse_network_file_system(self.file)
-        engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
+        if self.file and not self.url.query:
+            return _listening(create_engine(self.url, creator=partial(sqlite_file.connect, self.file, BUSY_TIMEOUT)))
+        return _listening(create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -102,6 +103,9 @@ class Ledger:
             connection = plain.execution_options(**self._of_readers)
             with connection.begin():
                 yield connection
+                snapshot = plain.connection.dbapi_connection
+                if isinstance(snapshot, sqlite_file.Snapshot) and snapshot.changed:
+                    raise LedgerError(f"the ledger {self.place} was changed while it was read", "repeat the command")
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -130,12 +134,27 @@ class Ledger:
         """What the driver said, for people: the place, and what to do."""
         # PostgreSQL's drivers add the statement to what the server said.
         said = " ".join(str(getattr(getattr(cause, "diag", None), "message_primary", None) or cause).split())
-        missing = getattr(cause, "sqlstate", None) in _MISSING or "no such table" in said
+        missing = is_missing(cause)
+        if self.file and "unable to open" in said and (found := sqlite_file.obstacle(self.file)):
+            return LedgerError(f"the ledger {self.place} cannot be read: {found[0]}", found[1])
         what = f"has no tables of ours yet, or not all ({said})" if missing else f"cannot be used: {said}"
         return LedgerError(f"the ledger {self.place} {what}", _UPGRADE if missing else _remedy(said))
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _listening(engine: Engine) -> Engine:
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "checkout", _refuse_outdated)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _refuse_outdated(connection: Any, _record: object, _proxy: object) -> None:
+    """A snapshot of before is opened anew, as the file is to be opened now."""
+    if isinstance(connection, sqlite_file.Snapshot) and connection.outdated:
+        raise exc.DisconnectionError
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:
@@ -153,6 +172,11 @@ def _configure_sqlite(connection: Any, _: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("calib_immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def is_missing(cause: BaseException | None) -> bool:
+    """Whether the driver said that there is no such table, or column."""
+    return getattr(cause, "sqlstate", None) in _MISSING or "no such table" in str(cause)
 
 
 _ONE_WRITER = text(

@@ -5,20 +5,29 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from sqlalchemy import column, exc, select, table
 
 from airflow_calib_provider.errors import LedgerError
-from airflow_calib_provider.ledger.engine import BUSY_TIMEOUT, Ledger
+from airflow_calib_provider.ledger.engine import BUSY_TIMEOUT, Ledger, is_missing
 from airflow_calib_provider.ledger.planner import refresh_in
+from airflow_calib_provider.ledger.sqlite_file import obstacle
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 VERSION_TABLE = "calib_version"
 
+_VERSION = table(VERSION_TABLE, column("version_num")).c.version_num
+
+HEAD = "0004"
+"""The newest of the migrations. It is written down, since importing Alembic takes longer than most commands do."""
+
 
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     return config
@@ -27,15 +36,18 @@ def _config() -> Config:
 def current_version(ledger: Ledger) -> str | None:
     """The revision that the database is at; ``None`` for an empty one."""
     with ledger.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        return context.get_current_revision()
+        try:
+            found = connection.execute(select(_VERSION)).scalar()
+        except (exc.OperationalError, exc.ProgrammingError) as error:
+            if not is_missing(error.orig):
+                raise
+            return None
+    return None if found is None else str(found)
 
 
 def head_version() -> str:
     """The revision that this software wants."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
+    return HEAD
 
 
 def upgrade(ledger: Ledger) -> tuple[str | None, str]:
@@ -49,6 +61,8 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
     before = current_version(ledger)
     _refuse_newer(ledger, before)
     if before != head_version():
+        from alembic import command
+
         with ledger.write() as connection:
             config = _config()
             config.attributes["connection"] = connection
@@ -64,6 +78,8 @@ def check(ledger: Ledger) -> str:
 
     :raises LedgerError: it is empty, older or newer than this software wants.
     """
+    if ledger.file and (found := obstacle(ledger.file)):
+        raise LedgerError(f"the ledger {ledger.place} cannot be read: {found[0]}", found[1])
     if ledger.file and not ledger.file.exists():
         raise LedgerError(f"there is no ledger at {ledger.place}", "run `calib db upgrade`, or set CALIB_HOME")
     version = current_version(ledger)
@@ -105,8 +121,7 @@ def _write_ahead(ledger: Ledger) -> None:
 def _refuse_newer(ledger: Ledger, version: str | None) -> None:
     if version is None:
         return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if version not in known:
+    if version not in {f"{n:04}" for n in range(1, int(HEAD) + 1)}:
         raise LedgerError(
             f"the ledger {ledger.place} is at version {version}, which this software ({head_version()}) does not know",
             "upgrade airflow-calib-provider on this host; the ledger was not touched",

@@ -7,11 +7,13 @@ connection and hence in the caller's transaction.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, insert, update
@@ -199,18 +201,34 @@ def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None
         )
 
 
+_SUBJECT = [item.name for item in fields(Subject)]
+_EVENT_COLUMNS = ["at", "entity", *_SUBJECT, "from_state", "to_state", "data"]
+
+
 def append_events(connection: Connection, events: Iterable[Mapping[str, Any]]) -> None:
-    """Append to the outbox. Each item has ``entity``, ``subject``, and optionally states and ``data``."""
+    """Append to the outbox. Each item has ``entity``, ``subject``, and optionally states and ``data``.
+
+    Half of what is written are events, so they go to the driver as they are, past what SQLAlchemy does for each value.
+    """
+    of_subject = attrgetter(*_SUBJECT)
     rows = [
-        {
-            "at": now_ns(),
-            "entity": item["entity"],
-            **vars(item["subject"]),
-            "from_state": item.get("from_state"),
-            "to_state": item.get("to_state"),
-            "data": dict(item.get("data") or {}),
-        }
+        (
+            now_ns(),
+            item["entity"],
+            *of_subject(item["subject"]),
+            _plain(item.get("from_state")),
+            _plain(item.get("to_state")),
+            json.dumps(dict(data)) if (data := item.get("data")) else "{}",
+        )
         for item in events
     ]
-    if rows:
-        connection.execute(insert(tables.event), rows)
+    if not rows:
+        return
+    statement = insert(tables.event).compile(dialect=connection.dialect, column_keys=_EVENT_COLUMNS)
+    named = rows if statement.positional else [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows]
+    connection.exec_driver_sql(str(statement), named)
+
+
+def _plain(state: str | None) -> str | None:
+    """A driver may not know an enumeration."""
+    return None if state is None else str(state)

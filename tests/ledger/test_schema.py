@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,26 @@ from airflow_calib_provider.ledger.engine import Ledger, refuse_network_file_sys
 def test_upgrade_again_changes_nothing(ledger: Ledger) -> None:
     assert schema.upgrade(ledger) == (schema.head_version(), schema.head_version())
     assert schema.check(ledger) == schema.head_version()
+
+
+def test_the_version_that_is_written_down_is_that_of_the_migrations() -> None:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(schema._config())
+    assert scripts.get_current_head() == schema.HEAD
+    assert sorted(script.revision for script in scripts.walk_revisions()) == [
+        f"{n:04}" for n in range(1, int(schema.HEAD) + 1)
+    ]
+
+
+@pytest.mark.parametrize("module", ["cli.common", "hooks.ledger"])
+def test_nothing_imports_alembic_to_open_a_ledger(sqlite: Ledger, module: str) -> None:
+    code = (
+        f"import sys; from airflow_calib_provider.{module} import open_ledger; open_ledger({str(sqlite.url)!r}); "
+        "print([name for name in sys.modules if name.split('.')[0] in ('alembic', 'mako')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.fixture
