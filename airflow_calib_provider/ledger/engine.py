@@ -92,7 +92,7 @@ class Ledger:
             return create_engine(self.url, pool_pre_ping=True)
         if self.file:
             refuse_network_file_system(self.file)
-        if self.file and not self.url.query:
+        if self.file and self.url == URL.create(self.url.drivername, database=self.url.database):
             return _listening(create_engine(self.url, creator=partial(sqlite_file.connect, self.file, BUSY_TIMEOUT)))
         return _listening(create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}))
 
