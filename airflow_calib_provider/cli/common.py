@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.openings import Limits
+    from airflow_calib_provider.ledger.spec_files import Trouble
     from airflow_calib_provider.spec.models import RunSource, Workflow
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")]
@@ -77,17 +79,29 @@ def existing_state(state: str | None, known: Sequence[str]) -> None:
     raise typer.BadParameter("; ".join(part for part in said if part), param_hint="--state")
 
 
-def known_specs(folder: Path) -> dict[str, Workflow]:
-    """The workflows that can be read; none where there is no folder: they only refine what the ledger says."""
+def served_specs(folder: Path, ledger: Ledger) -> tuple[dict[str, Workflow], dict[str, Trouble] | None]:
+    """The workflows as they are served now, and what is wrong with their files.
+
+    Nothing and ``None`` where there is no folder: they only refine what the ledger says.
+    """
     from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.spec.loader import load_folder
+    from airflow_calib_provider.injection.serving import serve
+    from airflow_calib_provider.ledger import spec_files
 
     if not folder.is_dir():
-        return {}
+        return {}, None
+    with ledger.read() as connection:
+        kept, known = spec_files.kept_texts(connection), spec_files.troubles(connection)
     try:
-        return dict(load_folder(folder)[0])
+        served = serve(folder, lambda: kept)
     except CalibError:
-        return {}
+        return {}, None
+    found = {}
+    for name, trouble in served.troubles.items():
+        # Whether a workflow is gone is for injection to say: here may be another folder than there.
+        if trouble.reason["code"] != "workflow_gone" or name in known:
+            found[name] = replace(trouble, since=known[name].since if name in known else None)
+    return served.workflows, found
 
 
 def source_named(folder: Path, name: str) -> RunSource:

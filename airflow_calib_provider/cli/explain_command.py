@@ -16,9 +16,9 @@ from airflow_calib_provider.cli.common import (
     WorkflowName,
     examples,
     existing_names,
-    known_specs,
     open_ledger,
     opening_limits,
+    served_specs,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def explain(
 
     limits = opening_limits()
     ledger = open_ledger()
-    scope = Scope(campaign, now(), workflow, task, known_specs(specs), limits)
+    workflows, troubles = served_specs(specs, ledger)
+    scope = Scope(campaign, now(), workflow, task, workflows, limits, troubles)
     existing_names(ledger, campaign, workflow, task, scope.specs)
     with ledger.read() as connection:
         if task is not None and not what.isdecimal():

@@ -33,6 +33,13 @@ from airflow_calib_provider.dags.system import system_dags
 globals().update(system_dags(__file__{argument}))
 '''
 
+PROBLEMS_STUB = '''"""What is wrong with the YAML files, as the import error of this file, which has no DAGs."""
+
+from airflow_calib_provider.dags.problems import report_problems
+
+report_problems(__file__{argument})
+'''
+
 OUR_IMPORT = "from airflow_calib_provider.dags."
 
 
@@ -150,7 +157,7 @@ def stubs(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files of these names that are not ours.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the three-line file that Airflow needs for each workflow, and calib_system.py.
+    """Write the three-line file that Airflow needs for each workflow, calib_system.py and calib_problems.py.
 
     Files that are as they should be are not touched; a file of the same name that is not such a stub is never
     overwritten without --force.
@@ -194,6 +201,7 @@ def _wanted(specs: Path, dags: Path) -> dict[Path, str]:
     folder = _relative(specs, dags)
     argument = "" if folder == "../workflow_specs" else f", {_quoted(folder)}"
     wanted[dags / "calib_system.py"] = SYSTEM_STUB.format(argument=argument)
+    wanted[dags / "calib_problems.py"] = PROBLEMS_STUB.format(argument=argument)
     return wanted
 
 

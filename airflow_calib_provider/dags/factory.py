@@ -12,12 +12,12 @@ from airflow.sdk import DAG, Asset, Param, TaskGroup, get_parsing_context
 
 from airflow_calib_provider.domain.grouping import GroupKind
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
+from airflow_calib_provider.hooks.specs import served_workflow
 from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.operators.publish import PublishOperator
 from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSensor
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.spec.language import GROUP_SENSOR, LOCKS_SUFFIX
-from airflow_calib_provider.spec.loader import load_workflow
 from airflow_calib_provider.spec.models import Task, Workflow
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -32,12 +32,12 @@ def workflow_dags(stub: str, spec: str | None = None) -> dict[str, DAG]:
     :param spec: path of the YAML file, relative to the stub; ``../workflow_specs/<name>.yaml`` if left out. It is found
         from the stub, so that it comes from the same checkout or bundle.
     :returns: DAG id → DAG, for ``globals().update(...)``.
-    :raises SpecErrors: the YAML file has mistakes; Airflow shows them as this stub's import error.
+    :raises SpecErrors: the YAML file has mistakes and never was good; Airflow shows them as this stub's import error.
     """
     here = Path(stub).resolve()
     path = here.parent / (spec or f"../workflow_specs/{here.stem}.yaml")
     wanted = get_parsing_context().dag_id
-    workflow = load_workflow(path.resolve(), deep=wanted is None)
+    workflow = served_workflow(path.resolve(), worker=wanted is not None)
     return {
         workflow.dag_id(label): build_dag(workflow, label)
         for label in workflow.groupings()

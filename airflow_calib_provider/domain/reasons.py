@@ -91,6 +91,11 @@ def _unreachable(params: Mapping[str, Any]) -> str:
     return f"Airflow cannot be asked, so causes on its side are not known: {params['why']}"
 
 
+def _mistakes(params: Mapping[str, Any]) -> str:
+    more = params["n"] - len(params["mistakes"])
+    return "".join(f"\n{said}" for said in params["mistakes"]) + (f"\nand {more} more mistakes" if more else "")
+
+
 TEXTS: dict[str, Any] = {
     # waiting
     "forming": _forming,
@@ -178,6 +183,13 @@ TEXTS: dict[str, Any] = {
     ),
     "next_inject": lambda p: "nothing holds it: the next calib_inject puts it into a group",
     "campaign_closed": lambda p: f"the campaign {p['campaign']} is closed: nothing is injected into it any more",
+    # YAML files
+    "spec_broken": lambda p: f"{p['file']} cannot be used as it is; what was good last goes on.{_mistakes(p)}",
+    "spec_clash": lambda p: (
+        f"two files have this workflow's name: nothing is decided for it; what is open goes on.{_mistakes(p)}"
+    ),
+    "spec_refused": lambda p: f"{p['file']} has mistakes: nothing is made of it.{_mistakes(p)}",
+    "workflow_gone": lambda p: f"no YAML file has the workflow {p['workflow']} any more; it was in {p['file']}",
     # Airflow's side
     "airflow_unreachable": _unreachable,
     "scheduler_down": lambda p: f"Airflow's scheduler is down (last heartbeat {p['heartbeat'] or 'never'})",
@@ -271,6 +283,10 @@ RELEASES: dict[str, str] = {
     "incomplete_too_long": "a campaign of its own, after the run was completed",
     "late": "a campaign of its own (`calib campaign create --finite`)",
     "campaign_closed": "nothing; create another campaign",
+    "spec_broken": "a corrected file: `calib spec check`",
+    "spec_clash": "one file for the workflow; move the other away, or give it another name",
+    "spec_refused": "a corrected file: `calib spec check`",
+    "workflow_gone": "the file, if it comes back; or `calib skip` of what is open",
     "airflow_unreachable": "CALIB_AIRFLOW_URL of a running Airflow, with CALIB_AIRFLOW_TOKEN or …_TOKEN_FILE",
     "scheduler_down": "`airflow scheduler`",
     "triggerer_down": "`airflow triggerer`",

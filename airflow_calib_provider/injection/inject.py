@@ -12,14 +12,16 @@ from sqlalchemy import Connection, insert, select
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.run import RunRecord
-from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
-from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, tables
+from airflow_calib_provider.injection.serving import serve
+from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
 
-__all__ = ["InjectionReport", "close_campaign", "inject"]
+__all__ = ["InjectionReport", "close_campaign", "inject", "inject_folder"]
 
 
 def inject(
@@ -68,16 +70,40 @@ def _campaigns(connection: Connection, name: str | None) -> list[Any]:
 
 
 def _note_workflows(connection: Connection, workflows: Iterable[Workflow], now: datetime) -> None:
-    seen, text = tables.workflow_seen, tables.spec_text
+    seen = tables.workflow_seen
     known = set(connection.execute(select(seen.c.workflow)).scalars())
-    hashes = set(connection.execute(select(text.c.hash)).scalars())
-    for workflow in workflows:
-        if workflow.name not in known:
-            connection.execute(insert(seen).values(workflow=workflow.name, first_seen_at=now))
-        if workflow.hash not in hashes:
-            hashes.add(workflow.hash)
-            row = {"hash": workflow.hash, "workflow": workflow.name, "text": workflow.text, "recorded_at": now}
-            connection.execute(insert(text).values(**row))
+    wanted = list(workflows)
+    for name in dict.fromkeys(workflow.name for workflow in wanted if workflow.name not in known):
+        connection.execute(insert(seen).values(workflow=name, first_seen_at=now))
+    files = ((item, Path(item.file).name) for item in wanted)
+    spec_files.note_texts(connection, [KeptText(item.name, file, item.hash, item.text, now) for item, file in files])
+
+
+def inject_folder(
+    ledger: Ledger,
+    folder: Path,
+    *,
+    now: datetime,
+    campaign: str | None = None,
+    limits: openings.Limits | None = None,
+) -> tuple[InjectionReport, list[SpecError]]:
+    """Inject what a folder of specs says; where a file has mistakes, what its last good text said (rule 43).
+
+    :returns: the report, and every mistake of the files.
+    :raises NotFound: as :func:`inject`.
+    :raises LedgerError: likewise.
+    :raises SpecErrors: the run sources cannot be read, and were never good.
+    """
+    with ledger.read() as connection:
+        kept = spec_files.kept_texts(connection)
+    served = serve(folder, lambda: kept)
+    if not served.sources and served.sources_text is None and served.errors:
+        raise SpecErrors(served.errors)
+    with ledger.write() as connection:
+        spec_files.note_good(connection, served.texts(now))
+        spec_files.note_troubles(connection, served.troubles, now)
+    report = inject(ledger, served.to_inject, served.sources, folder, now=now, campaign=campaign, limits=limits)
+    return report, served.errors
 
 
 def _read_sources(

@@ -6,7 +6,7 @@ ledger does not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
 from airflow_calib_provider.domain.reasons import Cause
-from airflow_calib_provider.ledger import campaigns, openings, tables
+from airflow_calib_provider.ledger import campaigns, openings, spec_files, tables
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group
 from airflow_calib_provider.ledger.waiting import FORMING, look
@@ -59,6 +59,7 @@ class Scope:
     :ivar workflow: only this one.
     :ivar task: only this one.
     :ivar specs: the workflows as their YAML files say now; without them ``settle`` and the order of tasks are unknown.
+    :ivar troubles: what is wrong with these files now; ``None``: as it was at the last injection.
     """
 
     campaign: str
@@ -67,6 +68,7 @@ class Scope:
     task: str | None = None
     specs: Mapping[str, Workflow] = field(default_factory=dict)
     limits: openings.Limits = field(default_factory=openings.Limits)
+    troubles: Mapping[str, spec_files.Trouble] | None = None
 
 
 def explain_group(connection: Connection, scope: Scope, name: str) -> Explanation:
@@ -76,7 +78,9 @@ def explain_group(connection: Connection, scope: Scope, name: str) -> Explanatio
     """
     found = campaigns.get(connection, scope.campaign)
     result = Explanation(_closed_campaign(found))
-    _add_group(connection, scope, find_group(connection, scope.campaign, scope.workflow, name), result)
+    held = find_group(connection, scope.campaign, scope.workflow, name)
+    _add_group(connection, scope, held, result)
+    result.causes += _files(connection, scope, {held.workflow})
     return result
 
 
@@ -97,7 +101,24 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
     result.causes += _skips(connection, scope, number)
     for row in rows:
         _explain_in_groupings(connection, scope, campaign, row, members, result)
+    concerned = {name for row in rows for name, _ in _targets(connection, scope, row, members)}
+    result.causes += _files(connection, scope, concerned, of_run=True)
     return result
+
+
+def _files(connection: Connection, scope: Scope, workflows: Collection[str], *, of_run: bool = False) -> list[Cause]:
+    """What is wrong with the YAML files of these workflows and of the run sources: why an edit does nothing."""
+    found = spec_files.troubles(connection) if scope.troubles is None else scope.troubles
+    return [
+        Cause(
+            f"workflow {name}" if name in workflows else name, dict(trouble.reason), since=trouble.since, workflow=name
+        )
+        for name, trouble in sorted(found.items())
+        if name in workflows
+        or (name == spec_files.SOURCES and workflows)
+        # What it would have taken, nobody can read: it may be any run.
+        or (of_run and trouble.reason["code"] == "spec_refused" and scope.workflow in (None, name))
+    ]
 
 
 def _closed_campaign(campaign: Row[Any]) -> list[Cause]:

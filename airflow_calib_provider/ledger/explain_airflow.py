@@ -9,8 +9,11 @@ from pathlib import PurePath
 from typing import Any
 
 from airflow_calib_provider.domain.reasons import Cause
+from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import DagRun, Explanation
+
+_OURS = f"{SpecErrors.__module__}.{SpecErrors.__name__}: "
 
 COMPONENTS = {
     "metadatabase": "metadatabase_down",
@@ -61,7 +64,9 @@ def airflow_causes(explanation: Explanation, facts: AirflowFacts) -> list[Cause]
         if known is not None and item.tasks:
             causes += _of_dag(item, known, facts)
             causes += _of_run(item, known, facts) if item.state == "opened" else []
-    return list({(cause.about, cause.text): cause for cause in causes}.values())
+    # One stub has the DAGs of all groupings of its workflow: its import error is told once.
+    once = {("" if cause.code == "dag_import_error" else cause.about, cause.text): cause for cause in causes[::-1]}
+    return [cause for cause in causes if any(cause is kept for kept in once.values())]
 
 
 def _components(facts: AirflowFacts) -> Iterator[Cause]:
@@ -78,14 +83,23 @@ def _of_dag(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
     about = f"DAG {item.dag_id}"
     errors = [error for error in facts.import_errors if _is_stub(error, known.dag, item.workflow)]
     for error in errors:
-        text = str(error.get("stack_trace") or "").strip().splitlines()
-        reason = {"code": "dag_import_error", "file": error.get("filename"), "error": text[-1] if text else "unknown"}
+        said = _said(str(error.get("stack_trace") or ""))
+        reason = {"code": "dag_import_error", "file": error.get("filename"), "error": said}
         yield Cause(about, reason, since=_time(error.get("timestamp")), workflow=item.workflow)
     if known.dag is None:
         if not errors:
             yield Cause(about, {"code": "dag_not_found", "dag_id": item.dag_id}, workflow=item.workflow)
     elif known.dag.get("is_paused"):
         yield Cause(about, {"code": "dag_paused", "dag_id": item.dag_id}, workflow=item.workflow)
+
+
+def _said(stack_trace: str) -> str:
+    """What an import error comes to: of our own all mistakes, each once; of another its last line."""
+    lines = stack_trace.strip().splitlines()
+    first = max((number for number, line in enumerate(lines) if line.startswith(_OURS)), default=None)
+    if first is None:
+        return lines[-1] if lines else "unknown"
+    return "\n".join(dict.fromkeys([lines[first].removeprefix(_OURS), *lines[first + 1 :]]))
 
 
 def _is_stub(error: Mapping[str, Any], dag: Mapping[str, Any] | None, workflow: str) -> bool:

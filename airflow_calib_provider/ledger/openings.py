@@ -62,6 +62,7 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> 
             group.c.id.in_(_with_task("new", "waiting")),
             request.c.group_id.is_(None),
             group.c.state.in_(["forming", "closed"]),
+            group.c.workflow.not_in(select(tables.spec_file.c.workflow).where(tables.spec_file.c.held)),
         )
         .order_by(group.c.first_run)
     ).all()

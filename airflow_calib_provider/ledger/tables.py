@@ -132,6 +132,18 @@ spec_text = Table(
     Column("recorded_at", UtcDateTime, nullable=False),
 )
 
+spec_file = Table(
+    "spec_file",
+    metadata,
+    _name("workflow", primary_key=True),
+    Column("file", Text, nullable=False, comment="its name in the folder of the specs"),
+    Column("hash", String(64), nullable=False, comment="of the last good text"),
+    Column("good_at", UtcDateTime, nullable=False),
+    Column("trouble", JSON, comment="why the file cannot be used now"),
+    Column("trouble_since", UtcDateTime),
+    Column("held", Boolean, nullable=False, comment="nothing is decided under this name for now"),
+)
+
 workflow_seen = Table(
     "workflow_seen",
     metadata,
@@ -262,6 +274,8 @@ generation = Table(
     Column("trouble", AnyText, comment="why the last look could not take it further"),
     Column("trouble_since", UtcDateTime),
     Column("cleaned_at", UtcDateTime, comment="when logs and failed attempts were removed"),
+    Column("spec_folder", Text, comment="what {{ spec.folder }} stands for"),
+    Column("rerun", State, comment="how a person wants the next clear"),
     UniqueConstraint("group_id", "task", "n"),
     Index(None, "state", "group_id", "task"),
 )
@@ -277,6 +291,7 @@ round_ = Table(
     Column("cursor", Text, nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),
     Column("submitted_at", UtcDateTime),
+    Column("git_commit", String(64)),
 )
 
 job = Table(

@@ -42,24 +42,20 @@ class InjectOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import CalibError
-        from airflow_calib_provider.injection.inject import inject
-        from airflow_calib_provider.spec.loader import load_folder, load_sources
+        from airflow_calib_provider.injection.inject import inject_folder
 
         ledger = task_ledger()
         campaign = (context["params"].get("campaign") or "").strip() or None
-        workflows, spec_errors = load_folder(self._specs)
-        for error in spec_errors:
-            self.log.error("%s", error)
         try:
-            sources = load_sources(self._specs / "sources.yaml")
-            now = datetime.now(UTC)
-            report = inject(
-                ledger, workflows, sources, self._specs, now=now, campaign=campaign, limits=opening_limits()
+            report, spec_errors = inject_folder(
+                ledger, self._specs, now=datetime.now(UTC), campaign=campaign, limits=opening_limits()
             )
         except CalibError as error:
             if error.hint:
                 self.log.error("what to do: %s", error.hint)
             raise
+        for mistake in spec_errors:
+            self.log.error("%s", mistake)
         self.log.info("%s", report)
         opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE"))
         problems = [*report.errors, *(str(error) for error in spec_errors)]

@@ -49,6 +49,21 @@ def load_workflow(path: Path, *, sources: Mapping[str, RunSource] | None = None,
     return loaded.workflow
 
 
+def load_text(text: str, path: Path) -> Workflow:
+    """Load a workflow from a text that was checked before, as workers do.
+
+    :param path: where the text stood.
+    :raises SpecErrors: it is none any more.
+    """
+    try:
+        loaded = read_workflow(parse_document(text, path), Sources(None), deep=False)
+    except SpecError as error:
+        raise SpecErrors([error]) from error
+    if loaded.workflow is None:
+        raise SpecErrors(loaded.errors)
+    return loaded.workflow
+
+
 def load_sources(path: Path) -> dict[str, RunSource]:
     """Load the run sources of a ``sources.yaml``.
 

@@ -45,13 +45,13 @@ def test_spec_stubs(world: World, calib: Calib) -> None:
     assert not Path("dags").exists()
     assert "dags/demo.py: written" in calib.plain("spec", "stubs")
     repository = Path(__file__).parents[2]
-    for name, ours in (("zee", "demo"), ("calib_system", "calib_system")):
+    for name, ours in (("zee", "demo"), ("calib_system", "calib_system"), ("calib_problems", "calib_problems")):
         expected = (repository / "dags" / f"{name}.py").read_text().replace("zee", "demo")
         assert Path("dags", f"{ours}.py").read_text() == expected
     assert calib.json("spec", "stubs", "--check") == {
         "changed": [],
         "written": False,
-        "files": [f"dags/{name}.py" for name in ("demo", "other", "third", "calib_system")],
+        "files": [f"dags/{name}.py" for name in ("demo", "other", "third", "calib_system", "calib_problems")],
     }
     Path("dags/demo.py").write_text("import os\n")
     assert "--force" in calib.fails("spec", "stubs")

@@ -1,0 +1,38 @@
+"""The workflow of a stub, for the processes of Airflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_calib_provider.hooks.ledger import task_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_calib_provider.ledger.spec_files import KeptText
+    from airflow_calib_provider.spec.models import Workflow
+
+
+def served_workflow(path: Path, *, worker: bool) -> Workflow:
+    """The workflow of a YAML file: as it is now, or as its last good text was. The ledger is asked in this case only.
+
+    :param worker: something of it is running.
+    :raises SpecErrors: the file has mistakes, and there is no good text before it.
+    """
+    from airflow_calib_provider.injection.serving import serve_file
+
+    return serve_file(path, kept_texts, worker=worker)
+
+
+def kept_texts() -> Sequence[KeptText]:
+    """The last good texts; none where there is no ledger, as nothing runs there either."""
+    from airflow_calib_provider.errors import LedgerError
+    from airflow_calib_provider.ledger import spec_files
+
+    try:
+        ledger = task_ledger()
+        with ledger.read() as connection:
+            return spec_files.kept_texts(connection)
+    except LedgerError:
+        return ()
