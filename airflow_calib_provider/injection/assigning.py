@@ -12,10 +12,9 @@ from sqlalchemy import Connection, and_, insert, select, update
 from airflow_calib_provider.domain.grouping import Assignment, Grouping, RunFacts, assign, horizon
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.run import RunRecord
-from airflow_calib_provider.injection.selection import ADMITTED, Admission, Selector
+from airflow_calib_provider.injection.selection import ADMITTED, Admission, Judge, Selector
 from airflow_calib_provider.ledger import groups, skips, tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
-from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.models import Workflow
 
 membership, run = tables.membership, tables.run
@@ -69,6 +68,7 @@ def assign_workflow(
     campaign: Any,
     workflow: Workflow,
     listing: Sequence[RunRecord],
+    judge: Judge,
     now: datetime,
     report: InjectionReport,
 ) -> None:
@@ -76,7 +76,32 @@ def assign_workflow(
 
     :param campaign: the campaign's row.
     :param listing: a complete read of the workflow's source.
+    :param judge: has been asked about :func:`runs_to_judge`, so that no condition is evaluated while others wait.
     """
+    here = _begin(connection, campaign, workflow, listing, now)
+    groups.sync_tasks(connection, campaign.name, workflow, now)
+    for label, policy in workflow.groupings().items():
+        _assign_grouping(connection, here, label, policy, judge, report)
+
+
+def runs_to_judge(
+    connection: Connection,
+    campaign: Any,
+    workflow: Workflow,
+    listing: Sequence[RunRecord],
+    judge: Judge,
+    now: datetime,
+) -> list[Any]:
+    """The runs about which :func:`assign_workflow` is going to ask the condition; nothing is changed."""
+    here = _begin(connection, campaign, workflow, listing, now)
+    selector = Selector(workflow.runs, judge, here.first_seen, here.members)
+    rows = {row.number: row for label in workflow.groupings() for row in _unassigned(connection, here, label)}
+    return [row for row in rows.values() if row.completed and selector.without_condition(row) is None]
+
+
+def _begin(
+    connection: Connection, campaign: Any, workflow: Workflow, listing: Sequence[RunRecord], now: datetime
+) -> _Pass:
     selection = workflow.runs
     skipped = skips.skipped_in(connection, campaign.name, workflow.name)
     members = _members(connection, campaign, workflow)
@@ -92,11 +117,7 @@ def assign_workflow(
         passed=frozenset(skipped),
     )
     first_seen, begun = _first_seen(connection, workflow), _has_begun(connection, campaign.name, workflow.name)
-    here = _Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
-    groups.sync_tasks(connection, campaign.name, workflow, now)
-    condition = Condition(selection.where) if selection.where else None
-    for label, policy in workflow.groupings().items():
-        _assign_grouping(connection, here, label, policy, condition, report)
+    return _Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
 
 
 def _members(connection: Connection, campaign: Any, workflow: Workflow) -> frozenset[int] | None:
@@ -124,19 +145,14 @@ def _assign_grouping(
     here: _Pass,
     label: str,
     policy: Grouping,
-    condition: Condition | None,
+    judge: Judge,
     report: InjectionReport,
 ) -> None:
     known = _grouping(connection, here, label)
     # A finite campaign takes all of its runs in one go, or waits: it is grouped completely before anything opens.
     if here.members is not None and not known.assigned_below and any(run >= here.bound for run in here.members):
         return
-    selector = Selector(
-        here.workflow.runs,
-        condition.evaluate if condition else None,
-        max(here.first_seen, known.first_seen_at),
-        here.members,
-    )
+    selector = Selector(here.workflow.runs, judge, max(here.first_seen, known.first_seen_at), here.members)
     rows = _unassigned(connection, here, label)
     admissions = {row.number: _admit(row, selector, here) for row in rows}
     facts = [
@@ -205,9 +221,9 @@ def _unassigned(connection: Connection, here: _Pass, label: str) -> list[Any]:
 
 def _admit(row: Any, selector: Selector, here: _Pass) -> Admission:
     if row.completed:
-        return selector.admit(row.number, row.start, row.end, row.fields, row.completed_at)
+        return selector.admit(row)
     if here.members is not None and row.number not in here.members:
-        return selector.admit(row.number, row.start, row.end, row.fields, row.completed_at)
+        return selector.admit(row)
     if row.number in here.skipped:
         return Admission("refused", {"code": "run_skipped", **here.skipped[row.number]})
     after = here.workflow.runs.incomplete_after

@@ -13,7 +13,8 @@ from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
-from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
+from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups, runs_to_judge
+from airflow_calib_provider.injection.selection import Judge
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -46,11 +47,12 @@ def inject(
         chosen = _campaigns(connection, campaign)
         _note_workflows(connection, workflows.values(), now)
     listings = _read_sources(ledger, workflows, sources, folder, now, report)
+    judges = _judges([flow for flow in workflows.values() if flow.runs.source in listings], sources, report)
     for row in chosen:
-        for workflow in workflows.values():
-            wanted = not row.spec_hashes or workflow.name in row.spec_hashes
-            if wanted and workflow.runs.source in listings:
-                _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], now, report)
+        for name, judge in judges.items():
+            if not row.spec_hashes or name in row.spec_hashes:
+                workflow = workflows[name]
+                _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], judge, now, report)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
     with ledger.write() as connection:
@@ -133,20 +135,38 @@ def _read_sources(
     return listings
 
 
+def _judges(
+    workflows: Iterable[Workflow], sources: Mapping[str, RunSource], report: InjectionReport
+) -> dict[str, Judge]:
+    """Every condition is compiled once. One that does not fit the source any more does not hold back the others."""
+    judges = {}
+    for workflow in workflows:
+        try:
+            judges[workflow.name] = Judge(workflow.runs, sources[workflow.runs.source])
+        except CalibError as error:
+            report.errors.append(f"workflow {workflow.name}: {error}")
+    return judges
+
+
 def _inject_workflow(
     ledger: Ledger,
     campaign: Any,
     workflow: Workflow,
     listing: Sequence[RunRecord],
+    judge: Judge,
     now: datetime,
     report: InjectionReport,
 ) -> None:
     counted = InjectionReport()
     try:
+        # First what takes time, while others can write.
+        with ledger.read() as connection:
+            asked = runs_to_judge(connection, campaign, workflow, listing, judge, now)
+        judge.prepare(asked)
         with ledger.write() as connection:
             if campaigns.get(connection, campaign.name).state != "open":
                 return
-            assign_workflow(connection, campaign, workflow, listing, now, counted)
+            assign_workflow(connection, campaign, workflow, listing, judge, now, counted)
             crash_point("inject.before_commit", workflow.name)
     except CalibError as error:
         if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):

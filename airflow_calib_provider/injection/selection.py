@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from airflow_calib_provider.domain.reasons import Reason
-from airflow_calib_provider.errors import CalibError
-from airflow_calib_provider.spec.models import RunSelection
+from airflow_calib_provider.spec.conditions import Condition, ConditionError
+from airflow_calib_provider.spec.models import RunSelection, RunSource
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,41 @@ class Admission:
 ADMITTED = Admission("grouped")
 
 
+class Judge:
+    """What a workflow's condition says of runs. Each run is asked about once in an injection, however many groupings
+    and campaigns want to know.
+
+    :param source: where the runs come from: it declares the types of their fields.
+    :raises ConditionError: the condition cannot be read.
+    """
+
+    def __init__(self, selection: RunSelection, source: RunSource) -> None:
+        self._where = selection.where
+        self._condition = Condition(selection.where, source.fields) if selection.where else None
+        self._known: dict[tuple[int, str], Admission] = {}
+
+    def prepare(self, rows: Iterable[Any]) -> None:
+        """Ask about runs now: while nobody waits for the ledger."""
+        for row in rows:
+            self.admission(row)
+
+    def admission(self, row: Any) -> Admission:
+        """Whether the condition admits a run, as it is in the ledger."""
+        if self._condition is None:
+            return ADMITTED
+        key = (row.number, row.content_hash)
+        if key not in self._known:
+            self._known[key] = self._evaluate(self._condition, row)
+        return self._known[key]
+
+    def _evaluate(self, condition: Condition, row: Any) -> Admission:
+        try:
+            fits = condition.evaluate({**row.fields, "number": row.number, "start": row.start, "end": row.end})
+        except ConditionError as error:
+            return Admission("refused", {"code": "condition_error", "message": str(error)})
+        return ADMITTED if fits else Admission("not_selected", {"code": "where_false", "where": self._where})
+
+
 @dataclass(frozen=True)
 class Selector:
     """The rules of one workflow in one campaign.
@@ -32,34 +67,20 @@ class Selector:
     """
 
     selection: RunSelection
-    condition: Callable[[Mapping[str, Any]], bool] | None
+    judge: Judge
     first_seen: datetime
     members: frozenset[int] | None = None
 
-    def admit(
-        self,
-        number: int,
-        start: datetime | None,
-        end: datetime | None,
-        fields: Mapping[str, Any],
-        completed_at: datetime | None = None,
-    ) -> Admission:
-        """Decide about a completed run. Evaluated once, at injection; the outcome is stored.
+    def admit(self, row: Any) -> Admission:
+        """Decide about a completed run. Decided once, at injection; the outcome is stored."""
+        return self.without_condition(row) or self.judge.admission(row)
 
-        :param completed_at: when the run was first read as completed, for sources that do not tell its end.
-        """
+    def without_condition(self, row: Any) -> Admission | None:
+        """What is decided about a run whatever the condition says; ``None``: ask it."""
         if self.members is not None:
-            if number not in self.members:
-                return Admission("not_selected", {"code": "not_in_campaign"})
-        elif before := self._before(number, start, end, completed_at):
-            return before
-        if self.condition is None:
-            return ADMITTED
-        try:
-            fits = self.condition({"number": number, "start": start, "end": end, **fields})
-        except CalibError as error:
-            return Admission("refused", {"code": "condition_error", "message": str(error)})
-        return ADMITTED if fits else Admission("not_selected", {"code": "where_false", "where": self.selection.where})
+            return None if row.number in self.members else Admission("not_selected", {"code": "not_in_campaign"})
+        # Of sources that do not tell a run's end, the time counts when it was first read as completed.
+        return self._before(row.number, row.start, row.end, row.completed_at)
 
     def _before(
         self, number: int, start: datetime | None, end: datetime | None, completed_at: datetime | None

@@ -1,8 +1,9 @@
-"""Checking a workflow's condition at load; apart from the rest, because reading conditions is slow to import."""
+"""Checking a workflow's condition at load; apart from the rest, because the runtime need not be there for workers."""
 
 from __future__ import annotations
 
-from airflow_calib_provider.spec.conditions import Condition, ConditionError
+from airflow_calib_provider.spec.condition_text import FieldUse
+from airflow_calib_provider.spec.conditions import NOT_IN_CONDITIONS, Condition, ConditionError, read_condition
 from airflow_calib_provider.spec.models import RunSource
 from airflow_calib_provider.spec.positions import Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
@@ -14,24 +15,26 @@ def check_condition(scalar: Scalar, text: str, source: RunSource | None, problem
     :param source: ``None`` leaves the fields unchecked.
     """
     try:
-        condition = Condition(text)
-        # Every run that is looked at is completed, and which files it has is no property to select by.
-        fields = [name for name in source.fields if name not in ("completed", "files")] if source else []
-        if source is not None:
-            unknown = [use for use in condition.uses if use.name not in fields]
-            for use in unknown:
-                problems.add(
-                    f"a condition cannot use {use.name!r}"
-                    if use.name in ("completed", "files")
-                    else f"the source {source.name!r} supplies no field {use.name!r}",
-                    problems.find(scalar, f"run.{use.name}"),
-                    expected=one_of(fields),
-                    hint=""
-                    if use.name in ("completed", "files")
-                    else nearest(use.name, fields) or "declare it under 'fields' of the run source",
-                )
-            if not unknown:
-                condition.check(source.fields)
+        words = read_condition(text)
+        if source is not None and not _has_unknown(words.uses(), scalar, source, problems):
+            Condition(text, source.fields)
     except ConditionError as error:
         place = problems.offset(scalar, error.line, error.column) if error.line else scalar.position
         problems.add(error.message, place, hint=error.hint)
+
+
+def _has_unknown(uses: tuple[FieldUse, ...], scalar: Scalar, source: RunSource, problems: Problems) -> bool:
+    """Report the fields that a source does not supply, or that are not for conditions."""
+    fields = [name for name in source.fields if name not in NOT_IN_CONDITIONS]
+    unknown = [use for use in uses if use.name not in fields]
+    for use in unknown:
+        barred = use.name in NOT_IN_CONDITIONS
+        problems.add(
+            f"a condition cannot use {use.name!r}"
+            if barred
+            else f"the source {source.name!r} supplies no field {use.name!r}",
+            problems.find(scalar, f"run.{use.name}"),
+            expected=one_of(fields),
+            hint="" if barred else nearest(use.name, fields) or "declare it under 'fields' of the run source",
+        )
+    return bool(unknown)

@@ -10,7 +10,7 @@ import time
 from tests.cli.world import World, row
 
 CALIB = [sys.executable, "-c", "from airflow_calib_provider.cli import main; main()"]
-HEAVY = ("airflow", "sqlalchemy", "pydantic", "alembic", "httpx", "yaml", "jinja2", "celpy", "numpy")
+HEAVY = ("airflow", "sqlalchemy", "pydantic", "alembic", "httpx", "yaml", "jinja2", "cel_expr_python", "numpy")
 
 
 def loaded(code: str) -> set[str]:

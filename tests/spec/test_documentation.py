@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from airflow_calib_provider.spec.condition_language import FUNCTIONS, MACROS
+from airflow_calib_provider.spec.condition_text import MAX_DEPTH, MAX_LENGTH
+from airflow_calib_provider.spec.condition_tree import MAX_PATTERN, MAX_WORK
+from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.filters import FILTERS
 from airflow_calib_provider.spec.language import KEYS
 from airflow_calib_provider.spec.loader import load_folder
@@ -31,6 +35,26 @@ def test_every_key_has_a_row(place: str, key: str) -> None:
 def test_types_filters_and_variables_are_named() -> None:
     for word in [*FieldType, *FILTERS, *(f"job.{name}" for name in JOB)]:
         assert f"`{word}`" in TEXT, word
+
+
+CONDITIONS = TEXT.partition("\n## Conditions\n")[2].partition("\n## ")[0]
+
+
+def test_the_functions_and_limits_of_conditions_are_named() -> None:
+    for name in [*FUNCTIONS, *MACROS]:
+        assert re.search(rf"`\.?{name}(\(…?\))?`|\.{name}\(", CONDITIONS), name
+    for limit in (MAX_LENGTH, MAX_DEPTH, MAX_WORK, MAX_PATTERN):
+        assert f" {limit:,} " in CONDITIONS, limit
+
+
+def test_the_examples_of_conditions_hold() -> None:
+    types = {"fill": "int", "lumi_pb": "float", "ecal_status": "string", "start": "time", "end": "time"}
+    run = {"fill": 8000, "lumi_pb": 2.5, "ecal_status": "good", "start": "2026-04-01T00:00", "end": "2026-04-01T02:00"}
+    examples = re.findall(r'^where: "(.*)"$', CONDITIONS, re.M)
+    examples += [code for code in re.findall(r"`([^`\n]+)`", CONDITIONS) if "run." in code and "<field>" not in code]
+    assert len(examples) >= 6
+    for text in examples:
+        assert Condition(text, {name: FieldType(kind) for name, kind in types.items()}).evaluate(run), text
 
 
 def test_the_examples_load(tmp_path: Path) -> None:

@@ -92,12 +92,12 @@ def test_since_may_be_a_number_or_a_time(folder: Path) -> None:
         assert load_workflow(file).runs.since == expected
 
 
-def test_workers_load_without_sources_and_without_celpy(tmp_path: Path) -> None:
+def test_workers_load_without_sources_and_without_the_runtime_of_conditions(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text((GOOD / "ecal_zee_scale.yaml").read_text())
     code = (
         "import sys; from pathlib import Path; from airflow_calib_provider.spec.loader import load_workflow;"
         f"load_workflow(Path({str(tmp_path / 'a.yaml')!r}), deep=False);"
-        "assert 'celpy' not in sys.modules; assert 'airflow' not in sys.modules"
+        "assert 'cel_expr_python' not in sys.modules; assert 'airflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,0 +1,248 @@
+"""The words of a condition: which fields it mentions where, what it may not say, and how deep its brackets go.
+
+This comes before the runtime reads the text, because the runtime knows no places where it gives up, and no ``has(…)``
+of a variable.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from airflow_calib_provider.errors import CalibError
+from airflow_calib_provider.spec.condition_language import FUNCTIONS, MACROS
+from airflow_calib_provider.spec.problems import nearest
+
+MAX_LENGTH = 5_000
+MAX_DEPTH = 30
+"""Of brackets, choices and signs; the runtime's own limit is two more."""
+
+_WORD = re.compile(
+    r"""
+    (?P<space> \s+ | //[^\n]* )
+    | (?P<text> [rR]? (?: \"{3} .*? (?<!\\)\"{3} | '{3} .*? (?<!\\)'{3} ) | [rR] (?: "[^"\r\n]*" | '[^'\r\n]*' )
+        | "(?:\\.|[^"\\\r\n])*" | '(?:\\.|[^'\\\r\n])*' )
+    | (?P<number> 0[xX][0-9a-fA-F]+[uU]? | (?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[uU]? )
+    | (?P<name> [A-Za-z_][A-Za-z0-9_]* )
+    | (?P<sign> && | \|\| | [=!<>]= | . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_LITERALS = frozenset({"true", "false", "in"})
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ConditionError(CalibError):
+    """A condition that cannot be read, or that a run gives no answer to.
+
+    :ivar field: the null field, where that is the reason.
+    :ivar line: in the text, from 1; 0 is unknown.
+    :ivar column: in the text, from 1; 0 is unknown.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, field: str = "", line: int = 0, column: int = 0) -> None:
+        super().__init__(message, hint)
+        self.field = field
+        self.line = line
+        self.column = column
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.message, self.hint, self.field, self.line, self.column)
+
+
+def _rebuild(message: str, hint: str, field: str, line: int, column: int) -> ConditionError:
+    return ConditionError(message, hint, field=field, line=line, column=column)
+
+
+@dataclass(frozen=True)
+class FieldUse:
+    """A field in the text of a condition.
+
+    :ivar start: where it begins in the text, from 0; ``end`` is exclusive.
+    :ivar asked: it stands in ``has(…)``.
+    """
+
+    name: str
+    start: int
+    end: int
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class _Word:
+    kind: str
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+_END = _Word("end", "", -1)
+
+
+class ConditionText:
+    """A condition's words.
+
+    :raises ConditionError: it is too long or nested too deeply, or no text that could be read.
+    """
+
+    def __init__(self, text: str) -> None:
+        if len(text) > MAX_LENGTH:
+            raise ConditionError(f"a condition of more than {MAX_LENGTH:,} characters")
+        self.text = text
+        self._words = [
+            _Word(str(match.lastgroup), match[0], match.start())
+            for match in _WORD.finditer(text)
+            if match.lastgroup != "space"
+        ]
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise self.error("half of a character", error.start) from error
+        self._refuse_depth()
+
+    def error(self, message: str, offset: int, hint: str = "") -> ConditionError:
+        """An error at a place of the text, counted from 0; at the bracket of a call: at its name."""
+        for name, bracket in pairwise(self._words):
+            if bracket.start == offset and bracket.text == "(" and name.kind == "name":
+                offset = name.start
+        before = self.text[:offset]
+        return ConditionError(message, hint, line=before.count("\n") + 1, column=offset - before.rfind("\n"))
+
+    def too_deep(self) -> ConditionError:
+        """The error for a text that is nested more than the runtime reads, at its deepest place."""
+        return self._depth_error(max(self._depths(), default=(0, 0))[1])
+
+    def _depth_error(self, offset: int) -> ConditionError:
+        hint = (
+            f"at most {MAX_DEPTH} levels of brackets, choices and operations in a row; a list says much in one: in […]"
+        )
+        return self.error("the condition is nested too deeply", abs(offset), hint)
+
+    def _refuse_depth(self) -> None:
+        for depth, offset in self._depths():
+            if depth > MAX_DEPTH:
+                raise self._depth_error(abs(offset))
+
+    def _depths(self) -> list[tuple[int, int]]:
+        """How deep each opening sign lies, with its place; negative, so that of equals the first is the largest."""
+        found: list[tuple[int, int]] = []
+        choices, signs = [0], 0
+        for word in self._words:
+            signs = signs + 1 if word.text in ("!", "-") else 0
+            if word.text in ("(", "[", "{"):
+                choices.append(0)
+            elif word.text in (")", "]", "}") and len(choices) > 1:
+                choices.pop()
+            elif word.text == "?":
+                choices[-1] += 1
+            elif not signs:
+                continue
+            found.append((len(choices) - 1 + sum(choices[-MAX_DEPTH:]) + signs, -word.start))
+        return found
+
+    def near(self, offset: int) -> str:
+        """What stands at a place, for a message."""
+        rest = self.text[offset : offset + 20]
+        return f" at {rest!r}" if rest.strip() else ": it ends too early"
+
+    def spelling_hint(self) -> str:
+        """What to write instead of the signs of other languages."""
+        for word in self._words:
+            if word.text in _OTHER_SIGNS:
+                return _OTHER_SIGNS[word.text]
+        return ""
+
+    def uses(self) -> tuple[FieldUse, ...]:
+        """Every mention of a field, in the order of the text.
+
+        :raises ConditionError: it uses something else than fields of ``run``, or what a condition has not.
+        """
+        uses: list[FieldUse] = []
+        bound = self._bound()
+        index = 0
+        while index < len(self._words):
+            use, length = self._use(index)
+            if use:
+                uses.append(use)
+            else:
+                self._refuse(index, bound)
+            index += length
+        return tuple(uses)
+
+    def _at(self, index: int) -> _Word:
+        return self._words[index] if 0 <= index < len(self._words) else _END
+
+    def _texts(self, index: int, count: int) -> list[str]:
+        return [self._at(number).text for number in range(index, index + count)]
+
+    def _use(self, index: int) -> tuple[FieldUse | None, int]:
+        """The field that is mentioned here, if one is, and how many words that takes."""
+        word = self._at(index)
+        if word.kind != "name" or self._at(index - 1).text == ".":
+            return None, 1
+        if word.text == "has" and self._at(index + 1).text == "(":
+            words = self._texts(index + 2, 4)
+            if words[:2] != ["run", "."] or self._at(index + 4).kind != "name" or words[3] != ")":
+                raise self.error("has(…) with something else than a field", word.start, "write has(run.field)")
+            return FieldUse(words[2], word.start, self._at(index + 5).end, asked=True), 6
+        if word.text != "run":
+            return None, 1
+        after, part = self._at(index + 1), self._at(index + 2)
+        if after.text == "[":
+            name = part.text[1:-1] if part.kind == "text" else ""
+            if not _FIELD.fullmatch(name) or self._at(index + 3).text != "]":
+                raise self.error("run[…] with something else than a field's name", word.start, "write run.field")
+            return FieldUse(name, word.start, self._at(index + 3).end), 4
+        if after.text != "." or part.kind != "name" or self._at(index + 3).text == "(":
+            raise self.error("'run' without a field", word.start, "write run.field")
+        return FieldUse(part.text, word.start, part.end), 3
+
+    def _bound(self) -> frozenset[str]:
+        """The names that macros give to the elements of lists; where they hold is the runtime's to say."""
+        return frozenset(
+            self._at(index + 2).text
+            for index, word in enumerate(self._words)
+            if word.text in MACROS and self._at(index + 1).text == "("
+        )
+
+    def _refuse(self, index: int, bound: frozenset[str]) -> None:
+        word = self._at(index)
+        if word.text == "{":
+            raise self.error("a condition has no mappings", word.start, "write a list: […]")
+        if word.kind != "name":
+            return
+        of_something, called = self._at(index - 1).text == ".", self._at(index + 1).text == "("
+        if called:
+            known = sorted(FUNCTIONS | set(MACROS if of_something else ("has",)))
+            if word.text not in known:
+                raise self.error(f"no function is called {word.text!r}", word.start, nearest(word.text, known))
+        elif of_something:
+            return
+        elif word.text == "null":
+            raise self.error("a condition cannot use null", word.start, "ask whether there is a value: has(run.field)")
+        elif word.text not in _LITERALS and word.text not in bound:
+            raise self.error(f"unknown name {word.text!r}", word.start, f"a field is written run.{word.text}")
+
+    def for_runtime(self, uses: tuple[FieldUse, ...]) -> str:
+        """The text with every mention of a field as the runtime reads it, each character at its place."""
+        parts, position = [], 0
+        for use in uses:
+            name = f"has.{use.name}" if use.asked else f"run.`{use.name}`" if "[" in self._of(use) else self._of(use)
+            parts += [self.text[position : use.start], name.ljust(use.end - use.start)]
+            position = use.end
+        return "".join([*parts, self.text[position:]])
+
+    def _of(self, use: FieldUse) -> str:
+        return self.text[use.start : use.end]
+
+
+_OTHER_SIGNS = {
+    "and": "write && for and",
+    "or": "write || for or",
+    "not": "write ! for not",
+    "=": "write == to compare",
+}
