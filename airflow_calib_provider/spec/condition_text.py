@@ -60,12 +60,14 @@ class FieldUse:
     """A field in the text of a condition.
 
     :ivar start: where it begins in the text, from 0; ``end`` is exclusive.
+    :ivar mention: where ``run`` begins; in ``has(run.field)`` that is not the start.
     :ivar asked: it stands in ``has(…)``.
     """
 
     name: str
     start: int
     end: int
+    mention: int
     asked: bool = False
 
 
@@ -109,8 +111,13 @@ class ConditionText:
         for name, bracket in pairwise(self._words):
             if bracket.start == offset and bracket.text == "(" and name.kind == "name":
                 offset = name.start
+        line, column = self.place(offset)
+        return ConditionError(message, hint, line=line, column=column)
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """The line and column of a place of the text; both from 1."""
         before = self.text[:offset]
-        return ConditionError(message, hint, line=before.count("\n") + 1, column=offset - before.rfind("\n"))
+        return before.count("\n") + 1, offset - before.rfind("\n")
 
     def too_deep(self) -> ConditionError:
         """The error for a text that is nested more than the runtime reads, at its deepest place."""
@@ -188,7 +195,7 @@ class ConditionText:
             words = self._texts(index + 2, 4)
             if words[:2] != ["run", "."] or self._at(index + 4).kind != "name" or words[3] != ")":
                 raise self.error("has(…) with something else than a field", word.start, "write has(run.field)")
-            return FieldUse(words[2], word.start, self._at(index + 5).end, asked=True), 6
+            return FieldUse(words[2], word.start, self._at(index + 5).end, self._at(index + 2).start, asked=True), 6
         if word.text != "run":
             return None, 1
         after, part = self._at(index + 1), self._at(index + 2)
@@ -196,10 +203,10 @@ class ConditionText:
             name = part.text[1:-1] if part.kind == "text" else ""
             if not _FIELD.fullmatch(name) or self._at(index + 3).text != "]":
                 raise self.error("run[…] with something else than a field's name", word.start, "write run.field")
-            return FieldUse(name, word.start, self._at(index + 3).end), 4
+            return FieldUse(name, word.start, self._at(index + 3).end, word.start), 4
         if after.text != "." or part.kind != "name" or self._at(index + 3).text == "(":
             raise self.error("'run' without a field", word.start, "write run.field")
-        return FieldUse(part.text, word.start, part.end), 3
+        return FieldUse(part.text, word.start, part.end, word.start), 3
 
     def _bound(self) -> frozenset[str]:
         """The names that macros give to the elements of lists; where they hold is the runtime's to say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_calib_provider.spec.condition_text import FieldUse
+from airflow_calib_provider.spec.condition_text import ConditionText
 from airflow_calib_provider.spec.conditions import NOT_IN_CONDITIONS, Condition, ConditionError, read_condition
 from airflow_calib_provider.spec.models import RunSource
 from airflow_calib_provider.spec.positions import Scalar
@@ -16,24 +16,24 @@ def check_condition(scalar: Scalar, text: str, source: RunSource | None, problem
     """
     try:
         words = read_condition(text)
-        if source is not None and not _has_unknown(words.uses(), scalar, source, problems):
+        if source is not None and not _has_unknown(words, scalar, source, problems):
             Condition(text, source.fields)
     except ConditionError as error:
         place = problems.offset(scalar, error.line, error.column) if error.line else scalar.position
         problems.add(error.message, place, hint=error.hint)
 
 
-def _has_unknown(uses: tuple[FieldUse, ...], scalar: Scalar, source: RunSource, problems: Problems) -> bool:
-    """Report the fields that a source does not supply, or that are not for conditions."""
+def _has_unknown(words: ConditionText, scalar: Scalar, source: RunSource, problems: Problems) -> bool:
+    """Report every mention of a field that a source does not supply, or that is not for conditions."""
     fields = [name for name in source.fields if name not in NOT_IN_CONDITIONS]
-    unknown = [use for use in uses if use.name not in fields]
+    unknown = [use for use in words.uses() if use.name not in fields]
     for use in unknown:
         barred = use.name in NOT_IN_CONDITIONS
         problems.add(
             f"a condition cannot use {use.name!r}"
             if barred
             else f"the source {source.name!r} supplies no field {use.name!r}",
-            problems.find(scalar, f"run.{use.name}"),
+            problems.offset(scalar, *words.place(use.mention)),
             expected=one_of(fields),
             hint="" if barred else nearest(use.name, fields) or "declare it under 'fields' of the run source",
         )

@@ -326,7 +326,7 @@ def test_errors_have_the_place_in_the_file(where: str, column: int, message: str
     tasks = "tasks: {t: {group_by: run, jobs: {command: [x]}}}\n"
     file.write_text(f"apiVersion: calib/v1\nworkflow: w\n{runs}{tasks}")
     with pytest.raises(SpecErrors) as caught:
-        load_workflow(file, sources={"d": RunSource(name="d", fields=TYPES)})
+        load_workflow(file, sources={"d": RunSource(name="d", kind="csv", fields=TYPES)})
     (error,) = caught.value.errors
     assert str(error).startswith(f"{file}:5:{10 + column}: {message}"), str(error)[:200]
 
