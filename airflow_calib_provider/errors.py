@@ -5,6 +5,7 @@
     CalibError                 anything a user is to read; exit code 1
     ├── SpecError              one mistake in a YAML file, with its place; exit code 2
     ├── SpecErrors             all mistakes of a set of files at once; exit code 2
+    ├── CommandLineError       an argument of the command line that cannot be meant; exit code 2
     ├── SettingError           an environment variable of ours cannot be meant
     ├── KindError              a backend, lock, ... of a name that nobody or two packages have
     ├── RunSourceError         a run source cannot be read or contradicts itself
@@ -125,6 +126,12 @@ class SpecErrors(CalibError):
         super().__init__("\n".join(str(error) for error in errors))
         self.args = (tuple(errors),)
         self.errors = tuple(errors)
+
+
+class CommandLineError(CalibError):
+    """An argument of the command line that cannot be meant."""
+
+    exit_code = 2
 
 
 class SettingError(CalibError):

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airflow_calib_provider.cli.common import PROMPT, SPECS, Json, Specs, examples, open_ledger, source_named
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    SPECS,
+    Json,
+    Specs,
+    examples,
+    open_ledger,
+    run_number,
+    source_named,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,9 +142,11 @@ def parse_ranges(text: str) -> list[tuple[int, int]]:
     ranges = []
     for part in text.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not (first.isdecimal() and (last.isdecimal() if dash else True)):
-            raise CalibError(f"{part.strip()!r} is neither a run nor a range of runs", hint)
-        pair = (int(first), int(last) if dash else int(first))
+        begin = run_number(first)
+        end = run_number(last) if dash else begin
+        if begin is None or end is None:
+            raise CalibError(f"{part.strip()[:80]!r} is neither a run nor a range of runs", hint)
+        pair = (begin, end)
         if pair[1] < pair[0]:
             raise CalibError(f"the range {part.strip()} ends before it begins", hint)
         ranges.append(pair)

@@ -23,6 +23,8 @@ TaskName = Annotated[str | None, typer.Option("--task", "-t", help="Only this ta
 State = Annotated[str | None, typer.Option("--state", "-s", help="Only this state.", metavar="STATE")]
 Specs = Annotated[Path, typer.Option("--specs", help="Folder of the YAML files.", metavar="FOLDER")]
 
+MAX_LINES = 2**31 - 1
+
 SPECS = Path("workflow_specs")
 PROMPT = "prompt"
 
@@ -132,8 +134,27 @@ def opening_limits() -> Limits:
     return Limits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
-def person() -> str:
-    """Who gives the command."""
-    import getpass
+def run_number(text: str) -> int | None:
+    """The run that is meant; ``None``: it is no number, hence the name of a group.
 
-    return getpass.getuser()
+    :raises CommandLineError: no run has such a number.
+    """
+    from airflow_calib_provider.domain.run import MAX_RUN_NUMBER
+    from airflow_calib_provider.errors import CommandLineError
+
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    if len(text.lstrip("0")) > len(str(MAX_RUN_NUMBER)) or int(text) > MAX_RUN_NUMBER:
+        raise CommandLineError(f"no run has the number {text[:40]}", f"the largest possible one is {MAX_RUN_NUMBER}")
+    return int(text)
+
+
+def person() -> str:
+    """Who gives the command: the user's name, or number where the system knows no name for it."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

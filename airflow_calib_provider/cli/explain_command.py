@@ -18,6 +18,7 @@ from airflow_calib_provider.cli.common import (
     existing_names,
     open_ledger,
     opening_limits,
+    run_number,
     served_specs,
 )
 
@@ -60,17 +61,16 @@ def explain(
     from airflow_calib_provider.ledger.explain_airflow import airflow_causes
     from airflow_calib_provider.ledger.transitions import now
 
+    run = run_number(what)
     limits = opening_limits()
     ledger = open_ledger()
     workflows, troubles = served_specs(specs, ledger)
     scope = Scope(campaign, now(), workflow, task, workflows, limits, troubles)
     existing_names(ledger, campaign, workflow, task, scope.specs)
     with ledger.read() as connection:
-        if task is not None and not what.isdecimal():
+        if task is not None and run is None:
             _check_task_of_group(connection, scope, what, task)
-        found = (
-            explain_run(connection, scope, int(what)) if what.isdecimal() else explain_group(connection, scope, what)
-        )
+        found = explain_group(connection, scope, what) if run is None else explain_run(connection, scope, run)
     causes = found.causes
     if unknown := [cause for cause in causes if cause.code == "run_unknown"]:
         raise NotFound(unknown[0].text, f"it becomes known by {unknown[0].release}")
@@ -101,14 +101,14 @@ def _as_dict(cause: Cause) -> dict[str, Any]:
 def _show(causes: Sequence[Cause]) -> None:
     from rich.text import Text
 
-    from airflow_calib_provider.cli.output import COLOURS, console, shown
+    from airflow_calib_provider.cli.output import COLOURS, console, printable, shown
 
     screen = console()
     if not causes:
         screen.print("nothing is known about it that would hold it")
     for cause in causes:
         screen.print(Text.assemble((cause.about, "bold"), ": ", (cause.state, COLOURS.get(cause.state, ""))))
-        screen.print(f"  {cause.text}")
+        screen.print(f"  {printable(cause.text)}")
         details = (
             ("since", shown(cause.since)),
             ("released by", cause.release),

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from airflow_calib_provider.cli.common import (
+    MAX_LINES,
     PROMPT,
     Campaign,
     Json,
@@ -29,7 +30,7 @@ def groups(
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
     state: State = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many groups; 0: all.")] = 50,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many groups; 0: all.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List groups: their runs, amounts, DAG run and the states of their tasks.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from airflow_calib_provider.cli.common import (
+    MAX_LINES,
     PROMPT,
     Campaign,
     Json,
@@ -38,7 +39,7 @@ def list_jobs(
     state: State = None,
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many jobs; 0: all.")] = 100,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many jobs; 0: all.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List the jobs of the latest generation of each job set: state, attempts, exit code, memory, host, reason.
@@ -122,14 +123,15 @@ def _why(row: Any) -> str:
 def logs(
     group: Annotated[str, typer.Argument(help="The group, such as run-r7.")],
     task: Annotated[str, typer.Argument(help="The task.")],
-    job: Annotated[int, typer.Argument(help="The job's index.", min=0)] = 0,
+    job: Annotated[int, typer.Argument(help="The job's index.", min=0, max=MAX_LINES)] = 0,
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", "-a", min=1, help="The attempt; the accepted or else the last one.")
+        int | None,
+        typer.Option("--attempt", "-a", min=1, max=MAX_LINES, help="The attempt; the accepted or else the last one."),
     ] = None,
     stderr: Annotated[bool, typer.Option("--stderr/--stdout", help="Which of the two.")] = False,
-    tail: Annotated[int, typer.Option("--tail", min=0, help="Only so many last lines; 0: all.")] = 0,
+    tail: Annotated[int, typer.Option("--tail", min=0, max=MAX_LINES, help="Only so many last lines; 0: all.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Print what a job wrote to its standard output, or to its standard error."""

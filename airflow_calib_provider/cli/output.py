@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 200
+NARROW_COLUMN = 12
+"""Characters that a column of a table needs to be read; a terminal with less for them gets a list instead."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal would obey instead of show (but for tabs and line ends), and what cannot be encoded."""
 
 COLOURS = {
     "new": "dim",
@@ -34,6 +41,11 @@ COLOURS = {
     "closed": "dim",
     "forming": "yellow",
 }
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters are written as escapes."""
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def emit_json(data: Any) -> None:
@@ -63,16 +75,34 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     from rich.table import Table
     from rich.text import Text
 
-    listed = list(rows)
+    listed = [[Text(printable(shown(value)), style=COLOURS.get(str(value), "")) for value in row] for row in rows]
     if not listed:
-        print(empty)
+        print(printable(empty))
+        return
+    screen = console()
+    needed = [
+        max(len(head), *(min(row[at].cell_len, NARROW_COLUMN) for row in listed)) for at, head in enumerate(headers)
+    ]
+    if sum(needed) + 2 * len(needed) > screen.width:
+        _as_list(screen, headers, listed)
         return
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         drawn.add_column(header, overflow="fold")
     for row in listed:
-        drawn.add_row(*(Text(shown(value), style=COLOURS.get(str(value), "")) for value in row))
-    console().print(drawn)
+        drawn.add_row(*row)
+    screen.print(drawn)
+
+
+def _as_list(screen: Console, headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """The rows one below the other, for a terminal that is too narrow for their table."""
+    from rich.text import Text
+
+    for row in rows:
+        for head, value in zip(headers, row, strict=True):
+            if value.plain:
+                screen.print(Text.assemble((f"{head}: ", "dim"), value), overflow="fold")
+        screen.print()
 
 
 def shown(value: Any) -> str:

@@ -70,7 +70,7 @@ def list_payloads(
 )
 def get(
     tag: Annotated[str, typer.Argument(help="The tag.")],
-    run: Annotated[int, typer.Argument(help="The run for which it shall hold.")],
+    run: Annotated[int, typer.Argument(min=0, max=2**53, help="The run for which it shall hold.")],
     campaign: Campaign = PROMPT,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the content to this file.")] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Print where it comes from instead.")] = False,

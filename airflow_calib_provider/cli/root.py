@@ -12,7 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from airflow_calib_provider.errors import CalibError, SpecError, SpecErrors
+from airflow_calib_provider.cli.output import printable
+from airflow_calib_provider.errors import CalibError, CommandLineError, SpecError, SpecErrors
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
@@ -20,8 +21,19 @@ WRONG_USAGE = 2
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+class ReaderGone(Exception):
+    """Nobody reads the output any more, such as behind ``head``: the reader has what it wanted."""
+
+
 class RootGroup(TyperGroup):
     """The group of all commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Click itself would end with 1 where the reader goes away."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def main(
         self,
@@ -36,11 +48,12 @@ class RootGroup(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in given
         try:
+            _check_encoding(given)
             code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ReaderGone):
             _close_stdout()
-            sys.exit(1)
+            sys.exit(0)
         except CalibError as error:
             _report(describe(error), as_json, _plain(error))
             sys.exit(error.exit_code)
@@ -59,6 +72,15 @@ class RootGroup(TyperGroup):
             print("interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """
+    :raises CommandLineError: an argument is no text.
+    """
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise CommandLineError(f"the argument {argument!a} is no text in UTF-8", "names and numbers are plain text")
 
 
 def describe(error: CalibError) -> dict[str, Any]:
@@ -99,11 +121,11 @@ def _report(found: dict[str, Any], as_json: bool, plain: str | None = None) -> N
         if as_json:
             print(json.dumps(found, indent=2))
         if plain is not None:
-            print(plain, file=sys.stderr)
+            print(printable(plain), file=sys.stderr)
             return
-        print(f"error: {found['error']}", file=sys.stderr)
+        print(f"error: {printable(found['error'])}", file=sys.stderr)
         if found["hint"]:
-            print(f"hint: {found['hint']}", file=sys.stderr)
+            print(f"hint: {printable(found['hint'])}", file=sys.stderr)
 
 
 def _close_stdout() -> None:

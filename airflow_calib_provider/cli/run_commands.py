@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from airflow_calib_provider.cli.common import (
+    MAX_LINES,
     PROMPT,
     SPECS,
     Campaign,
@@ -36,7 +37,7 @@ def list_runs(
     workflow: WorkflowName = None,
     late: Annotated[bool, typer.Option("--late", help="Only runs that arrived too late for their groups.")] = False,
     state: State = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many lines; 0: all.")] = 50,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many lines; 0: all.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List runs with what each workflow decided about them.

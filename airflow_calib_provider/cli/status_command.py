@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from airflow_calib_provider.cli.common import (
+    MAX_LINES,
     PROMPT,
     Campaign,
     Json,
@@ -26,8 +27,10 @@ def register(app: typer.Typer) -> None:
 def status(
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
-    run: Annotated[list[int] | None, typer.Option("--run", "-r", help="Only this run (repeatable).")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="So many runs; 0: all.")] = 20,
+    run: Annotated[
+        list[int] | None, typer.Option("--run", "-r", min=0, max=2**53, help="Only this run (repeatable).")
+    ] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many runs; 0: all.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Show where every run stands in every task: new, waiting, processing, done, failed, skipped; late, refused or

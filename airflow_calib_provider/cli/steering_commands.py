@@ -16,6 +16,7 @@ from airflow_calib_provider.cli.common import (
     existing_names,
     open_ledger,
     person,
+    run_number,
 )
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def _skipped_where(
     from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.ledger.groups import find_group
 
-    if what.isdecimal():
-        runs = [int(what)]
+    if (run := run_number(what)) is not None:
+        runs = [run]
         seen = list(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
         workflows = sorted(seen) if workflow is None else [workflow]
         if not workflows:

@@ -52,7 +52,7 @@ def test_a_reader_that_goes_away(world: World) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.wait(30) == 1
+    assert process.wait(30) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
 
