@@ -12,6 +12,7 @@
     ├── LedgerError            the ledger cannot be opened, read or written
     │   ├── IllegalTransition  a state change that the state machine does not know
     │   └── NotFound           a run, group, campaign, payload that the ledger does not have
+    ├── NotOpen                a task was started although what it waits for is missing
     ├── RenderError            a template cannot be rendered with a group's values
     ├── BackendError           jobs cannot be submitted, seen or removed
     │   └── SubmissionRefused  the batch system will not have these jobs as they are
@@ -24,7 +25,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,6 +157,18 @@ class IllegalTransition(LedgerError):
 
 class NotFound(LedgerError):
     """A run, group, campaign or payload that the ledger does not have."""
+
+
+class NotOpen(CalibError):
+    """A task was started although what it waits for is missing, as after a person's mark success in Airflow.
+
+    :param reason: what it waits for, structured.
+    """
+
+    def __init__(self, message: str, hint: str, reason: Mapping[str, object]) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, reason)
+        self.reason = reason
 
 
 class RenderError(CalibError):

@@ -115,6 +115,12 @@ TEXTS: dict[str, Any] = {
         + " yet"
     ),
     "upstream": lambda p: f"waits for {listed(p['tasks'])} in its own DAG run",
+    "not_open": lambda p: (
+        f"Airflow started it although it is not open, as after a mark success there: {render(p['reason'])}"
+    ),
+    "upstream_not_done": lambda p: (
+        "needs what is not done in its own DAG run: " + listed([f"{task} is {state}" for task, state in p["tasks"]])
+    ),
     # locks that can never open
     "needs_selected_none": lambda p: (
         f"{p['needs']} selected none of the {p['total']} runs, so it will never be done for them"
@@ -249,6 +255,9 @@ RELEASES: dict[str, str] = {
     "dag_run_not_asked": "the next calib_inject, or any task of ours that finishes",
     "dag_run_opened": "Airflow's scheduler",
     "upstream": "these tasks done",
+    "not_open": "what is missing, then `calib retry`; to go on without the missing runs on purpose, `calib skip` them "
+    + "before it",
+    "upstream_not_done": "these tasks done",
     "upstream_ended": "`calib retry` of these tasks",
     "needs_selected_none": "nothing, unless a condition in a spec is changed; `calib skip` ends it",
     "all_skipped": "nothing",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_calib_provider.settings import number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger.engine import Ledger
 
 AIRFLOW_RETRIES = 8
@@ -45,3 +47,20 @@ def group_of(ledger: Ledger, context: Context) -> Any:
             "`calib campaign create` and trigger calib_inject with it"
         )
     return row
+
+
+def refuse(ledger: Ledger, group: Any, task: str, error: CalibError) -> NoReturn:
+    """End a task that cannot be started, with the reason in the ledger.
+
+    :param group: its row.
+    :raises AirflowSkipException: the group was dropped, as its spec wants it: nothing has failed.
+    :raises AirflowFailException: otherwise; Airflow does not try again.
+    """
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+    from airflow_calib_provider.jobsets.begin import record_failure
+
+    if group.state == "dropped":
+        raise AirflowSkipException(str(error)) from error
+    record_failure(ledger, group.id, task, error, datetime.now(UTC))
+    raise AirflowFailException(str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +12,13 @@ from sqlalchemy import exc
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
-from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen
 from airflow_calib_provider.jobsets.context import gather
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.jobsets.render import git_commit, render
 from airflow_calib_provider.ledger import generations, groups
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.spec.models import Task, Workflow
 
 FAILING = ("new", "waiting", "processing", "done", "failed")
@@ -53,6 +54,7 @@ def begin(
 
     :param max_tries: Airflow's ``ti.max_tries``: only a user's clear changes it.
     :raises RenderError: the jobs cannot be rendered; the task has failed with that reason.
+    :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
     with ledger.read() as connection:
         known = groups.has_task(connection, group_id, task.name)
@@ -66,6 +68,7 @@ def begin(
         lambda: _of_spec(ledger, workflow, task, group_id, max_tries, dag_run_id, params),
         max_tries=max_tries,
         now=now,
+        before=workflow.names_inside(task),
     )
 
 
@@ -77,20 +80,23 @@ def begin_with(
     *,
     max_tries: int,
     now: datetime,
+    before: Sequence[str] = (),
 ) -> Begun:
     """As :func:`begin`, of a job set that no spec describes. The group has a row for the task already.
 
     :param make: what a new generation would be; called only where one may be needed.
+    :param before: the tasks of its own DAG that must be done.
     :raises RenderError: as ``make`` does.
+    :raises NotOpen: as :func:`begin` does.
     """
     with ledger.read() as connection:
-        before = generations.latest(connection, group_id, task)
-    if before is not None and (before.max_tries == max_tries or before.state == "running"):
-        if before.max_tries != max_tries:
+        last = generations.latest(connection, group_id, task)
+    if last is not None and (last.max_tries == max_tries or last.state == "running"):
+        if last.max_tries != max_tries:
             with ledger.write() as connection:
-                generations.note_max_tries(connection, before.id, max_tries)
-        return Begun(before.id, before.n, before.state, before.reason, attached=True)
-    return _start(ledger, make(), before, now)
+                generations.note_max_tries(connection, last.id, max_tries)
+        return Begun(last.id, last.n, last.state, last.reason, attached=True)
+    return _start(ledger, make(), last, before, now)
 
 
 def _of_spec(
@@ -130,25 +136,26 @@ def _of_spec(
     )
 
 
-def _start(ledger: Ledger, new: generations.NewGeneration, before: Any, now: datetime) -> Begun:
+def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Sequence[str], now: datetime) -> Begun:
     with ledger.read() as connection:
         name = groups.group_by_id(connection, new.group_id).name
     continued = (
-        before is not None
-        and before.state == "failed"
-        and before.definitions_hash == new.definitions_hash
-        and not _products_gone(ledger, before)
+        last is not None
+        and last.state == "failed"
+        and last.definitions_hash == new.definitions_hash
+        and not _products_gone(ledger, last)
     )
     crash_point("generation.before_create", name)
     try:
         with ledger.write() as connection:
+            require_open(connection, new.group_id, new.task, before)
             current = generations.latest(connection, new.group_id, new.task)
-            if (current and (current.id, current.state)) != (before and (before.id, before.state)):
+            if (current and (current.id, current.state)) != (last and (last.id, last.state)):
                 raise IllegalTransition(f"{new.task} of {name} was changed by another process meanwhile")
             if continued:
-                row = generations.by_id(connection, before.id)
+                row = generations.by_id(connection, last.id)
                 generations.continue_failed(connection, row, new.max_tries, now, new)
-                generation_id = int(before.id)
+                generation_id = int(last.id)
             else:
                 generation_id = generations.create(connection, new, now)
             begun = generations.by_id(connection, generation_id)
@@ -170,11 +177,11 @@ def _products_gone(ledger: Ledger, before: Any) -> bool:
     )
 
 
-def record_failure(ledger: Ledger, group_id: int, task: str, message: str, now: datetime) -> None:
+def record_failure(ledger: Ledger, group_id: int, task: str, failure: CalibError | str, now: datetime) -> None:
     """The task has failed before it had a generation, such as by a template: say so in the ledger.
 
     A task that a person skipped stays skipped.
     """
-    reason = {"code": "error", "message": message}
+    reason = dict(failure.reason) if isinstance(failure, NotOpen) else {"code": "error", "message": str(failure)}
     with ledger.write() as connection:
         groups.set_task_states(connection, group_id, "failed", reason, now, task=task, only=FAILING)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.folders import product_path
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.skips import remaining_runs
+from airflow_calib_provider.ledger.starting import not_open, require_open
+from airflow_calib_provider.ledger.waiting import STATUS_TEXTS
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import Need, Task, Workflow
 
@@ -25,8 +28,9 @@ class GroupContext:
 
     :ivar variables: what templates see.
     :ivar runs: the runs that are processed.
-    :ivar excluded_runs: runs of the group that were skipped.
-    :ivar used: the generations and payloads whose files the variables name.
+    :ivar excluded_runs: runs of the group that were skipped, here or in what was made for it.
+    :ivar used: the generations and payloads whose files the variables name, and the runs that needed workflows did not
+        select.
     """
 
     campaign: str
@@ -47,13 +51,20 @@ def gather(
 
     :param params: values of the DAG run's params, over the spec's defaults.
     :raises RenderError: every run of the group is skipped.
+    :raises NotOpen: the group is not closed, or anything that the task needs is missing for one of the runs.
     """
     group = group_by_id(connection, group_id)
     kept, excluded = remaining_runs(connection, group_id, task.name, _needed_inside(workflow, task))
-    if not kept:
-        raise RenderError(f"all runs of {group.name} are skipped: there is nothing to process")
+    if not kept and group.state != "dropped":
+        raise _nothing_left(group)
+    require_open(connection, group_id, task.name, workflow.names_inside(task))
+    needed = {need: _needed(connection, workflow, task, need, group, kept) for need in task.needs}
+    if left_out := {run for item in needed.values() for run in item.left_out(group, [*kept, *excluded])}:
+        kept, excluded = [run for run in kept if run not in left_out], sorted(left_out.union(excluded))
+        if not kept:
+            raise _nothing_left(group)
     records = _records(connection, group_id, set(kept))
-    tasks, others, generations = _products(connection, workflow, task, group, kept)
+    tasks, others = _products(connection, workflow, task, needed)
     payloads, used_payloads = _payloads(connection, task, group.campaign, kept)
     variables: dict[str, Any] = {
         "campaign": group.campaign,
@@ -78,7 +89,14 @@ def gather(
     }
     if task.grouping.kind == "run":
         variables["run"] = records[0]
-    used = {"generations": generations, "payloads": used_payloads}
+    used: dict[str, Any] = {
+        "generations": {
+            f"{need.workflow}.{need.task}": [row.id for row in item.generations] for need, item in needed.items()
+        },
+        "payloads": used_payloads,
+    }
+    if not_selected := _not_selected(needed, kept):
+        used["not_selected"] = not_selected
     return GroupContext(group.campaign, workflow.name, task.name, group_id, group.name, variables, kept, excluded, used)
 
 
@@ -104,64 +122,147 @@ def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict
     return [dict(row.record) for row in rows if row.run in kept]
 
 
+def _nothing_left(group: Any) -> RenderError:
+    return RenderError(f"all runs of {group.name} are skipped: there is nothing to process")
+
+
 def _products(
-    connection: Connection, workflow: Workflow, task: Task, group: Any, runs: Sequence[int]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Product variables of this workflow and of others, and the ids of the generations that they come from."""
+    connection: Connection, workflow: Workflow, task: Task, needed: Mapping[Need, _Needed]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Product variables of this workflow and of others."""
     variables: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    generations: dict[str, Any] = {}
     inside = set(workflow.inside_needs(task))
-    for need in task.needs:
-        found = _done_generations(connection, need, group, runs, inside=need in inside)
-        generations[f"{need.workflow}.{need.task}"] = [row.id for row in found]
-        files = _files(connection, found)
+    for need, item in needed.items():
+        files = _files(connection, item.generations)
         if need.workflow == workflow.name:
-            needed = workflow.tasks[need.task]
-            single = need in inside and needed.jobs is not None and _is_single(needed)
+            made_by = workflow.tasks[need.task]
+            single = need in inside and made_by.jobs is not None and _is_single(made_by)
             values: dict[str, Any] = {name: paths[0] if single else paths for name, paths in files.items()}
             variables[need.task] = {"products": values}
         else:
             other = others.setdefault(need.workflow, {"tasks": {}})
             other["tasks"][need.task] = {"products": dict(files)}
-    return variables, others, generations
+    return variables, others
 
 
 def _is_single(task: Task) -> bool:
     return task.jobs is not None and task.jobs.split.count is None and task.jobs.split.per_job is None
 
 
-def _done_generations(
-    connection: Connection, need: Need, group: Any, runs: Sequence[int], *, inside: bool
-) -> list[Any]:
-    """The latest done generation of the needed task for each group that holds one of the runs, in run order."""
-    generation, member, about = tables.generation, tables.membership, tables.run_group
-    if inside:
-        groups = select(about.c.id).where(about.c.id == group.id)
-    else:
-        here = (member.c.campaign == group.campaign, member.c.workflow == need.workflow, member.c.run.in_(list(runs)))
-        groups = select(member.c.group_id).where(
-            *here, member.c.state == "grouped", member.c.grouping == _label(connection, need, group)
+@dataclass(frozen=True)
+class _Needed:
+    """What there is of a needed task.
+
+    :ivar generations: the latest done one of each group that holds one of the runs, in run order; none of a publishing
+        task.
+    :ivar not_selected: runs that the other workflow did not select.
+    """
+
+    generations: Sequence[Any]
+    not_selected: Sequence[int] = ()
+
+    def left_out(self, group: Any, runs: Sequence[int]) -> set[int]:
+        """Those of a group's runs that the products were made without, because of a skip.
+
+        A group inside a larger one asks for the larger one's product, and that is there for it.
+        """
+        found: set[int] = set()
+        for row in self.generations:
+            if row.group_id == group.id or not {*row.runs, *row.excluded_runs} > set(runs):
+                found |= set(row.excluded_runs)
+        return found & set(runs)
+
+
+def _needed(
+    connection: Connection, workflow: Workflow, task: Task, need: Need, group: Any, runs: Sequence[int]
+) -> _Needed:
+    """
+    :raises NotOpen: the task has not been done for all of the runs. The locks say so too, unless the spec that runs is
+        another than the one that they were made from.
+    """
+    if need in workflow.inside_needs(task):
+        return _Needed(_done_generations(connection, need.task, [group.id]))
+    member = tables.membership
+    label = workflow.tasks[need.task].grouping.label if need.workflow == workflow.name else need.grouping
+    rows = connection.execute(
+        select(member.c.run, member.c.state, member.c.group_id).where(
+            member.c.campaign == group.campaign,
+            member.c.workflow == need.workflow,
+            member.c.grouping == (label or _label(connection, need, group)),
+            tables.one_of(member.c.run, runs),
         )
+    ).all()
+    there = {row.run: row for row in rows}
+    holding = {row.group_id for row in rows if row.state == "grouped"}
+    made = _done_generations(connection, need.task, holding)
+    done = {row.group_id for row in made} | _published(connection, need.task, holding)
+    not_selected = [run for run in runs if run in there and there[run].state == "not_selected"]
+    missing = [
+        [run, _why_missing(there.get(run))]
+        for run in runs
+        if run not in there or not (there[run].state == "not_selected" or there[run].group_id in done)
+    ]
+    name = f"{need.workflow}.{need.task}"
+    if missing:
+        total = len(runs) - len(not_selected)
+        said = {"done": total - len(missing), "total": total, "missing": missing}
+        raise not_open([{"code": "needs", "needs": name, **said}])
+    if len(not_selected) == len(runs):
+        raise not_open([{"code": "needs_selected_none", "needs": name, "total": len(runs)}])
+    return _Needed(made, not_selected)
+
+
+def _why_missing(row: Any) -> str:
+    if row is None:
+        return STATUS_TEXTS["not_assigned"]
+    return "not done" if row.state == "grouped" else STATUS_TEXTS.get(row.state, row.state)
+
+
+def _done_generations(connection: Connection, task: str, groups: Iterable[int]) -> list[Any]:
+    """The latest done generation of a task in each of these groups, in run order."""
+    generation, about = tables.generation, tables.run_group
     newest = (
         select(generation.c.group_id, func.max(generation.c.n).label("n"))
-        .where(generation.c.group_id.in_(groups), generation.c.task == need.task, generation.c.state == "done")
+        .where(tables.one_of(generation.c.group_id, groups), generation.c.task == task, generation.c.state == "done")
         .group_by(generation.c.group_id)
         .subquery()
     )
     query = (
-        select(generation.c.id, generation.c.folder, about.c.first_run)
+        select(
+            generation.c.id,
+            generation.c.group_id,
+            generation.c.folder,
+            generation.c.runs,
+            generation.c.excluded_runs,
+            generation.c.used,
+        )
         .join(newest, (newest.c.group_id == generation.c.group_id) & (newest.c.n == generation.c.n))
         .join(about, about.c.id == generation.c.group_id)
-        .where(generation.c.task == need.task)
+        .where(generation.c.task == task)
         .order_by(about.c.first_run)
     )
     return list(connection.execute(query).all())
 
 
+def _published(connection: Connection, task: str, groups: Iterable[int]) -> set[int]:
+    payload = tables.payload
+    here = (tables.one_of(payload.c.group_id, groups), payload.c.task == task)
+    return set(connection.execute(select(payload.c.group_id).where(*here).distinct()).scalars())
+
+
+def _not_selected(needed: Mapping[Need, _Needed], runs: Sequence[int]) -> dict[str, list[int]]:
+    """Need → those of the runs that it did not select, for these needs and all that stands behind them."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for need, item in needed.items():
+        found[f"{need.workflow}.{need.task}"] |= set(item.not_selected)
+        for row in item.generations:
+            for name, left in row.used.get("not_selected", {}).items():
+                found[name] |= set(left)
+    return {name: sorted(left & set(runs)) for name, left in found.items() if left & set(runs)}
+
+
 def _label(connection: Connection, need: Need, group: Any) -> str:
-    if need.grouping is not None:
-        return need.grouping
     lock = tables.lock
     label = connection.execute(
         select(lock.c.needs_grouping).where(
@@ -190,6 +291,11 @@ def _payloads(
     used: list[dict[str, Any]] = []
     for item in task.payload_locks:
         rows = store.covering(connection, campaign, item.tag, runs)
+        missing = [run for run in runs if not any(run in Iov(row.first_run, row.last_run) for row in rows)]
+        if missing:
+            said = {"done": len(runs) - len(missing), "total": len(runs)}
+            texts = [[run, STATUS_TEXTS["not_published"]] for run in missing]
+            raise not_open([{"code": "payload", "tag": item.tag, **said, "missing": texts}])
         files[item.tag] = [str(store.content_path(row.content_hash)) for row in rows]
         used += [{"id": row.id, "tag": row.tag, "revision": row.revision, "hash": row.content_hash} for row in rows]
     return files, used

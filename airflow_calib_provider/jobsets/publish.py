@@ -35,14 +35,16 @@ def publish_group(
 
     :raises PayloadError: see :func:`airflow_calib_provider.payloads.store.publish`.
     :raises RenderError: the file's template cannot be rendered.
+    :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
     assert task.publish is not None
+    before = workflow.names_inside(task)
+    with ledger.write() as connection:
+        ensure_task(connection, workflow, group_id, task, now)
     with ledger.read() as connection:
         context = gather(connection, workflow, task, group_id, params)
         group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context)
-    with ledger.write() as connection:
-        ensure_task(connection, workflow, group_id, task, now)
     file = _inside_products(render_value(task.publish.file, context.variables))
     iov = Iov(group.first_run, group.last_run)
     return publish(
@@ -53,6 +55,7 @@ def publish_group(
         task=task.name,
         iov=iov,
         provenance=provenance,
+        before=before,
         at=now,
     )
 
@@ -94,12 +97,15 @@ def _provenance(connection: Connection, workflow: Workflow, context: GroupContex
         for row in rows
     ]
     excluded = sorted({*context.excluded_runs, *(run for row in rows for run in row.excluded_runs)})
+    not_selected = context.used.get("not_selected", {})
+    without = {*excluded, *(run for runs in not_selected.values() for run in runs)}
     return {
         "campaign": context.campaign,
         "workflow": workflow.name,
         "group": context.group,
-        "runs": list(context.runs),
+        "runs": [run for run in context.runs if run not in without],
         "excluded_runs": excluded,
+        **({"not_selected_runs": not_selected} if not_selected else {}),
         "spec_hash": workflow.hash,
         "git_commit": git_commit(Path(workflow.file).resolve().parent),
         "made_by": made_by,

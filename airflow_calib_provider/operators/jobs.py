@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
-from airflow_calib_provider.hooks.group import group_of
+from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
 
@@ -59,7 +59,6 @@ class JobSetOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
-        from airflow_calib_provider.jobsets.begin import record_failure
 
         ledger = task_ledger()
         group = self.find_group(ledger, context)
@@ -68,8 +67,7 @@ class JobSetOperator(BaseOperator):
         except (LedgerError, IllegalTransition):
             raise  # transient: Airflow tries again, and attaches
         except CalibError as error:
-            record_failure(ledger, group.id, self.ledger_task, str(error), datetime.now(UTC))
-            raise AirflowFailException(str(error)) from error
+            refuse(ledger, group, self.ledger_task, error)
         verb = "attached to" if begun.attached else "started"
         self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self.ledger_task, group.name, begun.state)
         if begun.state == "running":

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
-from airflow_calib_provider.hooks.group import group_of
+from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ class PublishOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
-        from airflow_calib_provider.jobsets.begin import record_failure
         from airflow_calib_provider.jobsets.publish import publish_group
 
         ledger = task_ledger()
@@ -47,8 +45,7 @@ class PublishOperator(BaseOperator):
         except (LedgerError, IllegalTransition, PayloadStoreDown):
             raise  # transient: Airflow tries again
         except CalibError as error:
-            record_failure(ledger, group.id, self._task_name, str(error), datetime.now(UTC))
-            raise AirflowFailException(str(error)) from error
+            refuse(ledger, group, self._task_name, error)
         what = "published" if published.new else "was published already:"
         self.log.info("%s %s revision %d for runs %s", what, published.tag, published.revision, published.iov)
         context["ti"].xcom_push("reason", f"published {published.tag} revision {published.revision}")

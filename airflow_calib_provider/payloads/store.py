@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from airflow_calib_provider.errors import NotFound, PayloadError, PayloadStoreDo
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
+from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.settings import payloads_folder
 
@@ -54,11 +55,14 @@ def publish(
     iov: Iov,
     provenance: Mapping[str, Any],
     at: datetime,
+    before: Sequence[str] = (),
 ) -> Published:
     """Publish a file under a tag for the runs of a group.
 
     The same content again is a no-op; other content is a new revision, which supersedes the old one.
 
+    :param before: the tasks of its own DAG that must be done.
+    :raises NotOpen: the group is not closed, a lock of the task is not open, or one of ``before`` is not done.
     :raises PayloadError: the file is missing or empty, the interval overlaps that of another group's payload, or the
         tag belongs to another workflow or task.
     """
@@ -66,6 +70,7 @@ def publish(
     digest, size = store_file(file)
     crash_point("payload.after_store", task)
     with ledger.write() as connection:
+        require_open(connection, group_id, task, before)
         result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, at)
     crash_point("payload.after_publish", task)
     return result

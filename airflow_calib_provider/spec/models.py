@@ -168,6 +168,10 @@ class Workflow(Model):
         """The needs that are edges of the task's own DAG."""
         return tuple(need for need in task.needs if self._is_inside(task, need))
 
+    def names_inside(self, task: Task) -> list[str]:
+        """The names of the tasks of its own DAG that a task needs."""
+        return [need.task for need in self.inside_needs(task)]
+
     def outside_needs(self, task: Task) -> tuple[Need, ...]:
         """The needs that are locks: of another workflow or another grouping (rule 30)."""
         return tuple(need for need in task.needs if not self._is_inside(task, need))

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.submission import Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, render_plain, submission
 from airflow_calib_provider.ledger import campaigns, skips
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, ResourceRequest, Split
-from tests.ledger.making import T0, facts, fill, group_ids, new_ledger, put_runs, task, workflow
+from tests.ledger.making import T0, done, facts, fill, group_ids, new_ledger, put_runs, task, workflow
 
 HOUR = timedelta(hours=1)
 
@@ -251,6 +254,22 @@ def test_submitting_again_does_not_touch_what_a_job_reads(tmp_path: Path, monkey
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def publish_for(ledger: Ledger, folder: Path, tag: str) -> None:
+    laser = workflow("laser", task("deliver", fill(), publish=tag, file="x"))
+    put_runs(ledger, laser, [facts(1, 1), facts(2, 1), facts(3, 1), facts(4, 2)])
+    (folder / "laser.json").write_text("1")
+    store.publish(
+        ledger,
+        tag=tag,
+        file=folder / "laser.json",
+        group_id=group_ids(ledger, "fill", "laser")["fill-r1"],
+        task="deliver",
+        iov=Iov(1, 3),
+        provenance={},
+        at=T0,
+    )
+
+
 def test_context_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
     ledger = new_ledger(tmp_path)
@@ -261,12 +280,17 @@ def test_context_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         task("check", fill(), needs=["ecal.scale@fill"]),
     ).model_copy(update={"params": {"window": 20, "other": 1}})
     put_runs(ledger, flow, [facts(1, 1), facts(2, 1), facts(3, 1), facts(4, 2)])
-    group = group_ids(ledger, "fill")["fill-r1"]
+    group = group_ids(ledger, "fill", "ecal")["fill-r1"]
     with ledger.write() as connection:
         campaigns.get(connection, "prompt")
         skips.add(connection, "prompt", "ecal", [2], task="scale", reason="x", person="ada", at=T0)
+    for number in (1, 3):
+        done(ledger, group_ids(ledger, "run")[f"run-r{number}"], "workflows")
+    publish_for(ledger, tmp_path, "Laser")
     with ledger.read() as connection:
         scale = gather(connection, flow, flow.tasks["scale"], group, {"window": 30})
+    done(ledger, group, "scale")
+    with ledger.read() as connection:
         check = gather(connection, flow, flow.tasks["check"], group)
         run = gather(connection, flow, flow.tasks["workflows"], group_ids(ledger, "run")["run-r2"])
     assert (scale.runs, scale.excluded_runs) == ([1, 3], [2])
