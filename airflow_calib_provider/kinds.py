@@ -86,8 +86,16 @@ BACKENDS = Kinds("backend", "backends", {"local": "backends.local.kind:KIND", "c
 DEFAULT_BACKEND = "local"
 """Where jobs run if a workflow does not say."""
 
-GROUPINGS = Kinds("grouping", "groupings", {})
-LOCKS = Kinds("lock", "locks", {})
+GROUPINGS = Kinds(
+    "grouping",
+    "groupings",
+    {
+        "run": "domain.groupings.run:KIND",
+        "fill": "domain.groupings.fill:KIND",
+        "sum": "domain.groupings.sum:KIND",
+    },
+)
+LOCKS = Kinds("lock", "locks", {"payload": "domain.locks.payload:KIND"})
 RUN_SOURCES = Kinds(
     "run source", "run_sources", {"csv": "runsources.csv_kind:KIND", "events": "runsources.events_kind:KIND"}
 )

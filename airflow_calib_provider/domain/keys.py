@@ -13,11 +13,11 @@ expected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, Union, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -37,7 +37,6 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Val
 from airflow_calib_provider.domain import nodes
 from airflow_calib_provider.domain.scalars import (
     MISSING,
-    NOWHERE,
     WHAT,
     OneOf,
     Reads,
@@ -51,8 +50,7 @@ from airflow_calib_provider.domain.scalars import (
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import Kinds
 
-UNREADABLE = nodes.Scalar("", "unreadable", NOWHERE)
-"""Stands where a key could not be read, so that the rest can be."""
+_UNREADABLE = "unreadable"
 
 BLOCKS = "\0blocks"
 """Where the blocks of members stand in what pydantic is given: no key of a file is called so."""
@@ -96,12 +94,14 @@ class Reading:
 class Keys(BaseModel):
     """A mapping with fixed keys, as written.
 
-    :cvar called: what messages call the value of a key that says nothing else.
+    :cvar called: what messages call the value of a key that says nothing else,
+    :cvar extra_called: and of a key that is not declared, where such are allowed.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     called: ClassVar[str] = "{key}"
+    extra_called: ClassVar[str] = "{above}.{key}"
     declared: ClassVar[dict[str, FieldInfo]] = {}
     required: ClassVar[tuple[str, ...]] = ()
     of_python: ClassVar[frozenset[str]] = frozenset()
@@ -117,10 +117,19 @@ class Keys(BaseModel):
         )
         cls.of_python = frozenset(key for key, field in cls.declared.items() if not _reads(field))
 
+    @classmethod
+    def unstated(cls, **values: Any) -> Self:
+        """The mapping that states nothing, or only these keys, whose values are read already."""
+        return cast(Self, cls.model_construct(None, **values))
+
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """What is wrong with the keys together, each with its place in this mapping; keys that could not be read are
         as if left out, but for :meth:`has`."""
         yield from ()
+
+    def extra_keys(self) -> tuple[str, ...]:
+        """The keys that are not declared, readable or not, where such are allowed."""
+        return (*(self.__pydantic_extra__ or {}), *sorted(self._unreadable - set(self.declared)))
 
     def has(self, key: str) -> bool:
         """Whether a key is stated, readable or not."""
@@ -132,7 +141,7 @@ class Keys(BaseModel):
         reading = info.context if isinstance(info.context, Reading) else None
         if not isinstance(data, dict):
             return handler(data)
-        lost = frozenset(key for key, value in data.items() if value is UNREADABLE)
+        lost = frozenset(key for key, value in data.items() if is_unreadable(value))
         if lost:
             data = {key: value for key, value in data.items() if key not in lost}
         if reading is None or not reading.lenient:
@@ -197,13 +206,15 @@ class NotEmpty:
     :param said: what is said of one without; the default names it.
     """
 
-    def __init__(self, expected: str, said: str = f"{WHAT} is empty") -> None:
-        self.error = mistake(said, expected)
+    def __init__(self, expected: str | Callable[[], str], said: str = f"{WHAT} is empty") -> None:
+        self.expected = expected
+        self.said = said
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: Written) -> Written:
             if value in ((), {}):
-                raise self.error
+                expected = self.expected if isinstance(self.expected, str) else self.expected()
+                raise mistake(self.said, expected)
             return value
 
         return core_schema.no_info_before_validator_function(read, handler(source))
@@ -213,6 +224,16 @@ class NotEmpty:
         found = handler.resolve_ref_schema(made)
         limit = "minItems" if found.get("type") == "array" else "minProperties"
         return {**found, limit: 1} if found is made else {"allOf": [made], limit: 1}
+
+
+class Then:
+    """Part of a type: what is looked at when a value was read."""
+
+    def __init__(self, check: Callable[[Any], object]) -> None:
+        self.check = check
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
 class Blocks:
@@ -350,6 +371,16 @@ def parts_of(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
             annotation = inner[0]
             continue
         return annotation, found
+
+
+def unreadable(node: nodes.Node) -> nodes.Scalar:
+    """What stands where a key could not be read, so that the rest can be."""
+    return nodes.Scalar("", _UNREADABLE, node.position)
+
+
+def is_unreadable(value: object) -> bool:
+    """Whether a value is :func:`unreadable`."""
+    return isinstance(value, nodes.Scalar) and value.kind == _UNREADABLE
 
 
 def data_of(node: nodes.Node) -> Any:

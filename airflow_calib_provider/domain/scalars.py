@@ -25,6 +25,8 @@ Written: TypeAlias = "nodes.Scalar | nodes.Mapping | dict[str, Written] | tuple[
 
 WHAT = "\0"
 """In a message: what the value is called, which its place in the file tells."""
+ABOVE = "\1"
+"""What that is called which holds it."""
 
 NOWHERE = nodes.Position(0, 0, 0, 0)
 MISSING = nodes.Scalar("", "missing", NOWHERE)
@@ -32,6 +34,7 @@ MISSING = nodes.Scalar("", "missing", NOWHERE)
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 TAG = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
+CONNECTION = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 NAME_LENGTH = 60
 TAG_LENGTH = 120
 
@@ -143,7 +146,8 @@ def filled(value: Any, expected: str = "text") -> str:
     return found
 
 
-def _name(value: Any) -> str:
+def name(value: Any) -> str:
+    """Letters, digits and ``_``, starting with a letter."""
     found = text(value, "a name")
     if not NAME.fullmatch(found) or len(found) > NAME_LENGTH:
         proposal = re.sub(r"\W+", "_", found, flags=re.ASCII).strip("_")[:NAME_LENGTH]
@@ -152,14 +156,6 @@ def _name(value: Any) -> str:
             f"letters, digits and '_', starting with a letter, at most {NAME_LENGTH}",
             f"for example {proposal!r}" if NAME.fullmatch(proposal) else "",
         )
-    return found
-
-
-def _dag_name(value: Any) -> str:
-    # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
-    found = _name(value)
-    if "__" in found:
-        raise mistake(f"{WHAT} {found!r} contains '__'", "single underscores")
     return found
 
 
@@ -183,14 +179,17 @@ def _number_hint(value: object) -> str:
 
 def integer(value: Any, least: int, most: int) -> int:
     """A whole number within limits."""
-    expected = f"a whole number from {least} to {most}" if most < 10**6 else f"a whole number, at least {least}"
     # The length is looked at first: Python refuses to read whole numbers of thousands of digits.
-    if isinstance(value, nodes.Scalar) and value.kind == "int" and len(value.text) < 20:
-        found = int(value.text)
-        if not least <= found <= most:
-            raise mistake(f"{WHAT} is {found}", f"expected {expected}")
+    found = (
+        int(value.text) if isinstance(value, nodes.Scalar) and value.kind == "int" and len(value.text) < 20 else None
+    )
+    if found is not None and least <= found <= most:
         return found
-    raise unlike(value, expected, _number_hint(value))
+    # A large limit is named only where it is met.
+    limits = f" from {least} to {most}" if most < 10**5 or (found or 0) > most else f", at least {least}"
+    if found is not None:
+        raise mistake(f"{WHAT} is {found}", f"expected a whole number{limits}")
+    raise unlike(value, f"a whole number{limits}", _number_hint(value))
 
 
 def number(value: Any) -> float:
@@ -297,7 +296,7 @@ def one_of(options: tuple[str, ...]) -> str:
 
 _TEXT = {"type": "string"}
 _FILLED = {"type": "string", "pattern": r"\S"}
-_NAME_SCHEMA = {"type": "string", "pattern": rf"^{NAME.pattern}$", "maxLength": NAME_LENGTH}
+NAME_SCHEMA = {"type": "string", "pattern": rf"^{NAME.pattern}$", "maxLength": NAME_LENGTH}
 _DURATION_SCHEMA = {
     "type": "string",
     "pattern": r"^(?=.)(?:\d{1,6} ?d)?(?:\d{1,8} ?h)?(?:\d{1,9} ?m(?:in)?)?(?:\d{1,10} ?s)?$",
@@ -308,8 +307,7 @@ _PLAIN_SCHEMA = {"type": ["string", "number", "boolean"]}
 Text = Annotated[str, Reads(text, _TEXT, "text")]
 Filled = Annotated[str, Reads(filled, _FILLED, "text")]
 Template = Annotated[str, Reads(filled, _FILLED, "template")]
-Name = Annotated[str, Reads(_name, _NAME_SCHEMA, "name")]
-DagName = Annotated[str, Reads(_dag_name, {**_NAME_SCHEMA, "not": {"pattern": "__"}}, "name")]
+Name = Annotated[str, Reads(name, NAME_SCHEMA, "name")]
 Tag = Annotated[
     str,
     Reads(

@@ -20,6 +20,7 @@ from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
 from airflow_calib_provider.spec.kinds import FILES
+from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
 from airflow_calib_provider.spec.templates import render_command, render_text, render_value
 
@@ -32,8 +33,6 @@ INDEX, COUNT = "⟦index⟧", "⟦count⟧"
 
 INPUTS_TIMEOUT = 300.0
 """Seconds that a catalogue query may take."""
-
-MAX_JOBS = 100_000
 
 
 MAX_RUNS_TEXT = 16_000

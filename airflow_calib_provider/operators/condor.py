@@ -45,7 +45,7 @@ class CondorJobsOperator(DagJobsOperator):
         return {"condor": self._condor}
 
     def _mistakes(self) -> list[str]:
-        from airflow_calib_provider.spec.reading import CONNECTION
+        from airflow_calib_provider.domain.scalars import CONNECTION
 
         found = super()._mistakes()
         if not isinstance(self.condor_conn_id, str) or not CONNECTION.fullmatch(self.condor_conn_id):

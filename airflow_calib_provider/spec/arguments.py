@@ -8,25 +8,62 @@ from __future__ import annotations
 
 import os
 from collections import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Keys, Where, Words, keys_of
+from airflow_calib_provider.domain.nodes import Entry, Node, Position, Scalar, Sequence
+from airflow_calib_provider.domain.nodes import Mapping as MappingNode
+from airflow_calib_provider.domain.scalars import NAME, Duration, Fraction, Name, Size, whole
 from airflow_calib_provider.errors import SpecError
-from airflow_calib_provider.spec.failures import read_failures
-from airflow_calib_provider.spec.kinds import backend_blocks, backend_kind
-from airflow_calib_provider.spec.language import MAX_JOBS, MAX_RETRIES
-from airflow_calib_provider.spec.models import FailureRule, Jobs, ResourceRequest, Split
-from airflow_calib_provider.spec.positions import Document, Entry, Node, Position, Scalar, Sequence
-from airflow_calib_provider.spec.positions import Mapping as MappingNode
+from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
+from airflow_calib_provider.spec.job_keys import (
+    Cpus,
+    DefaultsKeys,
+    Gpus,
+    JobsKeys,
+    PerJob,
+    ResourcesKeys,
+    Retries,
+    RuleKeys,
+)
+from airflow_calib_provider.spec.language import MAX_JOBS
+from airflow_calib_provider.spec.models import Jobs, Split
+from airflow_calib_provider.spec.positions import Document
 from airflow_calib_provider.spec.problems import Problems
-from airflow_calib_provider.spec.reading import NAME, Reader
-from airflow_calib_provider.spec.tasks import KEEP, Defaults, TaskReader
-
-T = TypeVar("T")
+from airflow_calib_provider.spec.task_keys import ProductFile, same_files
+from airflow_calib_provider.spec.tasks import jobs_of, options_of, rule_of
+from airflow_calib_provider.spec.written import read_keys
 
 _NOWHERE = Position(0, 0, 0, 0)
+
+
+class ArgumentKeys(Keys):
+    """What of a job set an operator is given, under the operator's names."""
+
+    count: Annotated[int, whole(1, MAX_JOBS)] | None = None
+    per_job: PerJob | None = None
+    cpus: Cpus | None = None
+    memory: Size | None = None
+    disk: Size | None = None
+    gpus: Gpus | None = None
+    timeout: Duration | None = None
+    retries_of_jobs: Retries | None = None
+    quorum: Fraction | None = None
+    failures: Annotated[tuple[RuleKeys, ...], Words(item="a rule of failures")] = ()
+    blocks: Annotated[
+        dict[str, Keys], Blocks(BACKENDS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)
+    ]
+    keep: Duration | None = None
+    products: Annotated[dict[Name, ProductFile], Words(name="products", key="the product"), Field(default_factory=dict)]
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        yield from same_files(self.products, ("products",))
 
 
 class ArgumentsReader:
@@ -38,7 +75,11 @@ class ArgumentsReader:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = {name: value for name, value in values.items() if value is not None}
         self.problems = Problems(Document(Path(), "", [], node_of(None)))
-        self.reader = Reader(self.problems)
+        self.durations = {name: value for name in ("timeout", "keep") if (value := self._timedelta(name)) is not None}
+        known = {name for name in keys_of(ArgumentKeys) if name not in self.durations}
+        stated = {name: value for name, value in self.values.items() if name in known}
+        self.read = read_keys(ArgumentKeys, node_of(stated), "the arguments", self.problems)
+        self.keys = self.read.keys or ArgumentKeys.unstated()
 
     @property
     def mistakes(self) -> list[str]:
@@ -53,35 +94,33 @@ class ArgumentsReader:
         """Everything of a job set but its command, environment and inputs, as far as it can be read: from ``count``,
         ``per_job``, ``all_inputs``, ``cpus``, ``memory``, ``disk``, ``gpus``, ``timeout``, ``retries_of_jobs``,
         ``quorum``, ``failures``, ``keep`` and the block of a backend."""
+        keys = self.keys
         if "count" in self.values and "per_job" in self.values:
             self.add("both count and per_job are given", "one of them")
         if "per_job" in self.values and "inputs" not in self.values:
             self.add("per_job is given without inputs", "inputs=[…]")
-        split = self._split()
-        whole = self.reader.integer
-        resources = {
-            "cpus": self._get("cpus", whole(1, 4096)),
-            "memory": self._get("memory", self.reader.size),
-            "disk": self._get("disk", self.reader.size),
-            "gpus": self._get("gpus", whole(0, 1024)),
+        resources = {name: getattr(keys, name) for name in ("cpus", "memory", "disk", "gpus")}
+        own = {name: value for name, value in resources.items() if value is not None}
+        defaults = DefaultsKeys.unstated(resources=ResourcesKeys.unstated(**own))
+        options = {}
+        for name in keys.blocks:
+            # What could not be read may be half there.
+            if not self.read.is_wrong(name):
+                options = options_of(name, {}, keys.blocks)
+        made = jobs_of(JobsKeys.unstated(), defaults, DEFAULT_BACKEND)
+        stated: dict[str, Any] = {
+            "split": self._split(),
+            "retries": keys.retries_of_jobs,
+            "quorum": keys.quorum,
+            "timeout": self.durations.get("timeout", keys.timeout),
+            "failures": tuple(map(rule_of, keys.failures)),
+            "options": options,
+            "keep": self.durations.get("keep", keys.keep),
         }
-        stated = {
-            "split": split,
-            "resources": ResourceRequest(**{name: value for name, value in resources.items() if value is not None}),
-            "retries": self._get("retries_of_jobs", whole(0, MAX_RETRIES)),
-            "quorum": self._get("quorum", self._quorum),
-            "timeout": self._get("timeout", self._duration),
-            "failures": self._failures(),
-            "options": self._options(),
-            "keep": self._get("keep", self._duration) or KEEP,
-        }
-        known = {name: value for name, value in stated.items() if value is not None}
-        return Jobs(command=(), **known)  # type: ignore[arg-type]
+        return made.model_copy(update={name: value for name, value in stated.items() if value is not None})
 
     def _split(self) -> Split:
-        whole = self.reader.integer
-        count, per_job = self._get("count", whole(1, MAX_JOBS)), self._get("per_job", whole(1, MAX_JOBS))
-        gets_all = self.values.get("all_inputs", False)
+        count, gets_all = self.keys.count, self.values.get("all_inputs", False)
         if not isinstance(gets_all, bool):
             self.add(f"all_inputs is {_shown(gets_all)}", "True or False")
         elif gets_all and ("count" not in self.values or "inputs" not in self.values):
@@ -93,14 +132,11 @@ class ArgumentsReader:
                 "at most one job for each input",
                 "all_inputs=True gives all inputs to each job",
             )
-        return Split(count=count, per_job=per_job, inputs="all" if gets_all else "shared")
+        return Split(count=count, per_job=self.keys.per_job, inputs="all" if gets_all else "shared")
 
     def products(self) -> dict[str, str]:
         """``products``: name → file, relative to ``CALIB_OUT``."""
-        if "products" not in self.values:
-            return {}
-        reader = TaskReader(self.reader, "", Defaults(), None)
-        return reader.read_products(node_of(self.values["products"]))
+        return self.keys.products
 
     def command(self, value: Any) -> tuple[str, ...]:
         """A program and its arguments, numbers and paths as texts; nothing of ``None``."""
@@ -148,38 +184,11 @@ class ArgumentsReader:
                 self.add(f"{place} holds a NUL character", "text without it")
             yield str(value)
 
-    def _get(self, name: str, read: Callable[[Node, str], T | None]) -> T | None:
-        return read(node_of(self.values[name]), name) if name in self.values else None
-
-    def _quorum(self, node: Node, what: str) -> float | None:
-        value = self.reader.positive(node, what)
-        if value is not None and value > 1:
-            self.add(f"{what} is {value:g}", "a fraction of the jobs, above 0 and at most 1")
-            return None
-        return value
-
-    def _duration(self, node: Node, what: str) -> timedelta | None:
-        value = self.values[what]
-        if not isinstance(value, timedelta):
-            return self.reader.duration(node, what)
-        if value <= timedelta(0):
-            self.add(f"{what} is {value}", "a duration above 0")
-            return None
-        return value
-
-    def _failures(self) -> tuple[FailureRule, ...]:
-        if "failures" not in self.values:
-            return ()
-        return read_failures(node_of(self.values["failures"]), "failures", self.reader)
-
-    def _options(self) -> dict[str, Any] | None:
-        name = next((name for name in backend_blocks() if name in self.values), None)
-        if name is None:
-            return None
-        before = len(self.problems.errors)
-        found, _ = backend_kind(name).read(self.reader, node_of(self.values[name]), name)
-        # What could not be read may be half there.
-        return backend_kind(name).merged({}, found) if len(self.problems.errors) == before else None
+    def _timedelta(self, name: str) -> timedelta | None:
+        value = self.values.get(name)
+        if isinstance(value, timedelta) and value <= timedelta(0):
+            self.add(f"{name} is {value}", "a duration above 0")
+        return value if isinstance(value, timedelta) else None
 
 
 def node_of(value: Any) -> Node:

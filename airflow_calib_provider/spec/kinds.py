@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel
-
+from airflow_calib_provider.domain.groupings.base import GroupingKind
+from airflow_calib_provider.domain.locks.base import LockKind
 from airflow_calib_provider.errors import KindError
-from airflow_calib_provider.kinds import BACKENDS, RUN_SOURCES, Kinds
-from airflow_calib_provider.spec.block import read_block
+from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES, Kinds
 
 if TYPE_CHECKING:
     from pydantic_core import PydanticCustomError
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_calib_provider.domain.keys import Keys, Where
     from airflow_calib_provider.domain.run import RunRecord
     from airflow_calib_provider.spec.models import FieldType, RunSource
-    from airflow_calib_provider.spec.positions import Node, Scalar
-    from airflow_calib_provider.spec.reading import Reader
 
 T = TypeVar("T")
 
@@ -87,15 +84,10 @@ class BackendKind:
 
     name: str
     loader: str
-    keys: type[BaseModel] | None = None
+    keys: type[Keys] | None = None
     connection: ConnectionType | None = None
     operators: Sequence[str] = ()
     release: str = "releasing it"
-
-    def read(self, reader: Reader, node: Node, what: str) -> tuple[dict[str, Any], list[Scalar]]:
-        """The block, as far as it could be read: what is stated by key, and the texts of its templates."""
-        assert self.keys is not None
-        return read_block(reader, node, what, self.keys), []
 
     def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         """A task's block over that of the defaults."""
@@ -139,6 +131,22 @@ class RunSourceKind:
         yield from ()
 
 
+def grouping_kind(name: str) -> GroupingKind:
+    """The kind of groupings of a name.
+
+    :raises KindError: there is none of this name, or it cannot be loaded.
+    """
+    return _checked(GROUPINGS, name, GroupingKind)
+
+
+def lock_kind(name: str) -> LockKind:
+    """The kind of locks of a name.
+
+    :raises KindError: there is none of this name, or it cannot be loaded.
+    """
+    return _checked(LOCKS, name, LockKind)
+
+
 def run_source_kind(name: str) -> RunSourceKind:
     """The way of a name.
 
@@ -153,12 +161,6 @@ def backend_kind(name: str) -> BackendKind:
     :raises KindError: there is none of this name, or it cannot be loaded.
     """
     return _checked(BACKENDS, name.partition(":")[0], BackendKind)
-
-
-def backend_blocks() -> tuple[str, ...]:
-    """The backends that have, or may have, a block in the language; none of another package is loaded for this."""
-    own = [name for name in BACKENDS.own if backend_kind(name).keys is not None]
-    return (*own, *(name for name in BACKENDS.names() if name not in BACKENDS.own))
 
 
 def _checked(table: Kinds, name: str, base: type[T]) -> T:

@@ -6,18 +6,18 @@ import hashlib
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from airflow_calib_provider.domain.quantities import parse_time
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
 from airflow_calib_provider.spec.kinds import run_source_kind
-from airflow_calib_provider.spec.language import API_VERSION, GROUP_SENSOR, KEYS, LOCKS_SUFFIX, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, GROUP_SENSOR, LOCKS_SUFFIX, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
-from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar, Sequence
+from airflow_calib_provider.spec.policies import PolicyReader
+from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
-from airflow_calib_provider.spec.reading import Keys, Reader
-from airflow_calib_provider.spec.tasks import Defaults, RawTask, TaskReader, with_blocks
+from airflow_calib_provider.spec.task_keys import RunsKeys, WorkflowKeys
+from airflow_calib_provider.spec.tasks import RawTask, TaskReader
+from airflow_calib_provider.spec.written import read_keys
 
 
 @dataclass
@@ -68,47 +68,50 @@ class _WorkflowReader:
     def __init__(self, loaded: Loaded, sources: Sources, deep: bool) -> None:
         self.loaded = loaded
         self.problems = loaded.problems
-        self.reader = Reader(self.problems)
         self.sources = sources
         self.deep = deep
 
     def read(self) -> None:
         document = self.loaded.document
-        # A file of another version has other keys: these are looked at only after the version.
-        entries = document.root.entries if isinstance(document.root, Mapping) else {}
-        stated = entries["apiVersion"].value if "apiVersion" in entries else None
-        if isinstance(stated, Scalar) and stated.kind == "text" and stated.text != API_VERSION:
-            self.problems.add(f"apiVersion {stated.text!r} is not known", stated, expected=API_VERSION)
+        if self._is_of_another_version(document.root):
             return
-        keys = Keys(self.reader, document.root, "the workflow", KEYS["the workflow"])
-        keys.require("apiVersion", self.reader.text, API_VERSION)
-        name = keys.require("workflow", self._workflow_name, "the workflow's name")
-        self.loaded.name = name
-        self.loaded.name_node = keys.get("workflow", lambda node, _: node)
-        description = keys.get("description", lambda node, what: self.reader.text(node, what))
-        owner = keys.get("owner", self.reader.filled)
-        tags = keys.get("tags", self.reader.texts)
-        params = self._params(keys["params"]) if "params" in keys else {}
-        selection, source = self._runs(keys)
-        tasks = self._tasks(keys, name or "this_workflow", source)
+        self.written = read_keys(WorkflowKeys, document.root, "the workflow", self.problems)
+        keys = self.written.keys
+        if keys is None:
+            return
+        self.loaded.name = keys.workflow
+        self.loaded.name_node = self.written.find("workflow")
+        source = self._runs(keys.runs) if keys.runs is not None else None
+        name = keys.workflow or "this_workflow"
+        tasks = self._tasks(keys, name, source)
         self.loaded.raw_tasks = tasks
-        resolved = resolving.resolve(tasks, name or "this_workflow", self.problems)
-        if self.deep and self.loaded.name is not None:
-            resolving.check_templates(tasks, name or "", source, params, self.problems)
-        if self.problems.errors or name is None or selection is None or resolved is None:
+        resolved = resolving.resolve(tasks, name, self.problems)
+        params = {param: list(value) if isinstance(value, tuple) else value for param, value in keys.params.items()}
+        if self.deep and keys.workflow is not None:
+            resolving.check_templates(tasks, keys.workflow, source, params, self.problems)
+        if self.problems.errors or keys.runs is None or keys.workflow is None or resolved is None:
             return
         self.loaded.workflow = Workflow(
-            name=name,
-            description=description or "",
-            owner=owner or "airflow",
-            tags=tags or (),
-            runs=selection,
+            name=keys.workflow,
+            description=keys.description,
+            owner=keys.owner,
+            tags=keys.tags,
+            runs=RunSelection.model_validate(keys.runs.model_dump()),
             params=params,
             tasks={task: self._task(tasks[task], resolved) for task in tasks},
             text=document.text,
             hash=hashlib.sha256(document.text.encode()).hexdigest(),
             file=str(document.file),
         )
+
+    def _is_of_another_version(self, root: Node) -> bool:
+        """A file of another version has other keys: these are looked at only after the version."""
+        entries = root.entries if isinstance(root, Mapping) else {}
+        stated = entries["apiVersion"].value if "apiVersion" in entries else None
+        if not isinstance(stated, Scalar) or stated.kind != "text" or stated.text == API_VERSION:
+            return False
+        self.problems.add(f"apiVersion {stated.text!r} is not known", stated, expected=API_VERSION)
+        return True
 
     @staticmethod
     def _task(raw: RawTask, resolved: resolving.Resolved) -> Task:
@@ -123,131 +126,62 @@ class _WorkflowReader:
             publish=raw.publish,
         )
 
-    def _workflow_name(self, node: Node, what: str) -> str | None:
-        name = self.reader.name(node, what)
-        if name is not None and "__" in name:
-            # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
-            self.problems.add(f"the workflow's name {name!r} contains '__'", node, expected="single underscores")
-            return None
-        return name
-
     # runs
 
-    def _runs(self, top: Keys) -> tuple[RunSelection | None, RunSource | None]:
-        node = top.node("runs", "{source: <name>}")
-        if node is None:
-            return None, None
-        keys = Keys(self.reader, node, "runs", KEYS["runs"])
-        name = keys.require("source", self.reader.name, f"a run source of {SOURCES_FILE}")
-        source = self._source(name, keys) if name is not None else None
-        where = keys.get("where", self.reader.filled)
-        since: int | datetime | None = keys.get("since", self._since)
+    def _runs(self, keys: RunsKeys) -> RunSource | None:
+        source = self._source(keys.source) if keys.source is not None else None
         timeless = run_source_kind(source.kind).timeless if source is not None else ""
-        if source is not None and timeless and "since" not in keys:
+        if source is not None and timeless:
+            self._check_since(keys, source, timeless)
+        node = self.written.find("runs", "where")
+        if keys.where is not None and self.deep and isinstance(node, Scalar):
+            from airflow_calib_provider.spec.where import check_condition
+
+            check_condition(node, keys.where, source, self.problems)
+        return source
+
+    def _check_since(self, keys: RunsKeys, source: RunSource, timeless: str) -> None:
+        if not keys.has("since"):
             self.problems.add(
                 f"runs.since is missing, which the {source.kind} source {source.name!r} needs",
-                node,
+                self.written.at("runs"),
                 expected="the first run, such as since: 1",
                 hint=timeless,
             )
-        elif source is not None and timeless and isinstance(since, datetime):
+        elif isinstance(keys.since, datetime):
             self.problems.add(
                 f"runs.since is a time, and runs of the {source.kind} source {source.name!r} have none",
-                keys["since"],
+                self.written.at("runs", "since"),
                 expected="the number of the first run",
             )
-        if where is not None and self.deep and isinstance(keys["where"], Scalar):
-            from airflow_calib_provider.spec.where import check_condition
 
-            check_condition(keys["where"], where, source, self.problems)
-        if name is None:
-            return None, source
-        selection = RunSelection(
-            source=name,
-            where=where,
-            since=since,
-            incomplete_after=keys.get("incomplete_after", self.reader.duration),
-            settle=keys.get("settle", self.reader.duration),
-        )
-        return selection, source
-
-    def _source(self, name: str, keys: Keys) -> RunSource | None:
+    def _source(self, name: str) -> RunSource | None:
         known = self.sources.known
         if known is None or name in known:
             return known[name] if known is not None else None
+        node = self.written.at("runs", "source")
         if name in self.sources.broken:
-            self.problems.add(
-                f"the run source {name!r} has mistakes of its own", keys["source"], hint=f"see {SOURCES_FILE}"
-            )
+            self.problems.add(f"the run source {name!r} has mistakes of its own", node, hint=f"see {SOURCES_FILE}")
             return None
         options = sorted(known)
         self.problems.add(
             f"unknown run source {name!r}",
-            keys["source"],
+            node,
             expected=one_of(options) or f"a run source of {SOURCES_FILE}, which has none",
             hint=nearest(name, options),
         )
         return None
 
-    def _since(self, node: Node, what: str) -> int | datetime | None:
-        if isinstance(node, Scalar) and node.kind in ("date", "text"):
-            try:
-                return parse_time(node.text)
-            except ValueError:
-                self.reader.wrong(node, what, "a run number or a time such as 2026-03-01T00:00:00Z")
-                return None
-        return self.reader.integer(1, 2**53)(node, what)
+    # tasks
 
-    # params, defaults, tasks
-
-    def _params(self, node: Node) -> dict[str, Any]:
-        params: dict[str, Any] = {}
-        for name, entry in (self.reader.mapping(node, "params") or {}).items():
-            if self.reader.name(entry.key, "the parameter") is None:
-                continue
-            if isinstance(entry.value, Sequence):
-                params[name] = [self._plain(item, f"an element of params.{name}") for item in entry.value.items]
-            else:
-                params[name] = self._plain(entry.value, f"params.{name}")
-        return params
-
-    def _plain(self, node: Node, what: str) -> Any:
-        if not isinstance(node, Scalar):
-            self.reader.wrong(node, what, "text, a number, true or false, or a list of these")
-            return None
-        if node.kind == "bool":
-            return node.text.lower() == "true"
-        if node.kind == "int":
-            return self.reader.integer(-(2**63), 2**63)(node, what)
-        if node.kind == "float":
-            return self.reader.number(node, what)
-        if node.kind == "odd bool":
-            self.reader.wrong(node, what, "true or false", f'a text goes into quotes: "{node.text}"')
-            return None
-        return self.reader.text(node, what, "text, a number, true or false")
-
-    def _tasks(self, top: Keys, workflow: str, source: RunSource | None) -> dict[str, RawTask]:
-        defaults = self._defaults(top, workflow, source)
-        node = top.node("tasks", "{<name>: {…}}")
-        if node is None:
-            return {}
-        entries = self.reader.mapping(node, "tasks")
-        if entries is not None and not entries:
-            self.problems.add("there are no tasks", node, expected="at least one task")
+    def _tasks(self, keys: WorkflowKeys, workflow: str, source: RunSource | None) -> dict[str, RawTask]:
+        policies = PolicyReader(self.written, self.problems, source)
+        policies.name_all(keys.groupings)
+        reader = TaskReader(self.written, self.problems, workflow, policies, deep=self.deep)
         tasks = {}
-        task_reader = TaskReader(self.reader, workflow, defaults, source)
-        for name, entry in (entries or {}).items():
-            if self.reader.name(entry.key, "the task") is not None:
-                if name == GROUP_SENSOR or name.endswith(LOCKS_SUFFIX):
-                    said = f"the task's name {name!r} is one that its DAG uses itself"
-                    self.problems.add(said, entry.key, expected="another name")
-                tasks[name] = task_reader.read(name, entry.key, entry.value)
+        for name, task in keys.tasks.items():
+            if name == GROUP_SENSOR or name.endswith(LOCKS_SUFFIX):
+                said = f"the task's name {name!r} is one that its DAG uses itself"
+                self.problems.add(said, self.written.key_at("tasks", name), expected="another name")
+            tasks[name] = reader.read(name, task)
         return tasks
-
-    def _defaults(self, top: Keys, workflow: str, source: RunSource | None) -> Defaults:
-        if "defaults" not in top:
-            return Defaults()
-        keys = Keys(self.reader, top["defaults"], "defaults", with_blocks(KEYS["defaults"]))
-        defaults = TaskReader(self.reader, workflow, Defaults(), source).read_settings(keys, "defaults")
-        defaults.backend = keys.get("backend", self.reader.backend)
-        return defaults

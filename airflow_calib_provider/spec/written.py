@@ -13,7 +13,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from airflow_calib_provider.domain.keys import (
     BLOCKS,
-    UNREADABLE,
     Either,
     Keys,
     Reading,
@@ -21,13 +20,15 @@ from airflow_calib_provider.domain.keys import (
     Words,
     blocks_of,
     data_of,
+    is_unreadable,
     keys_of,
     parts_of,
     type_of,
+    unreadable,
     words_of,
 )
 from airflow_calib_provider.domain.nodes import Entry, Mapping, Node, Scalar, Sequence
-from airflow_calib_provider.domain.scalars import MISSING, WHAT, unlike
+from airflow_calib_provider.domain.scalars import ABOVE, MISSING, WHAT, unlike
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 
 K = TypeVar("K", bound=Keys)
@@ -52,6 +53,13 @@ class Read(Generic[K]):
     def is_wrong(self, *where: str | int) -> bool:
         """Whether anything at or below a place could not be read."""
         return any(place[: len(where)] == where for place in self.wrong)
+
+    def find(self, *where: str | int) -> Node | None:
+        """The value at a place, if there is one."""
+        node: Node | None = self.node
+        for step in where:
+            node = _below(node, step) if node is not None else None
+        return node
 
     def at(self, *where: str | int) -> Node:
         """The value at a place; as far as it is there."""
@@ -85,12 +93,10 @@ def read_keys(model: type[K], node: Node, name: str, problems: Problems) -> Read
 def _readable(model: type[K], node: Node, name: str, error: ValidationError, problems: Problems) -> Read[K]:
     """Report what is wrong, and read the rest."""
     finder = _Finder(model, name, node)
-    wrong = []
-    details = error.errors(include_url=False)
-    for detail in details:
-        _report(finder.told(detail), problems)
-        wrong.append(finder.place(detail["loc"]).where)
-    result: Read[K] = Read(None, node, wrong)
+    # Of what is missing and what is unknown in one place, the latter says more.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
+    told = [finder.told(detail) for detail in details]
+    result: Read[K] = Read(None, node, [finder.place(detail["loc"]).where for detail in details])
     for _ in range(_MOST_READINGS):
         result.node = _without(result.node, details, _Finder(model, name, result.node))
         reading = Reading(lenient=True)
@@ -102,6 +108,8 @@ def _readable(model: type[K], node: Node, name: str, error: ValidationError, pro
         if reading.crossed:
             _report_crossed(result.keys, _Finder(model, name, result.node), problems)
         break
+    for item in told:
+        _report(item, problems)
     return result
 
 
@@ -159,13 +167,12 @@ class _Finder:
         return spot
 
     def _below(self, spot: _Spot, step: str | int) -> _Spot:
+        if step == "[key]":
+            return replace(spot, node=spot.key or spot.node, called=spot.words.key.format(above=spot.above))
         kind, more = parts_of(spot.kind)
         shapes = next((item.shapes for item in more if isinstance(item, Either)), None)
         if shapes is not None:
             return replace(spot, kind=shapes[str(step)])
-        if step == "[key]":
-            called = spot.words.key.format(above=spot.above)
-            return replace(spot, node=spot.key or spot.node, called=called)
         if isinstance(kind, type) and issubclass(kind, Keys):
             return self._key(spot, kind, str(step))
         words, below = spot.words, _below(spot.node, step)
@@ -185,7 +192,7 @@ class _Finder:
             return self._entered(replace(spot, in_blocks=False), step, below, blocks.keys(step), Words(), name)
         declared: FieldInfo | None = kind.declared.get(step)
         if declared is None:
-            name = kind.called.format(above=spot.called, key=step)
+            name = kind.extra_called.format(above=spot.called, key=step)
             return replace(self._entered(spot, step, below, Any, Words(), name), known=keys_of(kind))
         words = words_of(declared)
         name = (words.name or kind.called).format(above=spot.called, key=step)
@@ -222,7 +229,8 @@ class _Finder:
     def _told(spot: _Spot, context: dict[str, Any]) -> Told:
         hint = (nearest(context["word"], context["options"]) if context["word"] else "") or context["hint"]
         node = spot.key if context["at_key"] and spot.key is not None else spot.node
-        return Told(context["said"].replace(WHAT, spot.called, 1), node, context["expected"], hint, context["find"])
+        said = context["said"].replace(WHAT, spot.called, 1).replace(ABOVE, spot.above, 1)
+        return Told(said, node, context["expected"], hint, context["find"])
 
     def crossed(self, where: Where, error: PydanticCustomError) -> Told:
         """Words for a mistake of keys together."""
@@ -252,7 +260,9 @@ def _crossed(value: object, loc: Where) -> Iterator[tuple[Where, PydanticCustomE
         for where, error in value._crossed:
             yield (*loc, *where), error
         for name, declared in type(value).model_fields.items():
-            yield from _crossed(getattr(value, name), (*loc, declared.alias or name))
+            below, key = getattr(value, name), declared.alias or name
+            either = any(isinstance(item, Either) for item in declared.metadata)
+            yield from _crossed(below, (*loc, key, "mapping") if either and isinstance(below, Keys) else (*loc, key))
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _crossed(item, (*loc, key))
@@ -294,8 +304,8 @@ def _pruned(node: Node, doomed: Doomed) -> Node:
             below = doomed[name]
             if below is not None:
                 entries[name] = Entry(entry.key, _pruned(entry.value, below))
-            elif entry.value is not UNREADABLE:
-                entries[name] = Entry(entry.key, UNREADABLE)
+            elif not is_unreadable(entry.value):
+                entries[name] = Entry(entry.key, unreadable(entry.value))
         return replace(node, entries=entries)
     if isinstance(node, Sequence):
         items = [

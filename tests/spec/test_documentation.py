@@ -5,31 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from airflow_calib_provider.spec.condition_language import FUNCTIONS, MACROS
 from airflow_calib_provider.spec.condition_text import MAX_DEPTH, MAX_LENGTH
 from airflow_calib_provider.spec.condition_tree import MAX_PATTERN, MAX_WORK
 from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.filters import FILTERS
-from airflow_calib_provider.spec.language import KEYS
 from airflow_calib_provider.spec.loader import load_folder
 from airflow_calib_provider.spec.models import FieldType
 from airflow_calib_provider.spec.variables import JOB
 
 TEXT = (Path(__file__).parents[2] / "docs" / "specification.md").read_text()
-
-
-@pytest.mark.parametrize(("place", "key"), [(place, key) for place, keys in KEYS.items() for key in keys])
-def test_every_key_has_a_row(place: str, key: str) -> None:
-    headings = {
-        "the workflow": "Workflow", "runs": "runs", "defaults": "defaults", "a task": "tasks", "group_by": "group_by",
-        "a lock": "locks", "payload": "locks", "inputs": "inputs", "the sources file": "Sources", "a source": "Sources",
-    }  # fmt: skip
-    heading = headings.get(place, place)
-    section = re.search(rf"^#+ `?{re.escape(heading)}`?\n(.*?)(?=^#|\Z)", TEXT, re.M | re.S)
-    assert section, f"no section on {heading}"
-    assert re.search(rf"^\| `{key}`", section[1], re.M), f"no row for {key} in the section on {heading}"
 
 
 def test_types_filters_and_variables_are_named() -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_calib_provider.backends.condor.keys import CondorKeys
 from airflow_calib_provider.backends.condor.names import over
-from airflow_calib_provider.backends.condor.options import CondorOptions
 from airflow_calib_provider.spec.kinds import BackendKind, ConnectionType, form_field
-
-if TYPE_CHECKING:
-    from airflow_calib_provider.spec.positions import Node, Scalar
-    from airflow_calib_provider.spec.reading import Reader
 
 CONNECTION = ConnectionType(
     name="calib_condor",
@@ -47,16 +43,10 @@ class CondorKind(BackendKind):
 
     name = "condor"
     loader = "airflow_calib_provider.backends.condor.backend:CondorBackend"
-    keys = CondorOptions
+    keys = CondorKeys
     connection = CONNECTION
     operators = ("airflow_calib_provider.operators.condor",)
     release = "`condor_release`"
-
-    def read(self, reader: Reader, node: Node, what: str) -> tuple[dict[str, Any], list[Scalar]]:
-        from airflow_calib_provider.backends.condor.block import CondorReader
-
-        block = CondorReader(reader)
-        return block.read(node, what), block.templates
 
     def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in over(defaults, own).items() if value != {}}

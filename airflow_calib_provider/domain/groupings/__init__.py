@@ -1,0 +1,1 @@
+"""The kinds of groupings, each in a module of its own."""

@@ -1,0 +1,67 @@
+"""Runs are a group as soon as the sum of a field reaches an amount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys, GroupingKind
+from airflow_calib_provider.domain.keys import Where
+from airflow_calib_provider.domain.scalars import WHAT, OneOf, Positive, mistake
+
+Tail = Annotated[Literal["keep", "drop", "previous"], OneOf()]
+
+
+class SumKeys(GroupingKeys):
+    """The block ``sum``: one further key is the field that is summed, with its amount."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Positive] = Field(init=False)
+
+    tail: Annotated[
+        Tail,
+        Field(
+            description="what the unfinished last group becomes when the campaign is closed: a group all the same, "
+            "skipped, or part of the one before (in finite campaigns)"
+        ),
+    ] = "keep"
+
+    def amounts(self) -> dict[str, float]:
+        """The field and its amount, as far as they could be read."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        fields = self.extra_keys()
+        if len(fields) != 1:
+            has = "no field" if not fields else f"several fields: {', '.join(fields)}"
+            yield (), mistake(f"{WHAT} has {has}", "expected exactly one {<field>: <amount>}")
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        known = dict.fromkeys(cls.declared, True)
+        return {"minProperties": 1, "not": {"additionalProperties": False, "properties": known}}
+
+
+class SumKind(GroupingKind):
+    """Runs until an amount is reached."""
+
+    name = "sum"
+    keys = SumKeys
+    example = "{sum: {<field>: <amount>}}"
+
+    def is_short(self) -> bool:
+        return False
+
+    def fields(self, keys: SumKeys) -> Iterator[FieldUse]:
+        for field in keys.extra_keys():
+            yield FieldUse((field,), field, others=tuple(keys.declared))
+
+    def policy(self, keys: SumKeys, label: str) -> Grouping:
+        return Grouping(kind=GroupKind.SUM, label=label, minimum=keys.amounts(), tail=keys.tail)
+
+
+KIND = SumKind()

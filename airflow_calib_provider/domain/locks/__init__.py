@@ -1,0 +1,1 @@
+"""The kinds of locks, each in a module of its own."""

@@ -1,0 +1,435 @@
+"""The keys of job sets: ``jobs``, ``defaults`` and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from airflow_calib_provider.domain import nodes
+from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Either, Keys, NotEmpty, Then, Where, Words
+from airflow_calib_provider.domain.scalars import (
+    CONNECTION,
+    NAME,
+    TAG_LENGTH,
+    WHAT,
+    Duration,
+    Fraction,
+    OneOf,
+    Reads,
+    Size,
+    Template,
+    Text,
+    integer,
+    mistake,
+    number,
+    text,
+    unlike,
+    whole,
+)
+from airflow_calib_provider.errors import KindError, RenderError
+from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
+from airflow_calib_provider.spec.kinds import backend_kind
+from airflow_calib_provider.spec.language import MAX_JOBS
+from airflow_calib_provider.spec.templates import is_template, split_command
+
+KEEP = timedelta(days=30)
+
+_SHELL = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "&", "2>&1"})
+_COMMAND = "a program and its arguments"
+
+
+def _command_line(value: Any) -> tuple[str, ...]:
+    line = text(value, "a command")
+    try:
+        words = split_command(line)
+    except RenderError as error:
+        raise mistake(error.message, hint=error.hint) from error
+    word = next((word for word in words if word in _SHELL), None)
+    if word is not None:
+        hint = f'for a shell: [bash, -c, "…"], or quote the {word!r}'
+        raise mistake(f"{word!r} in a command, which no shell reads", _COMMAND, hint)
+    return tuple(words)
+
+
+def _filled_command(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not words[0].strip():
+        raise mistake("the command is empty", _COMMAND)
+    return words
+
+
+def _count(value: Any) -> int | str:
+    if isinstance(value, nodes.Scalar) and value.kind == "text" and is_template(value.text):
+        return value.text
+    return integer(value, 1, MAX_JOBS)
+
+
+def _factor(value: Any) -> float:
+    found = number(value)
+    if not 1 < found <= 100:
+        raise mistake(f"{WHAT} is {found:g}", "a number above 1 and at most 100")
+    return found
+
+
+def _variable(value: Any) -> str:
+    found = text(value)
+    if not NAME.fullmatch(found.lstrip("_")):
+        raise mistake(f"{found!r} is no name of an environment variable", "letters, digits and '_'")
+    return found
+
+
+def _backend(value: Any) -> str:
+    connected = [name for name in BACKENDS.own if backend_kind(name).connection]
+    expected = " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
+    found = text(value, expected)
+    name, colon, connection = found.partition(":")
+    if name not in BACKENDS:
+        raise unlike(value, expected, word=name, options=BACKENDS.names())
+    try:
+        kind = backend_kind(name)
+    except KindError as error:
+        raise mistake(error.message, hint=error.hint) from error
+    if colon and not kind.connection:
+        raise unlike(value, expected, word=name, options=BACKENDS.names())
+    if colon and not (CONNECTION.fullmatch(connection) and len(found) <= TAG_LENGTH):
+        raise unlike(value, f"{name}:<connection id>", f"without a connection: {name}")
+    return found
+
+
+CommandLine = Annotated[tuple[str, ...], Reads(_command_line, {"type": "string", "pattern": r"\S"}, "template")]
+Command = Annotated[
+    tuple[str, ...],
+    Either(sequence=Annotated[tuple[Text, ...], NotEmpty(_COMMAND, "the command is empty")], scalar=CommandLine),
+    Then(_filled_command),
+]
+Backend = Annotated[str, Reads(_backend, {"type": "string", "pattern": r"^[^:]+(:[A-Za-z0-9_.-]+)?$"}, "backend")]
+Count = Annotated[
+    int | str,
+    Reads(
+        _count,
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_JOBS}, {"type": "string", "pattern": r"\{\{"}]},
+        f"1 to {MAX_JOBS:,}, or a template that gives such a number",
+    ),
+]
+PerJob = Annotated[int, whole(1, 1_000_000)]
+Cpus = Annotated[int, whole(1, 4096)]
+Gpus = Annotated[int, whole(0, 1024)]
+Retries = Annotated[int, whole(0, 100)]
+Factor = Annotated[
+    float,
+    Reads(_factor, {"type": "number", "exclusiveMinimum": 1, "maximum": 100}, "number above 1, at most 100"),
+]
+Variable = Annotated[str, Reads(_variable, {"type": "string", "pattern": "^_*[A-Za-z][A-Za-z0-9_]*$"}, "name")]
+Environment = dict[Variable, Text]
+FailureClass = Annotated[
+    Literal[
+        "exit", "signal", "timeout", "memory", "disk", "product", "start", "transfer", "hold", "person", "lost"
+    ],
+    OneOf(),
+]  # fmt: skip
+"""As :class:`~airflow_calib_provider.domain.observation.FailureClass`, which says what they mean."""
+ExitCode = Annotated[int, whole(0, 255)]
+Signal = Annotated[int, whole(1, 64)]
+HoldCode = Annotated[int, whole(1, 9999)]
+Times = Annotated[int, whole(1, 1000)]
+
+NEVER_HELD = ("exit", "signal", "product", "lost")
+"""Classes of jobs that have ended: there is nothing to release."""
+
+
+def _many(kind: Any) -> Either:
+    """One value, or a list of them."""
+    return Either(scalar=kind, sequence=Annotated[tuple[kind, ...], NotEmpty("at least one value")])
+
+
+class WhenKeys(Keys):
+    """``failures.when``."""
+
+    called: ClassVar[str] = "{above}.{key}"
+
+    classes: Annotated[
+        str | tuple[str, ...] | None,
+        _many(FailureClass),
+        Words(type="see below", default="any"),
+        Field(alias="class", description="the kind of failure"),
+    ] = None
+    exit_code: Annotated[
+        int | tuple[int, ...] | None,
+        _many(ExitCode),
+        Words(type="0 to 255", default="any"),
+        Field(description="of the payload"),
+    ] = None
+    signal: Annotated[
+        int | tuple[int, ...] | None,
+        _many(Signal),
+        Words(type="1 to 64", default="any"),
+        Field(description="that ended the payload"),
+    ] = None
+    hold_code: Annotated[
+        int | tuple[int, ...] | None,
+        _many(HoldCode),
+        Words(type="1 to 9999", default="any"),
+        Field(description="the batch system's number for the reason of a hold (HTCondor's `HoldReasonCode`)"),
+    ] = None
+
+
+class MemoryKeys(Keys):
+    """``failures.memory``."""
+
+    factor: Annotated[
+        Factor | None,
+        Words(default="1.5"),
+        Field(description="the next attempt asks for so many times the memory of this one"),
+    ] = None
+    at_most: Annotated[
+        Size | None, Words(default="4 times what was asked for first"), Field(description="but never for more")
+    ] = None
+
+
+class RuleKeys(Keys):
+    """One rule of ``failures``."""
+
+    when: Annotated[
+        WhenKeys | None,
+        NotEmpty("one of class, exit_code, signal, hold_code"),
+        Words(missing="{class: …}, or exit_code, signal, hold_code"),
+        Field(description="which failures and holds: [failures.when](#failureswhen)"),
+    ] = None
+    then: Annotated[
+        Annotated[Literal["retry", "release", "fail"], OneOf()] | None,
+        Words(missing="one of retry, release, fail"),
+        Field(
+            description="a new attempt, as far as `retries` allows; the same attempt goes on, of a held job; "
+            "no further attempt"
+        ),
+    ] = None
+    memory: Annotated[
+        MemoryKeys | None,
+        NotEmpty("factor, at_most or both"),
+        Words(default="as before"),
+        Field(
+            description="with `retry`: how much the next attempt asks for: [failures.memory](#failuresmemory)",
+        ),
+    ] = None
+    times: Annotated[
+        Times | None,
+        Words(default="3"),
+        Field(
+            description="with `release`: so often for one attempt; held again after that, it is tried as a new attempt"
+        ),
+    ] = None
+    after: Annotated[
+        Duration | None, Words(default="`5m`"), Field(description="with `release`: so long after it was held")
+    ] = None
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        for key, needed in (("memory", "retry"), ("times", "release"), ("after", "release")):
+            if self.has(key) and self.then is not None and self.then != needed:
+                said = f"{key!r} in a rule that says 'then: {self.then}'"
+                yield (key,), mistake(said, f"{key} with 'then: {needed}'")
+        classes = as_tuple(self.when.classes) if self.when is not None else ()
+        if self.then == "release" and classes and all(one in NEVER_HELD for one in classes):
+            said = f"a job of the class {' or '.join(map(str, classes))} is not held, and cannot be released"
+            yield ("then",), mistake(said, "then: retry, or then: fail")
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """What is one value, a list of them, or left out, as a list."""
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+class ResourcesKeys(Keys):
+    """``resources``."""
+
+    cpus: Annotated[Cpus, Field(description="CPUs of one job")] = 1
+    memory: Annotated[Size | None, Words(default="the backend's"), Field(description="memory of one job")] = None
+    disk: Annotated[Size | None, Words(default="the backend's"), Field(description="scratch space of one job")] = None
+    gpus: Annotated[Gpus, Field(description="GPUs of one job; the local backend looks at CPUs and memory only")] = 0
+
+
+class SplitKeys(Keys):
+    """``split``."""
+
+    count: Annotated[
+        Count | None,
+        Words(name="{above}.{key}"),
+        Field(description="so many jobs, which share the inputs in order: each input goes to one job"),
+    ] = None
+    per_job: Annotated[
+        PerJob | None, Words(type="at least 1"), Field(description="so many inputs for each job; needs `inputs`")
+    ] = None
+    inputs: Annotated[
+        Annotated[Literal["shared", "all"], OneOf()],
+        Field(description="with `count`: whether the jobs share the inputs, or each gets all of them"),
+    ] = "shared"
+
+    def is_both(self) -> bool:
+        """Whether it says two things at once."""
+        return self.has("count") and self.has("per_job")
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        if self.is_both():
+            yield (), mistake(f"{WHAT} has both count and per_job", "one of them")
+        if self.has("inputs") and not self.has("count"):
+            yield ("inputs",), mistake("split.inputs without count", "split.count")
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        return {"not": {"required": ["count", "per_job"]}, "dependentRequired": {"inputs": ["count"]}}
+
+
+class InputsKeys(Keys):
+    """``inputs``, where a command prints them."""
+
+    command: Annotated[
+        Command | None,
+        Words(item="an argument of the command", missing="a command", type="as `jobs.command`"),
+        Field(description="prints one path or URL a line"),
+    ] = None
+
+
+Inputs = Annotated[
+    str | tuple[str, ...] | InputsKeys,
+    Either(
+        scalar=Template,
+        sequence=Annotated[tuple[Template, ...], NotEmpty("at least one input")],
+        mapping=InputsKeys,
+    ),
+]
+
+_RESOURCES = Words(name="{above}.{key}", type="mapping")
+_FAILURES = Words(name="{above}.{key}", item="a rule of failures", type="list of rules", default="none")
+_ENVIRONMENT = Words(
+    name="{above}.{key}", key="a variable of {above}", type="mapping of names to templates", default="none"
+)
+_BLOCK = Words(default="nothing")
+
+
+class DefaultsKeys(Keys):
+    """``defaults``."""
+
+    backend: Annotated[
+        Backend,
+        Words(type="`local`, `condor` or `condor:<connection id>`"),
+        Field(
+            description="where jobs run: on the host of the triggerer, or on the pool of an Airflow connection "
+            "(`calib_condor` unless another is named)"
+        ),
+    ] = DEFAULT_BACKEND
+    retries: Annotated[Retries, Field(description="see [jobs](#jobs)")] = 3
+    quorum: Annotated[Fraction, Field(description="see [jobs](#jobs)")] = 1.0
+    timeout: Annotated[Duration | None, Field(description="see [jobs](#jobs)")] = None
+    resources: Annotated[
+        ResourcesKeys,
+        Words(name="{above}.{key}", type="mapping", default="one CPU"),
+        Field(description="see [resources](#resources)"),
+    ] = ResourcesKeys.unstated()
+    environment: Annotated[Environment, _ENVIRONMENT, Field(default_factory=dict, description="see [jobs](#jobs)")]
+    failures: Annotated[tuple[RuleKeys, ...], _FAILURES, Field(description="see [failures](#failures)")] = ()
+    blocks: Annotated[
+        dict[str, Keys],
+        Blocks(BACKENDS),
+        _BLOCK,
+        Field(default_factory=dict, alias=BLOCKS, description="without effect on tasks of other backends"),
+    ]
+    keep: Annotated[Duration, Words(default="`30d`"), Field(description="see [jobs](#jobs)")] = KEEP
+
+
+class JobsKeys(Keys):
+    """``jobs``."""
+
+    command: Annotated[
+        Command | None,
+        Words(item="an argument of the command", missing="a command", type="list of templates, or one"),
+        Field(
+            description="each element is one argument, whatever its value contains. One text is split as a POSIX shell "
+            "would split it, before anything is rendered; no shell ever sees it"
+        ),
+    ] = None
+    split: Annotated[
+        SplitKeys | None,
+        NotEmpty("count or per_job"),
+        Words(default="one job"),
+        Field(description="how the set becomes jobs: [split](#split)"),
+    ] = None
+    inputs: Annotated[
+        Inputs | None,
+        Words(type="template, list of templates, or mapping"),
+        Field(description="the input files: [inputs](#inputs)"),
+    ] = None
+    environment: Annotated[
+        Environment,
+        Words(
+            name="{above}.{key}",
+            key="a variable of {above}",
+            type="mapping of names to templates",
+            default="from `defaults`",
+        ),
+        Field(default_factory=dict, description="environment variables of the jobs"),
+    ]
+    resources: Annotated[
+        ResourcesKeys | None,
+        Words(name="{above}.{key}", default="from `defaults`"),
+        Field(description="what a job needs: [resources](#resources)"),
+    ] = None
+    retries: Annotated[
+        Retries | None,
+        Words(default="from `defaults`, else 3"),
+        Field(description="`3` means four attempts of each job; failures of the infrastructure are not counted"),
+    ] = None
+    quorum: Annotated[
+        Fraction | None,
+        Words(default="from `defaults`, else 1.0"),
+        Field(description="the fraction of the jobs that is enough; the rest is removed then"),
+    ] = None
+    timeout: Annotated[
+        Duration | None,
+        Words(default="from `defaults`, else none"),
+        Field(description="wall time of one attempt"),
+    ] = None
+    failures: Annotated[
+        tuple[RuleKeys, ...],
+        Words(
+            name="{above}.{key}",
+            item="a rule of failures",
+            type="list of rules",
+            default="those of `defaults` follow",
+        ),
+        Field(description="what becomes of a job that failed or is held: [failures](#failures)"),
+    ] = ()
+    blocks: Annotated[
+        dict[str, Keys],
+        Blocks(BACKENDS),
+        Words(default="from `defaults`"),
+        Field(default_factory=dict, alias=BLOCKS, description="how the jobs run, where the backend is this one"),
+    ]
+    keep: Annotated[
+        Duration | None,
+        Words(default="from `defaults`, else `30d`"),
+        Field(
+            description="how long the backend's records, logs and failed attempts are kept after the end of a "
+            "generation; accepted products are never removed"
+        ),
+    ] = None
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        if self.split is None or self.split.is_both():
+            return
+        if self.split.has("per_job") and not self.has("inputs"):
+            yield ("split", "per_job"), mistake("split.per_job without inputs", "jobs.inputs")
+        if self.split.has("inputs") and self.split.has("count") and not self.has("inputs"):
+            yield ("split", "inputs"), mistake("split.inputs without inputs", "jobs.inputs")
+        yield from self._check_shares(self.split)
+
+    def _check_shares(self, split: SplitKeys) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What can be told before anything is rendered: an input that is a template may become several."""
+        inputs = self.inputs
+        if not isinstance(inputs, tuple) or not isinstance(split.count, int) or split.inputs == "all":
+            return
+        if split.count > len(inputs) and not any(is_template(item) for item in inputs):
+            said = f"split.count is {split.count}, and there are {len(inputs)} inputs to share"
+            hint = "inputs: all beside count gives all inputs to each job"
+            yield ("split", "count"), mistake(said, "at most one job for each input", hint)

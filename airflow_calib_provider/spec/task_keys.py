@@ -1,0 +1,347 @@
+"""The keys of a workflow's file and of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Either, Keys, NotEmpty, Where, Words
+from airflow_calib_provider.domain.scalars import (
+    NAME,
+    NAME_LENGTH,
+    NAME_SCHEMA,
+    WHAT,
+    Duration,
+    Filled,
+    Name,
+    OneOf,
+    Plain,
+    Reads,
+    RunOrTime,
+    Tag,
+    Template,
+    Text,
+    filled,
+    mistake,
+    name,
+    text,
+    unlike,
+)
+from airflow_calib_provider.kinds import GROUPINGS, LOCKS
+from airflow_calib_provider.spec.job_keys import Backend, DefaultsKeys, JobsKeys
+from airflow_calib_provider.spec.kinds import grouping_kind, lock_kind
+from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
+from airflow_calib_provider.spec.sources_keys import Version
+from airflow_calib_provider.spec.templates import is_template
+
+
+def grouping_forms() -> str:
+    """How ``group_by`` may be written, in words."""
+    names = GROUPINGS.names()
+    short = [name for name in names if name in GROUPINGS.own and grouping_kind(name).is_short()]
+    blocks = [f"{{{name}: …}}" for name in names]
+    return " or ".join([", ".join([*short, *blocks[:-1]]), blocks[-1]])
+
+
+def _policy(value: Any) -> str:
+    return text(value, grouping_forms())
+
+
+def _need(value: Any) -> tuple[str | None, str]:
+    found = text(value, "task or workflow.task")
+    parts = found.split(".")
+    if len(parts) > 2 or not all(NAME.fullmatch(part) and len(part) <= NAME_LENGTH for part in parts):
+        raise unlike(value, "task or workflow.task")
+    return (parts[0] if len(parts) == 2 else None), parts[-1]
+
+
+def _file(value: Any) -> str:
+    found = filled(value)
+    problem = _wrong_with(found)
+    if problem:
+        raise mistake(f"{WHAT} {found!r} {problem}", "a file relative to CALIB_OUT")
+    return found
+
+
+def _wrong_with(file: str) -> str:
+    path = PurePosixPath(file)
+    if is_template(file):
+        return "is a template"
+    if path.is_absolute() or file.startswith("~"):
+        return "is absolute"
+    if ".." in path.parts:
+        return "leaves its folder with '..'"
+    if file.endswith("/") or not path.parts:
+        return "is a folder"
+    if "\\" in file or not file.isprintable():
+        return "has a character that file names should not have"
+    return ""
+
+
+def _workflow(value: Any) -> str:
+    # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
+    found = name(value)
+    if "__" in found:
+        raise mistake(f"the workflow's name {found!r} contains '__'", "single underscores")
+    return found
+
+
+def _grouping(value: Any) -> str:
+    found = name(value)
+    if "__" in found:
+        raise mistake(f"{WHAT} {found!r} contains '__'", "single underscores")
+    if found in GROUPINGS:
+        raise mistake(f"{WHAT} {found!r} is called like a kind of groupings", "another name")
+    return found
+
+
+_SINGLE = {**NAME_SCHEMA, "not": {"pattern": "__"}}
+
+Policy = Annotated[str, Reads(_policy, NAME_SCHEMA, "text")]
+WorkflowName = Annotated[str, Reads(_workflow, _SINGLE, "name")]
+GroupingName = Annotated[str, Reads(_grouping, _SINGLE, "name")]
+Needed = Annotated[
+    tuple[str | None, str],
+    Reads(_need, {"type": "string", "pattern": rf"^({NAME.pattern}\.)?{NAME.pattern}$"}, "`task` or `workflow.task`"),
+]
+ProductFile = Annotated[
+    str,
+    Reads(_file, {"type": "string", "pattern": r"^[^/~\\][^\\]*$", "not": {"pattern": r"(^|/)\.\.(/|$)|/$"}}, "file"),
+]
+Value = Annotated[
+    str | bool | int | float | tuple[str | bool | int | float, ...],
+    Either(scalar=Plain, sequence=tuple[Plain, ...]),
+]
+
+
+class PolicyKeys(Keys):
+    """``group_by`` as a mapping: the block of exactly one kind."""
+
+    blocks: Annotated[dict[str, Keys], Blocks(GROUPINGS), Field(default_factory=dict, alias=BLOCKS)]
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        stated = [kind for kind in GROUPINGS.names() if kind in self.blocks or self.has(kind)]
+        if len(stated) > 1:
+            yield (), mistake(f"{WHAT} has {' and '.join(stated)}", f"expected {grouping_forms()}")
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        return {"minProperties": 1, "maxProperties": 1}
+
+
+PolicyBlock = Annotated[PolicyKeys, NotEmpty(lambda: f"expected {grouping_forms()}", f"{WHAT} has no kind")]
+
+
+class LockKeys(Keys):
+    """One lock: the block of exactly one kind."""
+
+    blocks: Annotated[dict[str, Keys], Blocks(LOCKS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)]
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        stated = [kind for kind in LOCKS.names() if kind in self.blocks or self.has(kind)]
+        if len(stated) > 1:
+            yield (), mistake(f"{WHAT} has {' and '.join(stated)}", "one kind of lock; list several locks")
+        if stated:
+            return
+        examples = " or ".join(lock_kind(kind).example for kind in LOCKS.own)
+        if len(LOCKS.names()) == 1:
+            yield (), mistake(f"the key {LOCKS.names()[0]!r} is missing in {WHAT}", examples)
+        else:
+            yield (), mistake(f"{WHAT} has no kind", examples)
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        return {"minProperties": 1, "maxProperties": 1}
+
+
+class PublishKeys(Keys):
+    """``publish``."""
+
+    tag: Annotated[
+        Tag | None,
+        Words(missing="the tag to publish under"),
+        Field(description="only one task of all workflows publishes under a tag"),
+    ] = None
+    file: Annotated[
+        Template | None,
+        Words(missing='a file, such as "{{ tasks.fit.products.constants }}"'),
+        Field(description="one file"),
+    ] = None
+    iov: Annotated[
+        Annotated[Literal["group"], OneOf()],
+        Field(description="the interval of validity: first to last run of the group, both included"),
+    ] = "group"
+
+
+class TaskKeys(Keys):
+    """One task."""
+
+    group_by: Annotated[
+        str | PolicyKeys | None,
+        Either(mapping=PolicyBlock, scalar=Policy),
+        Words(type="text or mapping", default="as the needed tasks of this workflow, where these agree"),
+        Field(description="how runs are put together: [group_by](#group_by)"),
+    ] = None
+    needs: Annotated[
+        tuple[Needed, ...],
+        Words(type="list of `task` or `workflow.task`"),
+        Field(description="what must be done first, for every run of the group"),
+    ] = ()
+    locks: Annotated[
+        tuple[LockKeys, ...],
+        Words(item="a lock", type="list of locks"),
+        Field(description="what else is waited for: [locks](#locks)"),
+    ] = ()
+    backend: Annotated[
+        Backend | None,
+        Words(type="as in [defaults](#defaults)", default="from `defaults`"),
+        Field(description="where jobs run; not with `publish`"),
+    ] = None
+    jobs: Annotated[JobsKeys | None, Words(default=" "), Field(description="the job set: [jobs](#jobs)")] = None
+    products: Annotated[
+        dict[Name, ProductFile],
+        Words(key="the product", type="mapping of names to files"),
+        Field(
+            default_factory=dict,
+            description="files that a job leaves in `CALIB_OUT`, relative to it, without `..`; not with `publish`",
+        ),
+    ]
+    publish: Annotated[
+        PublishKeys | None,
+        Words(default=" "),
+        Field(description="publication of a file: [publish](#publish); such a task needs at least one other"),
+    ] = None
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        yield from same_files(self.products, ("products",))
+        if self.has("jobs") == self.has("publish"):
+            has = "both jobs and publish" if self.has("jobs") else "neither jobs nor publish"
+            yield (), mistake(f"{WHAT} has {has}", "exactly one of them", at_key=True)
+            return
+        if not self.has("publish"):
+            return
+        for key in ("products", "backend"):
+            if self.has(key):
+                yield (key,), mistake(f"{key!r} in a task that publishes", f"{key} with jobs")
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        refused: dict[str, Any] = {"products": False, "backend": False}
+        return {
+            "oneOf": [
+                {"required": ["jobs"]},
+                {"required": ["publish", "needs"], "properties": {**refused, "needs": {"minItems": 1}}},
+            ]
+        }
+
+
+def same_files(products: dict[str, str], where: Where) -> Iterator[tuple[Where, PydanticCustomError]]:
+    """Products that are the same file as one before them."""
+    first: dict[str, str] = {}
+    for product, file in products.items():
+        other = first.setdefault(file, product)
+        if other != product:
+            yield (*where, product), mistake(f"{WHAT} is the same file as products.{other}")
+
+
+class RunsKeys(Keys):
+    """``runs``."""
+
+    source: Annotated[
+        Name | None,
+        Words(missing=f"a run source of {SOURCES_FILE}"),
+        Field(description="an entry of `sources.yaml`"),
+    ] = None
+    where: Annotated[
+        Filled | None,
+        Words(type="[condition](#conditions)", default="all runs"),
+        Field(description="which runs enter"),
+    ] = None
+    since: Annotated[
+        RunOrTime | None,
+        Words(default="when the workflow was first seen"),
+        Field(
+            description="the first run, or the time from which completed runs enter; required, as a number, with an "
+            "`events` source"
+        ),
+    ] = None
+    incomplete_after: Annotated[
+        Duration | None,
+        Words(default="never"),
+        Field(
+            description="a run that is not completed this long after its start no longer holds the others back",
+        ),
+    ] = None
+    settle: Annotated[
+        Duration | None,
+        Words(default="0"),
+        Field(description="completed runs are taken only this long after their end"),
+    ] = None
+
+
+class WorkflowKeys(Keys):
+    """The whole file."""
+
+    version: Annotated[
+        Version | None,
+        Words(missing=API_VERSION),
+        Field(alias="apiVersion", description="the version of the language"),
+    ] = None
+    workflow: Annotated[
+        WorkflowName | None,
+        Words(missing="the workflow's name"),
+        Field(
+            description="becomes part of the DAGs' ids, `<workflow>__<grouping>`; unique in the folder",
+        ),
+    ] = None
+    description: Annotated[Text, Words(default="empty"), Field(description="for people")] = ""
+    owner: Annotated[Filled, Field(description="owner of the DAGs")] = "airflow"
+    tags: Annotated[tuple[Filled, ...], Words(type="list of texts"), Field(description="tags of the DAGs")] = ()
+    runs: Annotated[
+        RunsKeys | None,
+        Words(missing="{source: <name>}"),
+        Field(description="which runs enter: [runs](#runs)"),
+    ] = None
+    params: Annotated[
+        dict[Name, Value],
+        Words(key="the parameter", type="mapping of names to plain values"),
+        Field(
+            default_factory=dict,
+            description="text, number, `true` or `false`, or a list of these; `{{ params.<name> }}`",
+        ),
+    ]
+    groupings: Annotated[
+        dict[GroupingName, PolicyBlock],
+        Words(key="the grouping", type="mapping of names to policies"),
+        Field(
+            default_factory=dict,
+            description="policies that tasks name in `group_by`: [groupings](#groupings)",
+        ),
+    ]
+    defaults: Annotated[
+        DefaultsKeys | None,
+        Words(default="none"),
+        Field(description="for the job sets of all tasks: [defaults](#defaults)"),
+    ] = None
+    tasks: Annotated[
+        dict[Name, TaskKeys],
+        NotEmpty("at least one task", "there are no tasks"),
+        Words(
+            key="the task",
+            entry="the task {key!r}",
+            missing="{<name>: {…}}",
+            type="mapping of names to tasks",
+        ),
+        Field(default_factory=dict, description="at least one: [tasks](#tasks)"),
+    ]
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        for label, policy in self.groupings.items():
+            for kind, block in policy.blocks.items():
+                if "name" in block.model_fields_set:
+                    said = f"groupings.{label} has a name already"
+                    yield ("groupings", label, kind, "name"), mistake(said, f"only {label!r}", "remove it")
