@@ -13,7 +13,7 @@ from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.ending import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
-from airflow_calib_provider.jobsets.reports import check_product
+from airflow_calib_provider.jobsets.products import check_product
 from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.ledger import generations, groups, rounds
 from airflow_calib_provider.ledger.engine import Ledger

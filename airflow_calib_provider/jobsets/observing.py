@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,6 +22,9 @@ from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import JobChange
+
+MOST_ROWS = 1_500
+"""Rows that news write in one transaction, but for those of one job: its time is what other writers wait for."""
 
 
 def poll(
@@ -79,13 +82,15 @@ def _apply_all(
             # Before it is on record: whoever comes after a death here reads the same news, and removes them again.
             backend.remove(RoundKey.parse(item.key), made.condemned)
         crash_point("jobs.before_apply", watched.row.group_name)
-        changes = list(made.changes.values())
-        with ledger.write() as connection:
-            changes = with_memory(connection, watched.row, item.step, changes, made.decisions)
-            if not observed.apply(connection, watched.row, item, changes, seen.cursor):
-                return  # another watcher stored these news
-            if seen.finished:
-                rounds.finish(connection, watched.row, item)
+        for last, changes in _batches(list(made.changes.values())):
+            # With the last ones the cursor moves: after a death in between, all is told again, and known in part.
+            cursor = seen.cursor if last else item.cursor
+            with ledger.write() as connection:
+                changes = with_memory(connection, watched.row, item.step, changes, made.decisions)
+                if not observed.apply(connection, watched.row, item, changes, cursor):
+                    return  # another watcher stored these news
+                if last and seen.finished:
+                    rounds.finish(connection, watched.row, item)
         watched.known.update(made.jobs)
         crash_point("jobs.after_apply", watched.row.group_name)
         accepted = {
@@ -95,6 +100,19 @@ def _apply_all(
         }
         with suppress(ProductError):  # told when the generation ends
             promote(watched.row.folder, accepted, watched.row.group_name)
+
+
+def _batches(changes: Sequence[JobChange]) -> Iterator[tuple[bool, list[JobChange]]]:
+    """Parts of the news that are stored one after another, so that others may write in between; which is the last."""
+    batch: list[JobChange] = []
+    rows = 0
+    for change in changes:
+        batch.append(change)
+        rows += 2 + len(change.values) + len(change.products)
+        if rows >= MOST_ROWS and change is not changes[-1]:
+            yield False, batch
+            batch, rows = [], 0
+    yield True, batch
 
 
 def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:

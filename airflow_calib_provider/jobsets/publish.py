@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.errors import PayloadError
+from airflow_calib_provider.errors import PayloadError, ProductError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
+from airflow_calib_provider.jobsets.products import check_published
 from airflow_calib_provider.jobsets.render import git_commit
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -63,10 +65,14 @@ def publish_group(
 def _inside_products(rendered: Any) -> Path:
     if not isinstance(rendered, str):
         raise PayloadError(f"publish.file must come to one file, not to {rendered!r}"[:300])
-    path = Path(rendered).resolve()
-    if not path.is_relative_to(products_folder().resolve()):
+    root = Path(os.path.abspath(products_folder()))  # noqa: PTH100 - Path.absolute keeps ".."
+    path = Path(os.path.abspath(rendered))  # noqa: PTH100
+    if not path.is_relative_to(root):
         raise PayloadError(f"{rendered} is not a product: it lies outside {products_folder()}")
-    return path
+    try:
+        return check_published(root, path, rendered)
+    except ProductError as error:
+        raise PayloadError(error.message, error.hint) from error
 
 
 def _provenance(connection: Connection, workflow: Workflow, context: GroupContext) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.errors import ProductError
+from airflow_calib_provider.jobsets.products import check_folder, check_product
 
 MAX_REPORT = 20_000_000
 """Bytes."""
+
+MAX_LINE = 100_000
+"""Bytes of one line."""
+
+MAX_VALUES, MAX_PRODUCTS = 2_000, 1_000
+"""Names of values, and of products, in the report of one attempt. Whole distributions belong into a product."""
 
 TAIL = 16_384
 """Bytes at the end of the report of a running job in which its latest progress and values are looked for."""
@@ -39,6 +47,7 @@ def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
     :param declared: the spec's products: name → file relative to ``CALIB_OUT``.
     :raises ProductError: a product is missing, empty or lies outside its folder, or a line of the report is not valid.
     """
+    check_folder(folder)
     report = read_report(folder / "report.jsonl")
     products = {**declared, **report.products}
     for name, file in products.items():
@@ -46,33 +55,17 @@ def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
     return Report(report.values, products)
 
 
-def check_product(out: Path, name: str, file: str) -> None:
-    """
-    :raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link).
-    """
-    try:
-        path = out / file
-        if not path.resolve().is_relative_to(out.resolve()):
-            raise ProductError(f"product {name}: {file} leaves its folder")
-        if not path.exists():
-            raise ProductError(f"product {name}: {file} is missing")
-        if not (any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size):
-            raise ProductError(f"product {name}: {file} is empty")
-    except (ValueError, RuntimeError) as error:  # a NUL in the name, or a loop of symbolic links
-        raise ProductError(f"product {name}: {file!r} is not the name of a file: {error}") from error
-
-
 def read_report(file: Path) -> Report:
     """
     :raises ProductError: a line is not JSON or not one of the documented objects.
     """
-    if not file.exists():
-        return Report()
     values: dict[str, tuple[str, float, float | None]] = {}
     products: dict[str, str] = {}
     for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
+        if len(line) > MAX_LINE:
+            raise ProductError(f"{file.name}:{number}: a line of more than {MAX_LINE:,} characters: {line[:60]}")
         try:
             item = json.loads(line)
             kind = item.get("type")
@@ -85,6 +78,12 @@ def read_report(file: Path) -> Report:
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             why = error if isinstance(error, ValueError) else repr(error)
             raise ProductError(f"{file.name}:{number}: not a valid line ({why}): {line[:120]}") from error
+        for what, found, limit in (("values", values, MAX_VALUES), ("products", products, MAX_PRODUCTS)):
+            if len(found) > limit:
+                raise ProductError(
+                    f"{file.name}:{number}: more than the {limit:,} {what} that a job may report",
+                    "write them into a file and declare it under products",
+                )
     return Report(list(values.values()), products)
 
 
@@ -143,12 +142,23 @@ def _tail(file: Path) -> list[bytes]:
 
 def _lines(file: Path) -> list[str]:
     # A pipe would let us wait for ever, a huge file fill our memory: the report is the job's, and may be anything.
-    if not file.is_file() or file.is_symlink():
-        raise ProductError(f"{file.name} is not a regular file")
-    if file.stat().st_size > MAX_REPORT:
-        raise ProductError(f"{file.name} has more than {MAX_REPORT:,} bytes")
     try:
-        return file.read_bytes().decode("utf-8").split("\n")
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise ProductError(f"{file.name} is not a regular file") from error
+    with os.fdopen(opened, "rb") as stream:
+        about = os.fstat(opened)
+        if not stat.S_ISREG(about.st_mode):
+            raise ProductError(f"{file.name} is not a regular file")
+        if about.st_size > MAX_REPORT:
+            raise ProductError(f"{file.name} has more than {MAX_REPORT:,} bytes")
+        data = stream.read(MAX_REPORT + 1)
+    try:
+        return data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ProductError(f"{file.name} is not UTF-8: {error.reason} at byte {error.start}") from error
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,10 @@ from hypothesis import strategies as st
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets import reports
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, job_folder, log_files, promote
-from airflow_calib_provider.jobsets.reports import check_product, read_latest, read_outcome, read_report
+from airflow_calib_provider.jobsets.products import check_product
+from airflow_calib_provider.jobsets.reports import read_latest, read_outcome, read_report
+from airflow_calib_provider.ledger import tables
+from tests.jobsets.world import World
 
 
 def report(folder: Path, *lines: Any) -> Path:
@@ -83,6 +90,26 @@ def test_any_bytes_are_a_report_or_a_product_error(tmp_path_factory: pytest.Temp
         read_report(file)
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([{"type": "value", "name": f"v{n}", "value": n} for n in range(2_001)], r":2001: more than the 2,000 values"),
+        ([{"type": "product", "name": f"v{n}", "file": "f"} for n in range(1_001)], r":1001: more than the 1,000 prod"),
+        (['{"type": "progress", "x": "' + "x" * 100_000 + '"}'], r":1: a line of more than 100,000 characters"),
+    ],
+)
+def test_a_report_has_limits(tmp_path: Path, lines: list[Any], said: str) -> None:
+    with pytest.raises(ProductError, match=said) as caught:
+        read_report(report(tmp_path, *lines))
+    assert len(str(caught.value)) < 300
+    assert len(read_report(report(tmp_path, *lines[:-1])).values) in (0, 2_000)
+
+
+def test_a_value_that_is_told_often_counts_once(tmp_path: Path) -> None:
+    lines = [{"type": "value", "name": f"v{n % 2000}", "value": n} for n in range(20_000)]
+    assert len(read_report(report(tmp_path, *lines)).values) == 2_000
+
+
 def test_report_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/etc/hostname")
@@ -102,9 +129,16 @@ def out(tmp_path: Path) -> Path:
     (folder / "good").write_text("x")
     (folder / "empty").touch()
     (folder / "away").symlink_to(tmp_path / "secret")
-    (folder / "dangling").symlink_to(folder / "nothing")
+    (folder / "dangling").symlink_to("nothing")
     (folder / "loop").symlink_to(folder / "loop")
-    (folder / "inside").symlink_to(folder / "good")
+    (folder / "inside").symlink_to("good")
+    (folder / "absolute").symlink_to(folder / "good")
+    (folder / "leaking").mkdir()
+    (folder / "leaking" / "x").symlink_to(tmp_path / "secret")
+    (folder / "piped").mkdir()
+    (folder / "piped" / "deep").mkdir()
+    os.mkfifo(folder / "piped" / "deep" / "pipe")
+    (folder / "elsewhere").symlink_to("/etc")
     (folder / "dir").mkdir()
     (folder / "full").mkdir()
     (folder / "full" / "x").touch()
@@ -124,7 +158,12 @@ def test_good_products(out: Path, file: str) -> None:
         ("dangling", "is missing"),
         ("empty", "is empty"),
         ("dir", "is empty"),
-        ("pipe", "is empty"),
+        ("pipe", "is a pipe, not a file"),
+        ("absolute", "is a link to an absolute path"),
+        ("leaking", "leaves its folder: leaking/x is a link to"),
+        ("piped", "deep/pipe in it is a pipe"),
+        ("elsewhere/hostname", "leaves its folder"),
+        ("elsewhere/../good", "leaves its folder"),
         ("away", "leaves its folder"),
         ("../secret", "leaves its folder"),
         ("/etc/hostname", "leaves its folder"),
@@ -136,6 +175,44 @@ def test_good_products(out: Path, file: str) -> None:
 def test_bad_products(out: Path, file: str, said: str) -> None:
     with pytest.raises(ProductError, match=said):
         check_product(out, "c", file)
+
+
+@pytest.mark.parametrize("what", ["out", "attempt", "attempts", "generation"])
+def test_a_folder_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """By a link to a folder in which everything is as it should be."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    attempt = attempt_folder("c/w/t/g/g1", 0, 1)
+    (attempt / "out").mkdir(parents=True)
+    (attempt / "out" / "c").write_text("x")
+    assert read_outcome(attempt, {"c": "c"}).products == {"c": "c"}
+    replaced = {
+        "out": attempt / "out",
+        "attempt": attempt,
+        "attempts": attempt.parent,
+        "generation": attempt.parents[1],
+    }[what]
+    replaced.rename(tmp_path / "elsewhere")
+    replaced.symlink_to(tmp_path / "elsewhere")
+    for declared in ({"c": "c"}, {}):
+        with pytest.raises(ProductError, match="was replaced by a link"):
+            read_outcome(attempt, declared)
+
+
+def test_a_job_replaces_its_folder(make_world: Callable[..., World], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "c.txt").write_text("not ours")
+    for script in (
+        f'rm -rf "$CALIB_OUT"; ln -s {elsewhere} "$CALIB_OUT"',
+        f'd=$(dirname "$CALIB_OUT"); mv "$d" {tmp_path}/moved; ln -s {tmp_path}/moved "$d"; echo x > "$d/out/c.txt"',
+        f"ln -s {elsewhere}/c.txt c.txt",
+    ):
+        world = make_world(script, products={"c": "c.txt"})
+        standing = world.run(world.rows(tables.generation)[-1].max_tries + 1 if world.rows(tables.generation) else 0)
+        assert standing.state == "failed"
+        said = str(standing.reason)
+        assert "was replaced by a link" in said or "leaves its folder" in said
+        shutil.rmtree(tmp_path / "moved", ignore_errors=True)
 
 
 def test_declared_and_reported_products_are_checked(out: Path) -> None:
@@ -199,3 +276,35 @@ def test_progress_is_read_from_files_only(tmp_path: Path) -> None:
     (tmp_path / "file").write_text('{"type": "progress", "value": 0.5}\n')
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert read_latest(tmp_path / "link") == reports.Latest()
+
+
+@pytest.mark.parametrize(("values", "state"), [(440_000, "failed"), (2_000, "done")])
+def test_many_values_keep_nobody_from_writing(make_world: Callable[..., World], values: int, state: str) -> None:
+    """Eight jobs at once; meanwhile somebody else writes again and again."""
+    line = '{\\"type\\": \\"value\\", \\"name\\": \\"v%d\\", \\"value\\": 1}\\n'
+    line = line if values < 100_000 else '{\\"type\\":\\"value\\",\\"name\\":\\"%d\\",\\"value\\":1}\\n'
+    count = f'seq 1 {values} | awk \'{{printf "{line}", $1}}\' > "$CALIB_REPORT"'
+    world = make_world(count, 8)
+    generation = world.begin().generation_id
+    longest, over = 0.0, threading.Event()
+
+    def write() -> None:
+        nonlocal longest
+        while not over.wait(0.005):
+            began = time.monotonic()
+            with world.ledger.write():
+                pass
+            longest = max(longest, time.monotonic() - began)
+
+    other = threading.Thread(target=write)
+    other.start()
+    try:
+        assert world.finish(generation, 120).state == state
+    finally:
+        over.set()
+        other.join()
+    assert longest < 1.0
+    if state == "failed":
+        assert "more than the 2,000 values that a job may report" in world.rows(tables.job)[0].reason
+    else:
+        assert len(world.rows(tables.value)) == 8 * values

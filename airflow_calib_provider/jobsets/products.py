@@ -1,0 +1,134 @@
+"""Whether a file is what its attempt made: looked at link by link, since a path that is resolved tells it no more."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from airflow_calib_provider.errors import ProductError
+
+MAX_ENTRIES = 100_000
+"""Files and folders in a product that is a folder."""
+
+_ABOVE = 3
+"""Levels above ``out`` that belong to the generation: the attempt's folder, ``attempts``, its own."""
+
+
+def check_folder(folder: Path) -> None:
+    """
+    :param folder: an attempt's.
+    :raises ProductError: it, its ``out`` or what they lie in was replaced, for example by a link to elsewhere.
+    """
+    for path in (folder / "out", folder, *folder.parents[: _ABOVE - 1]):
+        about = _about(path)
+        if about is not None and not stat.S_ISDIR(about.st_mode):
+            raise ProductError(
+                f"{path} was replaced by {_kind(about)}",
+                "a job leaves its folder, CALIB_OUT, where it is, and as it is",
+            )
+
+
+def check_product(out: Path, name: str, file: str) -> None:
+    """
+    :raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link).
+    """
+    try:
+        check_folder(out.parent)
+        path = Path(os.path.normpath(out / file))
+        if not path.is_relative_to(out) or not (out / file).resolve().is_relative_to(out.resolve()):
+            raise ProductError(f"product {name}: {file} leaves its folder")
+        _check_links(out, path, f"product {name}: {file}")
+        if not path.exists():
+            raise ProductError(f"product {name}: {file} is missing")
+        _check_content(out, path, f"product {name}: {file}")
+    except (ValueError, RuntimeError) as error:  # a NUL in the name, or a loop of symbolic links
+        raise ProductError(f"product {name}: {file!r} is not the name of a file: {error}") from error
+
+
+def check_published(products: Path, path: Path, shown: str) -> Path:
+    """A file below the products folder, compared before links are followed.
+
+    :param path: absolute, without ``..``.
+    :returns: the file itself.
+    :raises ProductError: a link on the way leads out of the folder of what its attempt made.
+    """
+    # campaign/workflow/task/group/generation/job/out
+    parts = path.relative_to(products).parts
+    own = products.joinpath(*parts[:7])
+    for depth in (5, 6, 7):
+        about = _about(products.joinpath(*parts[:depth])) if len(parts) > depth else None
+        if about is not None and stat.S_ISLNK(about.st_mode):
+            raise ProductError(f"{shown} is not a product: {products.joinpath(*parts[:depth])} was replaced by a link")
+    try:
+        found = path.resolve()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ProductError(f"{shown} is not the name of a file: {error}") from error
+    inside = own if len(parts) > 7 else products
+    if not found.is_relative_to(inside.resolve()):
+        raise ProductError(f"{shown} is not a product: it is a link to {found}, outside {inside}")
+    return found
+
+
+def _about(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
+def _check_links(out: Path, path: Path, what: str) -> None:
+    """An absolute link leads nowhere as soon as the accepted attempt is moved into its place."""
+    for step in [*reversed(path.relative_to(out).parents), path.relative_to(out)]:
+        _check_link(out, out / step, what)
+
+
+def _check_link(out: Path, path: Path, what: str) -> None:
+    if not path.is_symlink():
+        return
+    if not path.resolve().is_relative_to(out.resolve()):
+        raise ProductError(f"{what} leaves its folder: {path.relative_to(out)} is a link to {path.resolve()}")
+    if path.readlink().is_absolute():
+        raise ProductError(
+            f"{what}: {path.relative_to(out)} is a link to an absolute path, which leads nowhere when the products are "
+            "moved into their place",
+            "make it relative, or copy the file",
+        )
+
+
+def _check_content(out: Path, path: Path, what: str) -> None:
+    about = path.stat()
+    if not stat.S_ISDIR(about.st_mode):
+        if not stat.S_ISREG(about.st_mode):
+            raise ProductError(f"{what} is {_kind(about)}, not a file")
+        if not about.st_size:
+            raise ProductError(f"{what} is empty")
+        return
+    count = 0
+    for folder, folders, files in os.walk(path):
+        count += len(folders) + len(files)
+        if count > MAX_ENTRIES:
+            raise ProductError(
+                f"{what} has more than {MAX_ENTRIES:,} files", "pack them into one, for example with tar"
+            )
+        for entry in (*folders, *files):
+            inner = Path(folder, entry)
+            mode = inner.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                _check_link(out, inner, what)
+            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise ProductError(f"{what}: {inner.relative_to(path)} in it is {_kind(inner.lstat())}, not a file")
+    if not count:
+        raise ProductError(f"{what} is empty")
+
+
+def _kind(about: os.stat_result) -> str:
+    kinds = {
+        stat.S_IFLNK: "a link",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    return kinds.get(stat.S_IFMT(about.st_mode), "a file")
