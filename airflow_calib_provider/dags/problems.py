@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow_calib_provider.errors import SpecErrors
-from airflow_calib_provider.spec.loader import check_folder
+from airflow_calib_provider.spec.cache import checked
 
 
 def report_problems(stub: str, specs: str = "../workflow_specs") -> None:
@@ -18,6 +18,6 @@ def report_problems(stub: str, specs: str = "../workflow_specs") -> None:
     :param specs: folder of the YAML files, relative to the stub.
     :raises SpecErrors: there are mistakes.
     """
-    check = check_folder((Path(stub).resolve().parent / specs).resolve())
+    check = checked((Path(stub).resolve().parent / specs).resolve())
     if check.errors:
         raise SpecErrors(check.errors)

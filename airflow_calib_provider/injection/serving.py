@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_calib_provider.errors import SpecError, SpecErrors
+from airflow_calib_provider.spec.cache import checked, good_workflow
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.loader import FileCheck, FolderCheck, check_folder, load_text, load_workflow
 from airflow_calib_provider.spec.models import Need, RunSource, Task, Workflow
@@ -62,7 +63,7 @@ def serve(folder: Path, read_kept: ReadKept) -> Served:
 
     :param read_kept: gives the last good texts; needed to tell which workflows are gone, too.
     """
-    first = check = check_folder(folder)
+    first = check = checked(folder)
     kept = {item.workflow: item for item in read_kept()}
     sources_good = not check.source_errors
     last = kept.get(SOURCES_FILE)
@@ -93,7 +94,9 @@ def serve_file(path: Path, read_kept: ReadKept, *, worker: bool) -> Workflow:
     :param worker: something of it is running: it goes on even if the file is gone.
     :raises SpecErrors: the file has mistakes and there is no good text before it, or it is gone.
     """
-    check = check_folder(path.parent)
+    if (known := good_workflow(path)) is not None:
+        return known
+    check = checked(path.parent)
     item = next((item for item in check.files if item.file.name == path.name), None)
     if item is None and (not worker or path.exists()):
         return load_workflow(path)
