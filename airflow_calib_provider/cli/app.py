@@ -15,6 +15,7 @@ from airflow_calib_provider.cli import (
     mirror_commands,
     orphan_commands,
     payload_commands,
+    result_commands,
     run_commands,
     spec_commands,
     status_command,
@@ -67,4 +68,5 @@ orphan_commands.register(job_commands.app)
 status_command.register(app)
 explain_command.register(app)
 group_commands.register(app)
+result_commands.register(app)
 steering_commands.register(app)

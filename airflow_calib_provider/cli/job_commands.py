@@ -20,6 +20,7 @@ from airflow_calib_provider.cli.common import (
     existing_names,
     existing_state,
     open_ledger,
+    run_number,
 )
 
 app = typer.Typer(help="Jobs and their logs.", no_args_is_help=True)
@@ -116,12 +117,13 @@ def _why(row: Any) -> str:
 @app.command(
     epilog=examples(
         "calib jobs logs run-r7 skim",
+        "calib jobs logs 355872 skim --generation 1",
         "calib jobs logs fill-r7 scale 3 --attempt 1 --stderr",
         "calib jobs logs run-r7 skim --tail 20",
     )
 )
 def logs(
-    group: Annotated[str, typer.Argument(help="The group, such as run-r7.")],
+    group: Annotated[str, typer.Argument(metavar="RUN|GROUP", help="The group, such as run-r7, or a run of it.")],
     task: Annotated[str, typer.Argument(help="The task.")],
     job: Annotated[int, typer.Argument(help="The job's index.", min=0, max=MAX_LINES)] = 0,
     campaign: Campaign = PROMPT,
@@ -129,6 +131,9 @@ def logs(
     attempt: Annotated[
         int | None,
         typer.Option("--attempt", "-a", min=1, max=MAX_LINES, help="The attempt; the accepted or else the last one."),
+    ] = None,
+    generation: Annotated[
+        int | None, typer.Option("--generation", min=1, max=MAX_LINES, help="The generation; the latest one.")
     ] = None,
     stderr: Annotated[bool, typer.Option("--stderr/--stdout", help="Which of the two.")] = False,
     tail: Annotated[int, typer.Option("--tail", min=0, max=MAX_LINES, help="Only so many last lines; 0: all.")] = 0,
@@ -138,7 +143,7 @@ def logs(
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import NotFound
 
-    row, of_job = _find(campaign, workflow, group, task, job)
+    row, of_job = _find(campaign, workflow, group, task, job, generation)
     number = attempt or of_job.accepted_attempt or of_job.attempt
     if number > of_job.attempt or number == 0:
         made = f"its last attempt is {of_job.attempt}" if of_job.attempt else "it was not submitted yet"
@@ -152,20 +157,28 @@ def logs(
         typer.echo(chunk, nl=False)
 
 
-def _find(campaign: str, workflow: str | None, group: str, task: str, job: int) -> tuple[Any, Any]:
+def _find(campaign: str, workflow: str | None, group: str, task: str, job: int, n: int | None) -> tuple[Any, Any]:
     from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import generations
-    from airflow_calib_provider.ledger.groups import find_group, task_of
+    from airflow_calib_provider.ledger import generations, results
+    from airflow_calib_provider.ledger.groups import group_by_id, task_of
 
+    run = run_number(group)
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow)
+    existing_names(ledger, campaign, workflow, task)
     with ledger.read() as connection:
-        held = find_group(connection, campaign, workflow, group)
+        groups = results.meant(connection, campaign, workflow, group, run, task)
+        if len(groups) > 1:
+            listed = ", ".join(f"{item.name} of {item.workflow}" for item in groups)
+            raise NotFound(f"run {group} is in several groups with a task {task}: {listed}", "name one, or --workflow")
+        held = group_by_id(connection, groups[0].id)
+        group = str(held.name)
         if task_of(connection, held, task).kind == "publish":
             raise NotFound(
                 f"the task {task} of {group} publishes: it has no jobs", f"`calib explain {group}` says more"
             )
         row = generations.latest(connection, held.id, task)
+        if row is not None and n is not None and n != row.n:
+            row = results.generation_numbered(connection, held.id, task, n, row.n)
         if row is None:
             raise NotFound(f"the task {task} of {group} has no jobs yet", f"`calib explain {group}` says why")
         jobs = {item.job_index: item for item in generations.jobs_of(connection, [row.id])}
