@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from airflow_calib_provider.errors import RenderError
@@ -94,20 +95,20 @@ def _check_needs(loaded: Loaded, good: dict[str, Loaded], named: dict[str, Loade
             if need.workflow == loaded.name:
                 continue
             if need.workflow not in named:
-                others = [name for name in named if name != loaded.name]
+                others = named.keys() - {loaded.name} if loaded.problems.is_told else ()
                 loaded.problems.add(
                     f"unknown workflow {need.workflow!r}",
                     node,
-                    expected=one_of(others),
-                    hint=nearest(need.workflow, others),
+                    expected=partial(one_of, sorted(others)),
+                    hint=partial(nearest, need.workflow, sorted(others)),
                 )
             elif need.task not in named[need.workflow].raw_tasks:
-                tasks = list(named[need.workflow].raw_tasks)
+                tasks = named[need.workflow].raw_tasks
                 loaded.problems.add(
                     f"the workflow {need.workflow!r} has no task {need.task!r}",
                     node,
-                    expected=one_of(tasks),
-                    hint=nearest(need.task, tasks),
+                    expected=partial(one_of, tasks),
+                    hint=partial(nearest, need.task, tasks),
                 )
             elif need.workflow not in good:
                 file = named[need.workflow].document.file.name
@@ -132,7 +133,7 @@ def _check_products(loaded: Loaded, named: dict[str, Loaded]) -> None:
                         f"the task {'.'.join((use.path[1], use.path[3]))!r} has no product {use.path[5]!r}",
                         loaded.problems.inside(template.scalar, use.expression, use.offset),
                         expected=one_of(other.products) or "a task with products",
-                        hint=nearest(use.path[5], other.products),
+                        hint=partial(nearest, use.path[5], other.products),
                     )
 
 

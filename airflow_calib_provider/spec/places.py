@@ -43,8 +43,10 @@ class Lines:
         return self.at(len(self.text.encode(errors="surrogatepass")[:offset].decode(errors="ignore")))
 
     def at_mark(self, mark: Any) -> tuple[int, int]:
-        """Line and column of a mark of YAML's parser."""
-        return (mark.line + 1, mark.column + 1) if self._counts_as_yaml else self.at(mark.index)
+        """Line and column of a mark of YAML's parser; what it misses after the last line, it misses at its end."""
+        if self._counts_as_yaml and mark.line < len(self.lines):
+            return mark.line + 1, mark.column + 1
+        return self.at(min(mark.index, len(self.text)))
 
     def between(self, start: Any, end: Any) -> Position:
         """From one mark of YAML's parser to another."""

@@ -15,7 +15,7 @@ from airflow_calib_provider.spec.positions import Document, Node, Position, Scal
 MAX_SHOWN = 100
 """Mistakes of one file that are told; the others are counted."""
 
-_MAX_OPTIONS = 1_000
+_MAX_OPTIONS = 200
 _LONGEST = 100
 
 
@@ -57,9 +57,14 @@ class Problems:
         self.errors: list[SpecError] = list(document.errors)
         self._inside: tuple[Scalar, Inside] | None = None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether a further mistake will be told, and not only counted."""
+        return len(self.errors) < MAX_SHOWN
+
     def add(self, message: str, where: Node | Position | Place, *, expected: Words = "", hint: Words = "") -> None:
         """Record a mistake."""
-        if len(self.errors) >= MAX_SHOWN:
+        if not self.is_told:
             # Nobody reads it: the work of finding words for thousands of mistakes is not done.
             expected, hint = expected if isinstance(expected, str) else "", hint if isinstance(hint, str) else ""
         self.errors.append(self.error(message, where, expected=expected, hint=hint))
@@ -99,16 +104,16 @@ class Problems:
         return self._at(scalar, start + offset) if start >= 0 else self.place(scalar)
 
     def _at(self, scalar: Scalar, index: int) -> Place:
-        if len(self.errors) >= MAX_SHOWN or not scalar.position.line:
+        if not self.is_told or not scalar.position.line:
             return self.place(scalar)
         if self._inside is None or self._inside[0] is not scalar:
             self._inside = (scalar, Inside(self.lines, scalar))
         return Place(self.file, *self._inside[1].at(index))
 
     def sorted(self) -> list[SpecError]:
-        """The mistakes in the order of the file; of very many the first, and how many more there are."""
-        found = sorted(self.errors, key=lambda error: (error.line, error.column))
-        if len(found) <= MAX_SHOWN:
+        """The mistakes in the order of the file; of very many those that were found first, and how many more there are."""
+        found = sorted(self.errors[:MAX_SHOWN], key=lambda error: (error.line, error.column))
+        if len(self.errors) <= MAX_SHOWN:
             return found
-        more = self.error(f"and {len(found) - MAX_SHOWN:,} more mistakes in this file", found[MAX_SHOWN].place)
-        return [*found[:MAX_SHOWN], more]
+        more = f"and {len(self.errors) - MAX_SHOWN:,} more mistakes in this file"
+        return [*found, self.error(more, self.errors[MAX_SHOWN].place)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.domain.nodes import Node
 from airflow_calib_provider.spec.models import Need, RunSource
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.tasks import RawTask
@@ -34,7 +35,7 @@ def resolve(tasks: Mapping[str, RawTask], workflow: str, problems: Problems) -> 
         problems.add(f"the tasks need each other in a circle: {' → '.join(cycle)}", node, expected="no circle")
         return None
     result = Resolved()
-    for name in tasks:
+    for name in needed_first(tasks, workflow):
         _resolve_grouping(name, tasks, workflow, result, problems)
     _check_labels(tasks, result, problems)
     _check_tags(tasks, problems)
@@ -70,15 +71,20 @@ def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str]:
     return []
 
 
-def upstream(name: str, tasks: Mapping[str, RawTask], workflow: str) -> list[str]:
-    """The tasks of this workflow that a task needs, directly or through others."""
+def needed_first(tasks: Mapping[str, RawTask], workflow: str) -> list[str]:
+    """The tasks, each after those of this workflow that it needs; in their own order otherwise."""
     found: dict[str, None] = {}
-    waiting = _inside(tasks[name], workflow, tasks)
-    while waiting:
-        other = waiting.pop(0)
-        if other not in found and other != name:
-            found[other] = None
-            waiting.extend(_inside(tasks[other], workflow, tasks))
+    for start in tasks:
+        stack = [(start, False)]
+        begun: set[str] = set()
+        while stack:
+            name, leaving = stack.pop()
+            if leaving:
+                found[name] = None
+            elif name not in found and name not in begun:
+                begun.add(name)
+                stack.append((name, True))
+                stack.extend((other, False) for other in reversed(_inside(tasks[name], workflow, tasks)))
     return list(found)
 
 
@@ -91,7 +97,7 @@ def check_templates(
 ) -> None:
     """Report every variable of a template that will not be there."""
     seen: dict[tuple[int, str], None] = {}
-    groupings = {name: effective_grouping(name, tasks, workflow) for name in tasks}
+    groupings = effective_groupings(tasks, workflow)
     for name, task in tasks.items():
         outside = [(need.workflow, need.task) for need, _ in task.needs if need.workflow != workflow]
         products = {
@@ -108,15 +114,17 @@ def check_templates(
             check_template(template.scalar, template.text, variables, problems, one_text=template.one_text, seen=seen)
 
 
-def effective_grouping(name: str, tasks: Mapping[str, RawTask], workflow: str) -> Grouping | None:
-    """A task's grouping, found through its needs where left out; ``None`` where that fails."""
-    task = tasks[name]
-    if task.grouping_node is not None:
-        return task.grouping
-    for other in upstream(name, tasks, workflow):
-        if tasks[other].grouping_node is not None:
-            return tasks[other].grouping
-    return None
+def effective_groupings(tasks: Mapping[str, RawTask], workflow: str) -> dict[str, Grouping | None]:
+    """The tasks' groupings, found through their needs where left out; ``None`` where that fails."""
+    found: dict[str, Grouping | None] = {}
+    for name in needed_first(tasks, workflow):
+        task = tasks[name]
+        if task.grouping_node is not None:
+            found[name] = task.grouping
+            continue
+        through = (found.get(need) for need in _inside(task, workflow, tasks))
+        found[name] = next((grouping for grouping in through if grouping is not None), None)
+    return found
 
 
 def _same_label(one: Grouping | None, other: Grouping | None) -> bool:
@@ -138,26 +146,31 @@ def _check_needs(tasks: Mapping[str, RawTask], workflow: str, problems: Problems
     for name, task in tasks.items():
         for need, node in task.needs:
             if need.workflow == workflow and need.task not in tasks:
-                others = [other for other in tasks if other != name]
                 task.needs_wrong = True
-                problems.add(
-                    f"unknown task {need.task!r}",
-                    node,
-                    expected=one_of(others),
-                    hint=nearest(need.task, others) or "a task of another workflow is written workflow.task",
-                )
+                _report_unknown(need.task, node, tasks, name, problems)
+
+
+def _report_unknown(wanted: str, node: Node, tasks: Mapping[str, RawTask], own: str, problems: Problems) -> None:
+    def others() -> Iterable[str]:
+        return (other for other in tasks if other != own)
+
+    problems.add(
+        f"unknown task {wanted!r}",
+        node,
+        expected=lambda: one_of(others()),
+        hint=lambda: nearest(wanted, others()) or "a task of another workflow is written workflow.task",
+    )
 
 
 def _resolve_grouping(
     name: str, tasks: Mapping[str, RawTask], workflow: str, result: Resolved, problems: Problems
-) -> Grouping | None:
-    if name in result.groupings:
-        return result.groupings[name]
+) -> None:
+    """The grouping of a task, after those of the tasks that it needs."""
     task = tasks[name]
     if task.grouping_node is not None:
         if task.grouping is not None:
             result.groupings[name] = task.grouping
-        return task.grouping
+        return
     needs = _inside(task, workflow, tasks)
     if not needs:
         # Where a need is misspelt, that is the mistake to report.
@@ -168,23 +181,20 @@ def _resolve_grouping(
                 expected="run, fill, {run: …}, {fill: …} or {sum: …}",
                 hint="it may be left out where the task needs others of this workflow",
             )
-        return None
-    found = {need: _resolve_grouping(need, tasks, workflow, result, problems) for need in needs}
-    different = {grouping.label for grouping in found.values() if grouping is not None}
+        return
+    found = {need: result.groupings.get(need) for need in needs}
     if any(grouping is None for grouping in found.values()):
-        return None
-    if len(different) > 1:
+        return
+    if len({grouping.label for grouping in found.values() if grouping is not None}) > 1:
         listed = ", ".join(f"{need} by {grouping.label}" for need, grouping in found.items() if grouping)
         problems.add(
             f"the key 'group_by' is missing in the task {name!r}, and what it needs is grouped differently",
             task.key,
             expected=f"group_by, because of {listed}",
         )
-        return None
-    grouping = found[needs[0]]
-    if grouping is not None:
+        return
+    if (grouping := found[needs[0]]) is not None:
         result.groupings[name] = grouping
-    return grouping
 
 
 def _check_labels(tasks: Mapping[str, RawTask], result: Resolved, problems: Problems) -> None:

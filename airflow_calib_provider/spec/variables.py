@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import partial
 from typing import TypeAlias, Union
 
 from airflow_calib_provider.domain.grouping import Grouping, GroupKind
@@ -168,26 +169,28 @@ def _check_use(
 def _unknown(use: Use, depth: int, options: Known, known: Known, scalar: Scalar, problems: Problems) -> None:
     dotted = ".".join(use.path[: depth + 1])
     before = ".".join(use.path[:depth])
-    hint = nearest(use.path[depth], options)
-    root = use.path[0]
-    if not hint and depth == 0:
-        homes = [name for name, parts in known.items() if isinstance(parts, Mapping) and root in parts]
-        hint = f"did you mean '{homes[0]}.{root}'?" if homes else ""
-    if depth == 0 and root == "run":
-        hint = "'run' exists where tasks are grouped by run; use 'runs' or 'group' here"
-    elif depth == 0 and root == "job":
-        hint = "'job' exists in jobs.command and jobs.environment only"
-    elif root in ("tasks", "workflows") and depth <= 3 and not hint:
-        hint = "a task's products can be used where it is among 'needs'"
-    elif root == "payloads" and not hint:
-        hint = "a tag's files can be used where it is among 'locks'"
-    elif root == "run" and not hint:
-        hint = "declare it under 'fields' of the run source"
-    names = [f"{before}.{name}" if before else name for name in options if name != ANY]
-    expected = one_of(names)
+    names = (f"{before}.{name}" if before else name for name in options if name != ANY)
     problems.add(
         f"unknown variable {dotted!r}",
         problems.inside(scalar, use.expression, use.offset),
-        expected=expected,
-        hint=hint,
+        expected=partial(one_of, names),
+        hint=partial(_hint, use, depth, options, known),
     )
+
+
+def _hint(use: Use, depth: int, options: Known, known: Known) -> str:
+    root = use.path[0]
+    if depth == 0 and root == "run":
+        return "'run' exists where tasks are grouped by run; use 'runs' or 'group' here"
+    if depth == 0 and root == "job":
+        return "'job' exists in jobs.command and jobs.environment only"
+    if hint := nearest(use.path[depth], options):
+        return hint
+    if depth == 0:
+        homes = [name for name, parts in known.items() if isinstance(parts, Mapping) and root in parts]
+        return f"did you mean '{homes[0]}.{root}'?" if homes else ""
+    if root in ("tasks", "workflows"):
+        return "a task's products can be used where it is among 'needs'" if depth <= 3 else ""
+    if root == "payloads":
+        return "a tag's files can be used where it is among 'locks'"
+    return "declare it under 'fields' of the run source" if root == "run" else ""

@@ -168,7 +168,7 @@ class _WorkflowReader:
             f"unknown run source {name!r}",
             node,
             expected=one_of(options) or f"a run source of {SOURCES_FILE}, which has none",
-            hint=nearest(name, options),
+            hint=lambda: nearest(name, options),
         )
         return None
 

@@ -3,8 +3,9 @@ declarations, and what could be read is there all the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
@@ -128,7 +129,7 @@ class Told:
     message: str
     node: Node
     expected: str = ""
-    hint: str = ""
+    hint: str | Callable[[], str] = ""
     find: str = ""
 
 
@@ -214,12 +215,14 @@ class _Finder:
             return Told(missing, spot.holder or spot.node, spot.words.missing)
         if said == "extra_forbidden":
             unknown = f"unknown key {str(spot.where[-1])!r} in {spot.above}"
-            return Told(unknown, spot.key or spot.node, one_of(spot.known), nearest(str(spot.where[-1]), spot.known))
+            return Told(
+                unknown, spot.key or spot.node, one_of(spot.known), partial(nearest, str(spot.where[-1]), spot.known)
+            )
         if said in ("dict_type", "model_type"):
             return self._told(spot, unlike(detail["input"], "a mapping").context or {})
         if said == "tuple_type":
-            hint = "put it into brackets: [ … ]" if isinstance(detail["input"], Scalar) else ""
-            return self._told(spot, unlike(detail["input"], "a list", hint).context or {})
+            advice = "put it into brackets: [ … ]" if isinstance(detail["input"], Scalar) else ""
+            return self._told(spot, unlike(detail["input"], "a list", advice).context or {})
         if said != "mistake":
             expected = detail["msg"].removeprefix("Input should be ")
             return self._told(spot, unlike(spot.node, expected).context or {})
@@ -227,7 +230,9 @@ class _Finder:
 
     @staticmethod
     def _told(spot: _Spot, context: dict[str, Any]) -> Told:
-        hint = (nearest(context["word"], context["options"]) if context["word"] else "") or context["hint"]
+        def hint() -> str:
+            return (nearest(context["word"], context["options"]) if context["word"] else "") or context["hint"]
+
         node = spot.key if context["at_key"] and spot.key is not None else spot.node
         said = context["said"].replace(WHAT, spot.called, 1).replace(ABOVE, spot.above, 1)
         return Told(said, node, context["expected"], hint, context["find"])
