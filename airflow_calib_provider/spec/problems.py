@@ -111,7 +111,7 @@ class Problems:
         return Place(self.file, *self._inside[1].at(index))
 
     def sorted(self) -> list[SpecError]:
-        """The mistakes in the order of the file; of very many those that were found first, and how many more there are."""
+        """The mistakes in the order of the file; of very many those that were found first, and how many there are."""
         found = sorted(self.errors[:MAX_SHOWN], key=lambda error: (error.line, error.column))
         if len(self.errors) <= MAX_SHOWN:
             return found
