@@ -95,7 +95,10 @@ GROUPINGS = Kinds(
         "sum": "domain.groupings.sum:KIND",
     },
 )
-LOCKS = Kinds("lock", "locks", {"payload": "domain.locks.payload:KIND"})
+LOCKS = Kinds("lock", "locks", {"task": "domain.locks.task:KIND", "payload": "domain.locks.payload:KIND"})
+NEEDS = "task"
+"""The lock that a need is, outside of its own DAG."""
+
 RUN_SOURCES = Kinds(
     "run source", "run_sources", {"csv": "runsources.csv_kind:KIND", "events": "runsources.events_kind:KIND"}
 )

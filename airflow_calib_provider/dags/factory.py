@@ -92,9 +92,9 @@ def _in_order(workflow: Workflow, label: str) -> list[Task]:
 def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
     """The task's operator, behind a lock sensor if anything outside its DAG is awaited."""
     inlets = [_asset(need.workflow, need.task) for need in workflow.outside_needs(task)]
-    inlets += [_payload_asset(lock.tag) for lock in task.payload_locks]
+    inlets += [_payload_asset(tag) for tag in task.locked_tags]
     common: dict[str, Any] = {"workflow": workflow, "task": task.name, "inlets": inlets}
-    if not inlets:
+    if not workflow.outside_needs(task) and not task.locks:
         operator = _of_kind(workflow, task, task.name, common)
         before and before >> operator
         return operator

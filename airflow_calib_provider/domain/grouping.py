@@ -6,6 +6,7 @@ history any order of arrival without late runs gives the same groups.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ class Grouping(Model):
     max_wait: timedelta | None = None
     tail: Literal["keep", "drop", "previous"] = "keep"
     late_runs: Literal["ignore", "new_group"] = "ignore"
+
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Any]) -> Grouping:
+        """The policy that a group's row keeps."""
+        return cls.model_validate_json(json.dumps(stored))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def listed(items: Sequence[object], shown: int = SHOWN) -> str:
 
 
 def _missing(params: Mapping[str, Any]) -> str:
-    return listed([f"{run} ({why})" for run, why in params["missing"]])
+    return listed([why if run is None else f"{run} ({why})" for run, why in params["missing"]])
 
 
 def _task_lock(params: Mapping[str, Any]) -> str:
@@ -101,6 +101,8 @@ TEXTS: dict[str, Any] = {
     "forming": _forming,
     "needs": _task_lock,
     "payload": _payload_lock,
+    "lock": lambda p: f"{p['lock']} {p['what']}: {p['done']} of {p['total']}; missing {_missing(p)}",
+    "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
     "several": _several,
     "queued_in_ledger": lambda p: (
         f"waits in the ledger: {p['open']} of at most {p['max_open']} DAG runs of {p['dag_id']} are open"
@@ -246,6 +248,8 @@ RELEASES: dict[str, str] = {
     "forming": "more runs, as its grouping asks for; or the end of the campaign (`calib campaign close`)",
     "needs": "the missing runs done there (`calib explain` each), or `calib skip` them",
     "payload": "a payload of the tag that covers the missing runs",
+    "lock": "what it waits for",
+    "lock_unknown": "installing that package wherever the ledger is looked at",
     "several": "all of these",
     "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
     "dag_run_wanted": "the next calib_inject, or any task of ours that finishes",

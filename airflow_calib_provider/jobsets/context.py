@@ -13,11 +13,12 @@ from sqlalchemy import Connection, func, select
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.folders import product_path
+from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import group_by_id
+from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock, parameter
 from airflow_calib_provider.ledger.skips import remaining_runs
 from airflow_calib_provider.ledger.starting import not_open, require_open
-from airflow_calib_provider.ledger.waiting import STATUS_TEXTS
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import Need, Task, Workflow
 
@@ -215,8 +216,8 @@ def _needed(
 
 def _why_missing(row: Any) -> str:
     if row is None:
-        return STATUS_TEXTS["not_assigned"]
-    return "not done" if row.state == "grouped" else STATUS_TEXTS.get(row.state, row.state)
+        return ledger_lock(NEEDS).texts["not_assigned"]
+    return "not done" if row.state == "grouped" else ledger_lock(NEEDS).texts.get(row.state, row.state)
 
 
 def _done_generations(connection: Connection, task: str, groups: Iterable[int]) -> list[Any]:
@@ -265,8 +266,8 @@ def _not_selected(needed: Mapping[Need, _Needed], runs: Sequence[int]) -> dict[s
 def _label(connection: Connection, need: Need, group: Any) -> str:
     lock = tables.lock
     label = connection.execute(
-        select(lock.c.needs_grouping).where(
-            lock.c.group_id == group.id, lock.c.needs_workflow == need.workflow, lock.c.needs_task == need.task
+        select(parameter("grouping")).where(
+            lock.c.group_id == group.id, parameter("workflow") == need.workflow, parameter("task") == need.task
         )
     ).scalar()
     return str(label)
@@ -289,13 +290,16 @@ def _payloads(
 ) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
     files: dict[str, list[str]] = {}
     used: list[dict[str, Any]] = []
-    for item in task.payload_locks:
-        rows = store.covering(connection, campaign, item.tag, runs)
+    for lock in task.locks:
+        if "tag" not in lock.parameters:
+            continue
+        tag = str(lock.parameters["tag"])
+        rows = store.covering(connection, campaign, tag, runs)
         missing = [run for run in runs if not any(run in Iov(row.first_run, row.last_run) for row in rows)]
         if missing:
-            said = {"done": len(runs) - len(missing), "total": len(runs)}
-            texts = [[run, STATUS_TEXTS["not_published"]] for run in missing]
-            raise not_open([{"code": "payload", "tag": item.tag, **said, "missing": texts}])
-        files[item.tag] = [str(store.content_path(row.content_hash)) for row in rows]
+            texts = [[run, NO_PAYLOAD] for run in missing]
+            said = {"done": len(runs) - len(missing), "total": len(runs), "missing": texts}
+            raise not_open([ledger_lock(lock.kind).reason(tag, said)])
+        files[tag] = [str(store.content_path(row.content_hash)) for row in rows]
         used += [{"id": row.id, "tag": row.tag, "revision": row.revision, "hash": row.content_hash} for row in rows]
     return files, used

@@ -94,7 +94,7 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     columns = {
         "name": name,
         "last_run": number,
-        "policy": {"json": policy.model_dump_json()},
+        "policy": policy.model_dump(mode="json"),
         "amounts": {},
         "fills": [],
         "start": start,

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
+from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.spec.models import Task, Workflow
@@ -57,7 +58,7 @@ def forming_group(connection: Connection, campaign: str, workflow: str, label: s
         select(func.count()).where(member.c.group_id == row.id, member.c.state == "grouped")
     ).scalar_one()
     return GroupDraft(
-        policy=Grouping.model_validate_json(row.policy["json"]),
+        policy=Grouping.of_json(row.policy),
         id=row.id,
         first_run=row.first_run,
         last_run=row.last_run,
@@ -117,7 +118,7 @@ def _insert(
             {
                 **_columns(draft, at),
                 "name": subjects[draft.first_run].group_name,
-                "policy": {"json": draft.policy.model_dump_json()},
+                "policy": draft.policy.model_dump(mode="json"),
                 "opened_at": at,
                 "closed_at": None,
                 "close_reason": None,
@@ -230,15 +231,15 @@ def _add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tupl
 
 
 def _locks(workflow: Workflow, task: Task) -> list[dict[str, Any]]:
-    empty = {"needs_workflow": None, "needs_grouping": None, "needs_task": None, "tag": None}
-    rows: list[dict[str, Any]] = []
+    wanted: list[tuple[str, Mapping[str, Any]]] = []
     for need in workflow.outside_needs(task):
         label = workflow.tasks[need.task].grouping.label if need.workflow == workflow.name else need.grouping
-        rows.append(
-            {**empty, "kind": "task", "needs_workflow": need.workflow, "needs_grouping": label, "needs_task": need.task}
-        )
-    rows.extend({**empty, "kind": "payload", "tag": item.tag} for item in task.payload_locks)
-    return [{**row, "position": position} for position, row in enumerate(rows)]
+        wanted.append((NEEDS, {"workflow": need.workflow, "grouping": label, "task": need.task}))
+    wanted.extend((item.kind, item.parameters) for item in task.locks)
+    return [
+        {"position": position, "kind": kind, "parameters": dict(parameters), "deadline": None}
+        for position, (kind, parameters) in enumerate(wanted)
+    ]
 
 
 def ensure_task(connection: Connection, workflow: Workflow, group_id: int, task: Task, at: datetime) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.locks.base import parameter
 from airflow_calib_provider.ledger.transitions import GRAPHS
 from airflow_calib_provider.spec.problems import nearest
 
@@ -88,9 +89,7 @@ def check_tag(connection: Connection, tag: str | None) -> None:
     known = set(connection.execute(select(tables.payload.c.tag).distinct()).scalars())
     if tag in known:
         return
-    known |= set(
-        connection.execute(select(tables.lock.c.tag).where(tables.lock.c.tag.is_not(None)).distinct()).scalars()
-    )
+    known |= set(connection.execute(select(parameter("tag")).where(parameter("tag").is_not(None)).distinct()).scalars())
     for tasks in _recorded(connection, None):
         for task in tasks.values():
             publish = task.get("publish") if isinstance(task, dict) else None

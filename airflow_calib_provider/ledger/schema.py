@@ -21,7 +21,7 @@ VERSION_TABLE = "calib_version"
 
 _VERSION = table(VERSION_TABLE, column("version_num")).c.version_num
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest of the migrations. It is written down, since importing Alembic takes longer than most commands do."""
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, or_, select
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks
+from airflow_calib_provider.ledger.locks.base import parameter
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 
 skip = tables.skip
@@ -84,10 +85,10 @@ def settled(connection: Connection, campaign: str, workflow: str, runs: Iterable
     ).all()
     lock = tables.lock
     needing = select(lock.c.group_id, lock.c.task).where(
-        tables.one_of(lock.c.group_id, {row.group_id for row in rows}), lock.c.needs_workflow == workflow
+        tables.one_of(lock.c.group_id, {row.group_id for row in rows}), parameter("workflow") == workflow
     )
     if task:
-        needing = needing.where(lock.c.needs_task == task)
+        needing = needing.where(parameter("task") == task)
     waiting_for_it = {(row.group_id, row.task) for row in connection.execute(needing).all()}
     # What comes after a task inside its own group needs it, too.
     groups_with_it = {row.group_id for row in rows if row.workflow == workflow and task in ("", row.task)}
@@ -202,12 +203,12 @@ def remaining_runs(
         ).scalars()
     )
     needed = connection.execute(
-        select(lock.c.needs_workflow, lock.c.needs_grouping, lock.c.needs_task).where(
-            lock.c.group_id == group_id, lock.c.task == task, lock.c.kind == "task"
+        select(parameter("workflow"), parameter("grouping"), parameter("task")).where(
+            lock.c.group_id == group_id, lock.c.task == task, parameter("workflow").is_not(None)
         )
     ).all()
     concerned = {(about.workflow, name) for name in ("", task, *inside)}
-    concerned |= {(row.needs_workflow, name) for row in needed for name in ("", row.needs_task)}
+    concerned |= {(other, name) for other, _, needs in needed for name in ("", needs)}
     rows = connection.execute(
         select(skip.c.workflow, skip.c.task, skip.c.run).where(
             skip.c.campaign == about.campaign, tables.one_of(skip.c.run, runs)
@@ -219,6 +220,6 @@ def remaining_runs(
             member.c.campaign == about.campaign, member.c.state == "dropped", tables.one_of(member.c.run, runs)
         )
     ).all()
-    awaited = {(row.needs_workflow, row.needs_grouping) for row in needed}
+    awaited = {(other, grouping) for other, grouping, _ in needed}
     skipped |= {row.run for row in dropped if (row.workflow, row.grouping) in awaited}
     return [run for run in runs if run not in skipped], [run for run in runs if run in skipped]

@@ -223,11 +223,9 @@ lock = Table(
     Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
     _name("task", primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column("kind", State, nullable=False, comment="task or payload"),
-    Column("needs_workflow", Name),
-    Column("needs_grouping", Name),
-    Column("needs_task", Name),
-    Column("tag", Name),
+    Column("kind", State, nullable=False, comment="one of the table of locks"),
+    Column("parameters", JSON, nullable=False, server_default="{}", comment="what the kind needs to know"),
+    Column("deadline", UtcDateTime, comment="until when it is waited for; null: for ever"),
 )
 
 skip = Table(

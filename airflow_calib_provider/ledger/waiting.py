@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, String, and_, case, cast, exists, func, literal, null, or_, select
+from sqlalchemy import Connection, Integer, Select, String, cast, func, literal, null, select, union_all
 
-from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
+from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, LockRow, Look, Standing, ledger_lock, of_no_kind
 from airflow_calib_provider.ledger.transitions import now
 
 FORMING = ""
@@ -26,23 +27,7 @@ LOOKED_AT_KEPT = timedelta(seconds=60)
 
 Key = tuple[int, str]
 
-lock, membership, group, skip = tables.lock, tables.membership, tables.run_group, tables.skip
-generation, payload, campaign = tables.generation, tables.payload, tables.campaign
-
-SATISFIED = "satisfied"
-SKIPPED = "skipped"
-NOT_SELECTED = "not_selected"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a wait stands.
-
-    :ivar state: ``open`` (go on), ``waiting``, or ``never`` (it cannot open any more).
-    """
-
-    state: str
-    reason: Reason | None = None
+lock, membership, group = tables.lock, tables.membership, tables.run_group
 
 
 def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
@@ -53,10 +38,12 @@ def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
     wanted = set(keys)
     if not wanted:
         return {}
-    statement = _standing([group_id for group_id, _ in wanted])
+    ids = [group_id for group_id, _ in wanted]
+    kinds = _kinds(connection, ids)
     details: dict[Key, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     forming: dict[Key, Any] = {}
-    for row in connection.execute(statement).all():
+    rows: list[Any] = [*connection.execute(_standing(ids, kinds)).all(), *_look_ups(connection, ids, kinds)]
+    for row in rows:
         key = (row.group_id, row.task)
         if key not in wanted:
             continue
@@ -68,7 +55,7 @@ def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
     for key, row in forming.items():
         result[key] = _look_at_group(row)
     for key, locks in details.items():
-        result[key] = _combine([_look_at_lock(rows) for _, rows in sorted(locks.items())])
+        result[key] = _combine([_look_at_lock(rows, kinds) for _, rows in sorted(locks.items())])
     return result
 
 
@@ -81,12 +68,14 @@ def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, L
     return look(connection, [(row.group_id, row.task) for row in rows])
 
 
-def _standing(group_ids: list[int]) -> Select[Any]:
-    """Rows (group_id, task, position, kind, what, status, run, count): one per lock and run that is not satisfied, one
-    per lock and other status with a count, and one per forming group with position -1."""
-    standing = _task_locks(group_ids).union_all(_payload_locks(group_ids)).cte("standing")
+def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Select[Any]:
+    """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`: one per lock and run that is not satisfied,
+    one per lock and other status with a count, and one per forming group with position -1."""
+    known = {name: kind.statement(group_ids) for name, kind in kinds.items()}
+    parts = [part for part in known.values() if part is not None]
+    standing = union_all(*parts, of_no_kind(group_ids, list(kinds))).cte("standing")
     shared = (standing.c.group_id, standing.c.task, standing.c.position, standing.c.kind, standing.c.what)
-    quiet = standing.c.status.in_([SATISFIED, SKIPPED, NOT_SELECTED])
+    quiet = standing.c.status.in_(QUIET)
     counted = (
         select(*shared, standing.c.status, cast(null(), Integer).label("run"), func.count().label("n"))
         .where(quiet)
@@ -112,94 +101,33 @@ def _standing(group_ids: list[int]) -> Select[Any]:
     return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
 
-def _task_locks(group_ids: list[int]) -> Select[Any]:
-    other = membership.alias("other")
-    latest = (
-        select(tables.group_task.c.state)
-        .where(tables.group_task.c.group_id == other.c.group_id, tables.group_task.c.task == lock.c.needs_task)
-        .scalar_subquery()
-    )
-    done = or_(
-        exists().where(
-            generation.c.group_id == other.c.group_id,
-            generation.c.task == lock.c.needs_task,
-            generation.c.state == "done",
-        ),
-        exists().where(payload.c.group_id == other.c.group_id, payload.c.task == lock.c.needs_task),
-    )
-    status = case(
-        (_skipped(lock.c.needs_workflow, lock.c.needs_task), SKIPPED),
-        (_skipped(group.c.workflow, lock.c.task), SKIPPED),
-        (other.c.run.is_(None), "not_assigned"),
-        (other.c.state == "dropped", SKIPPED),
-        (other.c.state != "grouped", other.c.state),
-        (done, SATISFIED),
-        else_=func.coalesce(latest, "new"),
-    )
-    return (
-        select(
-            lock.c.group_id,
-            lock.c.task,
-            lock.c.position,
-            lock.c.kind,
-            (lock.c.needs_workflow + "." + lock.c.needs_task).label("what"),
-            status.label("status"),
-            membership.c.run,
-        )
-        .select_from(lock)
-        .join(group, group.c.id == lock.c.group_id)
-        .join(membership, and_(membership.c.group_id == group.c.id, membership.c.state == "grouped"))
-        .outerjoin(
-            other,
-            and_(
-                other.c.campaign == group.c.campaign,
-                other.c.workflow == lock.c.needs_workflow,
-                other.c.grouping == lock.c.needs_grouping,
-                other.c.run == membership.c.run,
-            ),
-        )
-        .where(lock.c.kind == "task", tables.one_of(lock.c.group_id, group_ids))
-    )
+def _kinds(connection: Connection, group_ids: list[int]) -> dict[str, LedgerLock]:
+    """The kinds of locks that these groups may have: all of this package, those of others that they do have."""
+    names = list(LOCKS.own)
+    if len(LOCKS.names()) > len(names):
+        others = lock.c.kind.not_in(names)
+        query = select(lock.c.kind).where(tables.one_of(lock.c.group_id, group_ids), others).distinct()
+        names += connection.execute(query).scalars()
+    found = {}
+    for name in names:
+        try:
+            found[name] = ledger_lock(name)
+        except KindError:
+            continue  # its locks stay shut, and say so
+    return found
 
 
-def _payload_locks(group_ids: list[int]) -> Select[Any]:
-    covered = exists().where(
-        payload.c.tag == lock.c.tag,
-        payload.c.state == "published",
-        or_(payload.c.campaign == group.c.campaign, payload.c.campaign == campaign.c.base_campaign),
-        payload.c.first_run <= membership.c.run,
-        payload.c.last_run >= membership.c.run,
-    )
-    status = case(
-        (_skipped(group.c.workflow, lock.c.task), SKIPPED),
-        (covered, SATISFIED),
-        else_="not_published",
-    )
-    return (
-        select(
-            lock.c.group_id,
-            lock.c.task,
-            lock.c.position,
-            lock.c.kind,
-            lock.c.tag.label("what"),
-            status.label("status"),
-            membership.c.run,
-        )
-        .select_from(lock)
-        .join(group, group.c.id == lock.c.group_id)
-        .join(campaign, campaign.c.name == group.c.campaign)
-        .join(membership, and_(membership.c.group_id == group.c.id, membership.c.state == "grouped"))
-        .where(lock.c.kind == "payload", tables.one_of(lock.c.group_id, group_ids))
-    )
-
-
-def _skipped(workflow: Any, task: Any) -> Any:
-    return exists().where(
-        skip.c.campaign == group.c.campaign,
-        skip.c.workflow == workflow,
-        skip.c.run == membership.c.run,
-        skip.c.task.in_(["", task]),
-    )
+def _look_ups(connection: Connection, group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Iterator[Standing]:
+    """The answers of kinds that have no part of the statement."""
+    for name, kind in kinds.items():
+        if kind.statement([]) is not None:
+            continue
+        here = (lock.c.kind == name, tables.one_of(lock.c.group_id, group_ids))
+        rows = connection.execute(
+            select(lock.c.group_id, lock.c.task, lock.c.position, lock.c.parameters).where(*here)
+        ).all()
+        if rows:
+            yield from kind.look_up(connection, [LockRow(*row) for row in rows])
 
 
 def _look_at_group(row: Any) -> Look:
@@ -221,41 +149,14 @@ def _look_at_group(row: Any) -> Look:
 def _group_columns(row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     policy = json.loads(row.what) if isinstance(row.what, str) else row.what
     amounts = json.loads(row.status) if isinstance(row.status, str) else row.status
-    return json.loads(policy["json"]), amounts
+    return policy, amounts
 
 
-STATUS_TEXTS = {
-    "not_assigned": "not yet assigned to a group there",
-    "not_published": "no payload yet",
-    "new": "not started",
-    "waiting": "waiting",
-    "processing": "running",
-    "failed": "failed",
-    "late": "late there: in no group",
-    "refused": "refused there",
-}
-
-
-def _look_at_lock(rows: Sequence[Any]) -> Look:
+def _look_at_lock(rows: Sequence[Any], kinds: Mapping[str, LedgerLock]) -> Look:
     kind, what = rows[0].kind, rows[0].what
-    counts: dict[str, int] = defaultdict(int)
-    missing = []
-    for row in rows:
-        counts[row.status] += row.n
-        if row.run is not None:
-            missing.append([row.run, STATUS_TEXTS.get(row.status, row.status)])
-    total = sum(counts.values())
-    if kind == "task" and counts[NOT_SELECTED] == total:
-        return Look("never", {"code": "needs_selected_none", "needs": what, "total": total})
-    wanted = total - counts[SKIPPED] - counts[NOT_SELECTED]
-    if not wanted:
-        return Look("never", {"code": "all_skipped", "needs": what, "total": total})
-    if not missing:
-        return Look("open")
-    params = {"done": counts[SATISFIED], "total": wanted, "missing": missing}
-    if kind == "task":
-        return Look("waiting", {"code": "needs", "needs": what, **params})
-    return Look("waiting", {"code": "payload", "tag": what, **params})
+    if kind not in kinds:
+        return Look("waiting", {"code": "lock_unknown", "lock": kind})
+    return kinds[kind].look(what, rows)
 
 
 def _combine(looks: Sequence[Look]) -> Look:

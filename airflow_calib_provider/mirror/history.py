@@ -30,6 +30,10 @@ def causes_of(reason: Mapping[str, Any] | None) -> list[Cause]:
         return [Cause(f"task {reason.get('needs')}", reason.get("done"), reason.get("total"))]
     if code == "payload":
         return [Cause(f"payload {reason.get('tag')}", reason.get("done"), reason.get("total"))]
+    if code in ("lock", "lock_unknown"):
+        return [
+            Cause(f"{reason.get('lock')} {reason.get('what', '')}".strip(), reason.get("done"), reason.get("total"))
+        ]
     if code in ("forming", "dropped"):
         return [Cause("forming")]
     if code in NEVER:

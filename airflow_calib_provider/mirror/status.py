@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, literal, select, union
+from sqlalchemy import Connection, Select, String, cast, func, literal, select, union
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.transitions import now
@@ -105,9 +105,8 @@ def series(connection: Connection) -> dict[str, int]:
             group.c.campaign,
             group.c.workflow,
             tables.lock.c.task,
-            tables.lock.c.needs_workflow,
-            tables.lock.c.needs_task,
-            tables.lock.c.tag,
+            tables.lock.c.kind,
+            cast(tables.lock.c.parameters, String),
         )
         .join(tables.lock, tables.lock.c.group_id == group.c.id)
         .distinct()

@@ -17,11 +17,14 @@ from airflow_calib_provider.domain.model import Model, Name
 from airflow_calib_provider.kinds import DEFAULT_BACKEND
 
 
-class PayloadLock(Model):
-    """Open when the payloads of a tag cover each run of the group (rule 22)."""
+class Lock(Model):
+    """Something that is waited for, of one of :data:`airflow_calib_provider.kinds.LOCKS`.
 
-    tag: str
-    covers: Literal["group"] = "group"
+    :ivar parameters: the block, as its kind reads it; ``tag`` always names a payload's tag.
+    """
+
+    kind: str
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Need(Model):
@@ -116,12 +119,17 @@ class Task(Model):
     name: Name
     grouping: Grouping
     needs: tuple[Need, ...] = ()
-    payload_locks: tuple[PayloadLock, ...] = ()
+    locks: tuple[Lock, ...] = ()
     backend: str = DEFAULT_BACKEND
     jobs: Jobs | None = None
     products: dict[str, str] = Field(default_factory=dict)
     """Product name → file, relative to ``CALIB_OUT``."""
     publish: Publish | None = None
+
+    @property
+    def locked_tags(self) -> tuple[str, ...]:
+        """The tags that are waited for, whose payloads templates may name."""
+        return tuple(str(lock.parameters["tag"]) for lock in self.locks if "tag" in lock.parameters)
 
 
 class RunSelection(Model):

@@ -107,7 +107,7 @@ def check_templates(
         if task.needs_wrong:
             products[ANY] = {ANY: Leaf.VALUE}
             outside.append((ANY, ANY))
-        tags = [lock.tag for lock in task.locks]
+        tags = [str(lock.parameters["tag"]) for lock in task.locks if "tag" in lock.parameters]
         known = task_variables(groupings[name], source, params, products, outside, tags)
         for template in task.templates:
             variables = {**known, "job": JOB} if template.with_job else known

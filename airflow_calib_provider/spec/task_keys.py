@@ -142,14 +142,15 @@ class LockKeys(Keys):
     blocks: Annotated[dict[str, Keys], Blocks(LOCKS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
-        stated = [kind for kind in LOCKS.names() if kind in self.blocks or self.has(kind)]
+        known = Blocks(LOCKS).names()
+        stated = [kind for kind in known if kind in self.blocks or self.has(kind)]
         if len(stated) > 1:
             yield (), mistake(f"{WHAT} has {' and '.join(stated)}", "one kind of lock; list several locks")
         if stated:
             return
-        examples = " or ".join(lock_kind(kind).example for kind in LOCKS.own)
-        if len(LOCKS.names()) == 1:
-            yield (), mistake(f"the key {LOCKS.names()[0]!r} is missing in {WHAT}", examples)
+        examples = " or ".join(lock_kind(kind).example for kind in known if kind in LOCKS.own)
+        if len(known) == 1:
+            yield (), mistake(f"the key {known[0]!r} is missing in {WHAT}", examples)
         else:
             yield (), mistake(f"{WHAT} has no kind", examples)
 

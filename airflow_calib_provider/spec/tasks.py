@@ -16,8 +16,8 @@ from airflow_calib_provider.spec.models import (
     FailureRule,
     InputsCommand,
     Jobs,
+    Lock,
     Need,
-    PayloadLock,
     Publish,
     ResourceRequest,
     Split,
@@ -55,7 +55,7 @@ class RawTask:
     grouping_node: Node | None = None
     needs: list[tuple[Need, Scalar]] = field(default_factory=list)
     needs_wrong: bool = False
-    locks: list[PayloadLock] = field(default_factory=list)
+    locks: list[Lock] = field(default_factory=list)
     backend: str = ""
     jobs: Jobs | None = None
     products: dict[str, str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class TaskReader:
                     self.problems.add(said, self.written.at(*where, number), expected=lock_kind(kind).once)
                     continue
                 seen.add(on)
-                task.locks.append(PayloadLock.model_validate(block.model_dump()))
+                task.locks.append(Lock(kind=kind, parameters=block.model_dump(mode="json")))
 
     # jobs
 

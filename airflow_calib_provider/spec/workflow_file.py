@@ -119,7 +119,7 @@ class _WorkflowReader:
             name=raw.name,
             grouping=resolved.groupings[raw.name],
             needs=tuple(resolved.needs[raw.name]),
-            payload_locks=tuple(raw.locks),
+            locks=tuple(raw.locks),
             backend=raw.backend,
             jobs=raw.jobs,
             products=raw.products,

@@ -328,7 +328,7 @@ def test_edit_while_groups_wait(world: World) -> None:
         policy = groups.forming_group(connection, "prompt", "ecal", "fill")
     assert policy is not None
     assert policy.policy.short == "next"
-    assert {(row.group_id, row.task, row.kind, row.tag) for row in locks} == {
+    assert {(row.group_id, row.task, row.kind, row.parameters["tag"]) for row in locks} == {
         *((group, "scale", "payload", "Laser") for group in fills.values()),
         *((ids[name], "skim", "payload", "Laser") for name in ("run-r3", "run-r4")),
     }

@@ -17,8 +17,8 @@ from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import (
     FieldType,
     Jobs,
+    Lock,
     Need,
-    PayloadLock,
     Publish,
     RunSelection,
     RunSource,
@@ -70,7 +70,7 @@ def task(
         name=name,
         grouping=grouping,
         needs=tuple(Need(workflow=names[0], task=names[1], grouping=label or None) for names, label in parts),
-        payload_locks=tuple(PayloadLock(tag=tag) for tag in payloads),
+        locks=tuple(Lock(kind="payload", parameters={"tag": tag}) for tag in payloads),
         jobs=None if publish else jobs or Jobs(command=("true",)),
         publish=Publish(tag=publish, file=file) if publish else None,
         **options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,20 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Boolean, Connection, DateTime, Float, MetaData, Numeric, String, Table, insert, select
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    DateTime,
+    Float,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy import types as kinds
 
 from airflow_calib_provider.ledger import campaigns, schema, tables
@@ -132,6 +146,34 @@ def test_what_is_there_survives(empty: Ledger, start: str) -> None:
     assert schema.upgrade(empty) == (start, schema.head_version())
     same = common(before, content(empty))
     assert [row["name"] for row in same[1]["campaign"]] == ["x", "new"]
+
+
+def test_locks_and_policies_are_written_anew(empty: Ledger) -> None:
+    """What they say survives the way to parameters of any kind, and back."""
+    go(empty, "0003")
+    fill(empty)
+    policy = {"kind": "fill", "label": "fill", "minimum": {"lumi_pb": 2.5}, "short": "next", "max_wait": "PT2H"}
+    needs = {"kind": "task", "needs_workflow": "ecal", "needs_grouping": "run", "needs_task": "skim", "tag": None}
+    of_tag = {"kind": "payload", "needs_workflow": None, "needs_grouping": None, "needs_task": None, "tag": "Laser"}
+    with empty.write() as connection:
+        old = {table.name: table for table in present(connection)}
+        connection.execute(update(old["run_group"]).values(policy={"json": json.dumps(policy)}))
+        for position, row in enumerate((needs, of_tag), 10):
+            connection.execute(insert(old["lock"]).values(group_id=1, task="fit", position=position, **row))
+    before = content(empty)
+    go(empty, "head")
+    after = content(empty)
+    assert after["run_group"][0]["policy"] == policy
+    assert {row["position"]: (row["kind"], row["parameters"], row["deadline"]) for row in after["lock"]} == {
+        1: ("x", {}, None),
+        10: ("task", {"workflow": "ecal", "grouping": "run", "task": "skim"}, None),
+        11: ("payload", {"tag": "Laser"}, None),
+    }
+    go(empty, "0003", back=True)
+    back = content(empty)
+    assert back["run_group"][0]["policy"].keys() == {"json"}
+    assert json.loads(back["run_group"][0]["policy"]["json"]) == policy
+    assert [row for row in back["lock"] if row["kind"] != "x"] == [row for row in before["lock"] if row["kind"] != "x"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

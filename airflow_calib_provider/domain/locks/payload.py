@@ -29,6 +29,7 @@ class PayloadLockKind(LockKind):
     keys = PayloadKeys
     example = "{payload: {tag: …, covers: group}}"
     once = "each tag once"
+    loader = "airflow_calib_provider.ledger.locks.payload:LOCK"
 
     def on(self, keys: PayloadKeys) -> str:
         return f"the tag {keys.tag!r}"

@@ -1,0 +1,1 @@
+"""What tasks wait for: each kind of lock in a module of its own."""
