@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_calib_provider.hooks.backends import backend_of
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs, opening_limits
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.settings import number
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class InjectOperator(BaseOperator):
         super().__init__(**kwargs)
         self._specs = Path(specs)
 
+    @told
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.inject import inject_folder
@@ -70,6 +72,7 @@ class HousekeepingOperator(BaseOperator):
 
     ui_color = "#eadcf4"
 
+    @told
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
         from airflow_calib_provider.jobsets.cleaning import clean

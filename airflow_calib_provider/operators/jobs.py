@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class JobSetOperator(BaseOperator):
     def ended(self, ledger: Ledger) -> None:
         """What the end of a job set, good or bad, is followed by."""
 
+    @told
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
 
@@ -78,6 +80,7 @@ class JobSetOperator(BaseOperator):
                 self.log.warning("%s", error)
         return self._finish(context, ledger, begun.generation_id)
 
+    @told
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """The trigger saw the job set end."""
         return self._finish(context, task_ledger(), event["generation_id"])
@@ -94,6 +97,10 @@ class JobSetOperator(BaseOperator):
         context["ti"].xcom_push("reason", text)
         self.ended(ledger)
         if row.state != "done":
+            from airflow_calib_provider.jobsets.tails import failed_jobs
+
+            for line in failed_jobs(ledger, row):
+                self.log.error("%s", line)
             raise AirflowFailException(text or f"the job set is {row.state}")
         self.log.info("%s", text)
         return self.result(context, ledger, row)

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.told import told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,6 +32,7 @@ class PublishOperator(BaseOperator):
         self._workflow = workflow
         self._task_name = task
 
+    @told
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
         from airflow_calib_provider.jobsets.publish import publish_group

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_calib_provider.hooks.group import group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class LedgerSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self._waits_for = waits_for
 
+    @told
     def execute(self, context: Context) -> None:
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger.waiting import look_and_record
