@@ -95,6 +95,9 @@ GROUPINGS = Kinds(
         "sum": "domain.groupings.sum:KIND",
     },
 )
+EACH_RUN = "run"
+"""The grouping in which every run is a group."""
+
 LOCKS = Kinds("lock", "locks", {"task": "domain.locks.task:KIND", "payload": "domain.locks.payload:KIND"})
 NEEDS = "task"
 """The lock that a need is, outside of its own DAG."""

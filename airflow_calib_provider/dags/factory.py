@@ -10,7 +10,6 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, Param, TaskGroup, get_parsing_context
 
-from airflow_calib_provider.domain.grouping import GroupKind
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.hooks.specs import served_workflow
 from airflow_calib_provider.operators.jobs import JobsOperator
@@ -69,7 +68,7 @@ def build_dag(workflow: Workflow, label: str) -> DAG:
         },
     )
     with dag:
-        closed = None if grouping.kind is GroupKind.RUN else RunGroupSensor(task_id=GROUP_SENSOR)
+        closed = None if grouping.rules.single else RunGroupSensor(task_id=GROUP_SENSOR)
         operators: dict[str, Any] = {}
         for task in _in_order(workflow, label):
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])

@@ -11,36 +11,44 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from airflow_calib_provider.domain.model import Model, Name
 from airflow_calib_provider.domain.reasons import Reason
-
-
-class GroupKind(StrEnum):
-    RUN = "run"
-    FILL = "fill"
-    SUM = "sum"
+from airflow_calib_provider.domain.run import FILL
+from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.kinds import GROUPINGS
 
 
 class Grouping(Model):
     """How the runs of a task are put together (rules 2–8), normalized from the forms that YAML offers.
 
+    :ivar kind: one of :data:`airflow_calib_provider.kinds.GROUPINGS`.
     :ivar label: part of the DAG's id and of every group's name; the kind unless ``name`` says otherwise.
     :ivar minimum: for fills, the least amount of each field; for sums, the one field and its amount.
     :ivar max_wait: after this time past its last run's end a fill closes although no later fill was seen.
     """
 
-    kind: GroupKind
+    kind: str
     label: Name
     minimum: dict[str, float] = Field(default_factory=dict)
     short: Literal["next", "keep", "drop"] = "keep"
     max_wait: timedelta | None = None
     tail: Literal["keep", "drop", "previous"] = "keep"
     late_runs: Literal["ignore", "new_group"] = "ignore"
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """What only the kind knows."""
+
+    @property
+    def rules(self) -> GroupingRules:
+        """The rules of its kind.
+
+        :raises KindError: there is no such kind, or it cannot be loaded.
+        """
+        return rules_of(self.kind)
 
     @classmethod
     def of_json(cls, stored: Mapping[str, Any]) -> Grouping:
@@ -96,7 +104,7 @@ class GroupDraft:
         self.end = max((t for t in (self.end, run.end) if t), default=None)
         for name in self.policy.minimum:
             self.amounts[name] = self.amounts.get(name, 0.0) + float(run.fields[name])
-        fill = run.fields.get("fill")
+        fill = run.fields.get(FILL)
         if fill is not None and fill not in self.fills:
             self.fills.append(fill)
 
@@ -113,6 +121,46 @@ class GroupDraft:
         """Its runs end as skipped (rule 8)."""
         self.state = "dropped"
         self.close_reason = {"code": "dropped", "amounts": dict(self.amounts), "minimum": dict(self.policy.minimum)}
+
+
+class GroupingRules:
+    """When groups of a kind end. A rule closes the group (:meth:`GroupDraft.close`), drops it, or leaves it open.
+
+    :ivar single: every run is a group of its own, so that nothing ever forms.
+    :ivar until: when a forming group closes, in words.
+    """
+
+    single: bool = False
+    until: str = "closes when it is complete"
+
+    def needed(self, policy: Grouping) -> Sequence[str]:
+        """The fields without which a run cannot be grouped, besides those of ``policy.minimum``."""
+        return ()
+
+    def before(self, group: GroupDraft, run: RunFacts) -> None:
+        """A further run comes into sight, which may be none of the workflow's."""
+
+    def after(self, group: GroupDraft) -> None:
+        """A run was added."""
+
+    def by_clock(self, group: GroupDraft, now: datetime) -> None:
+        """Nothing more is to be assigned now."""
+
+    def at_last(self, group: GroupDraft) -> None:
+        """Nothing will ever follow; a group that is left forming meets its ``tail`` rule."""
+
+
+@cache
+def rules_of(kind: str) -> GroupingRules:
+    """The rules of a kind.
+
+    :raises KindError: there is no such kind, or it cannot be loaded.
+    """
+    found = GROUPINGS.member(kind)
+    if not isinstance(found, GroupingRules):
+        said = f"the {GROUPINGS.what} {kind!r} is a {type(found).__name__}"
+        raise KindError(said, f"its author is to make it a {GroupingRules.__name__}")
+    return found
 
 
 @dataclass
@@ -176,7 +224,9 @@ def assign(
     if forming is not None:
         result.groups.append(forming)
     for run in runs:
-        current = _end_of_fill(current, run)
+        if current is not None:
+            current.policy.rules.before(current, run)
+            current = _if_forming(current)
         if not run.selected:
             continue
         missing = _missing_field(current.policy if current else policy, run)
@@ -187,17 +237,17 @@ def assign(
             current = GroupDraft(policy)
             result.groups.append(current)
         current.add(run)
-        current = _close_if_complete(current)
+        current.policy.rules.after(current)
+        current = _if_forming(current)
     if current is not None:
-        _close_after_wait(current, now)
+        current.policy.rules.by_clock(current, now)
         if final and current.state == "forming":
             _tail(current, result, finite)
     return result
 
 
 def _missing_field(policy: Grouping, run: RunFacts) -> Reason | None:
-    needed = [*policy.minimum, *(["fill"] if policy.kind is GroupKind.FILL else [])]
-    for name in needed:
+    for name in (*policy.minimum, *policy.rules.needed(policy)):
         value = run.fields.get(name)
         if value is None or (name in policy.minimum and not _is_amount(value)):
             return {"code": "field_missing", "field": name, "needed_by": f"the grouping {policy.label}"}
@@ -208,42 +258,15 @@ def _is_amount(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _end_of_fill(group: GroupDraft | None, run: RunFacts) -> GroupDraft | None:
-    fill = run.fields.get("fill")
-    if group is None or group.policy.kind is not GroupKind.FILL or fill is None or fill == group.fills[-1]:
-        return group
-    _finish_fill(group, "later_fill", by=run.number)
+def _if_forming(group: GroupDraft) -> GroupDraft | None:
     return group if group.state == "forming" else None
-
-
-def _finish_fill(group: GroupDraft, why: str, **params: Any) -> None:
-    if group.has_enough or group.policy.short == "keep":
-        group.close(why, **params)
-    elif group.policy.short == "drop":
-        group.drop()
-
-
-def _close_if_complete(group: GroupDraft) -> GroupDraft | None:
-    if group.policy.kind is GroupKind.RUN:
-        group.close("run")
-    elif group.policy.kind is GroupKind.SUM and group.has_enough:
-        group.close("reached")
-    return group if group.state == "forming" else None
-
-
-def _close_after_wait(group: GroupDraft, now: datetime) -> None:
-    wait = group.policy.max_wait
-    if group.policy.kind is GroupKind.FILL and wait and group.end and now - group.end >= wait:
-        _finish_fill(group, "max_wait", max_wait=wait.total_seconds())
 
 
 def _tail(group: GroupDraft, result: Assignment, finite: bool) -> None:
     rule: str = group.policy.tail
-    if group.policy.kind is GroupKind.FILL:
-        # Nothing follows, so its fill is over: only a fill that would join the next one is unfinished.
-        _finish_fill(group, "last_fill")
-        if group.state != "forming":
-            return
+    group.policy.rules.at_last(group)
+    if group.state != "forming":
+        return
     before = result.groups[-2] if len(result.groups) > 1 else None
     if rule == "drop":
         group.drop()

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.kinds import GROUPINGS
+
 Reason = dict[str, Any]
 """``{"code": ..., parameters...}``; the codes are the keys of :data:`TEXTS`."""
 
@@ -39,10 +42,10 @@ def _forming(params: Mapping[str, Any]) -> str:
         f"{params['amounts'].get(name, 0):g} of {minimum:g} {name}"
         for name, minimum in params.get("minimum", {}).items()
     )
-    until = {
-        "fill": "closes when a run of a later fill completes",
-        "sum": "closes when the sum is reached",
-    }.get(params.get("kind", ""), "closes when it is complete")
+    try:
+        until = GROUPINGS.member(params.get("kind", "")).until
+    except KindError:
+        until = "closes when it is complete"
     runs = "1 run" if params["n_runs"] == 1 else f"{params['n_runs']} runs"
     return f"the group is forming: {runs}{', ' + amounts if amounts else ''}; {until}"
 

@@ -13,6 +13,10 @@ MAX_RUN_NUMBER = 2**53
 """Larger whole numbers are not exact in JSON and InfluxDB."""
 
 
+FILL = "fill"
+"""The field that names the fill of a run, where its source has it."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """One run.

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.errors import LedgerError
+from airflow_calib_provider.kinds import EACH_RUN
 from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.openings import wanted
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -90,7 +91,7 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     here = {"campaign": CAMPAIGN, "workflow": workflow, "grouping": LABEL}
     number = _free_number(connection, workflow, start or at)
     subject = Subject(campaign=CAMPAIGN, workflow=workflow, group_name=name)
-    policy = Grouping(kind=GroupKind.RUN, label=LABEL)
+    policy = Grouping(kind=EACH_RUN, label=LABEL)
     columns = {
         "name": name,
         "last_run": number,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys
 from airflow_calib_provider.domain.keys import Where
+from airflow_calib_provider.domain.run import FILL
 from airflow_calib_provider.domain.scalars import describe
 from airflow_calib_provider.kinds import GROUPINGS
 from airflow_calib_provider.spec.kinds import grouping_kind
@@ -86,7 +87,7 @@ class PolicyReader:
                 )
 
     def _check_amount(self, use: FieldUse, source: RunSource, where: Where) -> None:
-        numeric = [name for name, kind in source.fields.items() if kind in _NUMERIC and name not in ("number", "fill")]
+        numeric = [name for name, kind in source.fields.items() if kind in _NUMERIC and name not in ("number", FILL)]
         if use.field not in source.fields:
             self.problems.add(
                 f"the source {source.name!r} supplies no field {use.field!r}",

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import partial
 from typing import TypeAlias, Union
 
-from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.language import ALWAYS
 from airflow_calib_provider.spec.models import RunSource
@@ -89,7 +89,7 @@ def task_variables(
     for workflow, task in outside:
         workflows.setdefault(workflow, {"tasks": {}})["tasks"][task] = {"products": {ANY: Leaf.LIST}}
     known["workflows"] = workflows
-    if grouping is None or grouping.kind is GroupKind.RUN:
+    if grouping is None or grouping.rules.single:
         names = [*ALWAYS, *(name for name in (source.fields if source else [ANY]) if name != "completed")]
         known["run"] = {name: Leaf.LIST if name == "files" else Leaf.VALUE for name in names}
     return known

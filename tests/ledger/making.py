@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from airflow_calib_provider.domain.grouping import Grouping, GroupKind, RunFacts, assign
+from airflow_calib_provider.domain.grouping import Grouping, RunFacts, assign
 from airflow_calib_provider.ledger import campaigns, groups, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -28,7 +28,7 @@ from airflow_calib_provider.spec.models import (
 from tests.postgres.places import is_new, ledger_url
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-RUN = Grouping(kind=GroupKind.RUN, label="run")
+RUN = Grouping(kind="run", label="run")
 SOURCE = RunSource(
     name="daq",
     fields={
@@ -46,11 +46,11 @@ SOURCE = RunSource(
 
 def fill(at_least: float = 0.0, **options: Any) -> Grouping:
     minimum = {"lumi_pb": float(at_least)} if at_least else {}
-    return Grouping(kind=GroupKind.FILL, label="fill", minimum=minimum, **options)
+    return Grouping(kind="fill", label="fill", minimum=minimum, **options)
 
 
 def total(amount: float, **options: Any) -> Grouping:
-    return Grouping(kind=GroupKind.SUM, label="sum", minimum={"lumi_pb": float(amount)}, **options)
+    return Grouping(kind="sum", label="sum", minimum={"lumi_pb": float(amount)}, **options)
 
 
 def task(

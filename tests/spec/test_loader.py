@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from airflow_calib_provider.domain.grouping import GroupKind
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
 from airflow_calib_provider.spec.models import FieldType, InputsCommand, Need
@@ -61,7 +60,7 @@ def test_a_full_example() -> None:
     assert skim.jobs.resources.disk == 4 * 2**30
     assert skim.jobs.split.per_job == 5
     assert skim.jobs.environment == {"OMP_NUM_THREADS": "1"}
-    assert scale.grouping.kind is GroupKind.FILL
+    assert scale.grouping.kind == "fill"
     assert scale.grouping.minimum == {"lumi_pb": 50.0}
     assert scale.jobs is not None
     assert scale.jobs.command[3:6] == ("--window", "{{ params.window[0] }}", "{{ params.window[1] }}")

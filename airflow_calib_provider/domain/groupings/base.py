@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.domain.grouping import Grouping, GroupingRules
 from airflow_calib_provider.domain.keys import Keys, Where
 from airflow_calib_provider.domain.scalars import ABOVE, NAME_SCHEMA, Reads, mistake, name, one_of, text, unlike
 
@@ -28,7 +28,7 @@ class FieldUse:
     others: tuple[str, ...] = ()
 
 
-class GroupingKind:
+class GroupingKind(GroupingRules):
     """A way to put runs together.
 
     :ivar name: in specs, and the label of groupings that have no name.

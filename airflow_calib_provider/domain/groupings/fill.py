@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts
 from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys, GroupingKind
 from airflow_calib_provider.domain.keys import NotEmpty, Where, Words
+from airflow_calib_provider.domain.run import FILL
 from airflow_calib_provider.domain.scalars import ABOVE, Duration, OneOf, Positive, Text, mistake
 
 Short = Annotated[Literal["next", "keep", "drop"], OneOf()]
@@ -48,16 +50,39 @@ class FillKind(GroupingKind):
 
     name = "fill"
     keys = FillKeys
+    until = "closes when a run of a later fill completes"
 
     def fields(self, keys: FillKeys) -> Iterator[FieldUse]:
-        yield FieldUse((), "fill", is_amount=False)
+        yield FieldUse((), FILL, is_amount=False)
         for field in keys.at_least:
             yield FieldUse(("at_least", field), field)
 
     def policy(self, keys: FillKeys, label: str) -> Grouping:
-        return Grouping(
-            kind=GroupKind.FILL, label=label, minimum=keys.at_least, short=keys.short, max_wait=keys.max_wait
-        )
+        return Grouping(kind=self.name, label=label, minimum=keys.at_least, short=keys.short, max_wait=keys.max_wait)
+
+    def needed(self, policy: Grouping) -> Sequence[str]:
+        return (FILL,)
+
+    def before(self, group: GroupDraft, run: RunFacts) -> None:
+        fill = run.fields.get(FILL)
+        if fill is not None and fill != group.fills[-1]:
+            _finish(group, "later_fill", by=run.number)
+
+    def by_clock(self, group: GroupDraft, now: datetime) -> None:
+        wait = group.policy.max_wait
+        if wait and group.end and now - group.end >= wait:
+            _finish(group, "max_wait", max_wait=wait.total_seconds())
+
+    def at_last(self, group: GroupDraft) -> None:
+        # Nothing follows, so its fill is over: only a fill that would join the next one is unfinished.
+        _finish(group, "last_fill")
+
+
+def _finish(group: GroupDraft, why: str, **params: Any) -> None:
+    if group.has_enough or group.policy.short == "keep":
+        group.close(why, **params)
+    elif group.policy.short == "drop":
+        group.drop()
 
 
 KIND = FillKind()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.domain.groupings.base import GroupingKeys, GroupingKind
 
 
@@ -11,9 +11,13 @@ class RunKind(GroupingKind):
 
     name = "run"
     keys = GroupingKeys
+    single = True
 
     def policy(self, keys: GroupingKeys, label: str) -> Grouping:
-        return Grouping(kind=GroupKind.RUN, label=label)
+        return Grouping(kind=self.name, label=label)
+
+    def after(self, group: GroupDraft) -> None:
+        group.close("run")
 
 
 KIND = RunKind()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from airflow_calib_provider.domain.grouping import Grouping, GroupKind
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys, GroupingKind
 from airflow_calib_provider.domain.keys import Where
 from airflow_calib_provider.domain.scalars import WHAT, OneOf, Positive, mistake
@@ -51,6 +51,7 @@ class SumKind(GroupingKind):
 
     name = "sum"
     keys = SumKeys
+    until = "closes when the sum is reached"
     example = "{sum: {<field>: <amount>}}"
 
     def is_short(self) -> bool:
@@ -61,7 +62,11 @@ class SumKind(GroupingKind):
             yield FieldUse((field,), field, others=tuple(keys.declared))
 
     def policy(self, keys: SumKeys, label: str) -> Grouping:
-        return Grouping(kind=GroupKind.SUM, label=label, minimum=keys.amounts(), tail=keys.tail)
+        return Grouping(kind=self.name, label=label, minimum=keys.amounts(), tail=keys.tail)
+
+    def after(self, group: GroupDraft) -> None:
+        if group.has_enough:
+            group.close("reached")
 
 
 KIND = SumKind()
