@@ -169,7 +169,7 @@ def _find(campaign: str, workflow: str | None, group: str, task: str, job: int, 
         groups = results.meant(connection, campaign, workflow, group, run, task)
         if len(groups) > 1:
             listed = ", ".join(f"{item.name} of {item.workflow}" for item in groups)
-            raise NotFound(f"run {group} is in several groups with a task {task}: {listed}", "name one, or --workflow")
+            raise NotFound(f"several groups with a task {task} are meant by {group}: {listed}", "name a --workflow")
         held = group_by_id(connection, groups[0].id)
         group = str(held.name)
         if task_of(connection, held, task).kind == "publish":

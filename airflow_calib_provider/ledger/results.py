@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.groups import find_group
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
@@ -74,27 +73,27 @@ def meant(
     :param task: only groups that have this task.
     :raises NotFound: there is none.
     """
+    of_task = tables.group_task
+    query = select(group.c.id, group.c.workflow, group.c.name).where(group.c.campaign == campaign)
     if run is None:
-        row = find_group(connection, campaign, workflow, what)
-        return [Meant(row.id, row.workflow, row.name)]
-    member, of_task = tables.membership, tables.group_task
-    query = (
-        select(group.c.id, group.c.workflow, group.c.name)
-        .join(member, member.c.group_id == group.c.id)
-        .where(member.c.campaign == campaign, member.c.run == run, member.c.state == "grouped")
-        .order_by(group.c.workflow, group.c.name)
-    )
+        query = query.where(group.c.name == what)
+    else:
+        member = tables.membership
+        query = query.join(member, member.c.group_id == group.c.id)
+        query = query.where(member.c.campaign == campaign, member.c.run == run, member.c.state == "grouped")
     if workflow is not None:
         query = query.where(group.c.workflow == workflow)
     if task is not None:
         query = query.join(of_task, of_task.c.group_id == group.c.id).where(of_task.c.task == task)
-    found = [Meant(row.id, row.workflow, row.name) for row in connection.execute(query)]
-    if not found:
-        of = f" with a task {task}" if task is not None else ""
+    rows = connection.execute(query.order_by(group.c.workflow, group.c.first_run)).all()
+    if rows:
+        return [Meant(row.id, row.workflow, row.name) for row in rows]
+    of = f" with a task {task}" if task is not None else ""
+    if run is not None:
         raise NotFound(
             f"the run {run} is in no group{of} of the campaign {campaign}", f"`calib explain {run}` says why"
         )
-    return found
+    raise NotFound(f"the campaign {campaign} has no group {what}{of}", "`calib groups` lists them")
 
 
 def generation_numbered(connection: Connection, group_id: int, task: str, n: int, last: int) -> Row[tuple[object, ...]]:
@@ -182,7 +181,8 @@ def values_listed(
 
 def _newest_groups(campaign: str, workflow: str | None, last: int) -> Select[tuple[int]]:
     place = func.row_number().over(partition_by=(group.c.workflow, group.c.grouping), order_by=group.c.first_run.desc())
-    ranked = select(group.c.id, place.label("place")).where(group.c.campaign == campaign)
+    reporting = exists().where(generation.c.group_id == group.c.id, value.c.generation_id == generation.c.id)
+    ranked = select(group.c.id, place.label("place")).where(group.c.campaign == campaign, reporting)
     if workflow is not None:
         ranked = ranked.where(group.c.workflow == workflow)
     numbered = ranked.subquery()

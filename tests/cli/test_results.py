@@ -45,6 +45,15 @@ class TestLogs:
 
 
 class TestProducts:
+    @pytest.fixture(autouse=True)
+    def recorded(self, busy: World) -> None:
+        """As it is when a job is accepted."""
+        generation = tables.generation
+        with busy.ledger.write() as connection:
+            done = connection.execute(generation.select().where(generation.c.task == "scale")).one()
+            row = {"generation_id": done.id, "step": 0, "job_index": 0, "name": "constants", "file": "constants.json"}
+            connection.execute(insert(tables.product), [row])
+
     def test_where_they_lie(self, busy: World, calib: Calib) -> None:
         (line,) = calib.json("products", "fill-r2")
         assert (line["task"], line["product"], line["job"], line["generation"]) == ("scale", "constants", 0, 1)
