@@ -15,6 +15,7 @@ from cel_expr_python import cel
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from airflow_calib_provider.spec.condition_language import NUMBER
 from airflow_calib_provider.spec.condition_text import ConditionError, ConditionText
 
 MAX_WORK = 20_000
@@ -28,7 +29,8 @@ _TYPES, _EXPRESSION, _SOURCE = 3, 4, 5
 _POSITIONS = 4
 _ID, _CONSTANT, _SELECT, _CALL, _LIST, _LOOP = 2, 3, 5, 6, 7, 9
 _STRING = 6
-_NUMBER_TYPES: Final = {b"\x18\x02", b"\x18\x04"}  # primitive: INT64, DOUBLE
+# Primitive: INT64, DOUBLE; and the abstract type of a choice between them.
+_NUMBER_TYPES: Final = {b"\x18\x02", b"\x18\x04", b"\x72\x08\x0a\x06" + NUMBER.encode()}
 _LIST_OF_ANYTHING: Final = b"\x32\x04\x0a\x02\x0a\x00"
 _ZERO: Final = b"\x18\x00"  # int64_value
 _FUNCTION, _ARGUMENT = 2, 3
