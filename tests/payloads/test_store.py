@@ -147,6 +147,31 @@ def test_publish_group_takes_products_only(ledger: Ledger, groups: dict[str, int
     assert (row.provenance["runs"], row.provenance["spec_hash"]) == ([1, 2], flow.hash)
 
 
+@pytest.mark.parametrize("replaced", ["g1", "job-00000", "out", "c"])
+def test_publish_group_does_not_follow_links_to_elsewhere(
+    ledger: Ledger, groups: dict[str, int], tmp_path: Path, replaced: str
+) -> None:
+    """Also not to what another job has made."""
+    products = tmp_path / "products"
+    out = products / "prompt" / "ecal" / "fit" / "fill-r1" / "g1" / "job-00000" / "out"
+    other = products / "prompt" / "ecal" / "other" / "fill-r1" / "g1" / "job-00000" / "out"
+    for folder in (out, other):
+        folder.mkdir(parents=True)
+        (folder / "c").write_text("1")
+    (out / "same").symlink_to("c")
+    file = out / "c"
+    path = next(path for path in (file, *file.parents) if path.name == replaced)
+    elsewhere = other / "c"
+    target = next(path for path in (elsewhere, *elsewhere.parents) if path.name == replaced)
+    flow = workflow("ecal", task("deliver", fill(), publish="Scale", file=str(out / "same")))
+    assert publish_group(ledger, flow, flow.tasks["deliver"], groups["fill-r1"], now=T0).new
+    path.rename(tmp_path / "aside")
+    path.symlink_to(target)
+    flow = workflow("ecal", task("deliver", fill(), publish="Scale", file=str(file)))
+    with pytest.raises(PayloadError, match="is not a product"):
+        publish_group(ledger, flow, flow.tasks["deliver"], groups["fill-r1"], now=T0 + timedelta(days=1))
+
+
 CODE = """
 import sys
 from pathlib import Path
