@@ -13,8 +13,8 @@ from sqlalchemy import exc
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen
+from airflow_calib_provider.jobsets.accepted import gone
 from airflow_calib_provider.jobsets.context import gather
-from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.jobsets.render import git_commit, render
 from airflow_calib_provider.ledger import generations, groups
 from airflow_calib_provider.ledger.engine import Ledger
@@ -52,7 +52,7 @@ def begin(
 ) -> Begun:
     """Attach to the generation that runs, return the recorded result, continue a cleared one, or start the next.
 
-    :param max_tries: Airflow's ``ti.max_tries``: only a user's clear changes it.
+    :param max_tries: Airflow's ``ti.max_tries``: only a user's clear makes it larger.
     :raises RenderError: the jobs cannot be rendered; the task has failed with that reason.
     :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
@@ -91,8 +91,9 @@ def begin_with(
     """
     with ledger.read() as connection:
         last = generations.latest(connection, group_id, task)
-    if last is not None and (last.max_tries == max_tries or last.state == "running"):
-        if last.max_tries != max_tries:
+    # A clear makes it larger. A worker that slept through one knows a smaller one, and is nobody's wish.
+    if last is not None and (max_tries <= last.max_tries or last.state == "running"):
+        if max_tries > last.max_tries:
             with ledger.write() as connection:
                 generations.note_max_tries(connection, last.id, max_tries)
         return Begun(last.id, last.n, last.state, last.reason, attached=True)
@@ -166,15 +167,11 @@ def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Se
 
 
 def _products_gone(ledger: Ledger, before: Any) -> bool:
-    """Whether a job that succeeded must run again, because somebody deleted what it made."""
+    """Whether a job that succeeded must run again, because somebody deleted what it made, or a part of it."""
     with ledger.read() as connection:
         jobs = generations.job_states_of(connection, [before.id])
-    return any(
-        not job_folder(before.folder, job.job_index).exists()
-        and not attempt_folder(before.folder, job.job_index, job.accepted_attempt).exists()
-        for job in jobs
-        if job.accepted_attempt is not None
-    )
+        products = generations.products_of(connection, before.id)
+    return bool(gone(before.folder, jobs, products))
 
 
 def record_failure(ledger: Ledger, group_id: int, task: str, failure: CalibError | str, now: datetime) -> None:

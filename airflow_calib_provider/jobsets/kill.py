@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
+from airflow_calib_provider.jobsets.accepted import gone
+from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.ending import remove_jobs
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.jobsets.products import check_product
 from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.ledger import generations, groups, rounds
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.settings import number
 
 ENDED_IN_AIRFLOW = ("failed", "skipped", "success")
 """What a person can make of a task; others (``removed`` after an edit of the spec) are nobody's wish to kill."""
@@ -33,6 +40,7 @@ def settle(
     generation_id: int,
     airflow_state: str | None,
     now: datetime,
+    max_tries: int | None = None,
 ) -> str:
     """Bring a running generation in line with an end that a person gave its task in Airflow.
 
@@ -40,7 +48,9 @@ def settle(
     one can still be marked as success.
 
     :param airflow_state: the task's state as Airflow says it now, not as it was when somebody was notified.
-    :returns: what was done: ``nothing``, ``removed``, ``marked`` (success with products) or ``kept`` (without).
+    :param max_tries: the generation's, as it was before Airflow was asked: a larger one is a clear that came after.
+    :returns: what was done: ``nothing``, ``removed``, ``marked`` (success with products), ``kept`` (without), or
+        ``cleared`` (a clear came while jobs were removed: they run again).
     :raises BackendError: the jobs could not be removed; nothing was recorded.
     """
     if airflow_state not in ENDED_IN_AIRFLOW:
@@ -49,17 +59,18 @@ def settle(
         row = generations.by_id(connection, generation_id)
         newest = generations.latest(connection, row.group_id, row.task)
         left = rounds.in_states(connection, [generation_id], ["planned", "submitted"])
-        jobs = generations.job_states_of(connection, [generation_id])
-    if newest is None or newest.id != generation_id:
+    if newest is None or newest.id != generation_id or max_tries not in (None, row.max_tries):
         return "nothing"
     if airflow_state == "success":
-        return _mark(ledger, backend_of, row, left, jobs, now)
+        return _mark(ledger, backend_of, generation_id, now)
     if row.state != "running":
         return "nothing"
     remove_jobs(backend_of(row.backend), left)
     reason = {"code": "killed", "airflow_state": airflow_state}
     with ledger.write() as connection:
         current = generations.by_id(connection, generation_id)
+        if current.max_tries > row.max_tries:
+            return _cleared(connection, current, left, reason, now)
         if current.state == "running":
             generations.end(connection, current, "failed", reason, now, person=PERSON)
         elif current.state == "failed":  # a watcher saw the jobs vanish, and was faster
@@ -67,18 +78,37 @@ def settle(
     return "removed"
 
 
-def _mark(
-    ledger: Ledger,
-    backend_of: Callable[[str], Backend],
-    row: Any,
-    left: Sequence[Any],
-    jobs: Sequence[Any],
-    now: datetime,
-) -> str:
-    """Airflow says success: a person marked it, unless the generation is done, as Airflow's own success comes after."""
+def _cleared(connection: Connection, current: Any, left: Sequence[Any], reason: Reason, now: datetime) -> str:
+    """A person cleared the task while its jobs were removed, and it attached to them: they run again.
+
+    Where the clear came after the end it has continued the generation itself, with rounds of its own.
+    """
+    known = {(item.step, item.n) for item in rounds.in_states(connection, [current.id], ["planned", "submitted"])}
+    attached = any((item.step, item.n) in known for item in left)
+    if current.state == "running" and attached:
+        generations.end(connection, current, "failed", reason, now, person=PERSON)
+        current = generations.by_id(connection, current.id)
+    if current.state == "failed":
+        generations.continue_failed(connection, current, current.max_tries, now)
+    return "cleared"
+
+
+def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: int, now: datetime) -> str:
+    """Airflow says success: a person marked it, unless the generation is done, as Airflow's own success comes after.
+
+    Only what ended well is believed: a file that a running job writes looks like a product, too.
+    """
+    with suppress(BackendError):  # else what is known already counts
+        advance(ledger, backend_of, [generation_id], now, number("RETRY_DELAY"))
+    with ledger.read() as connection:
+        row = generations.by_id(connection, generation_id)
+        left = rounds.in_states(connection, [generation_id], ["planned", "submitted"])
+        jobs = generations.job_states_of(connection, [generation_id])
+        well = generations.ended_well(connection, generation_id)
+        products = generations.products_of(connection, generation_id)
     if row.state not in ("running", "failed"):
         return "nothing"
-    found, missing = _find_products(row, jobs)
+    found, missing = _find_products(row, jobs, well, products)
     if missing:
         reason = {"code": "marked_success_without_products", "missing": missing[:20]}
         state = "processing" if row.state == "running" else "failed"
@@ -97,23 +127,29 @@ def _mark(
     return "marked"
 
 
-def _find_products(row: Any, jobs: Sequence[Any]) -> tuple[dict[int, int], list[str]]:
-    """For each job the attempt that has all declared products (0: never tried, none declared), and what none has."""
+def _find_products(
+    row: Any, jobs: Sequence[Any], well: Mapping[int, Sequence[int]], products: Sequence[Any]
+) -> tuple[dict[int, int], list[str]]:
+    """For each job the attempt that has all declared products (0: never tried, none declared), and what none has.
+
+    :param well: job → its attempts that ended well, the newest first.
+    :param products: those that were accepted.
+    """
     found: dict[int, int] = {}
-    missing: list[str] = []
+    missing = gone(row.folder, jobs, products)
     for job in jobs:
         if job.accepted_attempt is not None or not row.products:
             found[job.job_index] = job.accepted_attempt or job.attempt
             continue
-        numbers = range(max(1, job.attempt), 0, -1)
-        lacking = {
-            number: _lacking(attempt_folder(row.folder, job.job_index, number), row.products) for number in numbers
-        }
-        best = next((number for number, names in lacking.items() if not names), None)
+        numbers = well.get(job.job_index, ())
+        lacking = {n: _lacking(attempt_folder(row.folder, job.job_index, n), row.products) for n in numbers}
+        best = next((n for n, names in lacking.items() if not names), None)
         if best is not None:
             found[job.job_index] = best
+        elif not numbers:
+            missing += [f"{name} of job {job.job_index} (no attempt of it ended well)" for name in row.products]
         else:
-            missing += [f"{name} of job {job.job_index}" for name in lacking[max(1, job.attempt)]]
+            missing += [f"{name} of job {job.job_index}" for name in lacking[numbers[0]]]
     return found, missing
 
 

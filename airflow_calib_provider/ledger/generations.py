@@ -81,7 +81,7 @@ def unsettled(connection: Connection) -> list[Row[Any]]:
     """What an end that a person gave its task in Airflow may concern: what runs, and what failed and is the latest.
 
     :returns: rows with columns ``id``, ``campaign``, ``workflow``, ``group_name``, ``task``, ``state``, ``backend``,
-        ``dag_id`` and ``run_id``.
+        ``dag_id``, ``run_id`` and ``max_tries``.
     """
     task, request, later = tables.group_task, tables.dag_run_request, generation.alias("later")
     newer = select(later.c.id).where(
@@ -90,7 +90,7 @@ def unsettled(connection: Connection) -> list[Row[Any]]:
     columns = (generation.c.id, generation.c.task, generation.c.state, generation.c.backend)
     query = (
         select(*columns, group.c.campaign, group.c.workflow, group.c.name.label("group_name"))
-        .add_columns(request.c.dag_id, request.c.run_id)
+        .add_columns(request.c.dag_id, request.c.run_id, generation.c.max_tries)
         .join(group, group.c.id == generation.c.group_id)
         .join(request, request.c.group_id == group.c.id)
         .join(task, and_(task.c.group_id == group.c.id, task.c.task == generation.c.task))
@@ -228,6 +228,17 @@ def job_states_of(
     if indices is not None:
         query = query.where(tables.one_of(job.c.job_index, indices))
     return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
+
+
+def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int]]:
+    """Job → its attempts, the newest first, whose program ended with success, accepted or not: what they left behind is
+    whole, if it is there."""
+    well = (attempt.c.state == AttemptState.SUCCEEDED) | (attempt.c.failure == FailureClass.PRODUCT)
+    query = select(attempt.c.job_index, attempt.c.n).where(attempt.c.generation_id == generation_id, well)
+    found: dict[int, list[int]] = {}
+    for row in connection.execute(query.order_by(attempt.c.job_index, attempt.c.n.desc())).all():
+        found.setdefault(row.job_index, []).append(row.n)
+    return found
 
 
 def products_of(connection: Connection, generation_id: int) -> list[Any]:

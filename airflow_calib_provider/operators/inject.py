@@ -90,7 +90,7 @@ class HousekeepingOperator(BaseOperator):
         errors: list[str] = []
         for row, state in self._with_airflow_states(context, rows):
             try:
-                done = settle(ledger, backend_of, row.id, state, now)
+                done = settle(ledger, backend_of, row.id, state, now, row.max_tries)
             except IllegalTransition:
                 continue  # a watcher was faster; the next hour sees what is left
             except (BackendError, ProductError, OSError) as error:

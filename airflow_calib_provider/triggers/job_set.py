@@ -120,10 +120,12 @@ class JobSetTrigger(BaseTrigger):
         where = {"generation": self.generation_id, "backend": self.backend}
         while True:
             try:
-                state = await self._airflow_state()
                 url = await trigger_url()
+                # Before Airflow is asked: a clear that comes after its answer is then seen as one.
+                tries = await asyncio.to_thread(_max_tries, url, self.generation_id)
+                state = await self._airflow_state()
                 await self._prepare(at_once=True)
-                done = await asyncio.to_thread(_settle, url, self.generation_id, state)
+                done = await asyncio.to_thread(_settle, url, self.generation_id, state, tries)
             except Exception as error:  # noqa: BLE001 - whatever it is, a person wants these jobs gone
                 if time.monotonic() + pause > until:
                     await log.aerror("a kill could not be carried out; housekeeping will", **where, error=str(error))
@@ -150,7 +152,14 @@ class JobSetTrigger(BaseTrigger):
         return None if state is None else str(state)
 
 
-def _settle(url: str, generation_id: int, state: str | None) -> str:
+def _max_tries(url: str, generation_id: int) -> int:
+    from airflow_calib_provider.ledger import generations
+
+    with open_ledger(url).read() as connection:
+        return int(generations.by_id(connection, generation_id).max_tries)
+
+
+def _settle(url: str, generation_id: int, state: str | None, max_tries: int) -> str:
     from airflow_calib_provider.jobsets.kill import settle
 
-    return settle(open_ledger(url), backend_of, generation_id, state, datetime.now(UTC))
+    return settle(open_ledger(url), backend_of, generation_id, state, datetime.now(UTC), max_tries)

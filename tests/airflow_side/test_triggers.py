@@ -170,7 +170,7 @@ def test_a_kill_is_tried_again_after_airflow_has_stopped_waiting(monkeypatch: py
     tried: list[str | None] = []
     states = iter(["failed", "failed", "queued"])
 
-    def settle(url: str, generation_id: int, state: str | None) -> str:
+    def settle(url: str, generation_id: int, state: str | None, max_tries: int) -> str:
         tried.append(state)
         if state == "failed":
             raise BackendError("the schedd did not answer within 20 s")
@@ -183,6 +183,7 @@ def test_a_kill_is_tried_again_after_airflow_has_stopped_waiting(monkeypatch: py
         return next(states)
 
     monkeypatch.setattr(job_set, "_settle", settle)
+    monkeypatch.setattr(job_set, "_max_tries", lambda url, generation_id: 8)
     monkeypatch.setattr(job_set, "trigger_url", url)
     monkeypatch.setattr(job_set, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(JobSetTrigger, "_airflow_state", state)

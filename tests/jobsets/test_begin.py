@@ -130,6 +130,34 @@ def test_clear_after_products_were_deleted_starts_the_next(make_world: Make) -> 
     assert world.begin(9).n == 2
 
 
+@pytest.mark.parametrize("change", ["deleted", "emptied", "reported"])
+def test_clear_after_one_product_file_was_lost_runs_its_job_again(make_world: Make, change: str) -> None:
+    report = 'echo "{\\"type\\": \\"product\\", \\"name\\": \\"d\\", \\"file\\": \\"d.txt\\"}" > "$CALIB_REPORT"'
+    script = f"echo x > c.txt; echo y > d.txt; {report}; [ $CALIB_JOB = 0 ] || [ -e {make_world().folder}/mended ]"
+    world = make_world(script, 2, products={"c": "c.txt"})
+    assert world.run().state == "failed"
+    (row,) = world.rows(tables.generation)
+    file = job_folder(row.folder, 0) / "out" / ("d.txt" if change == "reported" else "c.txt")
+    file.write_text("") if change == "emptied" else file.unlink()
+    (world.folder / "mended").touch()
+    begun = world.begin(9)
+    assert world.finish(begun.generation_id).state == "done"
+    folder = world.rows(tables.generation)[-1].folder
+    assert all((job_folder(folder, n) / "out" / name).stat().st_size for n in (0, 1) for name in ("c.txt", "d.txt"))
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "running"])
+def test_a_worker_that_slept_through_a_clear_starts_nothing(make_world: Make, state: str) -> None:
+    world = make_world({"done": "true", "failed": "false", "running": "sleep 100"}[state])
+    first = world.begin(9)
+    if state != "running":
+        world.finish(first.generation_id)
+    late = world.begin(8)
+    assert (late.generation_id, late.attached, late.state) == (first.generation_id, True, state)
+    (row,) = world.rows(tables.generation)
+    assert row.max_tries == 9, "the larger one is kept: the next clear is measured by it"
+
+
 def test_group_of_skipped_runs_stays_skipped(make_world: Make) -> None:
     world = make_world("true")
     with world.ledger.write() as connection:
