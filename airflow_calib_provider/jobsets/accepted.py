@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
-from airflow_calib_provider.jobsets.reports import check_product
+from airflow_calib_provider.jobsets.products import check_product
 
 
 def accepted_folder(folder: str, job: Any) -> Path:
