@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_calib_provider.errors import CalibError, Place, SpecError
+from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.kinds import run_source_kind
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.loader import load_sources
@@ -88,7 +88,10 @@ def _plain(template: str, folder: Path) -> str | None:
     """The path of a program; ``None`` for what is looked up in PATH, or known only when the job is made."""
     if variables_of(template) - {"spec.folder"}:
         return None
-    text = render_text(template, {"spec": {"folder": str(folder)}})
+    try:
+        text = render_text(template, {"spec": {"folder": str(folder)}})
+    except RenderError:  # such as {{ spec.folder + 1 }}: no job will be made, and that says why
+        return None
     return text if "/" in text else None
 
 

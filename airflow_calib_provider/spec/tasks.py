@@ -25,7 +25,7 @@ from airflow_calib_provider.spec.models import (
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.problems import Problems
 from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys
-from airflow_calib_provider.spec.templates import split_command
+from airflow_calib_provider.spec.templates import is_template, split_command
 from airflow_calib_provider.spec.written import Read
 
 
@@ -170,7 +170,8 @@ class TaskReader:
         node = self._node(where)
         if isinstance(node, Scalar) and node.kind == "text":
             for word in split_command(node.text):
-                yield TemplateText(node, word, with_job=with_job)
+                if is_template(word):
+                    yield TemplateText(node, word, with_job=with_job)
         elif isinstance(node, Sequence):
             yield from self._texts(where, with_job=with_job)
 
@@ -189,7 +190,7 @@ class TaskReader:
         elif isinstance(node, MappingNode):
             items = [entry.value for entry in node.entries.values()]
         for item in items:
-            if isinstance(item, Scalar) and item.kind == "text":
+            if isinstance(item, Scalar) and item.kind == "text" and is_template(item.text):
                 yield TemplateText(item, item.text, one_text=one_text, with_job=with_job)
 
     def _node(self, where: Where) -> Node | None:

@@ -97,7 +97,16 @@ def test_a_query_for_inputs(complete: World, calib: Calib) -> None:
     assert "the program /nowhere/query does not exist" in line
 
 
-@pytest.mark.parametrize("first", ["python", '"{{ params.program }}"', '"{{ spec.folder }}/{{ group.name }}.sh"'])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "python",
+        '"{{ spec.folder + 1 }}/x"',
+        '"{{ spec.folder[999].x }}"',
+        '"{{ params.program }}"',
+        '"{{ spec.folder }}/{{ group.name }}.sh"',
+    ],
+)
 def test_programs_that_cannot_be_looked_at(complete: World, calib: Calib, first: str) -> None:
     edit(complete, '["{{ spec.folder }}/../jobs/skim.sh"]', f"[{first}]")
     edit(complete, "defaults: {retries: 1}", "params: {program: /nowhere/else}\ndefaults: {retries: 1}")

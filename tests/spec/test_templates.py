@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.spec.filters import FILTERS, TESTS
 from airflow_calib_provider.spec.templates import (
     TemplateSyntaxError,
     render_command,
@@ -202,6 +204,60 @@ def test_work_is_bounded_by_the_length_of_a_template_and_its_values(template: st
     with pytest.raises(RenderError):
         render_text(template, variables)
     assert time.process_time() - start < 2
+
+
+def expression(chance: random.Random, depth: int) -> str:
+    """Any expression, also such as are refused."""
+    if depth == 0 or chance.random() < 0.2:
+        return chance.choice(["big", "many", "deep", "number", "text", "3", "'a'", "0.5", "none", "true", "[]", "nope"])
+    parts = [expression(chance, depth - 1) for _ in range(3)]
+    one, two, three = parts
+    name = chance.choice(FILTERS)
+    return chance.choice(
+        [
+            f"({one} {chance.choice(['+', '-', '*', '/', '//', '%', '**', '~', '<', '==', 'in', 'and', 'or'])} {two})",
+            f"({one} | {name})",
+            f"({one} | {name}({two}))",
+            f"({one} | {name}({two}, {three}))",
+            f"({one} | {chance.choice(['map', 'sum', 'join', 'sort', 'unique', 'max'])}(attribute={two}))",
+            f"({one} is {chance.choice(TESTS)})",
+            f"({one} is {chance.choice(['eq', 'in', 'divisibleby', 'lt'])}({two}))",
+            f"({one} if {two} else {three})",
+            f"[{', '.join(parts * chance.choice([1, 30]))}]",
+            f"{{{one}: {two}}}",
+            f"{one}[{two}]",
+            f"{one}[{two}:{three}]",
+            f"{one}.x",
+            f"{one}.format({two})",
+            f"(-{one})",
+            f"(not {one})",
+        ]
+    )
+
+
+def test_whatever_an_expression_is_it_gives_data_or_an_error_soon() -> None:
+    chance = random.Random(5)
+    variables = {
+        "big": "ab" * 90_000,
+        "many": [{"x": number, "y": "é" * 20} for number in range(5_000)],
+        "deep": {"x": {"x": [[1, 2], {"x": None}] * 1_000}},
+        "number": 10**18,
+        "text": "fill-8001",
+    }
+    given, refused = 0, []
+    for _ in range(800):
+        template = f"{{{{ {expression(chance, chance.choice([1, 2, 3, 4]))} }}}}"
+        start = time.process_time()
+        try:
+            value = render_value(template, variables)
+        except RenderError as error:
+            refused.append(str(error))
+        else:
+            given += 1
+            assert value is None or isinstance(value, str | int | float | list | dict | tuple)
+        assert time.process_time() - start < 2, template
+    assert given > 80, "nearly everything is refused"
+    assert max(map(len, refused)) < 1_000
 
 
 def test_an_argument_is_one_that_a_program_can_be_started_with() -> None:
