@@ -108,4 +108,6 @@ RUN_SOURCES = Kinds(
 BY_HAND = "csv"
 """The run source of whose form the files are that a person adds."""
 
-PAYLOAD_STORES = Kinds("payload store", "payload_stores", {})
+PAYLOAD_STORES = Kinds("payload store", "payload_stores", {"embedded": "payloads.embedded:STORE"})
+DEFAULT_STORE = "embedded"
+"""Where published files are kept if a workflow does not say."""

@@ -106,7 +106,7 @@ def _about(row: Any, output: Path | None, provenance: bool) -> dict[str, Any]:
     from airflow_calib_provider.payloads import store
 
     about = as_dict(row, "campaign", *COLUMNS, "workflow", "task", "published_at")
-    about["path"] = str(store.content_path(row.content_hash))
+    about["path"] = str(store.content_path(row))
     if output is not None:
         about["output"] = str(output)
     return {**about, "provenance": row.provenance} if provenance else about
@@ -121,7 +121,7 @@ def _content(row: Any) -> Path:
     from airflow_calib_provider.errors import PayloadError
     from airflow_calib_provider.payloads import store
 
-    path = store.content_path(row.content_hash)
+    path = store.content_path(row)
     if not path.is_file():
         raise PayloadError(f"the payload's file {path} is gone", "is CALIB_HOME that of the installation?")
     with path.open("rb") as stream:

@@ -300,6 +300,6 @@ def _payloads(
             texts = [[run, NO_PAYLOAD] for run in missing]
             said = {"done": len(runs) - len(missing), "total": len(runs), "missing": texts}
             raise not_open([ledger_lock(lock.kind).reason(tag, said)])
-        files[tag] = [str(store.content_path(row.content_hash)) for row in rows]
+        files[tag] = [str(store.content_path(row)) for row in rows]
         used += [{"id": row.id, "tag": row.tag, "revision": row.revision, "hash": row.content_hash} for row in rows]
     return files, used

@@ -59,6 +59,7 @@ def publish_group(
         provenance=provenance,
         before=before,
         at=now,
+        store=task.publish.store,
     )
 
 

@@ -1,15 +1,11 @@
-"""The embedded payload store: rows in the ledger, files named by their content (rule 25).
+"""Published payloads: rows in the ledger, files in a store, named by their content (rule 25).
 
-The file is written, synced and renamed into place before the row that names it is committed. A crash in between leaves
-a file that nothing names, never a row without its file; publishing again finds it and goes on.
+The file is in its store before the row that names it is committed. A crash in between leaves a file that nothing names,
+never a row without its file; publishing again finds it and goes on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,15 +16,19 @@ from sqlalchemy import Connection, Row, func, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.errors import NotFound, PayloadError, PayloadStoreDown
+from airflow_calib_provider.errors import CalibError, NotFound, PayloadError, PayloadStoreDown
+from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
-from airflow_calib_provider.settings import payloads_folder
+from airflow_calib_provider.payloads.base import payload_store
 
 payload = tables.payload
+
+STORE = "store"
+"""In the provenance: the payload store, if it is another one than the default."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,40 @@ def publish(
     provenance: Mapping[str, Any],
     at: datetime,
     before: Sequence[str] = (),
+    store: str = DEFAULT_STORE,
 ) -> Published:
     """Publish a file under a tag for the runs of a group.
 
     The same content again is a no-op; other content is a new revision, which supersedes the old one.
 
     :param before: the tasks of its own DAG that must be done.
+    :param store: the payload store that keeps the file; another one than the default is named in the provenance.
+    :raises KindError: there is no such store here.
     :raises NotOpen: the group is not closed, a lock of the task is not open, or one of ``before`` is not done.
     :raises PayloadError: the file is missing or empty, the interval overlaps that of another group's payload, or the
         tag belongs to another workflow or task.
     """
     crash_point("payload.before_store", task)
-    digest, size = store_file(file)
+    digest, size = _kept(store, file)
+    if store != DEFAULT_STORE:
+        provenance = {**provenance, STORE: store}
     crash_point("payload.after_store", task)
     with ledger.write() as connection:
         require_open(connection, group_id, task, before)
         result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, at)
     crash_point("payload.after_publish", task)
     return result
+
+
+def _kept(store: str, file: Path) -> tuple[str, int]:
+    keeper = payload_store(store)
+    try:
+        return keeper.keep(file)
+    except CalibError:
+        raise
+    except Exception as error:  # whatever a store of another package raises
+        said = f"the payload store {store!r} could not keep {file}: {type(error).__name__}: {error}"
+        raise PayloadStoreDown(said, "nothing was published") from error
 
 
 def _publish_row(
@@ -173,50 +189,13 @@ def _refuse_overlap(rows: Iterable[Any], tag: str, group_id: int, iov: Iov) -> N
             )
 
 
-def store_file(file: Path) -> tuple[str, int]:
-    """Copy a file into the store under the hash of its content.
+def content_path(row: Row[Any]) -> Path:
+    """Where the content of a payload is.
 
-    :returns: SHA-256 (hexadecimal) and size in bytes.
-    :raises PayloadError: it is missing, empty, not a regular file, or the store cannot be written.
+    :raises KindError: its store is not installed here.
+    :raises PayloadStoreDown: the store does not answer now.
     """
-    folder = payloads_folder()
-    try:
-        if not file.is_file() or not file.stat().st_size:
-            raise PayloadError(f"nothing to publish: {file} is missing or empty", "look at the job that makes it")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as target:
-            try:
-                with file.open("rb") as source:
-                    shutil.copyfileobj(source, target)
-                target.flush()
-                os.fsync(target.fileno())
-                with Path(target.name).open("rb") as copy:
-                    digest = hashlib.file_digest(copy, "sha256").hexdigest()
-                final = content_path(digest)
-                final.parent.mkdir(exist_ok=True)
-                Path(target.name).chmod(0o444)
-                Path(target.name).replace(final)
-            except BaseException:
-                Path(target.name).unlink(missing_ok=True)
-                raise
-        _sync_folder(final.parent)
-        _sync_folder(folder)
-    except OSError as error:
-        raise PayloadStoreDown(f"cannot store {file} in {folder}: {error.strerror}", "nothing was published") from error
-    return digest, final.stat().st_size
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def content_path(digest: str) -> Path:
-    """Where the store keeps the content of this hash."""
-    return payloads_folder() / digest[:2] / digest
+    return payload_store(row.provenance.get(STORE, DEFAULT_STORE)).path(row.content_hash)
 
 
 def listed(connection: Connection, campaign: str, tag: str | None = None, *, history: bool = False) -> list[Row[Any]]:

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.model import Model, Name
-from airflow_calib_provider.kinds import DEFAULT_BACKEND
+from airflow_calib_provider.kinds import DEFAULT_BACKEND, DEFAULT_STORE
 
 
 class Lock(Model):
@@ -106,11 +106,15 @@ class Jobs(Model):
 
 
 class Publish(Model):
-    """What is published under which tag; the interval of validity is the group's (rule 25)."""
+    """What is published under which tag; the interval of validity is the group's (rule 25).
+
+    :ivar store: one of :data:`airflow_calib_provider.kinds.PAYLOAD_STORES`.
+    """
 
     tag: str
     file: str
     iov: Literal["group"] = "group"
+    store: str = DEFAULT_STORE
 
 
 class Task(Model):

@@ -28,10 +28,11 @@ from airflow_calib_provider.domain.scalars import (
     filled,
     mistake,
     name,
+    one_of,
     text,
     unlike,
 )
-from airflow_calib_provider.kinds import GROUPINGS, LOCKS
+from airflow_calib_provider.kinds import DEFAULT_STORE, GROUPINGS, LOCKS, PAYLOAD_STORES
 from airflow_calib_provider.spec.job_keys import Backend, DefaultsKeys, JobsKeys
 from airflow_calib_provider.spec.kinds import grouping_kind, lock_kind
 from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
@@ -118,6 +119,17 @@ Value = Annotated[
 ]
 
 
+def _store(value: Any) -> str:
+    known = PAYLOAD_STORES.names()
+    found = text(value, one_of(known))
+    if found not in known:
+        raise unlike(value, one_of(known), word=found, options=known)
+    return found
+
+
+Store = Annotated[str, Reads(_store, NAME_SCHEMA, "name")]
+
+
 class PolicyKeys(Keys):
     """``group_by`` as a mapping: the block of exactly one kind."""
 
@@ -176,6 +188,11 @@ class PublishKeys(Keys):
         Annotated[Literal["group"], OneOf()],
         Field(description="the interval of validity: first to last run of the group, both included"),
     ] = "group"
+    store: Annotated[
+        Store,
+        Words(type="name of a payload store"),
+        Field(description="where the file is kept; further stores come with packages that are installed"),
+    ] = DEFAULT_STORE
 
 
 class TaskKeys(Keys):

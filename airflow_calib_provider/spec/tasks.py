@@ -100,7 +100,7 @@ class TaskReader:
             unsure = self.written.is_wrong(*where, "backend")
             task.jobs = self._jobs(keys.jobs, task.backend, (*where, "jobs"), unsure=unsure)
         if keys.publish is not None and keys.publish.tag and keys.publish.file:
-            task.publish = Publish(tag=keys.publish.tag, file=keys.publish.file)
+            task.publish = Publish(tag=keys.publish.tag, file=keys.publish.file, store=keys.publish.store)
             task.publish_tag = self.written.at(*where, "publish", "tag")
         if keys.has("publish") and not keys.has("jobs") and not keys.needs and not task.needs_wrong:
             said = f"the task {name!r} publishes and needs nothing"

@@ -19,6 +19,7 @@ from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import campaigns, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import store
+from airflow_calib_provider.payloads.embedded import STORE
 from airflow_calib_provider.payloads.store import Published, publish
 from tests.ledger.making import T0, count, facts, fill, group_ids, put_runs, task, workflow
 
@@ -47,7 +48,7 @@ def test_publish_twice_is_a_no_op(ledger: Ledger, groups: dict[str, int], tmp_pa
     again = put(ledger, tmp_path, groups["fill-r1"], "1", Iov(1, 2))
     assert (first.new, first.revision, again.new, again.revision) == (True, 1, False, 1)
     assert count(ledger, tables.event) == events
-    assert store.content_path(first.content_hash).read_text() == "1"
+    assert STORE.path(first.content_hash).read_text() == "1"
 
 
 def test_other_content_is_a_new_revision(ledger: Ledger, groups: dict[str, int], tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_other_content_is_a_new_revision(ledger: Ledger, groups: dict[str, int],
         assert connection.execute(state).scalar() == "done"
         assert store.listed(connection, "prompt", "Scale")[0].revision == 3
     assert [row.state for row in rows] == ["superseded", "superseded", "published"]
-    assert store.content_path(current.content_hash).read_text() == "a"
+    assert store.content_path(current).read_text() == "a"
 
 
 def test_overlap_with_another_group(ledger: Ledger, groups: dict[str, int], tmp_path: Path) -> None:
@@ -201,4 +202,4 @@ def test_dying_at(ledger: Ledger, groups: dict[str, int], tmp_path: Path, point:
     with ledger.read() as connection:
         (row,) = store.listed(connection, "prompt", "Scale", history=True)
     assert row.revision == 1
-    assert store.content_path(row.content_hash).stat().st_size == 100_000
+    assert store.content_path(row).stat().st_size == 100_000
