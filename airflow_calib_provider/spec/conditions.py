@@ -104,7 +104,11 @@ class Condition:
                 values[f"run.{name}"] = _typed(name, value, self._types[name])
             elif name not in self._asked:
                 raise _null_field(name)
-        result = self._program.eval(data=values)
+        try:
+            result = self._program.eval(data=values)
+        except Exception as error:
+            # A value that the runtime does not take at all, such as a number beyond 64 bits.
+            raise ConditionError(f"the condition {_shown(self.text)} fails: {str(error)[:200]}") from error
         if result.type() != cel.Type.ERROR:
             return bool(result.value())
         said = str(result.value())
@@ -122,13 +126,13 @@ def _typed(name: str, value: object, kind: FieldType) -> object:
 
     :raises ConditionError: it is of another type, as after a change of ``sources.yaml``.
     """
-    if kind is FieldType.TIME and isinstance(value, str):
-        try:
+    try:
+        if kind is FieldType.TIME and isinstance(value, str):
             return parse_time(value)
-        except ValueError as error:
-            raise ConditionError(f"the field {name!r} cannot be used: {error}", field=name) from error
-    if kind is FieldType.FLOAT and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        if kind is FieldType.FLOAT and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError) as error:
+        raise ConditionError(f"the field {name!r} cannot be used: {error}", field=name) from error
     expected = _PYTHON_TYPES[kind]
     if not isinstance(value, expected) or (isinstance(value, bool) and kind is not FieldType.BOOL):
         raise ConditionError(f"the field {name!r} is {value!r:.60}, and its source says {kind.value}", field=name)

@@ -218,6 +218,19 @@ def test_a_value_that_its_source_no_longer_declares(name: str, value: object) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("run.number > 1", "number", 2**70),
+        ("run.status == 'a'", "status", "\ud800"),
+        pytest.param("run.lumi > 1", "lumi", 2**2000, id="lumi"),
+    ],
+)
+def test_a_value_that_no_runtime_takes_is_that_runs_error(text: str, name: str, value: object) -> None:
+    with pytest.raises(ConditionError, match=r"fails|cannot be used"):
+        condition(text).evaluate({**RUN, name: value})
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "", "(", "run.", "1 +", "run", "lumi > 3", "run.number.b(", "f(run.ok)", "'a", "\x00", "(" * 2000,
