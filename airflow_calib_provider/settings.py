@@ -66,6 +66,11 @@ SETTINGS = (
     Setting("MIRROR_PATIENCE", 3600, "seconds for which `calib_mirror` looks for its connection before it is skipped"),
     Setting("SAMPLE_INTERVAL", 60, "seconds between two looks at the figures of the system"),
     Setting("OPEN_PATIENCE", 120, "seconds for which `calib_inject` asks again for a DAG run that Airflow refused"),
+    Setting(
+        "CODE_LIMIT",
+        2000,
+        "MB of a commit that are copied for the jobs made from it; of a larger one the checkout itself is used",
+    ),
     Setting("INJECT_MINUTES", 5, "minutes between two runs of `calib_inject`", least=1),
 )
 """All of them; the table of docs/operations.md is made of these."""
@@ -177,6 +182,11 @@ def spool_folder() -> Path:
 def products_folder() -> Path:
     """Folder of accepted products: ``campaign/workflow/task/group/generation/job``."""
     return calib_home() / "products"
+
+
+def code_folder() -> Path:
+    """Folder of copies of commits, by the commit: what ``{{ spec.folder }}`` stands for."""
+    return calib_home() / "code"
 
 
 def payloads_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,10 +21,11 @@ from airflow_calib_provider.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
+    from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.skips import Settled
 
 
@@ -40,6 +42,7 @@ def register(app: typer.Typer) -> None:
             "calib retry run-r355872",
             "calib retry fill-r7 --task scale",
             "calib retry fill-r7 --task fit --no-downstream",
+            "calib retry fill-r7 --same-version",
         )
     )(retry)
 
@@ -164,19 +167,25 @@ def retry(
     downstream: Annotated[
         bool, typer.Option("--downstream/--no-downstream", help="Also what comes after it in its DAG run.")
     ] = True,
+    every_job: Annotated[bool, typer.Option("--all", help="Every job, also those that are done.")] = False,
+    same_version: Annotated[
+        bool, typer.Option("--same-version", help="The spec and the code of before, not the newest commit.")
+    ] = False,
     workflow: WorkflowName = None,
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
     """Run tasks of a group again, by clearing them in Airflow.
 
-    A failed job set is continued with the jobs that are not done; one that is done starts anew. Where Airflow cannot be
-    reached nothing changes. Needs CALIB_AIRFLOW_URL.
+    A failed job set is continued with the jobs that are not done; one that is done starts anew. The newest commit is
+    run. Where Airflow cannot be reached nothing changes. Needs CALIB_AIRFLOW_URL.
     """
     from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CalibError
 
+    if every_job and same_version:
+        raise typer.BadParameter("--all and --same-version exclude each other", param_hint="--same-version")
     ledger = open_ledger()
     existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
@@ -187,12 +196,41 @@ def retry(
             raise CalibError(
                 f"Airflow's DAG run {run_id} of {dag_id} has no task {', '.join(unknown)}", "nothing was changed"
             )
-        cleared = airflow.clear(dag_id, run_id, [name for name in wanted if name in there], downstream=downstream)
+        how = "all" if every_job else "same_version" if same_version else None
+        with _told(ledger, campaign, workflow, group, wanted, how):
+            cleared = airflow.clear(dag_id, run_id, [name for name in wanted if name in there], downstream=downstream)
     names = sorted({str(item["task_id"]) for item in cleared})
     if as_json:
         emit_json({"dag_id": dag_id, "run_id": run_id, "cleared": names})
     else:
         print(f"cleared in the DAG run {run_id} of {dag_id}: {', '.join(names) or 'nothing'}")
+
+
+@contextmanager
+def _told(
+    ledger: Ledger, campaign: str, workflow: str | None, name: str, task_ids: Sequence[str], how: str | None
+) -> Iterator[None]:
+    """Let the tasks know how they are to run again before they start; not if nothing comes of it."""
+    from airflow_calib_provider.ledger import generations, tables
+    from airflow_calib_provider.ledger.dag_groups import airflow_task_id
+    from airflow_calib_provider.ledger.groups import find_group
+
+    def note(value: str | None) -> None:
+        table = tables.group_task
+        with ledger.write() as connection:
+            group = find_group(connection, campaign, workflow, name)
+            names = connection.execute(select(table.c.task).where(table.c.group_id == group.id)).scalars()
+            tasks = [task for task in names if airflow_task_id(task) in task_ids]
+            generations.want_rerun(connection, group.id, tasks, value)
+
+    from sqlalchemy import select
+
+    note(how)
+    try:
+        yield
+    except BaseException:
+        note(None)
+        raise
 
 
 def _to_clear(

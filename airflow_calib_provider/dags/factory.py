@@ -61,6 +61,8 @@ def build_dag(workflow: Workflow, label: str) -> DAG:
         max_active_runs=int(2 * (max_open + window)),
         max_active_tasks=int(2 * (max_open + window)),
         is_paused_upon_creation=False,
+        # A clear is mostly done because the code was mended (rule 44).
+        rerun_with_latest_version=True,
         default_args={
             "owner": workflow.owner,
             "retries": AIRFLOW_RETRIES,

@@ -12,14 +12,18 @@ from sqlalchemy import exc
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
-from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen
+from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen, RenderError
 from airflow_calib_provider.jobsets.accepted import gone
-from airflow_calib_provider.jobsets.context import gather
-from airflow_calib_provider.jobsets.render import git_commit, render
-from airflow_calib_provider.ledger import generations, groups
+from airflow_calib_provider.jobsets.code import Code, code_of, lacks
+from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext, gather
+from airflow_calib_provider.jobsets.render import Rendered, query_of, render
+from airflow_calib_provider.ledger import generations, groups, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.starting import require_open
+from airflow_calib_provider.spec.loader import load_text
 from airflow_calib_provider.spec.models import Task, Workflow
+
+_NEWEST = "`calib retry` without --same-version takes the newest one"
 
 FAILING = ("new", "waiting", "processing", "done", "failed")
 
@@ -49,10 +53,12 @@ def begin(
     dag_run_id: str,
     now: datetime,
     params: Mapping[str, Any] | None = None,
+    bundle_version: str | None = None,
 ) -> Begun:
     """Attach to the generation that runs, return the recorded result, continue a cleared one, or start the next.
 
     :param max_tries: Airflow's ``ti.max_tries``: only a user's clear makes it larger.
+    :param bundle_version: of the DAG bundle that the workflow comes from: a commit.
     :raises RenderError: the jobs cannot be rendered; the task has failed with that reason.
     :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
@@ -65,7 +71,7 @@ def begin(
         ledger,
         group_id,
         task.name,
-        lambda: _of_spec(ledger, workflow, task, group_id, max_tries, dag_run_id, params),
+        lambda: _of_spec(ledger, workflow, task, group_id, max_tries, dag_run_id, params, bundle_version, now),
         max_tries=max_tries,
         now=now,
         before=workflow.names_inside(task),
@@ -108,18 +114,29 @@ def _of_spec(
     max_tries: int,
     dag_run_id: str,
     params: Mapping[str, Any] | None,
+    bundle_version: str | None,
+    now: datetime,
 ) -> generations.NewGeneration:
+    with ledger.read() as connection:
+        before = generations.latest(connection, group_id, task.name)
+        kept = spec_files.text_of(connection, workflow.hash if before is None else before.spec_hash)
+    old = before if before is not None and before.rerun == generations.SAME_VERSION else None
+    if old is not None:
+        workflow, task = _as_it_was(old, kept, workflow, task)
+    elif kept is None or before is not None:
+        _keep_text(ledger, workflow, now)
     assert task.jobs is not None
     with ledger.read() as connection:
         context = gather(connection, workflow, task, group_id, params)
-    rendered = render(task, context)
+    code, rendered = _rendered(task, context, None if old is None else _old_code(old), bundle_version)
     return generations.NewGeneration(
         group_id=group_id,
         task=task.name,
         max_tries=max_tries,
         backend=task.backend,
         spec_hash=workflow.hash,
-        git_commit=git_commit(Path(workflow.file).resolve().parent),
+        git_commit=code.commit,
+        spec_folder=str(code.folder),
         definitions_hash=rendered.digest,
         inputs=rendered.inputs,
         runs=context.runs,
@@ -137,6 +154,57 @@ def _of_spec(
     )
 
 
+def _keep_text(ledger: Ledger, workflow: Workflow, now: datetime) -> None:
+    """What is begun with a text can be begun with it again."""
+    with ledger.read() as connection:
+        if spec_files.text_of(connection, workflow.hash) is not None:
+            return
+    text = spec_files.KeptText(workflow.name, Path(workflow.file).name, workflow.hash, workflow.text, now)
+    with ledger.write() as connection:
+        spec_files.note_texts(connection, [text])
+
+
+def _as_it_was(old: Any, text: str | None, workflow: Workflow, task: Task) -> tuple[Workflow, Task]:
+    """The workflow and the task that a generation was made from.
+
+    :raises RenderError: they are not known any more.
+    """
+    if old.spec_hash == workflow.hash:
+        return workflow, task
+    if text is None:
+        raise RenderError(f"the text of {workflow.name} that generation {old.n} was made from is not known", _NEWEST)
+    found = load_text(text, Path(workflow.file))
+    if task.name not in found.tasks:
+        raise RenderError(f"the text of {workflow.name} then had no task {task.name}", _NEWEST)
+    return found, found.tasks[task.name]
+
+
+def _old_code(old: Any) -> Code:
+    """
+    :raises RenderError: the copy is gone.
+    """
+    folder = Path(old.spec_folder or "")
+    if not old.spec_folder or not folder.is_dir():
+        said = f"the files of commit {old.git_commit} that generation {old.n} was made from are not there any more"
+        raise RenderError(said, _NEWEST)
+    return Code(folder, old.git_commit)
+
+
+def _rendered(
+    task: Task, context: GroupContext, code: Code | None, bundle_version: str | None
+) -> tuple[Code, Rendered]:
+    """The jobs, and where the spec's own files are: the folder itself if they name one that the commit lacks."""
+    assert task.jobs is not None
+    found = code or code_of(context.folder, bundle_version)
+    itself = Code(context.folder, f"{found.commit}-dirty")
+    if code is None and lacks(query_of(task.jobs, context), SPEC_FOLDER, found, context.folder):
+        found = itself
+    rendered = render(task, context, found.folder)
+    if code is None and lacks(rendered.named, SPEC_FOLDER, found, context.folder):
+        return itself, render(task, context, itself.folder)
+    return found, rendered
+
+
 def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Sequence[str], now: datetime) -> Begun:
     with ledger.read() as connection:
         name = groups.group_by_id(connection, new.group_id).name
@@ -144,6 +212,7 @@ def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Se
         last is not None
         and last.state == "failed"
         and last.definitions_hash == new.definitions_hash
+        and last.rerun != generations.ALL
         and not _products_gone(ledger, last)
     )
     crash_point("generation.before_create", name)

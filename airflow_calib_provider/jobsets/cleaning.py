@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
+from airflow_calib_provider.jobsets.code import remove_unused
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
 from airflow_calib_provider.ledger import generations, rounds, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -68,7 +69,20 @@ def clean(ledger: Ledger, backend_of: Callable[[str], Backend], now: datetime, a
             here = (table.c.id == row.id, table.c.state != "running", table.c.ended_at == row.ended_at)
             connection.execute(update(table).where(*here).values(cleaned_at=now))
         result.generations += 1
+    try:
+        remove_unused(_code_in_use(ledger), now)
+    except OSError as error:
+        result.errors.append(f"copies of old commits cannot be removed: {error}")
     return result
+
+
+def _code_in_use(ledger: Ledger) -> list[str]:
+    """What generations name that run, or may be continued."""
+    table = tables.generation
+    live = (table.c.state == "running") | ((table.c.state == "failed") & table.c.cleaned_at.is_(None))
+    with ledger.read() as connection:
+        query = select(table.c.spec_folder).where(live, table.c.spec_folder.is_not(None)).distinct()
+        return list(connection.execute(query).scalars())
 
 
 def _over(ledger: Ledger, now: datetime, at_once: int) -> list[int]:

@@ -22,6 +22,9 @@ from airflow_calib_provider.ledger.starting import not_open, require_open
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import Need, Task, Workflow
 
+SPEC_FOLDER = "⟦spec⟧"
+"""For the folder of the spec, so that a definition (and its hash) is the same wherever a copy of its commit lies."""
+
 
 @dataclass(frozen=True)
 class GroupContext:
@@ -32,6 +35,7 @@ class GroupContext:
     :ivar excluded_runs: runs of the group that were skipped, here or in what was made for it.
     :ivar used: the generations and payloads whose files the variables name, and the runs that needed workflows did not
         select.
+    :ivar folder: of the YAML file.
     """
 
     campaign: str
@@ -43,6 +47,7 @@ class GroupContext:
     runs: Sequence[int]
     excluded_runs: Sequence[int]
     used: Mapping[str, Any]
+    folder: Path = Path()
 
 
 def gather(
@@ -86,7 +91,7 @@ def gather(
         "tasks": tasks,
         "workflows": others,
         "payloads": payloads,
-        "spec": {"folder": str(Path(workflow.file).resolve().parent)},
+        "spec": {"folder": SPEC_FOLDER},
     }
     if task.grouping.kind == "run":
         variables["run"] = records[0]
@@ -98,7 +103,18 @@ def gather(
     }
     if not_selected := _not_selected(needed, kept):
         used["not_selected"] = not_selected
-    return GroupContext(group.campaign, workflow.name, task.name, group_id, group.name, variables, kept, excluded, used)
+    return GroupContext(
+        campaign=group.campaign,
+        workflow=workflow.name,
+        task=task.name,
+        group_id=group_id,
+        group=group.name,
+        variables=variables,
+        runs=kept,
+        excluded_runs=excluded,
+        used=used,
+        folder=Path(workflow.file).resolve().parent,
+    )
 
 
 def _needed_inside(workflow: Workflow, task: Task) -> set[str]:

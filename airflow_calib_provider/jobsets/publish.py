@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import PayloadError, ProductError
@@ -86,12 +86,14 @@ def _provenance(connection: Connection, workflow: Workflow, context: GroupContex
             job.c.generation_id.in_(ids)
         )
     ).all()
+    commits = _commits(connection, ids)
     made_by = [
         {
             "task": row.task,
             "generation": row.n,
             "spec_hash": row.spec_hash,
             "git_commit": row.git_commit,
+            "git_commits": commits.get(row.id, []),
             "inputs": row.inputs,
             "excluded_runs": row.excluded_runs,
             "used": row.used,
@@ -117,3 +119,31 @@ def _provenance(connection: Connection, workflow: Workflow, context: GroupContex
         "git_commit": git_commit(Path(workflow.file).resolve().parent),
         "made_by": made_by,
     }
+
+
+def _commits(connection: Connection, generation_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The commits of the accepted attempts of each generation."""
+    job, attempt, round_ = tables.job, tables.attempt, tables.round_
+    of_job = and_(
+        attempt.c.generation_id == job.c.generation_id,
+        attempt.c.step == job.c.step,
+        attempt.c.job_index == job.c.job_index,
+        attempt.c.n == job.c.accepted_attempt,
+    )
+    of_attempt = and_(
+        round_.c.generation_id == attempt.c.generation_id,
+        round_.c.step == attempt.c.step,
+        round_.c.n == attempt.c.round,
+    )
+    rows = connection.execute(
+        select(job.c.generation_id, round_.c.git_commit)
+        .join(attempt, of_job)
+        .join(round_, of_attempt)
+        .where(job.c.generation_id.in_(list(generation_ids)), round_.c.git_commit.is_not(None))
+        .distinct()
+        .order_by(job.c.generation_id, round_.c.git_commit)
+    ).all()
+    found: dict[int, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.generation_id, []).append(row.git_commit)
+    return found

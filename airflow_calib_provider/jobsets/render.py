@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from airflow_calib_provider.backends.environment import for_job
 from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
-from airflow_calib_provider.jobsets.context import GroupContext
+from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
 from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.language import MAX_JOBS
@@ -49,6 +49,7 @@ class Rendered:
         a cleared generation can be continued (rule 14).
     :ivar options: the spec's block for the backend; no part of the digest, as it says how jobs run and not what.
     :ivar failures: the failure policy; no part of the digest either.
+    :ivar named: all texts with the mark of the spec's folder.
     """
 
     definitions: Sequence[Mapping[str, Any]]
@@ -56,22 +57,40 @@ class Rendered:
     digest: str
     options: Mapping[str, Any] = field(default_factory=dict)
     failures: Sequence[Mapping[str, Any]] = ()
+    named: frozenset[str] = frozenset()
 
 
-def render(task: Task, context: GroupContext) -> Rendered:
+def render(task: Task, context: GroupContext, folder: Path | None = None) -> Rendered:
     """Render a task's job set for a group.
 
+    :param folder: what ``{{ spec.folder }}`` stands for; by default the folder of the YAML file.
     :raises RenderError: a template cannot be rendered, a catalogue query fails, or there would be no job.
     """
     jobs = task.jobs
     assert jobs is not None
-    inputs = _inputs(jobs, context.variables)
+    where = {SPEC_FOLDER: str(folder or context.folder)}
+    inputs = _inputs(jobs, context.variables, where)
     files = _files(jobs, task.backend, context.variables)
     definitions = [
         _definition(jobs, context, index, count, mine, files)
         for index, count, mine in _shares(jobs, inputs, context.variables)
     ]
-    return _rendered(jobs, definitions, inputs, context.runs, task.backend, task.products)
+    rendered = _rendered(jobs, definitions, inputs, context.runs, task.backend, task.products)
+    return replace(rendered, named=_named(rendered), inputs=[_fill(item, where) for item in inputs])
+
+
+def query_of(jobs: Jobs, context: GroupContext) -> list[str]:
+    """The command that is asked for inputs, with the mark of the spec's folder; empty without one."""
+    wanted = jobs.inputs
+    return list(render_command(wanted.command, context.variables)) if isinstance(wanted, InputsCommand) else []
+
+
+def _named(rendered: Rendered) -> frozenset[str]:
+    found = set(rendered.inputs)
+    for item in rendered.definitions:
+        for texts in (item["command"], item["environment"].values(), item["inputs"] or (), item.get("files", ())):
+            found.update(text for text in texts if SPEC_FOLDER in text)
+    return frozenset(text for text in found if SPEC_FOLDER in text)
 
 
 def render_plain(jobs: Jobs, products: Mapping[str, str], backend: str) -> Rendered:
@@ -131,12 +150,15 @@ def _rule(rule: FailureRule) -> dict[str, Any]:
     return found if rule.after is None else {**found, "after": rule.after.total_seconds()}
 
 
-def _inputs(jobs: Jobs, variables: Mapping[str, Any]) -> list[str]:
+def _inputs(jobs: Jobs, variables: Mapping[str, Any], where: Mapping[str, str]) -> list[str]:
     wanted = jobs.inputs
     if wanted is None:
         return []
     if isinstance(wanted, InputsCommand):
-        return _query(render_command(wanted.command, variables))
+        command = render_command(wanted.command, variables)
+        folder = where[SPEC_FOLDER]
+        listed = _query([_fill(argument, where) for argument in command])
+        return [SPEC_FOLDER + item.removeprefix(folder) if item.startswith(f"{folder}/") else item for item in listed]
     items: list[Any] = []
     for template in (wanted,) if isinstance(wanted, str) else wanted:
         found = render_value(template, variables)
@@ -274,12 +296,14 @@ def submission(
     folder = attempt_folder(row.folder, index, attempt)
     (folder / "out").mkdir(parents=True, exist_ok=True)
     inputs_file = folder / "inputs.txt"
-    inputs = row.inputs if definition["inputs"] is None else definition["inputs"]
+    where = {SPEC_FOLDER: row.spec_folder or ""}
+    inputs = row.inputs if definition["inputs"] is None else [_fill(item, where) for item in definition["inputs"]]
     _write_once(inputs_file, "".join(f"{item}\n" for item in inputs))
     runs_file = folder / "runs.txt"
     _link_runs(generation_folder(row.folder) / "runs.txt", runs_file, row.runs)
     runs = ",".join(map(str, row.runs))
     known = {
+        **where,
         OUT: str(folder / "out"),
         REPORT: str(folder / "report.jsonl"),
         INPUTS_FILE: str(inputs_file),
@@ -310,7 +334,7 @@ def submission(
         ),
         timeout=definition["timeout"],
         inputs=tuple(inputs),
-        files=tuple(definition.get("files", ())),
+        files=tuple(_fill(file, where) for file in definition.get("files", ())),
     )
 
 

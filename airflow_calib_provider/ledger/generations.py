@@ -48,6 +48,19 @@ class NewGeneration:
     failures: Sequence[Mapping[str, Any]] = field(default=())
     options: Mapping[str, Any] = field(default_factory=dict)
     keep: int | None = None
+    spec_folder: str | None = None
+
+
+ALL, SAME_VERSION = "all", "same_version"
+"""How a person may want the next clear: every job again; with the spec and the code of before (rule 44)."""
+
+
+def want_rerun(connection: Connection, group_id: int, tasks: Iterable[str], how: str | None) -> None:
+    """Remember how a person wants the tasks of a group to run again; ``None``: as usual."""
+    for task in tasks:
+        row = latest(connection, group_id, task)
+        if row is not None:
+            connection.execute(update(generation).where(generation.c.id == row.id).values(rerun=how))
 
 
 def latest(connection: Connection, group_id: int, task: str, *, state: str | None = None) -> Row[Any] | None:
@@ -134,6 +147,7 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
         "ended_at": None,
         "reason": None,
         "ended_by": None,
+        "rerun": None,
     }
     key = {"group_id": new.group_id, "task": new.task, "n": number}
     data = {"jobs": len(new.definitions), "spec_hash": new.spec_hash, "git_commit": new.git_commit}
@@ -174,14 +188,16 @@ def continue_failed(
 ) -> None:
     """A user cleared a failed generation: the jobs that are not done get a fresh retry budget (rule 14).
 
-    :param new: what would be created now: its limits hold from here on. Spec and commit go into the event; the
-        generation keeps those that it was made with, as the jobs are the same.
+    :param new: what would be created now: its limits hold from here on, and its spec and code are those of the rounds
+        that follow. The jobs are the same.
     """
     subject = Subject.of_generation(row)
     columns: dict[str, Any] = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
     data: dict[str, Any] = {"cleared": True}
     if new is not None:
         columns |= {"retries": new.retries, "quorum": new.quorum, "dag_run_id": new.dag_run_id}
+        columns |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "spec_folder": new.spec_folder}
+        columns |= {"inputs": list(new.inputs), "rerun": None}
         columns |= {"failures": list(new.failures), "options": dict(new.options), "keep": new.keep, "cleaned_at": None}
         data |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "retries": new.retries, "quorum": new.quorum}
     move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, data)])

@@ -43,7 +43,7 @@ def plan(connection: Connection, row: Any, at: datetime) -> int | None:
     number = 0 if highest is None else int(highest) + 1
     key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, 0, number)
     subject = Subject.of_generation(row)
-    columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None}
+    columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None, "git_commit": row.git_commit}
     round_key = {"generation_id": row.id, "step": 0, "n": number}
     move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
     cleared: dict[str, Any] = dict.fromkeys(

@@ -142,6 +142,7 @@ class JobsOperator(JobSetOperator):
             dag_run_id=instance.run_id,
             now=datetime.now(UTC),
             params=dict(context["params"]),
+            bundle_version=getattr(getattr(instance, "bundle_instance", None), "version", None),
         )
 
     def ended(self, ledger: Ledger) -> None:

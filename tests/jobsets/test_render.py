@@ -223,6 +223,7 @@ def test_what_a_batch_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class Row:
+    spec_folder = None
     campaign, workflow, task, group_name = "prompt", "ecal", "skim", "run-r1"
     folder, runs, inputs = "prompt/ecal/skim/run-r1/g1", [1, 2], ["/x", "/y"]
 
