@@ -12,6 +12,7 @@ from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import DagRun, Explanation
+from airflow_calib_provider.spec.language import GROUP_SENSOR
 
 _OURS = f"{SpecErrors.__module__}.{SpecErrors.__name__}: "
 
@@ -131,7 +132,7 @@ def _of_run(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
 
 def _task_ids(item: DagRun, name: str) -> list[str]:
     task_id = airflow_task_id(name)
-    return ["group", task_id, f"{name}.locks"] if item.forming else [task_id, f"{name}.locks"]
+    return [GROUP_SENSOR, task_id, f"{name}.locks"] if item.forming else [task_id, f"{name}.locks"]
 
 
 def _of_task(

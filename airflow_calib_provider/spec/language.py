@@ -8,9 +8,12 @@ SOURCES_FILE = "sources.yaml"
 MAX_JOBS = 100_000
 """Of a job set."""
 
-GROUP_SENSOR = "group"
+GROUP_SENSOR = "wait_for_group"
 LOCKS_SUFFIX = "__and_locks"
 """Names of a DAG's own nodes beside its tasks: the sensor of its group, and the box around a task and its locks."""
+
+TAKEN_TASKS = ("group", GROUP_SENSOR)
+"""Names that no task may have; Airflow's UI takes the address of a task ``group`` for that of a task group."""
 
 ALWAYS = ("number", "start", "end", "files")
 """Fields of a run that every template may use, whatever the source supplies; a time may be null."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
 from airflow_calib_provider.spec.kinds import run_source_kind
-from airflow_calib_provider.spec.language import API_VERSION, GROUP_SENSOR, LOCKS_SUFFIX, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, LOCKS_SUFFIX, SOURCES_FILE, TAKEN_TASKS
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar
@@ -180,8 +180,8 @@ class _WorkflowReader:
         reader = TaskReader(self.written, self.problems, workflow, policies, deep=self.deep)
         tasks = {}
         for name, task in keys.tasks.items():
-            if name == GROUP_SENSOR or name.endswith(LOCKS_SUFFIX):
-                said = f"the task's name {name!r} is one that its DAG uses itself"
+            if name in TAKEN_TASKS or name.endswith(LOCKS_SUFFIX):
+                said = f"the task's name {name!r} is one that its DAG or Airflow uses itself"
                 self.problems.add(said, self.written.key_at("tasks", name), expected="another name")
             tasks[name] = reader.read(name, task)
         return tasks

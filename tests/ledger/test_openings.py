@@ -143,7 +143,20 @@ def test_a_group_without_start_is_ordered_by_its_run(ledger: Ledger) -> None:
     with ledger.write() as connection:
         items = openings.claim(connection, "me", T0 + timedelta(days=31))
     assert items[1].run_after - items[0].run_after == timedelta(microseconds=2)
+    assert T0 - timedelta(minutes=1) <= items[0].run_after
     assert max(item.run_after for item in items) < T0
+
+
+@pytest.mark.parametrize(("hours", "by_start"), [(1, True), (11, True), (13, False), (24 * 365, False)])
+def test_old_data_is_opened_now(ledger: Ledger, hours: int, by_start: bool) -> None:
+    """Airflow's home page counts what happened in the last day by this time: a failure of old data is seen there."""
+    start = T0 - timedelta(hours=hours)
+    put_runs(ledger, FREE, [type(facts(1))(n, start, start, {}) for n in (7, 9)])
+    plan(ledger)
+    with ledger.write() as connection:
+        first, second = openings.claim(connection, "me", T0 + timedelta(days=31))
+    assert (first.run_after == start) is by_start
+    assert by_start or T0 - timedelta(minutes=1) <= first.run_after < second.run_after < T0
 
 
 def test_claims(ledger: Ledger) -> None:
