@@ -200,7 +200,7 @@ def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     refuse_network_file_system(tmp_path / "net share" / "deep" / "ledger.db")
 
 
-@pytest.mark.parametrize("url", ["somewhere over the rainbow", "sqlite://user:secret@/x", "nosuch://x"])
+@pytest.mark.parametrize("url", ["somewhere over the rainbow", "sqlite://user:secret@//x", "nosuch://x"])
 def test_address_is_no_url(url: str) -> None:
     with pytest.raises(LedgerError, match="not an SQLAlchemy URL that works; check CALIB_LEDGER") as caught:
         Ledger(url)
