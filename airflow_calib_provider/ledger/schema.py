@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VERSION_TABLE = "calib_version"
 
+MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+
 _VERSION = table(VERSION_TABLE, column("version_num")).c.version_num
 
 HEAD = "0006"
@@ -29,7 +31,7 @@ def _config() -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS.parent).replace("%", "%%"))
     return config
 
 
@@ -121,7 +123,7 @@ def _write_ahead(ledger: Ledger) -> None:
 def _refuse_newer(ledger: Ledger, version: str | None) -> None:
     if version is None:
         return
-    if version not in {f"{n:04}" for n in range(1, int(HEAD) + 1)}:
+    if version not in {file.name.partition("_")[0] for file in MIGRATIONS.glob("[0-9]*.py")}:
         raise LedgerError(
             f"the ledger {ledger.place} is at version {version}, which this software ({head_version()}) does not know",
             "upgrade airflow-calib-provider on this host; the ledger was not touched",
