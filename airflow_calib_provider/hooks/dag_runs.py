@@ -32,11 +32,20 @@ def opening_limits() -> Limits:
     return Limits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
-def open_dag_runs(ledger: Ledger, log: FilteringBoundLogger, patience: float = 0.0) -> int:
+def open_dag_runs(
+    ledger: Ledger,
+    log: FilteringBoundLogger,
+    patience: float = 0.0,
+    *,
+    ended: int | None = None,
+    thorough: bool = False,
+) -> int:
     """Plan and open what may be opened now.
 
     :param patience: seconds for which requests that Airflow refused are asked again, such as of a DAG that it has not
         parsed yet.
+    :param ended: a group of which something has ended: what waits for that is looked at, wherever it stands.
+    :param thorough: whether everything that waits is looked at.
     :returns: how many DAG runs were opened.
     """
     from airflow_calib_provider.ledger import openings
@@ -44,8 +53,10 @@ def open_dag_runs(ledger: Ledger, log: FilteringBoundLogger, patience: float = 0
     claimant = uuid.uuid4().hex
     until = time.monotonic() + patience
     opened = 0
+    about = openings.ready_beyond(ledger) if thorough else []
     with ledger.write() as connection:
-        openings.plan(connection, datetime.now(UTC), opening_limits())
+        about += openings.concerned(connection, ended) if ended is not None else []
+        openings.plan(connection, datetime.now(UTC), opening_limits(), about)
     while True:
         with ledger.write() as connection:
             requests = openings.claim(connection, claimant, datetime.now(UTC), limit=CLAIMED_AT_ONCE)

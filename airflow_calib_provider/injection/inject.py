@@ -55,8 +55,9 @@ def inject(
                 _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], judge, now, report)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
+    about = openings.ready_beyond(ledger)
     with ledger.write() as connection:
-        report.requested = openings.plan(connection, now, limits)
+        report.requested = openings.plan(connection, now, limits, about)
     return report
 
 

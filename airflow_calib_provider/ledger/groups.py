@@ -122,6 +122,7 @@ def _insert(
                 "opened_at": at,
                 "closed_at": None,
                 "close_reason": None,
+                "opening": "queued",
             },
             {"runs": draft.added, **_started(draft)},
         )

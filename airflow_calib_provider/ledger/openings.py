@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select, update
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.ledger.waiting import unopened_looks
 
@@ -20,8 +21,16 @@ CLAIM_EXPIRES = timedelta(seconds=60)
 SEEN_START = timedelta(hours=12)
 """How long before the opening of its group a start may lie, to be the time of the DAG run (rule 29)."""
 
-group, request, group_task = tables.run_group, tables.dag_run_request, tables.group_task
+AT_ONCE = 300
+"""Groups of each DAG and campaign that are looked at, and runs in them (the oldest group whatever its size)."""
 
+RUNS_AT_ONCE = 2_000
+
+SWEEPS = 10
+"""How often such a number is replaced by the next, where nothing is left to do in any of them."""
+
+group, request, group_task = tables.run_group, tables.dag_run_request, tables.group_task
+membership = tables.membership
 
 SHOWN = ("id", "campaign", "workflow", "grouping", "name", "first_run", "state", "start", "opened_at")
 
@@ -51,44 +60,157 @@ class Request:
     note: str
 
 
-def plan(connection: Connection, at: datetime, limits: Limits | None = None) -> int:
-    """Add to ``dag_run_request`` every group that is to be opened now.
+def plan(connection: Connection, at: datetime, limits: Limits | None = None, about: Iterable[int] = ()) -> int:
+    """Add to ``dag_run_request`` every group that is to be opened now, among the next of each DAG and campaign.
 
+    However many wait, the same number is looked at: the oldest, and those about which the caller has news.
+
+    :param about: further groups that may have become ready.
     :returns: how many were added.
     """
     limits = limits or Limits()
-    # A group in which nothing is left to do, as all of its runs are skipped, needs no DAG run.
-    unopened = connection.execute(
-        select(*(group.c[name] for name in SHOWN))
-        .outerjoin(request, request.c.group_id == group.c.id)
-        .where(
-            group.c.id.in_(_with_task("new", "waiting")),
-            request.c.group_id.is_(None),
-            group.c.state.in_(["forming", "closed"]),
-            group.c.workflow.not_in(select(tables.spec_file.c.workflow).where(tables.spec_file.c.held)),
-        )
-        .order_by(group.c.first_run)
-    ).all()
-    if not unopened:
-        return 0
-    ready = _ready(connection, [row for row in unopened if row.state == "closed"])
     open_now, waiting_now = _open_counts(connection)
-    chosen: list[Any] = []
+    room = _Room(limits, open_now, waiting_now)
+    rows = {row.id: row for queue in _queues(connection) if room.of(*queue) for row in _next_of(connection, *queue)}
+    rows |= {row.id: row for row in _queued_among(connection, about)}
+    if not rows:
+        return 0
+    ready = _ready(connection, [row for row in rows.values() if row.state == "closed"])
     # The forming group comes first: what takes data now is what people look for in the grid.
-    for row in sorted(unopened, key=lambda row: (row.campaign != "prompt", row.state != "forming", row.first_run)):
-        dag = (row.workflow, row.grouping)
-        if row.id in ready:
-            reserved = 0 if row.campaign == "prompt" else int(limits.max_open * limits.prompt_share)
-            if open_now[dag] >= limits.max_open - reserved:
-                continue
-            open_now[dag] += 1
-        elif waiting_now[dag, row.campaign] < limits.window:
-            waiting_now[dag, row.campaign] += 1
-        else:
-            continue
-        chosen.append(row)
+    ordered = sorted(rows.values(), key=lambda row: (row.campaign != "prompt", row.state != "forming", row.first_run))
+    chosen = [row for row in ordered if room.take(row, ready=row.id in ready)]
     _want(connection, chosen, at)
     return len(chosen)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How many DAG runs may still be opened.
+
+    :ivar open_now: by DAG, those that work.
+    :ivar waiting_now: by DAG and campaign, those that wait.
+    """
+
+    limits: Limits
+    open_now: dict[Any, int]
+    waiting_now: dict[Any, int]
+
+    def _free(self, campaign: str, dag: tuple[str, str]) -> bool:
+        reserved = 0 if campaign == "prompt" else int(self.limits.max_open * self.limits.prompt_share)
+        return self.open_now[dag] < self.limits.max_open - reserved
+
+    def of(self, campaign: str, workflow: str, label: str) -> bool:
+        """Whether there is any for this DAG and campaign."""
+        dag = (workflow, label)
+        return self._free(campaign, dag) or self.waiting_now[dag, campaign] < self.limits.window
+
+    def take(self, row: Any, *, ready: bool) -> bool:
+        """Take it for a group, if there is any of its kind."""
+        dag = (row.workflow, row.grouping)
+        if ready:
+            if not self._free(row.campaign, dag):
+                return False
+            self.open_now[dag] += 1
+            return True
+        if self.waiting_now[dag, row.campaign] >= self.limits.window:
+            return False
+        self.waiting_now[dag, row.campaign] += 1
+        return True
+
+
+def _queues(connection: Connection) -> list[tuple[str, str, str]]:
+    """Campaign, workflow and label of all groupings whose groups may be opened. Of a finite campaign none is, before it
+    is grouped completely (rule 3)."""
+    table, campaign = tables.grouping, tables.campaign
+    rows = connection.execute(
+        select(table.c.campaign, table.c.workflow, table.c.label)
+        .join(campaign, campaign.c.name == table.c.campaign)
+        .where(or_(campaign.c.kind != "finite", table.c.assigned_below > 0))
+        .order_by(table.c.campaign, table.c.workflow, table.c.label)
+    ).all()
+    return [(row.campaign, row.workflow, row.label) for row in rows]
+
+
+def _next_of(connection: Connection, campaign: str, workflow: str, label: str) -> list[Any]:
+    """The forming group and the oldest closed ones of a queue. Those in which nothing is left to do, as all of their
+    runs are skipped, leave it: they need no DAG run."""
+    here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == label)
+    for _ in range(SWEEPS):
+        query = _queued(*here)
+        closed = connection.execute(query.where(group.c.state != "forming").limit(AT_ONCE)).all()
+        over = [row.id for row in closed if not row.left]
+        if over:
+            connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
+        if not over or len(over) < len(closed):
+            break
+    forming = connection.execute(query.where(group.c.state == "forming").order_by(None).limit(AT_ONCE)).all()
+    runs, found = 0, list[Any]()
+    for row in closed:
+        if row.left and (not found or runs + row.n_runs <= RUNS_AT_ONCE):
+            runs += row.n_runs
+            found.append(row)
+    return [*(row for row in forming if row.left), *found]
+
+
+def _queued_among(connection: Connection, ids: Iterable[int]) -> list[Any]:
+    wanted = sorted(set(ids))
+    allowed = set(_queues(connection)) if wanted else set()
+    rows = connection.execute(_queued(tables.one_of(group.c.id, wanted))).all() if wanted else []
+    return [row for row in rows if row.left and (row.campaign, row.workflow, row.grouping) in allowed]
+
+
+def _queued(*where: ColumnElement[bool]) -> Select[Any]:
+    """Groups without a DAG run, the oldest first; ``left``: whether anything is to be done."""
+    left = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["new", "waiting"]))
+    n_runs = select(func.count()).where(membership.c.group_id == group.c.id).scalar_subquery()
+    alive = and_(group.c.state != "dropped", left)
+    columns = (*(group.c[name] for name in SHOWN), alive.label("left"), n_runs.label("n_runs"))
+    return select(*columns).where(group.c.opening == "queued", *where).order_by(group.c.first_run)
+
+
+def concerned(connection: Connection, group_id: int) -> list[int]:
+    """The next groups without a DAG run that hold runs between those of this group: what has become of it may be what
+    they wait for."""
+    about = connection.execute(
+        select(group.c.campaign, group.c.first_run, group.c.last_run).where(group.c.id == group_id)
+    )
+    row = about.first()
+    if row is None:
+        return []
+    query = (
+        select(group.c.id)
+        .join(membership, membership.c.group_id == group.c.id)
+        .where(
+            membership.c.campaign == row.campaign,
+            membership.c.run.between(row.first_run, row.last_run),
+            group.c.opening == "queued",
+            group.c.state == "closed",
+        )
+        .distinct()
+        .limit(AT_ONCE)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def ready_beyond(ledger: Ledger) -> list[int]:
+    """Groups that have become ready behind those at which :func:`plan` looks by itself: what each of them waits for is
+    looked at, in pieces, and nobody is kept from writing meanwhile."""
+    found: list[int] = []
+    with ledger.read() as connection:
+        queues = _queues(connection)
+    for campaign, workflow, label in queues:
+        here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == label)
+        after, n = -1, 0
+        while n < AT_ONCE:
+            with ledger.read() as connection:
+                query = _queued(*here, group.c.state == "closed", group.c.first_run > after).limit(AT_ONCE)
+                rows = connection.execute(query).all()
+                ready = _ready(connection, [row for row in rows if row.left])
+            if not rows:
+                break
+            after, n = rows[-1].first_run, n + len(ready)
+            found += [row.id for row in rows if row.id in ready]
+    return found
 
 
 def _ready(connection: Connection, rows: Sequence[Any]) -> set[int]:
@@ -110,27 +232,38 @@ def _opens(look: Any) -> bool:
     return bool(look.state != "waiting")
 
 
-def _with_task(*states: str) -> Select[tuple[int]]:
-    """Groups of which a task is in one of these states. Most groups are done: the states are where to begin."""
-    return select(group_task.c.group_id).where(group_task.c.state.in_(states))
-
-
 def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]]:
     """DAG runs that work, per DAG, and that wait, per DAG and campaign."""
-    begun = exists().where(group_task.c.group_id == group.c.id, group_task.c.state.in_(["processing", "done"]))
-    # What is new behind a failed task will not run before somebody clears: the DAG run has ended.
-    alive = _with_task("waiting", "processing")
-    failed = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "failed")
+    # Of what has nothing left to do, a person may clear something: then it works, and is found by that.
+    works = select(group_task.c.group_id).where(group_task.c.state.in_(["waiting", "processing"]))
+    concerned = select(group.c.id).where(group.c.opening == "asked").union(works)
+
+    def any_in(*states: str) -> ColumnElement[int]:
+        return func.max(case((group_task.c.state.in_(states), 1), else_=0))
+
+    columns = (group.c.id, group.c.workflow, group.c.grouping, group.c.campaign, group.c.state)
     rows = connection.execute(
-        select(group.c.id, group.c.workflow, group.c.grouping, group.c.campaign, group.c.state, begun.label("begun"))
+        select(
+            *columns,
+            any_in("processing", "done").label("begun"),
+            any_in("waiting", "processing").label("alive"),
+            any_in("new").label("new"),
+            any_in("failed").label("failed"),
+        )
         .join(request, request.c.group_id == group.c.id)
-        .where(group.c.id.in_(_with_task("new", "waiting", "processing")), or_(group.c.id.in_(alive), ~failed))
+        .join(group_task, group_task.c.group_id == group.c.id)
+        .where(group.c.id.in_(concerned))
+        .group_by(*columns)
     ).all()
-    idle = [row for row in rows if not row.begun]
-    ready = _ready(connection, [row for row in idle if row.state == "closed"])
+    over = [row.id for row in rows if not (row.alive or row.new or row.failed)]
+    if over:
+        connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
+    # What is new behind a failed task will not run before somebody clears: the DAG run has ended.
+    lively = [row for row in rows if row.alive or (row.new and not row.failed)]
+    ready = _ready(connection, [row for row in lively if row.state == "closed" and not row.begun])
     working: dict[Any, int] = defaultdict(int)
     waiting: dict[Any, int] = defaultdict(int)
-    for row in rows:
+    for row in lively:
         dag = (row.workflow, row.grouping)
         if row.begun or row.id in ready:
             working[dag] += 1
@@ -146,6 +279,9 @@ def _want(connection: Connection, rows: Sequence[Any], at: datetime) -> None:
         dag_id, run_id = f"{row.workflow}__{row.grouping}", f"{row.campaign}__{row.name}"
         moves.append(wanted(row.id, _subject(row), dag_id, run_id, _run_after(row, at), note, at))
     move(connection, request, moves)
+    if rows:
+        here = tables.one_of(group.c.id, [row.id for row in rows])
+        connection.execute(update(group).where(here).values(opening="asked"))
 
 
 def wanted(

@@ -100,6 +100,7 @@ run = Table(
     Column("recorded_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime, comment="when it was first read as completed"),
     Column("content_hash", String(64), nullable=False),
+    Index(None, "number"),
 )
 
 campaign = Table(
@@ -180,9 +181,24 @@ run_group = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("close_reason", JSON),
+    Column("opening", State, comment="queued, asked; null: nothing is left to do"),
     UniqueConstraint("campaign", "workflow", "grouping", "first_run"),
+    Index(None, "campaign", "first_run"),
     Index(None, "state"),
     Index(None, "campaign", "workflow", "name"),
+)
+
+_OPENING, _UNCLEANED = text("opening IS NOT NULL"), text("cleaned_at IS NULL")
+
+Index(
+    "ix_run_group_opening",
+    run_group.c.opening,
+    run_group.c.campaign,
+    run_group.c.workflow,
+    run_group.c.grouping,
+    run_group.c.first_run,
+    sqlite_where=_OPENING,
+    postgresql_where=_OPENING,
 )
 
 membership = Table(
@@ -277,6 +293,8 @@ generation = Table(
     UniqueConstraint("group_id", "task", "n"),
     Index(None, "state", "group_id", "task"),
 )
+
+Index("ix_generation_uncleaned", generation.c.ended_at, sqlite_where=_UNCLEANED, postgresql_where=_UNCLEANED)
 
 round_ = Table(
     "round",
@@ -381,7 +399,7 @@ payload = Table(
     Column("published_at", UtcDateTime, nullable=False),
     Column("superseded_at", UtcDateTime),
     UniqueConstraint("campaign", "tag", "group_id", "task", "revision"),
-    Index(None, "campaign", "tag", "first_run"),
+    Index("ix_payload_interval", "campaign", "tag", "state", "first_run", "last_run"),
     Index(None, "group_id", "task"),
 )
 

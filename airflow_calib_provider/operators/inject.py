@@ -111,7 +111,7 @@ class HousekeepingOperator(BaseOperator):
         refresh(ledger)
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
-        opened = open_dag_runs(ledger, self.log)
+        opened = open_dag_runs(ledger, self.log, thorough=True)
         # At the end: an InfluxDB that is slow must not hold up the rest.
         drift += self._mirror_drift(ledger, now)
         for line in [*settled, *drift]:

@@ -55,7 +55,7 @@ class JobSetOperator(BaseOperator):
         """
         return {"campaign": row.campaign, "group": row.group_name, "generation": row.n, "folder": row.folder}
 
-    def ended(self, ledger: Ledger) -> None:
+    def ended(self, ledger: Ledger, group_id: int) -> None:
         """What the end of a job set, good or bad, is followed by."""
 
     @told
@@ -95,7 +95,7 @@ class JobSetOperator(BaseOperator):
             self.defer(trigger=JobSetTrigger(generation_id, row.backend), method_name="execute_complete")
         text = render(row.reason)
         context["ti"].xcom_push("reason", text)
-        self.ended(ledger)
+        self.ended(ledger, row.group_id)
         if row.state != "done":
             from airflow_calib_provider.jobsets.tails import failed_jobs
 
@@ -145,5 +145,5 @@ class JobsOperator(JobSetOperator):
             bundle_version=getattr(getattr(instance, "bundle_instance", None), "version", None),
         )
 
-    def ended(self, ledger: Ledger) -> None:
-        open_dag_runs(ledger, self.log)
+    def ended(self, ledger: Ledger, group_id: int) -> None:
+        open_dag_runs(ledger, self.log, ended=group_id)

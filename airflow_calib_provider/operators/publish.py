@@ -51,5 +51,5 @@ class PublishOperator(BaseOperator):
         what = "published" if published.new else "was published already:"
         self.log.info("%s %s revision %d for runs %s", what, published.tag, published.revision, published.iov)
         context["ti"].xcom_push("reason", f"published {published.tag} revision {published.revision}")
-        open_dag_runs(ledger, self.log)
+        open_dag_runs(ledger, self.log, ended=group.id)
         return {"tag": published.tag, "iov": str(published.iov), "revision": published.revision}

@@ -6,13 +6,14 @@ never a row without its file; publishing again finds it and goes on.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
@@ -105,17 +106,14 @@ def _publish_row(
     at: datetime,
 ) -> Published:
     group = group_by_id(connection, group_id)
-    rows = connection.execute(
-        select(payload).where(
-            payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.state == "published"
-        )
-    ).all()
-    _refuse_foreign(rows, tag, group.workflow, task)
-    own = next((row for row in rows if row.group_id == group_id), None)
+    here = _published(group.campaign, tag)
+    # All of a tag have one publisher, so that any of them tells who it is.
+    _refuse_foreign(connection.execute(here.limit(1)).all(), tag, group.workflow, task)
+    own = connection.execute(here.where(payload.c.group_id == group_id)).first()
     if own is not None and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
         result = Published(tag, iov, own.revision, digest, new=False)
     else:
-        _refuse_overlap(rows, tag, group_id, iov)
+        _refuse_overlap(_between(connection, here, iov), tag, group_id, iov)
         result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True)
         subject = Subject(group.campaign, group.workflow, task, group.name)
         if own is not None:
@@ -211,6 +209,19 @@ def listed(connection: Connection, campaign: str, tag: str | None = None, *, his
     return list(connection.execute(query.order_by(payload.c.tag, payload.c.first_run, payload.c.revision)).all())
 
 
+def _published(campaign: str, tag: str) -> Select[Any]:
+    return select(payload).where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == "published")
+
+
+def _between(connection: Connection, published: Select[Any], iov: Iov) -> list[Row[Any]]:
+    """Those of these payloads that hold for any run of an interval. No two overlap: of those that begin before it only
+    the last one can reach into it."""
+    before = published.where(payload.c.first_run < iov.first).order_by(payload.c.first_run.desc()).limit(1)
+    inside = published.where(payload.c.first_run.between(iov.first, iov.last)).order_by(payload.c.first_run)
+    rows = [*connection.execute(before).all(), *connection.execute(inside).all()]
+    return [row for row in rows if row.last_run >= iov.first]
+
+
 def find(connection: Connection, campaign: str, tag: str, run: int) -> Row[Any]:
     """The payload that holds for a run: the campaign's own, else its base campaign's (rule 22).
 
@@ -231,13 +242,17 @@ def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int
         select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign)
     ).scalar()
     names = [campaign] if base is None else [campaign, base]
-    rows = connection.execute(
-        select(payload).where(payload.c.campaign.in_(names), payload.c.tag == tag, payload.c.state == "published")
-    ).all()
+    wanted = sorted(set(runs))
+    if not wanted:
+        return []
+    spanned = Iov(wanted[0], wanted[-1])
+    found = [_between(connection, _published(name, tag), spanned) for name in names]
+    begins = [[row.first_run for row in rows] for rows in found]
     chosen: dict[int, Row[Any]] = {}
-    for run in sorted(set(runs)):
-        fitting = [row for row in rows if run in Iov(row.first_run, row.last_run)]
-        if fitting:
-            best = min(fitting, key=lambda row: names.index(row.campaign))
-            chosen[best.id] = best
+    for run in wanted:
+        for rows, firsts in zip(found, begins, strict=True):
+            last = bisect_right(firsts, run) - 1
+            if last >= 0 and rows[last].last_run >= run:
+                chosen[rows[last].id] = rows[last]
+                break
     return sorted(chosen.values(), key=lambda row: row.first_run)

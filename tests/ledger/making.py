@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from airflow_calib_provider.domain.grouping import Grouping, RunFacts, assign
 from airflow_calib_provider.ledger import campaigns, groups, schema, tables
@@ -151,6 +151,7 @@ def put_runs(
         ]
         move(connection, tables.run, recorded)
         for label, policy in flow.groupings().items():
+            _note_grouping(connection, campaign, flow.name, label, max((run.number for run in runs), default=0) + 1)
             forming = groups.forming_group(connection, campaign, flow.name, label)
             assignment = assign(policy, forming, runs, at)
             groups.store(connection, campaign, flow, assignment.groups, at)
@@ -181,6 +182,14 @@ def put_runs(
             move(connection, tables.membership, moves)
             dropped = [draft.id for draft in assignment.groups if draft.state == "dropped" and draft.id]
             groups.drop_members(connection, campaign, flow.name, dropped)
+
+
+def _note_grouping(connection: Connection, campaign: str, name: str, label: str, below: int) -> None:
+    table = tables.grouping
+    key = {"campaign": campaign, "workflow": name, "label": label}
+    here = [table.c[column] == value for column, value in key.items()]
+    if connection.execute(update(table).where(*here).values(assigned_below=below)).rowcount == 0:
+        connection.execute(insert(table).values(**key, assigned_below=below, first_seen_at=T0))
 
 
 def group_ids(ledger: Ledger, label: str, flow: str | None = None, campaign: str = "prompt") -> dict[str, int]:

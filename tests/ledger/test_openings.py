@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from airflow_calib_provider.ledger import campaigns, openings, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -235,3 +235,64 @@ def test_runs_of_a_thousand_groups_are_planned_by_few_statements(ledger: Ledger)
             plan(ledger, Limits(max_open=10_000, window=10_000))
         counts.append(len(seen))
     assert counts[1] == counts[2]
+
+
+def test_what_is_ready_far_behind_is_found_by_news_of_it_and_by_a_thorough_look(ledger: Ledger) -> None:
+    put_runs(ledger, FREE, [facts(n) for n in range(1, 361)])
+    put_runs(ledger, LOCKED, [facts(n) for n in range(1, 361)])
+    limits = Limits(max_open=5, window=1)
+    plan(ledger, limits)
+    free = group_ids(ledger, "run", "free")
+    done(ledger, free["run-r340"], "skim")
+    done(ledger, free["run-r350"], "skim")
+    plan(ledger, limits)
+    assert requested(ledger, "locked") == ["run-r1"]
+    with ledger.write() as connection:
+        about = openings.concerned(connection, free["run-r350"])
+        assert openings.plan(connection, T0 + timedelta(days=30), limits, about) == 1
+    assert requested(ledger, "locked") == ["run-r1", "run-r350"]
+    about = openings.ready_beyond(ledger)
+    with ledger.write() as connection:
+        assert openings.plan(connection, T0 + timedelta(days=30), limits, about) >= 1
+    assert requested(ledger, "locked") == ["run-r1", "run-r340", "run-r350"]
+
+
+def test_groups_with_nothing_left_to_do_do_not_hold_up_the_next(ledger: Ledger) -> None:
+    put_runs(ledger, FREE, [facts(n) for n in range(1, 321)])
+    with ledger.write() as connection:
+        skips.add(connection, "prompt", "free", range(1, 311), reason="x", person="ada", at=T0)
+    assert plan(ledger, Limits(max_open=4, window=0)) == 4
+    assert requested(ledger, "free") == [f"run-r{n}" for n in range(311, 315)]
+    table = tables.run_group
+    assert count(ledger, table, table.c.opening.is_(None)) == 310
+
+
+def test_a_finite_campaign_that_is_not_grouped_completely_opens_nothing(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": [1, 2]})
+    put_runs(ledger, FREE, [facts(1), facts(2)], "again")
+    below = update(tables.grouping).where(tables.grouping.c.campaign == "again")
+    with ledger.write() as connection:
+        connection.execute(below.values(assigned_below=0))
+    about = list(group_ids(ledger, "run", "free", "again").values())
+    for news in ([], about):
+        with ledger.write() as connection:
+            assert openings.plan(connection, T0 + timedelta(days=30), about=news) == 0
+    assert openings.ready_beyond(ledger) == []
+    with ledger.write() as connection:
+        connection.execute(below.values(assigned_below=3))
+    assert plan(ledger) == 2
+
+
+def test_a_cleared_task_of_what_was_over_counts_as_working(ledger: Ledger) -> None:
+    put_runs(ledger, FREE, [facts(n) for n in range(1, 4)])
+    limits = Limits(max_open=1, window=0)
+    assert plan(ledger, limits) == 1
+    ids = group_ids(ledger, "run")
+    set_state(ledger, ids["run-r1"], "skim", "processing", "done")
+    assert plan(ledger, limits) == 1  # run-r1 is over
+    set_state(ledger, ids["run-r2"], "skim", "processing", "done")
+    set_state(ledger, ids["run-r1"], "skim", "processing")
+    assert plan(ledger, limits) == 0
+    set_state(ledger, ids["run-r1"], "skim", "done")
+    assert plan(ledger, limits) == 1
