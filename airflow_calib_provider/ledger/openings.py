@@ -206,10 +206,10 @@ def ready_beyond(ledger: Ledger) -> list[int]:
                 query = _queued(*here, group.c.state == "closed", group.c.first_run > after).limit(AT_ONCE)
                 rows = connection.execute(query).all()
                 ready = _ready(connection, [row for row in rows if row.left])
-            if not rows:
+            found += [row.id for row in rows if row.id in ready]
+            if len(rows) < AT_ONCE:
                 break
             after, n = rows[-1].first_run, n + len(ready)
-            found += [row.id for row in rows if row.id in ready]
     return found
 
 
