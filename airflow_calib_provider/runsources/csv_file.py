@@ -13,6 +13,7 @@ from airflow_calib_provider.runsources.csv_kind import CsvKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_bool, read_run_number, read_value, shown
 from airflow_calib_provider.spec.models import RESERVED, FieldType
+from airflow_calib_provider.spec.places import Lines, end_of
 from airflow_calib_provider.spec.problems import nearest, one_of
 
 MAX_CELL = 16_000_000
@@ -49,15 +50,13 @@ def _read_text(path: Path, faults: Faults) -> str | None:
         faults.add(0, 0, f"cannot read the file: {error.strerror or error}", "a readable CSV file")
         return None
     if (position := content.find(b"\x00")) >= 0:
-        faults.add(content.count(b"\n", 0, position) + 1, _column(content, position), "a NUL byte", "text in UTF-8")
+        faults.add(*end_of(content[:position]), "a NUL byte", "text in UTF-8")
         return None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
         faults.add(
-            line,
-            _column(content, error.start),
+            *end_of(content[: error.start]),
             f"byte 0x{content[error.start]:02x} is not UTF-8",
             "text in UTF-8",
             "save the file as UTF-8",
@@ -69,16 +68,12 @@ def _refuse_open_end(text: str, faults: Faults) -> None:
     """Cut inside its last value, a file would otherwise give a wrong number."""
     if text and text[-1] not in "\r\n" and not faults.messages:
         faults.add(
-            text.count("\n") + 1,
+            len(Lines(text).lines),
             0,
             "the last line does not end: the file is truncated, or still being written",
             "a line break at its end",
             "write the file under another name, and rename it when it is complete",
         )
-
-
-def _column(content: bytes, position: int) -> int:
-    return position - content.rfind(b"\n", 0, position)
 
 
 class _CsvReader:

@@ -12,6 +12,7 @@ from airflow_calib_provider.runsources.events_kind import EventsKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_run_number
 from airflow_calib_provider.spec.models import FieldType
+from airflow_calib_provider.spec.places import end_of
 from airflow_calib_provider.spec.problems import nearest, one_of
 
 MAX_LINE = 1_000_000
@@ -100,10 +101,11 @@ def _lines(stream: BinaryIO, faults: Faults) -> Iterator[str]:
             faults.add(number, 1, "the line is too long", f"at most {MAX_LINE:,} bytes")
             return
         if (position := content.find(b"\x00")) >= 0:
-            faults.add(number, position + 1, "a NUL byte", "text in UTF-8")
+            faults.add(number, end_of(content[:position])[1], "a NUL byte", "text in UTF-8")
             return
         try:
             yield content.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            faults.add(number, error.start + 1, f"byte 0x{content[error.start]:02x} is not UTF-8", "text in UTF-8")
+            column = end_of(content[: error.start])[1]
+            faults.add(number, column, f"byte 0x{content[error.start]:02x} is not UTF-8", "text in UTF-8")
             return

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_calib_provider.domain.nodes import Mapping, Scalar, Sequence
-from airflow_calib_provider.errors import Place, SpecError
+from airflow_calib_provider.errors import CalibError, Place, SpecError
 
 
 @contextmanager
@@ -27,6 +27,8 @@ def reading(file: Path) -> Iterator[None]:
 
 def unforeseen(error: Exception, file: Path) -> SpecError:
     """The error of a file for one that nobody foresaw; its place is that of the node that was looked at."""
+    if isinstance(error, CalibError):
+        return SpecError(error.message, _place(error, file), suggestion=error.hint)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return SpecError(
         f"this file cannot be read, for a reason that was not foreseen: {said}",

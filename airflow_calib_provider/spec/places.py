@@ -53,6 +53,12 @@ class Lines:
         return Position(*self.at_mark(start), *self.at_mark(end))
 
 
+def end_of(content: bytes) -> tuple[int, int]:
+    """Line and column of what follows the beginning of a file; what is no UTF-8 there counts as one character."""
+    before = Lines(content.decode(errors="replace"))
+    return before.at(len(before.text))
+
+
 def line_of(lines: list[str], number: int) -> str:
     """A line by its number, for display; empty where there is none."""
     return lines[number - 1] if 0 < number <= len(lines) else ""

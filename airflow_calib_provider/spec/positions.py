@@ -22,7 +22,7 @@ from airflow_calib_provider.domain.nodes import Position as Position
 from airflow_calib_provider.domain.nodes import Scalar as Scalar
 from airflow_calib_provider.domain.nodes import Sequence as Sequence
 from airflow_calib_provider.errors import Place, SpecError
-from airflow_calib_provider.spec.places import Lines, line_of
+from airflow_calib_provider.spec.places import Lines, end_of, line_of
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
@@ -90,10 +90,9 @@ def read_text(file: Path) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8")
         raise SpecError(
             f"byte 0x{content[error.start]:02x} is not UTF-8",
-            Place(file, *Lines(before).at(len(before.removeprefix("\ufeff")))),
+            Place(file, *end_of(content[: error.start])),
             expected="expected text in UTF-8",
             suggestion="save the file as UTF-8",
         ) from error

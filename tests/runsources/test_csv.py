@@ -97,6 +97,11 @@ def test_at_most_twenty_mistakes(tmp_path: Path) -> None:
     [
         (b"number,lumi_pb\n1,\xff", ":2:3: byte 0xff is not UTF-8; expected text in UTF-8; save the file as UTF-8"),
         (b"number,lumi_pb\n1,\x00", ":2:3: a NUL byte; expected text in UTF-8"),
+        ("\ufeffnumber,→\r1,é😀\x00".encode(), ":2:5: a NUL byte; expected text in UTF-8"),
+        (
+            "number,→\r\né,é".encode() + b"\xff",
+            ":2:4: byte 0xff is not UTF-8; expected text in UTF-8; save the file as UTF-8",
+        ),
         (b"", ":1:1: the file is empty; expected a header line"),
     ],
 )

@@ -43,6 +43,8 @@ def test_events_are_counted(tmp_path: Path) -> None:
         (b"Run,pt\n-5,2\n", "2:Run: the run number is -5; expected a whole number above 0 and at most 2^53"),
         (b"Run,pt\n1,2\n1,\xff\n", "3:3: byte 0xff is not UTF-8; expected text in UTF-8"),
         (b"Run,pt\n1,\x00\n", "2:3: a NUL byte; expected text in UTF-8"),
+        ("\ufeffRun,→\x00\n".encode(), "1:6: a NUL byte; expected text in UTF-8"),
+        ("Run,é\n→,".encode() + b"\xff\n", "2:3: byte 0xff is not UTF-8; expected text in UTF-8"),
         (b'Run,pt\n1,"2\n', "2:1: not CSV: unexpected end of data; expected quotes that are closed; the file may be truncated"),
         (b"R" * 1_100_000, "1:1: the line is too long; expected at most 1,000,000 bytes"),
     ],

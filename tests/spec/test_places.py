@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.errors import SpecError, SpecErrors
+from airflow_calib_provider.errors import KindError, SpecError, SpecErrors
 from airflow_calib_provider.spec import loader
 from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
 
@@ -131,6 +131,15 @@ def test_what_nobody_foresaw_is_an_error_of_its_file(
     assert len(str(found)) < 1_000
     with pytest.raises(SpecErrors, match="was not foreseen"):
         load_workflow(folder / "bad.yaml")
+
+
+def test_a_kind_that_cannot_be_loaded_is_told_in_its_own_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object, **__: object) -> object:
+        raise KindError("two packages have a backend 'x'", "remove one")
+
+    monkeypatch.setattr(loader, "read_workflow", read)
+    with pytest.raises(SpecErrors, match=r"good.yaml:1:1: two packages have a backend 'x'; remove one"):
+        load_workflow(folder / "good.yaml")
 
 
 def test_what_nobody_foresaw_between_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
