@@ -36,10 +36,7 @@ test-quick: install ## what is quick enough for every save
 
 test: check ## every test but the long ones
 	$(BIN)/python -m tests.influx build
-	$(BIN)/python -m pytest -m "not airflow and not condor and not influx and not postgres and not long" -n 2
-	$(BIN)/python -m pytest -m "(influx or postgres) and not airflow and not condor and not long" -n 2
-	$(BIN)/python -m pytest -m "condor and not airflow and not long" -n 3 --dist loadfile
-	$(BIN)/python -m pytest -m "airflow and not long" -n 2 --dist loadfile
+	$(BIN)/python -m tests.stages
 
 test-long: install ## the long ones
 	$(BIN)/python -m pytest -m long

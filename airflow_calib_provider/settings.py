@@ -48,8 +48,8 @@ SETTINGS = (
     Setting("LOCAL_GRACE", 5, "seconds between SIGTERM and SIGKILL when a local job is removed or times out"),
     Setting("RETRY_DELAY", 10, "seconds before a job's second attempt; doubled each time"),
     Setting("AIRFLOW_RETRY_DELAY", 30, "seconds before Airflow tries a crashed task again"),
-    Setting("POLL_INTERVAL", 5, "seconds between two looks at everything that waits", least=0.1),
-    Setting("WATCH_INTERVAL", 2, "seconds between two looks at running job sets", least=0.1),
+    Setting("POLL_INTERVAL", 5, "seconds between two looks at everything that waits", least=0.01),
+    Setting("WATCH_INTERVAL", 2, "seconds between two looks at running job sets", least=0.01),
     Setting(
         "CONDOR_VERIFY_INTERVAL",
         60,

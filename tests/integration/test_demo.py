@@ -67,6 +67,7 @@ def test_ctrl_c_cleans_up(tmp_path: Path) -> None:
     assert left_processes(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CMS.is_file(), reason=f"the real CMS events are not at {CMS}; set CALIB_ZEE_DATA")
 def test_real_cms_events(tmp_path: Path) -> None:
     process = demo(tmp_path / "demo", "--data", str(CMS))

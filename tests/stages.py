@@ -1,0 +1,99 @@
+"""All tests but the long ones: two lanes of stages beside each other, since what waits for servers leaves CPUs idle.
+
+Command line: ``python -m tests.stages [PYTEST-ARGUMENT …]``. A line when a stage begins and ends; the whole output of
+one that fails; the output of all in ``stages/`` of the tests' cache.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cache import cache_folder, say
+
+NEVER = "not long"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of pytest.
+
+    :ivar marks: which tests.
+    :ivar options: of pytest.
+    """
+
+    name: str
+    marks: str
+    options: tuple[str, ...]
+
+
+LANES = (
+    (Stage("airflow", "airflow", ("-n", "3", "--dist", "loadfile")),),
+    (
+        Stage("plain", "not airflow and not condor and not influx and not postgres", ("-n", "2")),
+        Stage("servers", "(influx or postgres) and not airflow and not condor", ("-n", "2")),
+        Stage("pool", "condor and not airflow", ("-n", "3", "--dist", "loadfile")),
+    ),
+)
+
+
+class Lane(threading.Thread):
+    """Stages, one after the other; all are run, also behind one that failed."""
+
+    def __init__(self, stages: Sequence[Stage], arguments: Sequence[str], logs: Path) -> None:
+        super().__init__(daemon=True)
+        self.stages, self.arguments, self.logs = stages, arguments, logs
+        self.failed: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        for stage in self.stages:
+            log = self.logs / f"{stage.name}.log"
+            say(f"{stage.name}: begins")
+            begun = time.monotonic()
+            with log.open("wb") as stream:
+                command = [sys.executable, "-m", "pytest", "-m", f"({stage.marks}) and {NEVER}", *stage.options]
+                self.process = subprocess.Popen(
+                    [*command, *self.arguments], stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+                )
+                code = self.process.wait()
+            text = log.read_text(errors="replace").rstrip()
+            summary = text.rpartition("\n")[2].strip("= ")
+            if code not in (0, 5):  # 5: no tests, with arguments that choose some
+                self.failed.append(stage.name)
+                say(text)
+            say(f"{stage.name}: {summary or 'nothing'}; {time.monotonic() - begun:.0f} s in all, see {log}")
+
+
+def main() -> int:
+    """Run all lanes; the exit code is 1 if a stage failed."""
+    logs = cache_folder() / "stages"
+    logs.mkdir(parents=True, exist_ok=True)
+    lanes = [Lane(stages, sys.argv[1:], logs) for stages in LANES]
+    for lane in lanes:
+        lane.start()
+    try:
+        for lane in lanes:
+            while lane.is_alive():
+                lane.join(1)
+    except KeyboardInterrupt:
+        for lane in lanes:
+            if lane.process is not None and lane.process.poll() is None:
+                os.kill(lane.process.pid, signal.SIGINT)
+                lane.process.wait()
+        return 130
+    failed = [name for lane in lanes for name in lane.failed]
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
