@@ -126,6 +126,23 @@ class Airflow:
         found = self._checked(answer)
         return list(found.get("task_instances", []))
 
+    def edges(self, dag_id: str) -> dict[str, list[str]]:
+        """Task id → the ids of the tasks right after it."""
+        found = self._get(f"/dags/{_part(dag_id)}/tasks") or {}
+        return {item["task_id"]: list(item.get("downstream_task_ids") or ()) for item in found.get("tasks", [])}
+
+    def add_new_tasks(self, dag_id: str, run_id: str) -> bool:
+        """Let a DAG run have the tasks that its DAG has got since, and no other run again.
+
+        :returns: whether Airflow has such a DAG run.
+        """
+        body = {"dry_run": False, "only_new": True, "run_on_latest_version": True}
+        answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/clear", json=body)
+        if answer.status_code == 404:
+            return False
+        self._checked(answer)
+        return True
+
     def _pages(self, path: str, name: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
         while True:

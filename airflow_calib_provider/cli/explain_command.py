@@ -58,7 +58,7 @@ def explain(
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
-    from airflow_calib_provider.ledger.explain_airflow import airflow_causes
+    from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
     from airflow_calib_provider.ledger.transitions import now
 
     run = run_number(what)
@@ -75,7 +75,7 @@ def explain(
     if unknown := [cause for cause in causes if cause.code == "run_unknown"]:
         raise NotFound(unknown[0].text, f"it becomes known by {unknown[0].release}")
     if ask_airflow:
-        causes = causes + airflow_causes(found, airflow_facts(found.dag_runs))
+        causes = with_airflow(causes, airflow_causes(found, airflow_facts(found.dag_runs)))
     if as_json:
         emit_json({"what": what, "campaign": campaign, "causes": [_as_dict(cause) for cause in causes]})
     else:

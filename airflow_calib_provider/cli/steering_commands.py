@@ -21,10 +21,12 @@ from airflow_calib_provider.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
+    from airflow_calib_provider.cli.airflow import Airflow
+    from airflow_calib_provider.cli.retrying import Standing
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.skips import Settled
 
@@ -162,7 +164,7 @@ def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> l
 def retry(
     group: Annotated[str, typer.Argument(help="The group, such as fill-r355872.")],
     task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="This task (repeatable); else all that have failed.")
+        list[str] | None, typer.Option("--task", "-t", help="This task (repeatable); else all that cannot go on.")
     ] = None,
     downstream: Annotated[
         bool, typer.Option("--downstream/--no-downstream", help="Also what comes after it in its DAG run.")
@@ -177,28 +179,37 @@ def retry(
 ) -> None:
     """Run tasks of a group again, by clearing them in Airflow.
 
-    A failed job set is continued with the jobs that are not done; one that is done starts anew. The newest commit is
-    run. Where Airflow cannot be reached nothing changes. Needs CALIB_AIRFLOW_URL.
+    A failed job set is continued with the jobs that are not done; one that is done starts anew. What has to run before
+    them is cleared too: sensors that have failed, or that a person marked as success too early, and tasks that are not
+    done. A task that was added to the workflow since is added to the DAG run. The newest
+    commit is run. Where Airflow cannot be reached nothing changes. Needs CALIB_AIRFLOW_URL.
     """
+    from dataclasses import replace
+
     from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.cli.retrying import to_clear
     from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 
     if every_job and same_version:
         raise typer.BadParameter("--all and --same-version exclude each other", param_hint="--same-version")
     ledger = open_ledger()
     existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
-        dag_id, run_id, wanted = _to_clear(connection, campaign, workflow, group, task or [])
+        dag_id, run_id, found = _standing(connection, campaign, workflow, group, task or [])
     with Airflow() as airflow:
-        there = airflow.task_instances(dag_id, run_id)
-        if unknown := [name for name in wanted if not name.endswith(".locks") and name not in there]:
-            raise CalibError(
-                f"Airflow's DAG run {run_id} of {dag_id} has no task {', '.join(unknown)}", "nothing was changed"
-            )
+        there = _with_new_tasks(airflow, dag_id, run_id, found.states, task or [])
+        standing = replace(found, there=there, after=airflow.edges(dag_id))
+        clearing = to_clear(standing, [airflow_task_id(name) for name in task or []])
+        if not clearing.tasks:
+            raise CalibError(f"no task of {group} has failed", "name one with --task to run it again all the same")
         how = "all" if every_job else "same_version" if same_version else None
-        with _told(ledger, campaign, workflow, group, wanted, how):
-            cleared = airflow.clear(dag_id, run_id, [name for name in wanted if name in there], downstream=downstream)
+        cleared = []
+        with _told(ledger, campaign, workflow, group, [*clearing.before, *clearing.tasks], how):
+            if clearing.before:
+                cleared += airflow.clear(dag_id, run_id, clearing.before, downstream=False)
+            cleared += airflow.clear(dag_id, run_id, clearing.tasks, downstream=downstream)
     names = sorted({str(item["task_id"]) for item in cleared})
     if as_json:
         emit_json({"dag_id": dag_id, "run_id": run_id, "cleared": names})
@@ -233,33 +244,53 @@ def _told(
         raise
 
 
-def _to_clear(
+def _with_new_tasks(
+    airflow: Airflow, dag_id: str, run_id: str, states: Mapping[str, str], named: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The task instances of a DAG run, with those of tasks that were added to the workflow after the run had ended.
+
+    :raises CalibError: Airflow has no such task.
+    """
+    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.ledger.dag_groups import airflow_task_id
+
+    there = airflow.task_instances(dag_id, run_id)
+    lacking = [name for name, state in states.items() if name not in there and state not in ("done", "skipped")]
+    if lacking and airflow.add_new_tasks(dag_id, run_id):
+        there = airflow.task_instances(dag_id, run_id)
+    if unknown := [name for name in map(airflow_task_id, named) if name not in there]:
+        raise CalibError(
+            f"Airflow's DAG run {run_id} of {dag_id} has no task {', '.join(unknown)}", "nothing was changed"
+        )
+    return there
+
+
+def _standing(
     connection: Connection, campaign: str, workflow: str | None, name: str, tasks: Sequence[str]
-) -> tuple[str, str, list[str]]:
-    """The DAG run and the ids of the tasks, with their lock sensors.
+) -> tuple[str, str, Standing]:
+    """The DAG run of a group, and how the group stands in the ledger.
 
     :raises NotFound: there is no such group or task, or it has no DAG run yet.
-    :raises CalibError: no task has failed, and none was named.
     """
     from sqlalchemy import select
 
-    from airflow_calib_provider.errors import CalibError, NotFound
+    from airflow_calib_provider.cli.retrying import Standing
+    from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.ledger.dag_groups import airflow_task_id
     from airflow_calib_provider.ledger.groups import find_group
+    from airflow_calib_provider.ledger.waiting import look
 
     group = find_group(connection, campaign, workflow, name)
-    table, request, lock = tables.group_task, tables.dag_run_request, tables.lock
+    table, request = tables.group_task, tables.dag_run_request
     rows = connection.execute(select(table).where(table.c.group_id == group.id).order_by(table.c.position)).all()
-    states: dict[str, Any] = {row.task: row.state for row in rows}
+    states: dict[str, str] = {row.task: row.state for row in rows}
     if unknown := [task for task in tasks if task not in states]:
         raise NotFound(f"{name} has no task {', '.join(unknown)}", f"it has {', '.join(states)}")
-    chosen = list(tasks) or [task for task, state in states.items() if state == "failed"]
-    if not chosen:
-        raise CalibError(f"no task of {name} has failed", "name one with --task to run it again all the same")
     asked = connection.execute(select(request).where(request.c.group_id == group.id)).first()
     if asked is None or asked.state != "opened":
         raise NotFound(f"{name} has no DAG run yet: there is nothing to retry", f"`calib explain {name}` says why")
-    locked = set(connection.execute(select(lock.c.task).where(lock.c.group_id == group.id)).scalars())
-    ids = [part for task in chosen for part in ((f"{task}.locks", task) if task in locked else (task,))]
-    return asked.dag_id, asked.run_id, [airflow_task_id(part) for part in ids]
+    looks = look(connection, [(group.id, task) for task in states])
+    shut = frozenset(airflow_task_id(task) for (_, task), seen in looks.items() if seen.state != "open")
+    named = {airflow_task_id(task): state for task, state in states.items()}
+    return asked.dag_id, asked.run_id, Standing(named, group.state == "closed", shut, {})

@@ -234,6 +234,9 @@ TEXTS: dict[str, Any] = {
         f"{p['task']} crashed in Airflow (try {p['try_number']}) and will be tried again; it attaches "
         + "to the jobs that run"
     ),
+    "task_not_in_dag_run": lambda p: (
+        f"the DAG run {p['run_id']} is {p['state']}, and does not have {p['task']}, which its workflow got later"
+    ),
     "airflow_upstream_failed": lambda p: f"Airflow will not start {p['task']}: a task before it has failed",
     "airflow_task_ended": lambda p: f"{p['task']} is {p['state']} in Airflow, but {p['ledger']} in the ledger",
 }
@@ -260,7 +263,7 @@ RELEASES: dict[str, str] = {
     "claim_expired": "the next calib_inject, or any task of ours that finishes, takes it over",
     "dag_run_refused": "what Airflow complains about; it is asked again by itself",
     "dag_run_not_asked": "the next calib_inject, or any task of ours that finishes",
-    "dag_run_opened": "Airflow's scheduler",
+    "dag_run_opened": "Airflow's scheduler; or `calib retry`, if the DAG run has ended",
     "upstream": "these tasks done",
     "not_open": "what is missing, then `calib retry`; to go on without the missing runs on purpose, `calib skip` them "
     + "before it",
@@ -317,6 +320,7 @@ RELEASES: dict[str, str] = {
     "pool_full": "a free slot; or a larger pool",
     "task_queued": "a free worker",
     "up_for_retry": "time: Airflow's retry delay",
+    "task_not_in_dag_run": "`calib retry`, which adds it to the DAG run",
     "airflow_upstream_failed": "`calib retry` of the task that failed",
     "airflow_task_ended": "`calib retry`, which clears it in Airflow",
 }

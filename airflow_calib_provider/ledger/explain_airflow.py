@@ -70,6 +70,16 @@ def airflow_causes(explanation: Explanation, facts: AirflowFacts) -> list[Cause]
     return [cause for cause in causes if any(cause is kept for kept in once.values())]
 
 
+ENDED = ("dag_run_failed", "dag_run_missing", "task_not_in_dag_run", "airflow_upstream_failed", "airflow_task_ended")
+"""Causes by which Airflow starts nothing more: its scheduler is not to blame then."""
+
+
+def with_airflow(causes: Sequence[Cause], found: Sequence[Cause]) -> list[Cause]:
+    """All causes; what the ledger alone took for Airflow's delay is left out where Airflow says better."""
+    over = {cause.workflow for cause in found if cause.code in ENDED}
+    return [cause for cause in causes if cause.code != "dag_run_opened" or cause.workflow not in over] + list(found)
+
+
 def _components(facts: AirflowFacts) -> Iterator[Cause]:
     for name, code in COMPONENTS.items():
         here = facts.health.get(name) or {}
@@ -126,6 +136,10 @@ def _of_run(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
         yield Cause(about, reason, "failed", _time(known.run.get("end_date")), workflow=item.workflow)
     for name, ledger_state in item.tasks.items():
         for task_id in _task_ids(item, name):
+            if task_id == airflow_task_id(name) and task_id not in known.tasks and state in ("failed", "success"):
+                reason = {"code": "task_not_in_dag_run", "run_id": item.run_id, "state": state, "task": task_id}
+                about_task = f"{item.workflow}.{name} of {item.group}"
+                yield Cause(about_task, reason, "waiting", None, None, item.workflow, item.group, name)
             if task_id in known.tasks:
                 yield from _of_task(item, name, task_id, known.tasks[task_id], ledger_state, facts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from airflow_calib_provider.domain.reasons import RELEASES
+from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.jobsets.begin import record_failure
 from tests.cli.conftest import Calib
 from tests.cli.world import NOW, World, row
 
@@ -246,3 +250,112 @@ def test_retry_of_what_was_not_opened(world: World, airflow: FakeAirflow, calib:
     world.inject(row(2))
     assert "no DAG run yet" in calib.fails("retry", "run-r2", "-w", "demo", "-t", "skim")
     assert not airflow.asked
+
+
+FILL = "/api/v2/dags/demo__fill"
+EDGES = {"tasks": [
+    {"task_id": "group", "downstream_task_ids": ["scale.locks"]},
+    {"task_id": "scale.locks", "downstream_task_ids": ["scale"]},
+    {"task_id": "scale", "downstream_task_ids": ["deliver"]},
+    {"task_id": "deliver", "downstream_task_ids": []},
+]}  # fmt: skip
+
+
+def in_fill(airflow: FakeAirflow, **states: str | None) -> None:
+    """Airflow's DAG run of the group fill-r2; ``locks`` stands for ``scale.locks``."""
+    listed = [task(state, {"locks": "scale.locks"}.get(name, name)) for name, state in states.items()]
+    path = f"{FILL}/dagRuns/prompt__fill-r2"
+    airflow.set(f"{path}/taskInstances", {"task_instances": listed, "total_entries": len(listed)})
+    airflow.set(path, {"state": "failed"})
+    airflow.set(FILL, {"is_paused": False, "relative_fileloc": "demo.py"})
+    airflow.set(f"{FILL}/tasks", EDGES)
+    airflow.set(f"{FILL}/clearTaskInstances", {"task_instances": [], "total_entries": 0})
+
+
+def cleared(airflow: FakeAirflow) -> list[tuple[list[str], bool]]:
+    return [
+        (body["task_ids"], body["include_downstream"])
+        for method, path, body in airflow.asked
+        if method == "POST" and path.endswith("clearTaskInstances")
+    ]
+
+
+@pytest.fixture
+def filled(world: World, airflow: FakeAirflow) -> World:
+    """Runs 2 and 3 make up a closed fill whose needs are done."""
+    world.inject(row(2), row(3), row(4, fill=2))
+    world.open_dag_runs()
+    for number in (2, 3):
+        world.do(f"run-r{number}", "skim")
+    return world
+
+
+def test_retry_of_a_group_of_which_the_sensor_has_failed(filled: World, airflow: FakeAirflow, calib: Calib) -> None:
+    up = "upstream_failed"
+    in_fill(airflow, group="failed", locks=up, scale=up, deliver=up)
+    codes = {cause["code"] for cause in calib.json("explain", "fill-r2")["causes"]}
+    assert "airflow_upstream_failed" in codes
+    assert "dag_run_opened" not in codes, "Airflow's scheduler is not to blame"
+    calib.plain("retry", "fill-r2")
+    assert cleared(airflow) == [(["group"], False), (["scale.locks", "scale", "deliver"], True)]
+
+
+def test_retry_of_what_comes_after_a_failed_task_clears_that_too(
+    filled: World, airflow: FakeAirflow, calib: Calib
+) -> None:
+    filled.end(filled.begin("fill-r2", "scale"), "failed", {"code": "killed", "airflow_state": "failed"})
+    in_fill(airflow, group="success", locks="success", scale="failed", deliver="upstream_failed")
+    calib.plain("retry", "fill-r2", "--task", "deliver")
+    assert cleared(airflow) == [(["scale"], False), (["deliver"], True)]
+
+
+def test_retry_after_a_sensor_was_marked_as_success(world: World, airflow: FakeAirflow, calib: Calib) -> None:
+    world.inject(row(2), row(3), row(4, fill=2))
+    world.open_dag_runs()
+    with pytest.raises(NotOpen) as refused:
+        world.begin("fill-r2", "scale")
+    record_failure(world.ledger, world.group("fill-r2").id, "scale", refused.value, NOW)
+    in_fill(airflow, group="success", locks="success", scale="failed", deliver="upstream_failed")
+    told = calib.plain("explain", "fill-r2", "--task", "scale")
+    assert "0 of 2 runs done in demo.skim" in told
+    assert "calib skip" in told
+    calib.plain("retry", "fill-r2")
+    assert cleared(airflow) == [(["scale.locks", "scale", "deliver"], True)]
+
+
+def test_retry_of_what_was_marked_as_success_without_a_word_to_the_ledger(
+    filled: World, airflow: FakeAirflow, calib: Calib
+) -> None:
+    """As when a whole DAG run is marked as success."""
+    in_fill(airflow, group="success", locks="success", scale="success", deliver="success")
+    calib.plain("retry", "fill-r2")
+    assert cleared(airflow) == [(["scale.locks", "scale", "deliver"], True)]
+
+
+def test_a_task_that_was_added_after_the_dag_run_had_ended(filled: World, airflow: FakeAirflow, calib: Calib) -> None:
+    filled.end(filled.begin("fill-r2", "scale"), "failed", {"code": "killed", "airflow_state": "failed"})
+    in_fill(airflow, group="success", locks="success", scale="failed")
+    causes = calib.json("explain", "fill-r2", "--task", "deliver")["causes"]
+    (added,) = [cause for cause in causes if cause["code"] == "task_not_in_dag_run"]
+    assert "calib retry" in added["release"]
+    path = f"{FILL}/dagRuns/prompt__fill-r2/clear"
+    airflow.set(path, {"state": "queued"})
+    assert "has no task deliver" in calib.fails("retry", "fill-r2", "--task", "deliver")
+    (asked, *_) = [body for method, where, body in airflow.asked if (method, where) == ("POST", path)]
+    assert asked == {"dry_run": False, "only_new": True, "run_on_latest_version": True}
+    in_fill(airflow, group="success", locks="success", scale="failed", deliver=None)
+    calib.plain("retry", "fill-r2", "--task", "deliver")
+    assert cleared(airflow) == [(["scale"], False), (["deliver"], True)]
+
+
+def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: FakeAirflow, calib: Calib) -> None:
+    in_fill(airflow, group="success", locks="success", scale="deferred", deliver=None)
+    assert "no task of fill-r2 has failed" in calib.fails("retry", "fill-r2")
+    assert not cleared(airflow)
+
+
+@pytest.mark.parametrize(
+    "command", sorted({c for text in RELEASES.values() for c in re.findall("`(calib [a-z ]+)`", text)})
+)
+def test_the_commands_that_explain_advises_exist(calib: Calib, command: str) -> None:
+    assert calib(*command.split()[1:], "--help").exit_code == 0
