@@ -186,7 +186,7 @@ def _query(command: Sequence[str]) -> list[str]:
     if result.returncode:
         said = result.stderr.strip()[-500:]
         raise RenderError(f"the query for inputs {command[0]} ended with exit code {result.returncode}: {said}")
-    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    lines = [line.strip() for line in result.stdout.split("\n") if line.strip()]
     if not lines:
         raise RenderError(f"the query for inputs {command[0]} printed nothing")
     return lines

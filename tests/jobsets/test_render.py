@@ -145,6 +145,8 @@ def test_inputs_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "secret")
     code = "import os; print('a'); print(); print(' b '); print(os.environ.get('AIRFLOW__DATABASE__SQL_ALCHEMY_CONN'))"
     assert rendered(query(code)).inputs == ["a", "b", "None"]
+    odd = ["/a/é\u2028b", "/a/c\x0cd", "/a/e\x85f"]
+    assert rendered(query(f"import sys; sys.stdout.buffer.write({chr(10).join(odd)!r}.encode())")).inputs == odd
 
 
 @pytest.mark.parametrize(

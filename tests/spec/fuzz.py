@@ -315,7 +315,7 @@ def _changed(content: bytes, chance: random.Random, change: Callable[[Any, Any],
         style = chance.choice([None, None, '"', "'", "|"])
         text = yaml.safe_dump(data, allow_unicode=chance.random() < 0.7, default_flow_style=flow, default_style=style,
                               width=chance.choice([40, 120, 10**9]), sort_keys=False)  # fmt: skip
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
+    except Exception:  # noqa: BLE001 - what PyYAML itself cannot read is changed in other ways
         return content
     return text.encode(errors="replace")
 
