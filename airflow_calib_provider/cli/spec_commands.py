@@ -11,7 +11,7 @@ import typer
 from airflow_calib_provider.cli.common import SPECS, Json, Specs, examples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow_calib_provider.cli.spec_warnings import Warned
     from airflow_calib_provider.errors import SpecError
@@ -59,7 +59,8 @@ def check(
 
     A folder is also checked across its files; a file alone is not.
 
-    Files of run sources and programs that are not on this machine are warnings: they may be on another one.
+    Files of run sources and programs that are not on this machine are warnings: they may be on another one. So are
+    files that look like specs and are not read: only *.yaml in the folder itself are.
     """
     from airflow_calib_provider.cli.spec_warnings import warnings_of
     from airflow_calib_provider.errors import SpecErrors
@@ -160,7 +161,7 @@ def stubs(
     """Write the three-line file that Airflow needs for each workflow, calib_system.py and calib_problems.py.
 
     Files that are as they should be are not touched; a file of the same name that is not such a stub is never
-    overwritten without --force.
+    overwritten without --force. A stub whose workflow was renamed or deleted is named, and never removed.
     """
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CalibError
@@ -171,19 +172,41 @@ def stubs(
     if foreign and not force:
         names = ", ".join(map(str, foreign))
         raise CalibError(f"not a stub of ours: {names}; nothing was written", "move it away, or use --force")
+    dead = _dead(specs, dags, wanted)
     if not check:
         dags.mkdir(parents=True, exist_ok=True)
         for file, text in changed.items():
             file.write_text(text, "utf-8")
     if as_json:
-        emit_json({"changed": [str(file) for file in changed], "written": not check, "files": [str(f) for f in wanted]})
+        found = {"changed": changed, "dead": dead, "files": wanted}
+        emit_json({**{name: [str(file) for file in files] for name, files in found.items()}, "written": not check})
     else:
+        for file in dead:
+            print(f"warning: {file} is a stub of no workflow any more; remove it", file=sys.stderr)
         for file in changed:
             print(f"{file}: {'would be written' if check else 'written'}")
-        if not changed:
+        if not changed and not dead:
             print(f"{len(wanted)} stubs are as they should be")
-    if check and changed:
+    if check and (changed or dead):
         raise typer.Exit(1)
+
+
+def _dead(specs: Path, dags: Path, wanted: Collection[Path]) -> list[Path]:
+    """Stubs of this folder's specs that belong to no workflow, such as after one was renamed or deleted."""
+    import re
+
+    dead = []
+    for file in sorted(dags.glob("*.py")) if dags.is_dir() else ():
+        text = "" if file in wanted or not file.is_file() else file.read_text("utf-8", errors="replace")
+        if f"{OUR_IMPORT}factory import workflow_dags" not in text:
+            continue
+        named = re.search(r"workflow_dags\(__file__(?:, *\"([^\"]*)\")?\)", text)
+        if named is None:
+            continue
+        spec = (dags / (named[1] or f"../workflow_specs/{file.stem}.yaml")).resolve()
+        if not spec.is_file() or spec.parent == specs.resolve():
+            dead.append(file)
+    return dead
 
 
 def _wanted(specs: Path, dags: Path) -> dict[Path, str]:

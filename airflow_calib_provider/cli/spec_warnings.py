@@ -1,4 +1,4 @@
-"""What a YAML file names and this machine does not have: files of run sources, and programs."""
+"""What a YAML file names and this machine does not have, and files that look like specs and are none."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from pathlib import Path
 
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.kinds import run_source_kind
-from airflow_calib_provider.spec.language import SOURCES_FILE
-from airflow_calib_provider.spec.loader import load_sources
+from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
+from airflow_calib_provider.spec.loader import load_sources, workflow_files
 from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.positions import Sequence as SequenceNode
 from airflow_calib_provider.spec.templates import render_text, variables_of
+
+SHOWN = 20
+"""How many files that are not read are named."""
+
+LOOKED_AT = 10_000
+"""Bytes at the beginning of a file that tell whether it is meant as a spec."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Warned:
     :ivar error: what, and where.
     :ivar source: the run source that it is about, or
     :ivar workflow: the workflow,
-    :ivar task: with its task.
+    :ivar task: with its task. Without any of these it is about the folder.
     """
 
     error: SpecError
@@ -35,19 +41,70 @@ class Warned:
 
     def concerns(self, workflow: Workflow, label: str) -> bool:
         """Whether the DAG of this grouping is held up by it."""
+        if self.source is None and self.workflow is None:
+            return True
         if self.source is not None:
             return workflow.runs.source == self.source
         return self.workflow == workflow.name and self.task in {task.name for task in workflow.tasks_of(label)}
 
 
 def warnings_of(paths: Sequence[Path], workflows: Mapping[str, Workflow]) -> list[Warned]:
-    """Everything of these files and folders that is missing on this machine, run sources first.
+    """Everything of these files and folders that is missing on this machine, run sources first; then what nobody reads.
 
     A path with an environment variable that is not set here is not looked at.
     """
     folders = dict.fromkeys(path if path.is_dir() else path.parent for path in paths)
     result = [item for folder in folders for item in _of_sources(folder / SOURCES_FILE)]
-    return result + [item for workflow in workflows.values() for item in _of_programs(workflow)]
+    result += [item for workflow in workflows.values() for item in _of_programs(workflow)]
+    result += [item for path in paths if path.is_dir() for item in _not_read(path)]
+    return result + list(_alike(workflows))
+
+
+def _not_read(folder: Path) -> Iterator[Warned]:
+    """Files that look like specs, and are not read because of their names or where they lie."""
+    read = set(workflow_files(folder))
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(here, name)
+            ours = file.suffix.lower() in (".yaml", ".yml") and not name.startswith((".#", "._"))
+            if ours and file not in read and file != folder / SOURCES_FILE and _looks_like_a_spec(file):
+                found.append(file)
+    for file in found[:SHOWN]:
+        what = "is in a subfolder" if file.parent != folder else "has a name"
+        yield _of_file(file, f"the file {what} that is not read", _where_to(file, folder))
+    if more := found[SHOWN:]:
+        yield _of_file(folder, f"{len(more)} more files are not read", "")
+
+
+def _where_to(file: Path, folder: Path) -> str:
+    if file.parent != folder:
+        return f"move it into {folder}, or check that folder by itself: it needs a {SOURCES_FILE} and a stub of its own"
+    return f"rename it {file.stem.lstrip('.')}.yaml"
+
+
+def _looks_like_a_spec(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(LOOKED_AT)
+    except OSError:
+        return False
+    return API_VERSION.partition("/")[0].encode() + b"/" in head and b"apiVersion" in head
+
+
+def _alike(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
+    first: dict[str, Workflow] = {}
+    for workflow in workflows.values():
+        other = first.setdefault(workflow.name.lower(), workflow)
+        if other is not workflow:
+            said = f"the workflows {other.name!r} ({other.file}) and {workflow.name!r} differ in capitals only"
+            error = _of_file(Path(workflow.file), said, "people and some file systems take them for one").error
+            yield Warned(error)
+
+
+def _of_file(file: Path, message: str, hint: str) -> Warned:
+    return Warned(SpecError(message, Place(file), suggestion=hint))
 
 
 def _of_sources(file: Path) -> Iterator[Warned]:

@@ -146,7 +146,13 @@ def _checkout(folder: Path) -> _Tree | None:
 
 
 def _is_clean(tree: _Tree) -> bool:
-    return tree.is_bundle or _git(tree.root, "status", "--porcelain", "-z") == b""
+    if tree.is_bundle:
+        return True
+    said = _git(tree.root, "status", "--porcelain", "-z")
+    # What Python leaves where it imports from makes no difference.
+    return said is not None and all(
+        line.startswith(b"?? ") and b"__pycache__/" in line for line in said.split(b"\0") if line
+    )
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

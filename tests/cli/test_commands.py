@@ -50,6 +50,7 @@ def test_spec_stubs(world: World, calib: Calib) -> None:
         assert Path("dags", f"{ours}.py").read_text() == expected
     assert calib.json("spec", "stubs", "--check") == {
         "changed": [],
+        "dead": [],
         "written": False,
         "files": [f"dags/{name}.py" for name in ("demo", "other", "third", "calib_system", "calib_problems")],
     }

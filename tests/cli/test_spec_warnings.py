@@ -120,3 +120,62 @@ def test_a_folder_without_workflows(world: World, calib: Calib) -> None:
         file.rename(file.with_suffix(".yml"))
     stderr = calib.fails("spec", "check", code=2)
     assert "rename demo.yml, other.yml, third.yml: their names must end in .yaml" in stderr
+
+
+def test_files_that_look_like_specs_and_are_not_read(complete: World, calib: Calib) -> None:
+    text = (complete.specs / "demo.yaml").read_text()
+    (complete.specs / "ecal" / "deep").mkdir(parents=True)
+    for name in ("w2.yml", "w3.YAML", ".w4.yaml", "ecal/w5.yaml", "ecal/deep/w6.yml"):
+        (complete.specs / name).write_text(text)
+    (complete.specs / "compose.yml").write_text("services: {}\n")
+    (complete.specs / "ecal" / "fit.yaml").write_text("parameters: [1]\n")
+    lines = warned(calib)
+    assert [line.split(":")[0].removeprefix("workflow_specs/") for line in lines] == [
+        ".w4.yaml",
+        "w2.yml",
+        "w3.YAML",
+        "ecal/w5.yaml",
+        "ecal/deep/w6.yml",
+    ]
+    assert "rename it w2.yaml" in lines[1]
+    assert "is in a subfolder that is not read" in lines[3]
+
+
+def test_many_files_that_are_not_read_are_counted(complete: World, calib: Calib) -> None:
+    (complete.specs / "old").mkdir()
+    for number in range(50):
+        (complete.specs / "old" / f"w{number}.yaml").write_text("apiVersion: calib/v1\n")
+    lines = warned(calib)
+    assert len(lines) == 21
+    assert "30 more files are not read" in lines[-1]
+
+
+def test_names_that_differ_in_capitals_only(complete: World, calib: Calib) -> None:
+    text = (complete.specs / "other.yaml").read_text()
+    (complete.specs / "capitals.yaml").write_text(text.replace("workflow: other", "workflow: Other"))
+    (line,) = warned(calib)
+    assert "differ in capitals only" in line
+
+
+@pytest.mark.parametrize("how", ["renamed", "deleted", "renamed file"])
+def test_a_stub_of_no_workflow(complete: World, calib: Calib, how: str) -> None:
+    calib.plain("spec", "stubs")
+    Path("dags/mine.py").write_text("from airflow_calib_provider.dags.factory import build_dag\n")
+    other = 'from airflow_calib_provider.dags.factory import workflow_dags\nworkflow_dags(__file__, "%s")\n'
+    Path("elsewhere.yaml").write_text("x")
+    Path("dags/elsewhere.py").write_text(other % "../elsewhere.yaml")
+    assert calib("spec", "stubs", "--check").exit_code == 0
+    file = complete.specs / "third.yaml"
+    text = file.read_text()
+    file.unlink()
+    if how != "deleted":
+        name = "fourth" if how == "renamed" else "third"
+        (complete.specs / f"{name}.yaml").write_text(text.replace("third", "fourth"))
+    found = calib("spec", "stubs", "--check")
+    assert found.exit_code == 1
+    assert "warning: dags/third.py is a stub of no workflow any more; remove it" in found.stderr
+    calib.plain("spec", "stubs")
+    assert Path("dags/third.py").exists()
+    assert json.loads(calib("spec", "stubs", "--check", "--json").stdout)["dead"] == ["dags/third.py"]
+    Path("dags/third.py").unlink()
+    assert calib("spec", "stubs", "--check").exit_code == 0

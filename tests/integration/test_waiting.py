@@ -81,9 +81,11 @@ def test_a_broken_spec_hides_no_other_and_an_edit_regroups_nothing(installation:
 
     def seen() -> bool:
         errors = installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"]
-        return [Path(error["filename"]).name for error in errors] == ["giver.py"] and "mke" in errors[0]["stack_trace"]
+        return [Path(error["filename"]).name for error in errors] == ["calib_problems.py"] and "mke" in errors[0][
+            "stack_trace"
+        ]
 
-    installation.wait(seen, 300, "the import error of giver.py alone")
+    installation.wait(seen, 300, "the import error of the stub without DAGs alone")
 
     def edit_is_shown() -> bool:
         return "Edited" in installation.airflow.call("GET", "/api/v2/dags/locked__run")["description"]

@@ -208,6 +208,14 @@ def test_uncommitted_and_unknown_files_are_used_where_they_lie(world: World, rep
     assert (generation(world).git_commit or "").endswith("-dirty")
 
 
+def test_what_python_leaves_behind_is_no_change(repository: Repository) -> None:
+    (repository.folder / "jobs" / "__pycache__").mkdir()
+    (repository.folder / "jobs" / "__pycache__" / "x.pyc").write_text("x")
+    assert code_of(repository.specs).folder != repository.specs
+    (repository.folder / "jobs" / "fit.sh").write_text("changed")
+    assert code_of(repository.specs).folder == repository.specs
+
+
 def test_what_a_command_names_and_git_ignores_is_found(world: World, repository: Repository) -> None:
     (repository.folder / ".gitignore").write_text("jobs\n")
     git(repository.folder, "rm", "-q", "--cached", "-r", "jobs")
