@@ -29,6 +29,7 @@ class Kinds:
         self.what = what
         self.group = f"{_PACKAGE}.{plural}"
         self.own = dict(own)
+        self._loaded: dict[str, Any] = {}
 
     def names(self) -> tuple[str, ...]:
         """The names of all members, this package's first; none is loaded."""
@@ -53,7 +54,9 @@ class Kinds:
             if claims:
                 return claims[0].load()
             if name in self.own:
-                return load(f"{_PACKAGE}.{self.own[name]}")
+                if name not in self._loaded:
+                    self._loaded[name] = load(f"{_PACKAGE}.{self.own[name]}")
+                return self._loaded[name]
         except Exception as error:  # whatever a module of another package raises while it is imported
             raise KindError(
                 f"the {self.what} {name!r} cannot be loaded: {type(error).__name__}: {error}",

@@ -26,7 +26,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
-    PrivateAttr,
     ValidationInfo,
     create_model,
     model_validator,
@@ -106,8 +105,10 @@ class Keys(BaseModel):
     required: ClassVar[tuple[str, ...]] = ()
     of_python: ClassVar[frozenset[str]] = frozenset()
 
-    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
-    _crossed: tuple[tuple[Where, PydanticCustomError], ...] = PrivateAttr(default=())
+    is_simple: ClassVar[bool] = True
+
+    # Not private attributes of pydantic: these would be made for each model, and very few have them.
+    __slots__ = ("_crossed", "_unreadable")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -116,6 +117,7 @@ class Keys(BaseModel):
             key for key, field in cls.declared.items() if words_of(field).missing or field.is_required()
         )
         cls.of_python = frozenset(key for key, field in cls.declared.items() if not _reads(field))
+        cls.is_simple = not cls.required and not cls.of_python and BLOCKS not in cls.declared
 
     @classmethod
     def unstated(cls, **values: Any) -> Self:
@@ -129,11 +131,21 @@ class Keys(BaseModel):
 
     def extra_keys(self) -> tuple[str, ...]:
         """The keys that are not declared, readable or not, where such are allowed."""
-        return (*(self.__pydantic_extra__ or {}), *sorted(self._unreadable - set(self.declared)))
+        return (*(self.__pydantic_extra__ or {}), *sorted(self.unreadable() - set(self.declared)))
 
     def has(self, key: str) -> bool:
         """Whether a key is stated, readable or not."""
-        return key in self.model_fields_set or key in self._unreadable
+        return key in self.__pydantic_fields_set__ or key in self.unreadable()
+
+    def unreadable(self) -> frozenset[str]:
+        """The keys that are stated and could not be read."""
+        found: frozenset[str] = getattr(self, "_unreadable", frozenset())
+        return found
+
+    def crossed(self) -> tuple[tuple[Where, PydanticCustomError], ...]:
+        """What :meth:`check` found."""
+        found: tuple[tuple[Where, PydanticCustomError], ...] = getattr(self, "_crossed", ())
+        return found
 
     @model_validator(mode="wrap")
     @classmethod
@@ -141,27 +153,32 @@ class Keys(BaseModel):
         reading = info.context if isinstance(info.context, Reading) else None
         if not isinstance(data, dict):
             return handler(data)
-        lost = frozenset(key for key, value in data.items() if is_unreadable(value))
+        lenient = reading is not None and reading.lenient
+        lost = frozenset(key for key, value in data.items() if is_unreadable(value)) if lenient else frozenset()
+        if not cls.is_simple or lost:
+            data = cls._prepared(data, lost, lenient)
+        model = handler(data)
+        object.__setattr__(model, "_unreadable", lost)
+        if cls.check is not Keys.check and (crossed := tuple(model.check())):
+            if reading is None:
+                raise _raised(cls.__name__, crossed)
+            reading.crossed = True
+            object.__setattr__(model, "_crossed", crossed)
+        return model
+
+    @classmethod
+    def _prepared(cls, data: dict[Any, Any], lost: frozenset[Any], lenient: bool) -> dict[Any, Any]:
+        """What pydantic is given: without what could not be read, and with what stands for missing keys."""
         if lost:
             data = {key: value for key, value in data.items() if key not in lost}
-        if reading is None or not reading.lenient:
-            missing = [key for key in cls.required if key not in data]
-            if missing:
-                data = {**data, **dict.fromkeys(missing, MISSING)}
+        missing = [] if lenient else [key for key in cls.required if key not in data]
+        if missing:
+            data = {**data, **dict.fromkeys(missing, MISSING)}
         if BLOCKS in cls.declared:
             data = _with_blocks(cls, data)
         if cls.of_python:
             data = {key: _python(value) if key in cls.of_python else value for key, value in data.items()}
-        model = handler(data)
-        if lost:
-            model._unreadable = lost
-        if cls.check is not Keys.check:
-            model._crossed = tuple(model.check())
-            if model._crossed and reading is None:
-                raise _raised(cls.__name__, model._crossed)
-            if model._crossed and reading is not None:
-                reading.crossed = True
-        return model
+        return data
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

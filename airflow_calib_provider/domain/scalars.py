@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -54,6 +55,11 @@ class SpelledKey(str):
 
     __slots__ = ("node",)
     node: nodes.Scalar
+
+
+@lru_cache(1024)
+def _key(text: str) -> nodes.Scalar:
+    return nodes.Scalar(text, "text", NOWHERE, quoted=True)
 
 
 def mistake(
@@ -114,10 +120,12 @@ class Reads:
         self.words = words
 
     def __call__(self, value: Any) -> object:
+        if value.__class__ is nodes.Scalar and value is not MISSING:
+            return self.read(value)
         if value is MISSING:
             raise mistake("missing")
         if isinstance(value, str):  # a key
-            value = value.node if isinstance(value, SpelledKey) else nodes.Scalar(value, "text", NOWHERE, quoted=True)
+            value = value.node if isinstance(value, SpelledKey) else _key(value)
         return self.read(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -125,6 +133,11 @@ class Reads:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return dict(self.schema)
+
+
+def is_text(value: object) -> bool:
+    """Whether YAML reads a value as a text."""
+    return isinstance(value, nodes.Scalar) and value.kind == "text"
 
 
 def text(value: Any, expected: str = "text") -> str:

@@ -37,7 +37,7 @@ from airflow_calib_provider.spec.models import Jobs, Split
 from airflow_calib_provider.spec.positions import Document
 from airflow_calib_provider.spec.problems import Problems
 from airflow_calib_provider.spec.task_keys import ProductFile, same_files
-from airflow_calib_provider.spec.tasks import jobs_of, options_of, rule_of
+from airflow_calib_provider.spec.tasks import JobsMaker, options_of, rule_of
 from airflow_calib_provider.spec.written import read_keys
 
 _NOWHERE = Position(0, 0, 0, 0)
@@ -107,7 +107,7 @@ class ArgumentsReader:
             # What could not be read may be half there.
             if not self.read.is_wrong(name):
                 options = options_of(name, {}, keys.blocks)
-        made = jobs_of(JobsKeys.unstated(), defaults, DEFAULT_BACKEND)
+        made = JobsMaker(defaults).make(JobsKeys.unstated(), DEFAULT_BACKEND)
         stated: dict[str, Any] = {
             "split": self._split(),
             "retries": keys.retries_of_jobs,

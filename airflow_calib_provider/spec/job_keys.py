@@ -24,6 +24,7 @@ from airflow_calib_provider.domain.scalars import (
     Template,
     Text,
     integer,
+    is_text,
     mistake,
     number,
     text,
@@ -82,21 +83,26 @@ def _variable(value: Any) -> str:
 
 
 def _backend(value: Any) -> str:
-    connected = [name for name in BACKENDS.own if backend_kind(name).connection]
-    expected = " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
-    found = text(value, expected)
+    if not is_text(value):
+        text(value, _backends())
+    found = text(value)
     name, colon, connection = found.partition(":")
     if name not in BACKENDS:
-        raise unlike(value, expected, word=name, options=BACKENDS.names())
+        raise unlike(value, _backends(), word=name, options=BACKENDS.names())
     try:
         kind = backend_kind(name)
     except KindError as error:
         raise mistake(error.message, hint=error.hint) from error
     if colon and not kind.connection:
-        raise unlike(value, expected, word=name, options=BACKENDS.names())
+        raise unlike(value, _backends(), word=name, options=BACKENDS.names())
     if colon and not (CONNECTION.fullmatch(connection) and len(found) <= TAG_LENGTH):
         raise unlike(value, f"{name}:<connection id>", f"without a connection: {name}")
     return found
+
+
+def _backends() -> str:
+    connected = [name for name in BACKENDS.own if backend_kind(name).connection]
+    return " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
 
 
 CommandLine = Annotated[tuple[str, ...], Reads(_command_line, {"type": "string", "pattern": r"\S"}, "template")]

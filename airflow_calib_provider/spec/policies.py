@@ -67,7 +67,7 @@ class PolicyReader:
         if len(written.blocks) != 1 or self.read.is_wrong(*where):
             return None
         ((name, keys),) = written.blocks.items()
-        if keys._crossed:
+        if keys.crossed():
             return None
         assert isinstance(keys, GroupingKeys)
         return grouping_kind(name).policy(keys, label or keys.name or name)

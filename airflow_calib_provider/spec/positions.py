@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class Document:
 
 def kind_of(text: str) -> str:
     """What YAML 1.1 or 1.2 makes of an unquoted spelling (see :class:`Scalar`)."""
+    # Keys and words are the same again and again.
+    return _known_kind_of(text) if len(text) <= 40 else _kind_of(text)
+
+
+def _kind_of(text: str) -> str:
     for kind, pattern in (
         ("null", _NULL),
         ("bool", _BOOL),
@@ -71,6 +77,9 @@ def kind_of(text: str) -> str:
         if pattern.fullmatch(text):
             return kind
     return "text"
+
+
+_known_kind_of = lru_cache(4096)(_kind_of)
 
 
 def read_text(file: Path) -> str:

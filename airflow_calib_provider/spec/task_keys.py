@@ -26,6 +26,7 @@ from airflow_calib_provider.domain.scalars import (
     Template,
     Text,
     filled,
+    is_text,
     mistake,
     name,
     one_of,
@@ -49,7 +50,7 @@ def grouping_forms() -> str:
 
 
 def _policy(value: Any) -> str:
-    return text(value, grouping_forms())
+    return text(value, "" if is_text(value) else grouping_forms())
 
 
 def _need(value: Any) -> tuple[str | None, str]:

@@ -82,6 +82,7 @@ class TaskReader:
         self.deep = deep
         keys = read.keys
         self.defaults = (keys.defaults if keys is not None else None) or DefaultsKeys.unstated()
+        self.jobs = JobsMaker(self.defaults)
         self.of_defaults = list(self._of_settings(("defaults",), self.defaults.blocks)) if deep else []
 
     def read(self, name: str, keys: TaskKeys) -> RawTask:
@@ -147,7 +148,7 @@ class TaskReader:
                 self.problems.add(said, self.written.at(*where, name), expected=f"backend: {name}")
         if not keys.command:
             return None
-        return jobs_of(keys, self.defaults, kind)
+        return self.jobs.make(keys, kind)
 
     # templates
 
@@ -197,35 +198,50 @@ class TaskReader:
         return self.written.find(*where)
 
 
-def jobs_of(keys: JobsKeys, defaults: DefaultsKeys, backend: str) -> Jobs:
-    """A job set with what ``defaults`` says where it says nothing itself."""
-    split = keys.split
-    inputs: Any = keys.inputs
-    if isinstance(inputs, InputsKeys):
-        inputs = InputsCommand(command=inputs.command or ())
-    own = keys.resources.model_dump(exclude_unset=True) if keys.resources is not None else {}
-    return Jobs(
-        command=keys.command or (),
-        split=Split(**split.model_dump()) if split is not None and not split.is_both() else Split(),
-        inputs=inputs,
-        environment={**defaults.environment, **keys.environment},
-        resources=ResourceRequest(**{**defaults.resources.model_dump(), **own}),
-        retries=keys.retries if keys.retries is not None else defaults.retries,
-        quorum=keys.quorum if keys.quorum is not None else defaults.quorum,
-        timeout=keys.timeout or defaults.timeout,
-        failures=tuple(map(rule_of, (*keys.failures, *defaults.failures))),
-        options=options_of(backend, defaults.blocks, keys.blocks),
-        keep=keys.keep or defaults.keep,
-    )
+class JobsMaker:
+    """Makes job sets: what one does not say itself is as ``defaults`` say."""
+
+    def __init__(self, defaults: DefaultsKeys) -> None:
+        self.defaults = defaults
+        self.resources = defaults.resources.model_dump()
+        self.failures = tuple(map(rule_of, defaults.failures))
+
+    def make(self, keys: JobsKeys, backend: str) -> Jobs:
+        """A job set.
+
+        :param backend: without its connection.
+        """
+        defaults, split = self.defaults, keys.split
+        inputs: Any = keys.inputs
+        if isinstance(inputs, InputsKeys):
+            inputs = InputsCommand(command=inputs.command or ())
+        own = keys.resources.model_dump(exclude_unset=True) if keys.resources is not None else {}
+        return Jobs(
+            command=keys.command or (),
+            split=Split(count=split.count, per_job=split.per_job, inputs=split.inputs)
+            if split is not None and not split.is_both()
+            else Split(),
+            inputs=inputs,
+            environment={**defaults.environment, **keys.environment},
+            resources=ResourceRequest(**{**self.resources, **own}),
+            retries=keys.retries if keys.retries is not None else defaults.retries,
+            quorum=keys.quorum if keys.quorum is not None else defaults.quorum,
+            timeout=keys.timeout or defaults.timeout,
+            failures=(*map(rule_of, keys.failures), *self.failures),
+            options=options_of(backend, defaults.blocks, keys.blocks),
+            keep=keys.keep or defaults.keep,
+        )
 
 
 def options_of(backend: str, defaults: Mapping[str, Keys], own: Mapping[str, Keys]) -> dict[str, Any]:
     """The block of a task's backend over that of the defaults."""
+    if backend not in defaults and backend not in own:
+        return {}
     theirs, mine = (
         blocks[backend].model_dump(mode="json", exclude_unset=True) if backend in blocks else {}
         for blocks in (defaults, own)
     )
-    return backend_kind(backend).merged(theirs, mine) if theirs or mine else {}
+    return backend_kind(backend).merged(theirs, mine)
 
 
 def rule_of(keys: RuleKeys) -> FailureRule:

@@ -262,7 +262,7 @@ def _report_crossed(keys: Keys, finder: _Finder, problems: Problems) -> None:
 
 def _crossed(value: object, loc: Where) -> Iterator[tuple[Where, PydanticCustomError]]:
     if isinstance(value, Keys):
-        for where, error in value._crossed:
+        for where, error in value.crossed():
             yield (*loc, *where), error
         for name, declared in type(value).model_fields.items():
             below, key = getattr(value, name), declared.alias or name
