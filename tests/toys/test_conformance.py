@@ -1,0 +1,97 @@
+"""Members that another package brings do what every member must."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.kinds import load
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.settings import calib_home
+from airflow_calib_provider.spec.kinds import backend_kind
+from tests.backends.conformance import BackendConformance
+from tests.backends.test_local import ROOT
+from tests.ledger.conformance import LockConformance
+from tests.ledger.making import T0
+from tests.payloads.conformance import PayloadStoreConformance
+from tests.runsources.conformance import RunSourceConformance
+
+
+class TestBackend(BackendConformance):
+    @pytest.fixture
+    def make_backend(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Backend]]:
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        monkeypatch.setenv("PYTHONPATH", path)
+
+        def make() -> Backend:
+            made: Backend = load(backend_kind("toy").loader)(tmp_path / "spool", slots=4, grace=0.5)
+            return made
+
+        yield make
+        for key in make().rounds():
+            make().remove(key)
+
+
+class Known(LockConformance):
+    @pytest.fixture
+    def opens(self, ledger: Ledger) -> Callable[[Iterable[int]], None]:
+        def open_them(runs: Iterable[int]) -> None:
+            row = {"source": "daq", "completed": True, "fields": {}, "files": [], "recorded_at": T0, "content_hash": ""}
+            with ledger.write() as connection:
+                connection.execute(insert(tables.run), [{**row, "number": 1_000 + run} for run in runs])
+
+        return open_them
+
+
+class TestLockInTheStatement(Known):
+    @pytest.fixture
+    def kind(self) -> str:
+        return "run_known"
+
+    @pytest.fixture
+    def parameters(self) -> dict[str, Any]:
+        return {"number": 1_001}
+
+
+class TestLockThatAnswers(Known):
+    @pytest.fixture
+    def kind(self) -> str:
+        return "runs_counted"
+
+    @pytest.fixture
+    def parameters(self) -> dict[str, Any]:
+        return {"at_least": 80}
+
+
+class TestRunSource(RunSourceConformance):
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        text = "apiVersion: calib/v1\nsources: {it: {numbers: {first: 3, last: 9}, fields: {lumi: float}}}\n"
+        (tmp_path / "sources.yaml").write_text(text)
+        return tmp_path
+
+    @pytest.fixture
+    def unreadable(self, folder: Path) -> Path:
+        (folder / "no_numbers").touch()
+        return folder
+
+
+class TestPayloadStore(PayloadStoreConformance):
+    @pytest.fixture
+    def name(self) -> str:
+        return "drawer"
+
+    @pytest.fixture
+    def breaks(self) -> Callable[[], None]:
+        def stand_in_the_way() -> None:
+            calib_home().mkdir(exist_ok=True)
+            (calib_home() / "drawer").write_text("a file where the folder should be")
+
+        return stand_in_the_way

@@ -1,0 +1,205 @@
+"""Members of another package, named in YAML: from the spec to a published payload, and on the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from airflow_calib_provider import kinds
+from airflow_calib_provider.backends import get_backend
+from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.injection.inject import inject
+from airflow_calib_provider.jobsets.advance import advance
+from airflow_calib_provider.jobsets.begin import begin
+from airflow_calib_provider.jobsets.publish import publish_group
+from airflow_calib_provider.ledger import schema, tables, waiting
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.payloads import store
+from airflow_calib_provider.settings import calib_home
+from airflow_calib_provider.spec.cache import checked
+from airflow_calib_provider.spec.loader import load_folder, load_sources
+from airflow_calib_provider.spec.models import Workflow
+
+SOURCES = """\
+apiVersion: calib/v1
+sources:
+  counted:
+    numbers: {first: 1, last: 3}
+    fields: {lumi: float}
+"""
+
+SPEC = """\
+apiVersion: calib/v1
+workflow: toyland
+runs: {source: counted, since: 1}
+tasks:
+  fit:
+    group_by: {pairs: {size: 2}}
+    locks: [{run_known: {number: 5}}, {runs_counted: {at_least: 4}}]
+    backend: toy
+    jobs:
+      command: [sh, -c, 'echo "{{ group.first_run }} $(nice)" > "$CALIB_OUT/c.txt"']
+      toy: {niceness: 3}
+    products: {c: c.txt}
+  deliver:
+    group_by: {pairs: {size: 2}}
+    needs: [fit]
+    publish: {tag: Toy, file: "{{ tasks.fit.products.c }}", store: drawer}
+  after:
+    group_by: {pairs: {size: 4, name: fours}}
+    needs: [deliver]
+    jobs: {command: ["true"]}
+"""
+
+
+class Toyland:
+    """An installation without Airflow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.specs = folder / "workflow_specs"
+        self.specs.mkdir()
+        calib_home().mkdir()
+        self.write()
+        self.ledger = Ledger(f"sqlite:///{calib_home()}/ledger.db")
+        schema.upgrade(self.ledger)
+
+    def write(self, last: int = 3) -> None:
+        (self.specs / "sources.yaml").write_text(SOURCES.replace("last: 3", f"last: {last}"))
+        (self.specs / "toyland.yaml").write_text(SPEC)
+
+    def flow(self) -> Workflow:
+        workflows, errors = load_folder(self.specs)
+        assert not errors, errors
+        return workflows["toyland"]
+
+    def inject(self) -> None:
+        flows, sources = {"toyland": self.flow()}, load_sources(self.specs / "sources.yaml")
+        report = inject(self.ledger, flows, sources, self.specs, now=datetime.now(UTC))
+        assert not report.errors, report.errors
+
+    def rows(self, table: Any) -> list[Any]:
+        with self.ledger.read() as connection:
+            return list(connection.execute(select(table).order_by(*table.primary_key)).all())
+
+    def look(self, group: int, task: str) -> waiting.Look:
+        return waiting.look_and_record(self.ledger, [(group, task)])[group, task]
+
+    def run(self, group: int, task: str) -> str:
+        now = datetime.now(UTC)
+        spec = self.flow().tasks[task]
+        begun = begin(self.ledger, self.flow(), spec, group, max_tries=0, dag_run_id="x", now=now)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            standing = advance(self.ledger, get_backend, [begun.generation_id], datetime.now(UTC), 0.01)
+            if standing[begun.generation_id].state != "running":
+                return standing[begun.generation_id].state
+            time.sleep(0.05)
+        raise AssertionError("still running")
+
+    def calib(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "200"}
+        program = [sys.executable, "-c", "from airflow_calib_provider.cli import main; main()", *arguments]
+        return subprocess.run(
+            program, env=environment, text=True, capture_output=True, cwd=self.specs.parent, check=False
+        )
+
+
+@pytest.fixture
+def toyland(tmp_path: Path) -> Iterator[Toyland]:
+    made = Toyland(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_from_yaml_to_a_payload(toyland: Toyland) -> None:
+    toyland.inject()
+    first, forming, _ = (row for row in toyland.rows(tables.run_group))
+    assert [(row.name, row.state, row.last_run) for row in (first, forming)] == [
+        ("pairs-r1", "closed", 2),
+        ("pairs-r3", "forming", 3),
+    ]
+    assert first.policy["options"] == {"size": 2}
+    assert render(toyland.look(forming.id, waiting.FORMING).reason).endswith("1 run; closes with its last run")
+
+    shut = toyland.look(first.id, "fit")
+    assert shut.state == "waiting"
+    text = render(shut.reason)
+    assert "run_known 5: 0 of 1; missing nobody has heard of it" in text
+    assert "runs_counted 4 runs: 0 of 1; missing there are 3" in text
+    with pytest.raises(NotOpen, match="nobody has heard of it"):
+        toyland.run(first.id, "fit")
+
+    toyland.write(last=5)
+    toyland.inject()
+    assert toyland.look(first.id, "fit").state == "open"
+    assert toyland.run(first.id, "fit") == "done"
+    (generation,) = toyland.rows(tables.generation)
+    assert (generation.backend, generation.options) == ("toy", {"niceness": 3})
+
+    flow = toyland.flow()
+    done = publish_group(toyland.ledger, flow, flow.tasks["deliver"], first.id, now=datetime.now(UTC))
+    (row,) = toyland.rows(tables.payload)
+    path = store.content_path(row)
+    assert path.parent.name == "drawer"
+    assert path.read_text() == "1 3\n"
+    assert (done.new, row.provenance["store"]) == (True, "drawer")
+
+
+def test_on_the_command_line(toyland: Toyland) -> None:
+    """Processes of their own see the package too."""
+    toyland.inject()
+    checked = toyland.calib("spec", "check", "workflow_specs")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    explained = toyland.calib("explain", "pairs-r1", "--json")
+    assert "nobody has heard of it" in explained.stdout, explained.stderr
+    toyland.write(last=0)
+    wrong = toyland.calib("spec", "check", "workflow_specs")
+    assert wrong.returncode == 2
+    assert "numbers.last comes before numbers.first; expected at least 1" in wrong.stdout + wrong.stderr
+
+
+def test_the_cache_of_specs_keeps_what_members_say(toyland: Toyland) -> None:
+    kept = [checked(toyland.specs).workflows["toyland"].tasks for _ in range(2)][-1]
+    assert kept == toyland.flow().tasks
+    assert [lock.parameters for lock in kept["fit"].locks] == [{"number": 5}, {"at_least": 4}]
+
+
+def test_a_package_that_is_gone_leaves_its_locks_shut(toyland: Toyland, monkeypatch: pytest.MonkeyPatch) -> None:
+    toyland.inject()
+    toyland.write(last=5)
+    toyland.inject()
+    group = toyland.rows(tables.run_group)[0].id
+    assert toyland.look(group, "fit").state == "open"
+    monkeypatch.setattr(kinds, "entry_points", lambda group: ())
+    kinds._installed.cache_clear()
+    shut = toyland.look(group, "fit")
+    assert shut.state == "waiting"
+    assert "the lock 'run_known' is of a package that is not installed" in render(shut.reason)
+
+
+def test_nothing_of_it_is_loaded_before_a_spec_names_it(tmp_path: Path) -> None:
+    code = (
+        "from airflow_calib_provider import kinds; from airflow_calib_provider.spec.loader import load_folder; "
+        "from airflow_calib_provider.provider_info import get_provider_info; import pathlib, sys; "
+        "get_provider_info(); load_folder(pathlib.Path(sys.argv[1])); "
+        "print('toy' in kinds.BACKENDS, [name for name in sys.modules if name.startswith('calib_toys')])"
+    )
+    (tmp_path / "sources.yaml").write_text(
+        "apiVersion: calib/v1\nsources: {s: {csv: {path: x.csv}, fields: {start: time}}}\n"
+    )
+    (tmp_path / "w.yaml").write_text(
+        "apiVersion: calib/v1\nworkflow: w\nruns: {source: s}\n"
+        "tasks: {t: {group_by: run, locks: [{payload: {tag: T}}], jobs: {command: [x]}}}\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], text=True, capture_output=True, check=True)
+    assert said.stdout == "True []\n"
