@@ -16,6 +16,7 @@ from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen
 from airflow_calib_provider.jobsets.accepted import gone
 from airflow_calib_provider.jobsets.code import Code, code_of, lacks
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext, gather
+from airflow_calib_provider.jobsets.inputs import require_inputs
 from airflow_calib_provider.jobsets.render import Rendered, query_of, render
 from airflow_calib_provider.ledger import generations, groups, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
@@ -129,6 +130,7 @@ def _of_spec(
     with ledger.read() as connection:
         context = gather(connection, workflow, task, group_id, params)
     code, rendered = _rendered(task, context, None if old is None else _old_code(old), bundle_version)
+    require_inputs(context, rendered)
     return generations.NewGeneration(
         group_id=group_id,
         task=task.name,

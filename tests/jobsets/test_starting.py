@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from airflow_calib_provider.domain.reasons import RELEASES, render
-from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.errors import NotOpen, ProductError
 from airflow_calib_provider.jobsets.begin import begin, record_failure
 from airflow_calib_provider.jobsets.context import gather
 from airflow_calib_provider.jobsets.folders import product_path
@@ -18,7 +19,7 @@ from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import generations, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads.store import Published
-from airflow_calib_provider.spec.models import Workflow
+from airflow_calib_provider.spec.models import Jobs, Workflow
 from tests.ledger.making import RUN, T0, count, done, facts, fill, group_ids, new_ledger, put_runs, task, workflow
 from tests.postgres.fixture import database  # noqa: F401  on both
 
@@ -190,3 +191,49 @@ def test_runs_that_a_needed_workflow_did_not_select_are_not_told_as_used(ledger:
     publish_group(ledger, flow, flow.tasks["deliver"], group_id, now=T0)
     said = provenance(ledger)
     assert (said["runs"], said["not_selected_runs"]) == ([1, 3], {"other.check": [2]})
+
+
+READING = workflow(
+    "reads",
+    task("make", RUN, products={"c": "c.json", "d": "d.json"}),
+    task("use", RUN, needs=["reads.make@run"], jobs=Jobs(command=("cat",), inputs="{{ tasks.make.products.c }}")),
+    task("cat", RUN, needs=["reads.make@run"], jobs=Jobs(command=("cat", "{{ tasks.make.products.c }}"))),
+    task("after", RUN, needs=["reads.make@run"]),
+    task("listed", RUN, jobs=Jobs(command=("cat",), inputs=("/data/not/looked/at", "root://site/x"))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["deleted", "emptied", "folder"])
+def test_a_deleted_product_is_named_before_jobs_are_submitted(ledger: Ledger, change: str) -> None:
+    put_runs(ledger, READING, [facts(1, 1)])
+    group_id = group_ids(ledger, "run", "reads")["run-r1"]
+
+    def begun(name: str) -> Any:
+        return begin(ledger, READING, READING.tasks[name], group_id, max_tries=8, dag_run_id="x", now=T0)
+
+    made = begun("make").generation_id
+    with ledger.write() as connection:
+        row = generations.by_id(connection, made)
+        for name in ("c", "d"):
+            path = product_path(row.folder, 0, f"{name}.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("1")
+            where = {"generation_id": row.id, "step": 0, "job_index": 0, "name": name, "file": f"{name}.json"}
+            connection.execute(tables.product.insert(), where)
+        generations.end(connection, row, "done", {"code": "done"}, T0)
+    path = product_path(row.folder, 0, "c.json")
+    if change == "folder":
+        shutil.rmtree(path.parent.parent)
+    elif change == "deleted":
+        path.unlink()
+    else:
+        path.write_text("")
+    for name in ("use", "cat"):
+        with pytest.raises(ProductError) as caught:
+            begun(name)
+        said = str(caught.value)
+        assert f"{path}, made by job-00000 of reads.make of run-r1 (generation 1)" in said
+        assert "calib retry run-r1 --task make --workflow reads --campaign prompt" in said
+    # Who only comes after it, or reads what is not ours, is not concerned.
+    assert begun("after").state == "running"
+    assert begun("listed").state == "running"
