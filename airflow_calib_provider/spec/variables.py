@@ -25,6 +25,7 @@ from airflow_calib_provider.spec.templates import (
     render_text,
     render_value,
 )
+from airflow_calib_provider.spec.values import described
 
 
 class Leaf(Enum):
@@ -121,11 +122,21 @@ def check_readable(scalar: Scalar, text: str, problems: Problems, *, one_text: b
     uses = readable_uses_of(text)
     if not wrong and not uses:
         try:
-            if one_text or render_value(text, {}) is None:
+            if one_text:
                 render_text(text, {})
+            else:
+                _check_list(render_value(text, {}))
         except RenderError as error:
             problems.add(error.message, problems.inside(scalar, "{{", 0), hint=error.hint)
     return uses
+
+
+def _check_list(value: object) -> None:
+    """Where a list may stand, such as in ``inputs``, one text may stand too."""
+    items = value if isinstance(value, list) else [value]
+    wrong = [item for item in items if not isinstance(item, str)]
+    if wrong:
+        raise RenderError(f"a path or a list of paths is needed, not {described(wrong[0])}")
 
 
 def _check_use(
