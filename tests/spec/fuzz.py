@@ -403,7 +403,6 @@ def main() -> None:
             before = peak
         if said:
             print(json.dumps({"number": number, "seconds": time.process_time() - start, "said": said}), flush=True)
-    print(json.dumps({"peak_megabytes": (peak - before) // 1_000}), flush=True)
 
 
 if __name__ == "__main__":
