@@ -271,11 +271,12 @@ def _standing(
     """The DAG run of a group, and how the group stands in the ledger.
 
     :raises NotFound: there is no such group or task, or it has no DAG run yet.
+    :raises CalibError: everything is done, and no task was named.
     """
     from sqlalchemy import select
 
     from airflow_calib_provider.cli.retrying import Standing
-    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.errors import CalibError, NotFound
     from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.ledger.dag_groups import airflow_task_id
     from airflow_calib_provider.ledger.groups import find_group
@@ -287,6 +288,8 @@ def _standing(
     states: dict[str, str] = {row.task: row.state for row in rows}
     if unknown := [task for task in tasks if task not in states]:
         raise NotFound(f"{name} has no task {', '.join(unknown)}", f"it has {', '.join(states)}")
+    if not tasks and all(state in ("done", "skipped") for state in states.values()):
+        raise CalibError(f"no task of {name} has failed", "name one with --task to run it again all the same")
     asked = connection.execute(select(request).where(request.c.group_id == group.id)).first()
     if asked is None or asked.state != "opened":
         raise NotFound(f"{name} has no DAG run yet: there is nothing to retry", f"`calib explain {name}` says why")
