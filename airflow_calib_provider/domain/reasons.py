@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from airflow_calib_provider.errors import KindError
-from airflow_calib_provider.kinds import GROUPINGS
+from airflow_calib_provider.kinds import GROUPINGS, LOCKS
 
 Reason = dict[str, Any]
-"""``{"code": ..., parameters...}``; the codes are the keys of :data:`TEXTS`."""
+"""``{"code": ..., parameters...}``; the codes are the keys of :data:`TEXTS`, and those of the kinds of locks."""
 
 SHOWN = 5
 """How many runs a text names before it says "and N more"."""
@@ -21,20 +21,6 @@ def listed(items: Sequence[object], shown: int = SHOWN) -> str:
     """``"1, 2, 3 and 4 more"``."""
     text = ", ".join(str(item) for item in items[:shown])
     return f"{text} and {len(items) - shown} more" if len(items) > shown else text
-
-
-def _missing(params: Mapping[str, Any]) -> str:
-    return listed([why if run is None else f"{run} ({why})" for run, why in params["missing"]])
-
-
-def _task_lock(params: Mapping[str, Any]) -> str:
-    return f"{params['done']} of {params['total']} runs done in {params['needs']}; missing {_missing(params)}"
-
-
-def _payload_lock(params: Mapping[str, Any]) -> str:
-    return (
-        f"{params['done']} of {params['total']} runs covered by payloads of {params['tag']}; missing {_missing(params)}"
-    )
 
 
 def _forming(params: Mapping[str, Any]) -> str:
@@ -102,9 +88,6 @@ def _mistakes(params: Mapping[str, Any]) -> str:
 TEXTS: dict[str, Any] = {
     # waiting
     "forming": _forming,
-    "needs": _task_lock,
-    "payload": _payload_lock,
-    "lock": lambda p: f"{p['lock']} {p['what']}: {p['done']} of {p['total']}; missing {_missing(p)}",
     "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
     "several": _several,
     "queued_in_ledger": lambda p: (
@@ -246,15 +229,26 @@ def render(reason: Mapping[str, Any] | None) -> str:
     """The text of a structured reason; an unknown code (of a later version) shows its raw content."""
     if not reason:
         return ""
-    text = TEXTS.get(reason.get("code", ""))
-    return text(reason) if text else f"{reason}"
+    code = reason.get("code", "")
+    if code in TEXTS:
+        return str(TEXTS[code](reason))
+    lock = lock_of(reason)
+    return str(lock.text(reason)) if lock is not None else f"{reason}"
+
+
+def lock_of(reason: Mapping[str, Any]) -> Any:
+    """The kind of lock that gave a reason, which has the words for it; ``None`` if none did, or it is not there."""
+    code, name = reason.get("code"), reason.get("lock", "")
+    try:
+        if name:
+            return LOCKS.member(name)
+        return next((kind for kind in map(LOCKS.member, LOCKS.own) if kind.code == code), None)
+    except KindError:
+        return None
 
 
 RELEASES: dict[str, str] = {
     "forming": "more runs, as its grouping asks for; or the end of the campaign (`calib campaign close`)",
-    "needs": "the missing runs done there (`calib explain` each), or `calib skip` them",
-    "payload": "a payload of the tag that covers the missing runs",
-    "lock": "what it waits for",
     "lock_unknown": "installing that package wherever the ledger is looked at",
     "several": "all of these",
     "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
@@ -355,4 +349,5 @@ class Cause:
 
     @property
     def release(self) -> str:
-        return RELEASES.get(self.code, "")
+        lock = None if self.code in TEXTS else lock_of(self.reason)
+        return RELEASES.get(self.code, "") if lock is None else str(lock.release)

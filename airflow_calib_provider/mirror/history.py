@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from airflow_calib_provider.domain.reasons import lock_of
+
 
 class Cause(NamedTuple):
     """One of the locks that a task waits for.
@@ -26,19 +28,16 @@ def causes_of(reason: Mapping[str, Any] | None) -> list[Cause]:
     code = reason.get("code")
     if code == "several":
         return [cause for part in reason.get("reasons", ()) for cause in causes_of(part)]
-    if code == "needs":
-        return [Cause(f"task {reason.get('needs')}", reason.get("done"), reason.get("total"))]
-    if code == "payload":
-        return [Cause(f"payload {reason.get('tag')}", reason.get("done"), reason.get("total"))]
-    if code in ("lock", "lock_unknown"):
-        return [
-            Cause(f"{reason.get('lock')} {reason.get('what', '')}".strip(), reason.get("done"), reason.get("total"))
-        ]
     if code in ("forming", "dropped"):
         return [Cause("forming")]
     if code in NEVER:
         what = str(reason.get("needs"))
         return [Cause(f"{'task' if '.' in what else 'payload'} {what}", 0, reason.get("total"))]
+    if code == "lock_unknown":
+        return [Cause(str(reason.get("lock")))]
+    lock = lock_of(reason)
+    if lock is not None:
+        return [Cause(f"{lock.name} {lock.what(reason)}", reason.get("done"), reason.get("total"))]
     return []
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from airflow_calib_provider.domain.keys import Keys, Words
-from airflow_calib_provider.domain.locks.base import LockKind
+from airflow_calib_provider.domain.locks.base import LockKind, missing
 from airflow_calib_provider.domain.scalars import OneOf, Tag
 
 
@@ -30,6 +31,15 @@ class PayloadLockKind(LockKind):
     example = "{payload: {tag: …, covers: group}}"
     once = "each tag once"
     loader = "airflow_calib_provider.ledger.locks.payload:LOCK"
+    code = "payload"
+    release = "a payload of the tag that covers the missing runs"
+
+    def what(self, reason: Mapping[str, Any]) -> str:
+        return str(reason["tag"])
+
+    def text(self, reason: Mapping[str, Any]) -> str:
+        covered = f"{reason['done']} of {reason['total']} runs covered by payloads of {reason['tag']}"
+        return f"{covered}; missing {missing(reason)}"
 
     def on(self, keys: PayloadKeys) -> str:
         return f"the tag {keys.tag!r}"

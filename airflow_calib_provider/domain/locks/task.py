@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from airflow_calib_provider.domain.locks.base import LockKind
+from airflow_calib_provider.domain.locks.base import LockKind, missing
 
 
 class TaskLockKind(LockKind):
@@ -13,6 +14,14 @@ class TaskLockKind(LockKind):
     name = "task"
     keys = None
     loader = "airflow_calib_provider.ledger.locks.task:LOCK"
+    code = "needs"
+    release = "the missing runs done there (`calib explain` each), or `calib skip` them"
+
+    def what(self, reason: Mapping[str, Any]) -> str:
+        return str(reason["needs"])
+
+    def text(self, reason: Mapping[str, Any]) -> str:
+        return f"{reason['done']} of {reason['total']} runs done in {reason['needs']}; missing {missing(reason)}"
 
     def on(self, keys: Any) -> str:
         raise NotImplementedError
