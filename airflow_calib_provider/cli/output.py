@@ -34,6 +34,7 @@ COLOURS = {
     "failed": "bold red",
     "refused": "red",
     "late": "magenta",
+    "changed": "magenta",
     "skipped": "dim",
     "not_selected": "dim",
     "superseded": "dim",

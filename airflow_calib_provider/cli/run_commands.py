@@ -66,7 +66,10 @@ def list_runs(
 
 def _line(row: Any) -> dict[str, Any]:
     from airflow_calib_provider.domain.reasons import render
+    from airflow_calib_provider.ledger.source_changes import changes_of, of_runs
 
+    changes = changes_of(row)
+    changed = render(of_runs(row.source, [(row.number, changes)])) if changes else ""
     return {
         "run": row.number,
         "source": row.source,
@@ -77,8 +80,9 @@ def _line(row: Any) -> dict[str, Any]:
         "grouping": row.grouping,
         "state": row.state,
         "group": row.group_name,
-        "why": render(row.reason),
+        "why": "; ".join(text for text in (render(row.reason), changed) if text),
         "reason": row.reason,
+        "changes": changes,
     }
 
 
@@ -108,7 +112,7 @@ def add(
     records = read_source(own, base_folder=file.resolve().parent)
     ledger = open_ledger()
     with ledger.write() as connection:
-        recorded = record_runs(connection, source, records, now())
+        recorded = record_runs(connection, source, records, now(), complete=False)
     if as_json:
         emit_json({"source": source, "listed": len(records), "new": recorded.new, "changed": recorded.changed})
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_calib_provider.domain.source_changes import told
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import GROUPINGS, LOCKS
 
@@ -55,6 +56,23 @@ def _behind(params: Mapping[str, Any]) -> str:
 
 def _started(params: Mapping[str, Any]) -> str:
     return f", which started at {params['started']} and" if params.get("started") else ", which"
+
+
+def _source_changed(params: Mapping[str, Any]) -> str:
+    runs = params["runs"]
+    if params["n_runs"] == 1:
+        return f"the source changed after assignment: {told(runs[0][1])}"
+    more = params["n_runs"] - len(runs)
+    named = "; ".join(f"run {number}: {told(changes)}" for number, changes in runs)
+    return f"the source changed after assignment: {named}{f'; and {more} more runs' if more else ''}"
+
+
+def _redo(params: Mapping[str, Any]) -> str:
+    runs = ",".join(str(number) for number, _ in params["runs"]) + (
+        ",…" if params["n_runs"] > len(params["runs"]) else ""
+    )
+    command = f"calib campaign create NAME --source {params['source']} --runs {runs}"
+    return f"nothing in this campaign, which keeps what was; to do it anew, a campaign of its own: `{command}`"
 
 
 def _dropped(params: Mapping[str, Any]) -> str:
@@ -158,6 +176,7 @@ TEXTS: dict[str, Any] = {
     "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
     "late": lambda p: f"late: it arrived when all runs below {p['assigned_below']} were already assigned",
     "run_skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",
+    "source_changed": _source_changed,
     "run_unknown": lambda p: (
         f"the ledger has no run {p['run']}"
         + (f"; the highest is {p['highest']}" if p.get("highest") is not None else "; it has no runs at all")
@@ -295,6 +314,7 @@ RELEASES: dict[str, str] = {
     "not_listed": "a campaign of its own, if its source lists it again and it is completed",
     "incomplete_too_long": "a campaign of its own, after the run was completed",
     "late": "a campaign of its own (`calib campaign create --finite`)",
+    "source_changed": "a campaign of its own",
     "campaign_closed": "nothing; create another campaign",
     "spec_broken": "a corrected file: `calib spec check`",
     "spec_clash": "one file for the workflow; move the other away, or give it another name",
@@ -349,5 +369,7 @@ class Cause:
 
     @property
     def release(self) -> str:
+        if self.code == "source_changed":
+            return _redo(self.reason)
         lock = None if self.code in TEXTS else lock_of(self.reason)
         return RELEASES.get(self.code, "") if lock is None else str(lock.release)

@@ -24,6 +24,7 @@ membership, run = tables.membership, tables.run
 class InjectionReport:
     """What an injection did.
 
+    :ivar source_changes: what the sources say otherwise of runs that are in groups already.
     :ivar errors: sources and workflows that could not be treated; the others were.
     """
 
@@ -36,6 +37,7 @@ class InjectionReport:
     groups_opened: int = 0
     groups_closed: int = 0
     requested: int = 0
+    source_changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 

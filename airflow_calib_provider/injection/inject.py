@@ -11,12 +11,13 @@ from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import assign
+from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups, runs_to_judge
 from airflow_calib_provider.injection.selection import Judge
 from airflow_calib_provider.injection.serving import serve
-from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, spec_files, tables
+from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.runsources import read_source
@@ -133,6 +134,10 @@ def _read_sources(
             recorded = runs.record_runs(connection, name, listings[name], now)
         report.new_runs += recorded.new
         report.changed_runs += recorded.changed
+        if recorded.changes:
+            with ledger.read() as connection:
+                told = source_changes.of_assigned(connection, name, recorded.changes)
+            report.source_changes += [f"run {number} of {name}: {render(reason)}" for number, reason in told]
     return listings
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
 from airflow_calib_provider.domain.reasons import Cause
-from airflow_calib_provider.ledger import campaigns, openings, spec_files, tables
+from airflow_calib_provider.ledger import campaigns, openings, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group
 from airflow_calib_provider.ledger.waiting import FORMING, look
@@ -79,6 +79,8 @@ def explain_group(connection: Connection, scope: Scope, name: str) -> Explanatio
     found = campaigns.get(connection, scope.campaign)
     result = Explanation(_closed_campaign(found))
     held = find_group(connection, scope.campaign, scope.workflow, name)
+    if changed := source_changes.of_group(connection, held.id):
+        result.causes.append(_of_group(held, changed, "changed", None))
     _add_group(connection, scope, held, result)
     result.causes += _files(connection, scope, {held.workflow})
     return result
@@ -152,6 +154,7 @@ def _explain_in_groupings(
         reason = {"code": "no_workflow", "source": row.source, "workflow": scope.workflow}
         result.causes.append(Cause(f"run {row.number}", reason, since=row.recorded_at))
     of_grouping = {(member.workflow, member.grouping): member for member in members if member.source == row.source}
+    result.causes += _changed(row, [of_grouping[target] for target in targets if target in of_grouping])
     for workflow, label in targets:
         member = of_grouping.get((workflow, label))
         if member is None:
@@ -161,6 +164,18 @@ def _explain_in_groupings(
         else:
             held = connection.execute(select(group).where(group.c.id == member.group_id)).one()
             _add_group(connection, scope, held, result)
+
+
+def _changed(row: Any, members: Sequence[Any]) -> list[Cause]:
+    """What the source says otherwise since the run was assigned; once for each workflow, as a rule."""
+    causes: list[Cause] = []
+    for member in members:
+        if changes := source_changes.changes_of(row, member):
+            about = f"run {row.number} of {row.source} in {member.workflow}"
+            reason = source_changes.of_runs(row.source, [(row.number, changes)])
+            cause = Cause(about, reason, "changed", workflow=member.workflow)
+            causes += [] if cause in causes else [cause]
+    return causes
 
 
 def _targets(connection: Connection, scope: Scope, row: Any, members: Sequence[Any]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
 
-from airflow_calib_provider.ledger import campaigns, tables
+from airflow_calib_provider.ledger import campaigns, source_changes, tables
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
 generation, job, attempt = tables.generation, tables.job, tables.attempt
@@ -237,9 +237,8 @@ def runs_listed(
         select(
             run.c.number,
             run.c.source,
-            run.c.start,
-            run.c.end,
-            run.c.completed,
+            *source_changes.COLUMNS,
+            membership.c.record,
             membership.c.workflow,
             membership.c.grouping,
             shown.label("state"),

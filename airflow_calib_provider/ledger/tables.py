@@ -100,6 +100,7 @@ run = Table(
     Column("recorded_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime, comment="when it was first read as completed"),
     Column("content_hash", String(64), nullable=False),
+    Column("listed", Boolean, comment="whether its source lists it; null: added by hand, or not read since"),
     Index(None, "number"),
 )
 

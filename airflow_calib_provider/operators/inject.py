@@ -58,6 +58,8 @@ class InjectOperator(BaseOperator):
             raise
         for mistake in spec_errors:
             self.log.error("%s", mistake)
+        for line in report.source_changes:
+            self.log.warning("%s (`calib explain` says how to do it anew)", line)
         self.log.info("%s", report)
         opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE"))
         problems = [*report.errors, *(str(error) for error in spec_errors)]

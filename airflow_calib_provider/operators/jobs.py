@@ -60,7 +60,9 @@ class JobSetOperator(BaseOperator):
 
     @told
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
+        from airflow_calib_provider.ledger import source_changes
 
         ledger = task_ledger()
         group = self.find_group(ledger, context)
@@ -72,6 +74,10 @@ class JobSetOperator(BaseOperator):
             refuse(ledger, group, self.ledger_task, error)
         verb = "attached to" if begun.attached else "started"
         self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self.ledger_task, group.name, begun.state)
+        with ledger.read() as connection:
+            changed = source_changes.of_group(connection, group.id)
+        if changed:
+            self.log.warning("%s: %s", group.name, render(changed))
         if begun.state == "running":
             try:
                 advance_all(ledger.url.render_as_string(hide_password=False), [begun.generation_id])
