@@ -1,6 +1,6 @@
 #!/bin/sh
 # Counts its executions, and does what the file <control>/<run> asks for: fail once, fail,
-# sleep, or hold until the file is gone.
+# sleep, or hold until the file is gone, with half of the product written or without.
 set -eu
 run=$1 job=$2
 echo "$run $job $CALIB_ATTEMPT" >> "$TOY_CONTROL/executions"
@@ -11,6 +11,7 @@ if [ -e "$TOY_CONTROL/$run" ]; then
     always) echo "broken on purpose" >&2; exit 4 ;;
     sleep*) sleep "$(cut -d' ' -f2 "$TOY_CONTROL/$run")" ;;
     hold) while [ -e "$TOY_CONTROL/$run" ]; do sleep 0.5; done ;;
+    half) echo "$run" > result.txt; while [ -e "$TOY_CONTROL/$run" ]; do sleep 0.5; done ;;
     empty) : > result.txt; exit 0 ;;
   esac
 fi
