@@ -209,6 +209,17 @@ def _dead(specs: Path, dags: Path, wanted: Collection[Path]) -> list[Path]:
     return dead
 
 
+@app.command(name="schema", epilog=examples("calib spec schema > workflow_specs/calib-v1.schema.json"))
+def print_schema() -> None:
+    """Print the JSON Schema of workflows and sources, from which editors check and complete.
+
+    A YAML file names it in its first line: # yaml-language-server: $schema=calib-v1.schema.json
+    """
+    from airflow_calib_provider.spec.schema import schema_text
+
+    print(schema_text(), end="")
+
+
 def _wanted(specs: Path, dags: Path) -> dict[Path, str]:
     from airflow_calib_provider.errors import SpecErrors
 

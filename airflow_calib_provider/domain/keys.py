@@ -95,12 +95,15 @@ class Keys(BaseModel):
 
     :cvar called: what messages call the value of a key that says nothing else,
     :cvar extra_called: and of a key that is not declared, where such are allowed.
+    :cvar says: of the block of a member, :cvar extra_says: and of its keys that are not declared, for the reference.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     called: ClassVar[str] = "{key}"
     extra_called: ClassVar[str] = "{above}.{key}"
+    says: ClassVar[str] = ""
+    extra_says: ClassVar[str] = ""
     declared: ClassVar[dict[str, FieldInfo]] = {}
     required: ClassVar[tuple[str, ...]] = ()
     of_python: ClassVar[frozenset[str]] = frozenset()
@@ -112,7 +115,10 @@ class Keys(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        cls.declared = {field.alias or name: field for name, field in cls.model_fields.items()}
+        # What a class inherits stands behind what is its own.
+        own = [name for name in cls.model_fields if name in cls.__annotations__]
+        names = dict.fromkeys([*own, *cls.model_fields])
+        cls.declared = {cls.model_fields[name].alias or name: cls.model_fields[name] for name in names}
         cls.required = tuple(
             key for key, field in cls.declared.items() if words_of(field).missing or field.is_required()
         )
@@ -183,7 +189,12 @@ class Keys(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         made = handler(schema)
-        found = handler.resolve_ref_schema(made)
+        cls.finish_schema(handler.resolve_ref_schema(made))
+        return made
+
+    @classmethod
+    def finish_schema(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """What pydantic made of the keys, with what only their declarations know; to do it twice changes nothing."""
         found.pop("title", None)
         found.pop("description", None)
         if cls.required:
@@ -192,7 +203,7 @@ class Keys(BaseModel):
         if blocks is not None:
             found["properties"] |= blocks["properties"]
         found.update(cls.more_schema())
-        return made
+        return found
 
     @classmethod
     def more_schema(cls) -> dict[str, Any]:
@@ -290,12 +301,12 @@ class Blocks:
         return core_schema.with_info_plain_validator_function(read)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        own = [name for name in self.kinds.own if self.keys(name) is not None]
         found = {}
-        for name in own:
+        for name in self.kinds.names():
             keys = self.keys(name)
-            assert keys is not None
-            found[name] = handler(keys.__pydantic_core_schema__)
+            if keys is not None:
+                made = handler.resolve_ref_schema(handler(keys.__pydantic_core_schema__))
+                found[name] = keys.finish_schema(made)
         return {"properties": found}
 
 

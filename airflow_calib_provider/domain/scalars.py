@@ -114,7 +114,9 @@ class Reads:
     :param words: what the reference calls it.
     """
 
-    def __init__(self, read: Callable[[Any], object], schema: Mapping[str, Any], words: str) -> None:
+    def __init__(
+        self, read: Callable[[Any], object], schema: Mapping[str, Any] | Callable[[], dict[str, Any]], words: str
+    ) -> None:
         self.read = read
         self.schema = schema
         self.words = words
@@ -132,7 +134,7 @@ class Reads:
         return core_schema.no_info_plain_validator_function(self)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return dict(self.schema)
+        return self.schema() if callable(self.schema) else dict(self.schema)
 
 
 def is_text(value: object) -> bool:
@@ -312,9 +314,9 @@ _FILLED = {"type": "string", "pattern": r"\S"}
 NAME_SCHEMA = {"type": "string", "pattern": rf"^{NAME.pattern}$", "maxLength": NAME_LENGTH}
 _DURATION_SCHEMA = {
     "type": "string",
-    "pattern": r"^(?=.)(?:\d{1,6} ?d)?(?:\d{1,8} ?h)?(?:\d{1,9} ?m(?:in)?)?(?:\d{1,10} ?s)?$",
+    "pattern": r"^(?=.*[1-9])(?:\d{1,6} ?d)?(?:\d{1,8} ?h)?(?:\d{1,9} ?m(?:in)?)?(?:\d{1,10} ?s)?$",
 }
-_SIZE_SCHEMA = {"type": "string", "pattern": r"^\d{1,15}(?:\.\d{1,6})? ?(?:[kKMGT]?B|[KMGT]iB)$"}
+_SIZE_SCHEMA = {"type": "string", "pattern": r"^(?=.*[1-9])\d{1,15}(?:\.\d{1,6})? ?(?:[kKMGT]?B|[KMGT]iB)$"}
 _PLAIN_SCHEMA = {"type": ["string", "number", "boolean"]}
 
 Text = Annotated[str, Reads(text, _TEXT, "text")]

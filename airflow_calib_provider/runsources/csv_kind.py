@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -32,6 +32,8 @@ _Separator = Annotated[
 
 class CsvKeys(Keys):
     """The block ``csv``."""
+
+    says: ClassVar[str] = "one line for each run: [csv](#csv)"
 
     path: Annotated[
         SourcePath,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,8 @@ from airflow_calib_provider.spec.sources_keys import SourcePath
 
 class EventsKeys(Keys):
     """The block ``events``."""
+
+    says: ClassVar[str] = "one line for each event: [events](#events)"
 
     path: Annotated[
         SourcePath,

@@ -105,13 +105,20 @@ def _backends() -> str:
     return " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
 
 
+def _backend_schema() -> dict[str, Any]:
+    names = BACKENDS.names()
+    connected = [name for name in names if backend_kind(name).connection]
+    pattern = "|".join([*names, *(rf"{name}:{CONNECTION.pattern}" for name in connected)])
+    return {"type": "string", "pattern": f"^({pattern})$"}
+
+
 CommandLine = Annotated[tuple[str, ...], Reads(_command_line, {"type": "string", "pattern": r"\S"}, "template")]
 Command = Annotated[
     tuple[str, ...],
     Either(sequence=Annotated[tuple[Text, ...], NotEmpty(_COMMAND, "the command is empty")], scalar=CommandLine),
     Then(_filled_command),
 ]
-Backend = Annotated[str, Reads(_backend, {"type": "string", "pattern": r"^[^:]+(:[A-Za-z0-9_.-]+)?$"}, "backend")]
+Backend = Annotated[str, Reads(_backend, _backend_schema, "backend")]
 Count = Annotated[
     int | str,
     Reads(
@@ -241,6 +248,12 @@ class RuleKeys(Keys):
             said = f"a job of the class {' or '.join(map(str, classes))} is not held, and cannot be released"
             yield ("then",), mistake(said, "then: retry, or then: fail")
 
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        actions = {"memory": "retry", "times": "release", "after": "release"}
+        needed = {key: {"properties": {"then": {"const": action}}} for key, action in actions.items()}
+        return {"dependentSchemas": needed}
+
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """What is one value, a list of them, or left out, as a list."""
@@ -262,14 +275,17 @@ class SplitKeys(Keys):
     count: Annotated[
         Count | None,
         Words(name="{above}.{key}"),
-        Field(description="so many jobs, which share the inputs in order: each input goes to one job"),
+        Field(
+            description="so many jobs, which share the inputs in order: each input is in exactly one job, and shares "
+            "differ by one at most. More jobs than inputs are an error"
+        ),
     ] = None
     per_job: Annotated[
         PerJob | None, Words(type="at least 1"), Field(description="so many inputs for each job; needs `inputs`")
     ] = None
     inputs: Annotated[
         Annotated[Literal["shared", "all"], OneOf()],
-        Field(description="with `count`: whether the jobs share the inputs, or each gets all of them"),
+        Field(description="with `count`: `{count: 3, inputs: all}` gives all inputs to each job"),
     ] = "shared"
 
     def is_both(self) -> bool:
@@ -374,7 +390,7 @@ class JobsKeys(Keys):
             type="mapping of names to templates",
             default="from `defaults`",
         ),
-        Field(default_factory=dict, description="environment variables of the jobs"),
+        Field(default_factory=dict, description="variables of the jobs, which inherit only [these](#environment)"),
     ]
     resources: Annotated[
         ResourcesKeys | None,
@@ -410,7 +426,7 @@ class JobsKeys(Keys):
         dict[str, Keys],
         Blocks(BACKENDS),
         Words(default="from `defaults`"),
-        Field(default_factory=dict, alias=BLOCKS, description="how the jobs run, where the backend is this one"),
+        Field(default_factory=dict, alias=BLOCKS, description="where the backend is this one"),
     ]
     keep: Annotated[
         Duration | None,
@@ -429,6 +445,11 @@ class JobsKeys(Keys):
         if self.split.has("inputs") and self.split.has("count") and not self.has("inputs"):
             yield ("split", "inputs"), mistake("split.inputs without inputs", "jobs.inputs")
         yield from self._check_shares(self.split)
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        shared = {"anyOf": [{"required": ["per_job"]}, {"required": ["inputs"]}]}
+        return {"if": {"properties": {"split": shared}, "required": ["split"]}, "then": {"required": ["inputs"]}}
 
     def _check_shares(self, split: SplitKeys) -> Iterator[tuple[Where, PydanticCustomError]]:
         """What can be told before anything is rendered: an input that is a template may become several."""

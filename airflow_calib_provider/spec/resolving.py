@@ -9,6 +9,7 @@ from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.nodes import Node
 from airflow_calib_provider.spec.models import Need, RunSource
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.task_keys import grouping_forms
 from airflow_calib_provider.spec.tasks import RawTask
 from airflow_calib_provider.spec.variables import ANY, JOB, Leaf, check_template, task_variables
 
@@ -115,15 +116,17 @@ def check_templates(
 
 
 def effective_groupings(tasks: Mapping[str, RawTask], workflow: str) -> dict[str, Grouping | None]:
-    """The tasks' groupings, found through their needs where left out; ``None`` where that fails."""
+    """The tasks' groupings, found through their needs where left out; ``None`` where that cannot be told."""
     found: dict[str, Grouping | None] = {}
     for name in needed_first(tasks, workflow):
         task = tasks[name]
         if task.grouping_node is not None:
             found[name] = task.grouping
             continue
-        through = (found.get(need) for need in _inside(task, workflow, tasks))
-        found[name] = next((grouping for grouping in through if grouping is not None), None)
+        through = [grouping for need in _inside(task, workflow, tasks) if (grouping := found.get(need)) is not None]
+        # Where they disagree that is the mistake, and nothing that would follow from any of them.
+        agree = len({grouping.label for grouping in through}) == 1
+        found[name] = through[0] if agree else None
     return found
 
 
@@ -178,7 +181,7 @@ def _resolve_grouping(
             problems.add(
                 f"the key 'group_by' is missing in the task {name!r}",
                 task.key,
-                expected="run, fill, {run: …}, {fill: …} or {sum: …}",
+                expected=grouping_forms(),
                 hint="it may be left out where the task needs others of this workflow",
             )
         return

@@ -80,7 +80,7 @@ class SourceKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> dict[str, Any]:
-        return {"oneOf": [{"required": [name]} for name in RUN_SOURCES.own]}
+        return {"oneOf": [{"required": [name]} for name in RUN_SOURCES.names()]}
 
 
 class SourcesKeys(Keys):

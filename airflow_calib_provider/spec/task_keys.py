@@ -103,7 +103,13 @@ def _grouping(value: Any) -> str:
 
 _SINGLE = {**NAME_SCHEMA, "not": {"pattern": "__"}}
 
-Policy = Annotated[str, Reads(_policy, NAME_SCHEMA, "text")]
+
+def _policy_schema() -> dict[str, Any]:
+    alone = [name for name in GROUPINGS.names() if not grouping_kind(name).is_short()]
+    return {**NAME_SCHEMA, "not": {"enum": alone}}
+
+
+Policy = Annotated[str, Reads(_policy, _policy_schema, "text")]
 WorkflowName = Annotated[str, Reads(_workflow, _SINGLE, "name")]
 GroupingName = Annotated[str, Reads(_grouping, _SINGLE, "name")]
 Needed = Annotated[

@@ -109,7 +109,7 @@ def _readable(model: type[K], node: Node, name: str, error: ValidationError, pro
         if reading.crossed:
             _report_crossed(result.keys, _Finder(model, name, result.node), problems)
         break
-    for item in told:
+    for item in sorted(told, key=lambda item: (item.node.position.line, item.node.position.column)):
         _report(item, problems)
     return result
 

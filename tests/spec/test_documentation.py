@@ -12,9 +12,22 @@ from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.filters import FILTERS
 from airflow_calib_provider.spec.loader import load_folder
 from airflow_calib_provider.spec.models import FieldType
+from airflow_calib_provider.spec.reference import tables, written
 from airflow_calib_provider.spec.variables import JOB
 
 TEXT = (Path(__file__).parents[2] / "docs" / "specification.md").read_text()
+
+
+def test_the_tables_are_those_of_the_declarations() -> None:
+    assert written(TEXT) == TEXT, "python -m airflow_calib_provider.spec.reference docs"
+
+
+def test_every_key_says_what_it_means() -> None:
+    for heading, table in tables().items():
+        for row in table.splitlines()[2:]:
+            cells = [cell.strip() for cell in row.strip().strip("|").replace("| |", "|  |").split(" | ")]
+            assert len(cells) == 4, (heading, row)
+            assert cells[3] not in ("", "None"), (heading, row)
 
 
 def test_types_filters_and_variables_are_named() -> None:

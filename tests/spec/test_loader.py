@@ -281,3 +281,31 @@ def test_two_hundred_workflows_load_fast(folder: Path) -> None:
     workflows, errors = load_folder(folder)
     assert (len(workflows), errors) == (200, [])
     assert datetime.now(UTC) - start < timedelta(seconds=20)
+
+
+def test_a_policy_is_named_once_and_used_by_name(folder: Path) -> None:
+    text = workflow(
+        "a", "  x: {group_by: period, jobs: {command: [x]}}\n  y: {group_by: period, jobs: {command: [y]}}\n"
+    )
+    text = text.replace("tasks:", "groupings: {period: {sum: {lumi: 100, tail: drop}}, each: {run: {}}}\ntasks:")
+    (folder / "a.yaml").write_text(text + "  z: {group_by: each, jobs: {command: [z]}}\n")
+    loaded = load_workflow(folder / "a.yaml")
+    assert loaded.tasks["x"].grouping == loaded.tasks["y"].grouping
+    assert list(loaded.groupings()) == ["period", "each"]
+    period = loaded.groupings()["period"]
+    assert (period.kind, period.label, period.minimum, period.tail) == ("sum", "period", {"lumi": 100.0}, "drop")
+    assert loaded.groupings()["each"].kind == "run"
+
+
+def test_the_limit_of_jobs_is_the_same_when_read_and_when_rendered(folder: Path) -> None:
+    from airflow_calib_provider.jobsets import render
+    from airflow_calib_provider.spec.language import MAX_JOBS
+
+    assert render.MAX_JOBS is MAX_JOBS
+    file = folder / "a.yaml"
+    jobs = "  t: {{group_by: run, jobs: {{split: {{count: {}}}, command: [x]}}}}\n"
+    file.write_text(workflow("a", jobs.format(MAX_JOBS)))
+    assert load_workflow(file).tasks["t"].jobs is not None
+    file.write_text(workflow("a", jobs.format(MAX_JOBS + 1)))
+    with pytest.raises(SpecErrors, match="expected a whole number from 1 to 100000"):
+        load_workflow(file)

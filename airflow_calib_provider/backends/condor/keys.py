@@ -79,7 +79,7 @@ def _command_name(value: Any) -> str:
     return found
 
 
-Line = Annotated[str, Reads(_line, _LINE_SCHEMA, "text")]
+Line = Annotated[str, Reads(_line, {**_LINE_SCHEMA, "not": {"pattern": r"\{\{"}}, "text")]
 File = Annotated[str, Reads(_file, _LINE_SCHEMA, "template")]
 Attribute = Annotated[
     str | bool | int | float,
@@ -95,6 +95,7 @@ class CondorKeys(Keys):
     """The block ``condor``."""
 
     called: ClassVar[str] = "{above}.{key}"
+    says: ClassVar[str] = "how the jobs run on an HTCondor pool: [condor](#condor)"
 
     transfer: Annotated[
         Flag | None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from airflow_calib_provider.domain.grouping import Grouping, GroupingRules
-from airflow_calib_provider.domain.keys import Keys, Where
+from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.scalars import ABOVE, NAME_SCHEMA, Reads, mistake, name, one_of, text, unlike
 
 
@@ -78,7 +78,7 @@ LateRuns = Annotated[Literal["ignore"], Reads(_late_runs, {"const": "ignore"}, "
 class GroupingKeys(Keys):
     """The keys that all kinds have."""
 
-    name: Annotated[Label | None, Field(description="the grouping's label")] = None
+    name: Annotated[Label | None, Words(default="its kind"), Field(description="the grouping's label")] = None
     late_runs: Annotated[
         LateRuns,
         Field(description="a run that arrives after higher ones were assigned is listed, and put in no group"),

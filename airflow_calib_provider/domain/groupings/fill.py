@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,10 @@ Short = Annotated[Literal["next", "keep", "drop"], OneOf()]
 
 class FillKeys(GroupingKeys):
     """The block ``fill``."""
+
+    says: ClassVar[str] = (
+        "the runs of a fill, or of several: [group_by.fill](#group_byfill); the source needs a field `fill`"
+    )
 
     at_least: Annotated[
         dict[Text, Positive],
@@ -43,6 +47,11 @@ class FillKeys(GroupingKeys):
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         if "short" in self.model_fields_set and self.short != "keep" and not self.has("at_least"):
             yield ("short",), mistake(f"{ABOVE}.short without at_least", "expected at_least: {<field>: <amount>}")
+
+    @classmethod
+    def more_schema(cls) -> dict[str, Any]:
+        needs_amount = {"properties": {"short": {"enum": ["next", "drop"]}}, "required": ["short"]}
+        return {"if": needs_amount, "then": {"required": ["at_least"]}}
 
 
 class FillKind(GroupingKind):

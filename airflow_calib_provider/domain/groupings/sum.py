@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,8 @@ Tail = Annotated[Literal["keep", "drop", "previous"], OneOf()]
 class SumKeys(GroupingKeys):
     """The block ``sum``: one further key is the field that is summed, with its amount."""
 
+    says: ClassVar[str] = "runs until an amount is reached: [group_by.sum](#group_bysum)"
+    extra_says: ClassVar[str] = "a group closes as soon as its runs' sum of the field reaches this"
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Positive] = Field(init=False)
 

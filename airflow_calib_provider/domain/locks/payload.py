@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from airflow_calib_provider.domain.scalars import OneOf, Tag
 
 class PayloadKeys(Keys):
     """The block ``payload``."""
+
+    says: ClassVar[str] = "open when the published payloads of a tag cover every run of the group"
 
     tag: Annotated[
         Tag,
