@@ -19,7 +19,7 @@ from pydantic import Field, JsonValue
 from airflow_calib_provider.domain.model import Model, Name
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.run import FILL
-from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.errors import CalibError, KindError
 from airflow_calib_provider.kinds import GROUPINGS
 
 
@@ -218,7 +218,23 @@ def assign(
     :param runs: all runs of the source that are new below the horizon, selected or not, by ascending number.
     :param final: no run will follow: the unfinished last group meets its ``tail`` rule (rule 8).
     :param finite: the campaign is finite, so that a tail may join the group before it.
+    :raises KindError: a grouping of another package has failed, or is not there.
     """
+    try:
+        return _assigned(policy, forming, runs, now, final=final, finite=finite)
+    except CalibError:
+        raise
+    except Exception as error:
+        kinds = {policy.kind, forming.policy.kind if forming is not None else policy.kind}
+        if kinds <= GROUPINGS.own.keys():
+            raise
+        said = f"the grouping {policy.label} ({' or '.join(sorted(kinds))}) has failed: {type(error).__name__}: {error}"
+        raise KindError(said, "its author is to be told") from error
+
+
+def _assigned(
+    policy: Grouping, forming: GroupDraft | None, runs: Sequence[RunFacts], now: datetime, *, final: bool, finite: bool
+) -> Assignment:
     result = Assignment()
     current = forming
     if forming is not None:

@@ -42,7 +42,8 @@ def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
     kinds = _kinds(connection, ids)
     details: dict[Key, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     forming: dict[Key, Any] = {}
-    rows: list[Any] = [*connection.execute(_standing(ids, kinds)).all(), *_look_ups(connection, ids, kinds)]
+    others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
+    rows: list[Any] = [*connection.execute(_standing(ids, kinds)).all(), *_of_others(connection, ids, others)]
     for row in rows:
         key = (row.group_id, row.task)
         if key not in wanted:
@@ -71,9 +72,9 @@ def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, L
 def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Select[Any]:
     """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`: one per lock and run that is not satisfied,
     one per lock and other status with a count, and one per forming group with position -1."""
-    known = {name: kind.statement(group_ids) for name, kind in kinds.items()}
-    parts = [part for part in known.values() if part is not None]
-    standing = union_all(*parts, of_no_kind(group_ids, list(kinds))).cte("standing")
+    parts = [kind.statement(group_ids) for name, kind in kinds.items() if name in LOCKS.own]
+    known = [part for part in parts if part is not None]
+    standing = union_all(*known, of_no_kind(group_ids, list(kinds))).cte("standing")
     shared = (standing.c.group_id, standing.c.task, standing.c.position, standing.c.kind, standing.c.what)
     quiet = standing.c.status.in_(QUIET)
     counted = (
@@ -117,17 +118,25 @@ def _kinds(connection: Connection, group_ids: list[int]) -> dict[str, LedgerLock
     return found
 
 
-def _look_ups(connection: Connection, group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Iterator[Standing]:
-    """The answers of kinds that have no part of the statement."""
+def _of_others(connection: Connection, group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Iterator[Standing]:
+    """How the locks of other packages stand: one look for each kind, whose trouble is its own."""
     for name, kind in kinds.items():
-        if kind.statement([]) is not None:
-            continue
         here = (lock.c.kind == name, tables.one_of(lock.c.group_id, group_ids))
-        rows = connection.execute(
-            select(lock.c.group_id, lock.c.task, lock.c.position, lock.c.parameters).where(*here)
-        ).all()
-        if rows:
-            yield from kind.look_up(connection, [LockRow(*row) for row in rows])
+        query = select(lock.c.group_id, lock.c.task, lock.c.position, lock.c.parameters).where(*here)
+        locks = [LockRow(*row) for row in connection.execute(query)]
+        if not locks:
+            continue
+        try:
+            with connection.begin_nested():
+                statement = kind.statement(group_ids)
+                if statement is not None:
+                    found = [Standing(*row) for row in connection.execute(statement)]
+                else:
+                    found = list(kind.look_up(connection, locks))
+        except Exception as error:  # noqa: BLE001 - whatever it is: its locks stay shut, and say so
+            said = f"cannot be looked at: {type(error).__name__}: {error}"[:500]
+            found = [Standing(row.group_id, row.task, row.position, name, "it", said, None) for row in locks]
+        yield from found
 
 
 def _look_at_group(row: Any) -> Look:

@@ -18,8 +18,8 @@ from airflow_calib_provider.backends.condor.calls import Calls
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
+from airflow_calib_provider.backends.condor.keys import CondorKeys
 from airflow_calib_provider.backends.condor.names import over
-from airflow_calib_provider.backends.condor.options import CondorOptions
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.domain.observation import FailureClass
@@ -191,7 +191,7 @@ def test_defaults_of_a_connection_know_what_a_spec_knows() -> None:
         "attributes": {"WantCalib": True},
         "commands": {"nice_user": "true"},
     }
-    assert {*known, "files"} == set(CondorOptions.model_fields), "all but what a task alone knows"
+    assert {*known, "files"} == set(CondorKeys.declared), "all but what a task alone knows"
     assert CondorSettings.from_mapping("far", {"defaults": known}).defaults == known
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from airflow_calib_provider import kinds
 from airflow_calib_provider.backends import get_backend
@@ -133,9 +133,9 @@ def test_from_yaml_to_a_payload(toyland: Toyland) -> None:
 
     shut = toyland.look(first.id, "fit")
     assert shut.state == "waiting"
-    text = render(shut.reason)
-    assert "run_known 5: 0 of 1; missing nobody has heard of it" in text
-    assert "runs_counted 4 runs: 0 of 1; missing there are 3" in text
+    said = render(shut.reason)
+    assert "run_known 5: 0 of 1; missing nobody has heard of it" in said
+    assert "runs_counted 4 runs: 0 of 1; missing there are 3" in said
     with pytest.raises(NotOpen, match="nobody has heard of it"):
         toyland.run(first.id, "fit")
 
@@ -185,6 +185,61 @@ def test_a_package_that_is_gone_leaves_its_locks_shut(toyland: Toyland, monkeypa
     shut = toyland.look(group, "fit")
     assert shut.state == "waiting"
     assert "the lock 'run_known' is of a package that is not installed" in render(shut.reason)
+
+
+def break_it(what: str, name: str, patch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("in the toy")
+
+    patch.setattr(type(kinds.load(what)), name, broken)
+
+
+@pytest.mark.parametrize(
+    ("what", "name"), [("calib_toys.standing:RUN_KNOWN", "statement"), ("calib_toys.standing:RUNS_COUNTED", "look_up")]
+)
+def test_a_lock_that_breaks_holds_its_own_waits_only(
+    toyland: Toyland, monkeypatch: pytest.MonkeyPatch, what: str, name: str
+) -> None:
+    toyland.write(last=5)
+    toyland.inject()
+    group = toyland.rows(tables.run_group)[0].id
+    break_it(what, name, monkeypatch)
+    keys = [(group, "fit"), (group, "deliver")]
+    with toyland.ledger.read() as connection:
+        found = waiting.look(connection, keys)
+    assert "missing cannot be looked at: ZeroDivisionError: in the toy" in render(found[keys[0]].reason)
+    assert found[keys[1]].state == "open"
+
+
+def test_a_statement_that_the_database_refuses_is_its_own_trouble(
+    toyland: Toyland, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toyland.write(last=5)
+    toyland.inject()
+    group = toyland.rows(tables.run_group)[0].id
+    lock = kinds.load("calib_toys.standing:RUN_KNOWN")
+    monkeypatch.setattr(type(lock), "statement", lambda self, ids: text("SELECT nothing FROM nowhere"))
+    look = toyland.look(group, "fit")
+    assert look.state == "waiting"
+    assert "run_known it: 0 of 1; missing cannot be looked at: OperationalError" in render(look.reason)
+
+
+def test_a_grouping_that_breaks_stops_its_own_workflow_only(toyland: Toyland, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = (
+        SPEC.replace("toyland", "plain")
+        .replace("{pairs: {size: 2}}", "run")
+        .replace("{pairs: {size: 4, name: fours}}", "fill")
+    )
+    other = other.replace("Toy,", "Plain,").replace("fill\n", "run\n")
+    (toyland.specs / "plain.yaml").write_text(other)
+    break_it("calib_toys.grouping:KIND", "after", monkeypatch)
+    workflows, errors = load_folder(toyland.specs)
+    assert not errors, errors
+    sources = load_sources(toyland.specs / "sources.yaml")
+    report = inject(toyland.ledger, workflows, sources, toyland.specs, now=datetime.now(UTC))
+    assert len(report.errors) == 1
+    assert "the grouping pairs (pairs) has failed: ZeroDivisionError: in the toy" in report.errors[0]
+    assert {row.workflow for row in toyland.rows(tables.run_group)} == {"plain"}
 
 
 def test_nothing_of_it_is_loaded_before_a_spec_names_it(tmp_path: Path) -> None:

@@ -97,9 +97,9 @@ class LedgerLock:
     texts: ClassVar[Mapping[str, str]] = {}
 
     def statement(self, group_ids: Sequence[int]) -> Select[Any] | None:
-        """Its part of the one statement for all that wait: rows as :meth:`per_run` and :meth:`as_a_whole` make them.
+        """How all of these groups stand: rows as :meth:`per_run` and :meth:`as_a_whole` make them.
 
-        ``None``: it answers in :meth:`look_up`.
+        Those of this package are parts of one statement for all that wait. ``None``: it answers in :meth:`look_up`.
         """
         return None
 

@@ -14,7 +14,7 @@ from airflow_calib_provider.domain.keys import Keys
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.settings import calib_home
-from airflow_calib_provider.spec.kinds import BackendKind
+from airflow_calib_provider.spec.kinds import BackendKind, ConnectionType, form_field
 
 
 class ToyKeys(Keys):
@@ -28,13 +28,20 @@ class ToyBackend(LocalBackend):
 
     name = "toy"
 
-    def __init__(self, spool: Path | None = None, **options: Any) -> None:
+    def __init__(self, spool: Path | None = None, settings: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(spool or calib_home() / "toy_spool", **options)
+        self.settings = settings or {}
 
     def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
-        niceness = (options or {}).get("niceness", 0)
+        niceness = (options or {}).get("niceness", self.settings.get("niceness", 0))
         nice = ("nice", "-n", str(niceness)) if niceness else ()
         super().submit(key, [replace(job, command=(*nice, *job.command)) for job in jobs])
+
+
+def settings(connection: Any) -> Mapping[str, Any]:
+    """What an Airflow connection says."""
+    found: Mapping[str, Any] = connection.extra_dejson
+    return found
 
 
 class ToyKind(BackendKind):
@@ -43,6 +50,14 @@ class ToyKind(BackendKind):
     name = "toy"
     loader = "calib_toys.backend:ToyBackend"
     keys = ToyKeys
+    connection = ConnectionType(
+        name="calib_toy",
+        settings="calib_toys.backend:settings",
+        hook="calib_toys.hook.ToyHook",
+        title="Toys",
+        behaviour={},
+        fields={"niceness": form_field("Niceness", "integer", "How nice the jobs are.")},
+    )
 
 
 KIND = ToyKind()
