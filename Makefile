@@ -45,6 +45,7 @@ bench: install ## ratios beside a peer
 	$(BIN)/python -m benchmarks
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.mirror
+	$(BIN)/python -m benchmarks.parsing
 
 clean: ## remove what the demo and the installation made
 	rm -rf .demo $(VENV)

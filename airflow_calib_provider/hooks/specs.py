@@ -20,19 +20,33 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
     :param worker: something of it is running.
     :raises SpecErrors: the file has mistakes, and there is no good text before it.
     """
+    from airflow_calib_provider.errors import LedgerError, Place, SpecError, SpecErrors
     from airflow_calib_provider.injection.serving import serve_file
 
-    return serve_file(path, kept_texts, worker=worker)
+    silent: list[LedgerError] = []
+
+    def kept() -> Sequence[KeptText]:
+        try:
+            return kept_texts()
+        except LedgerError as error:
+            silent.append(error)
+            return ()
+
+    try:
+        return serve_file(path, kept, worker=worker)
+    except SpecErrors as error:
+        if not silent:
+            raise
+        more = SpecError(f"its last good text cannot be read: {silent[0]}", Place(path))
+        raise SpecErrors([*error.errors, more]) from error
 
 
 def kept_texts() -> Sequence[KeptText]:
-    """The last good texts; none where there is no ledger, as nothing runs there either."""
-    from airflow_calib_provider.errors import LedgerError
+    """The last good texts.
+
+    :raises LedgerError: they cannot be read.
+    """
     from airflow_calib_provider.ledger import spec_files
 
-    try:
-        ledger = task_ledger()
-        with ledger.read() as connection:
-            return spec_files.kept_texts(connection)
-    except LedgerError:
-        return ()
+    with task_ledger().read() as connection:
+        return spec_files.kept_texts(connection)

@@ -12,7 +12,7 @@ import os
 import sysconfig
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -50,11 +50,29 @@ def checked(folder: Path) -> FolderCheck:
 
 
 def good_workflow(path: Path) -> Workflow | None:
-    """The workflow of a file that is known to have no mistakes, nor have the run sources; else ``None``."""
-    index, _ = _index(path.parent)
+    """The workflow of a file that is known to have no mistakes, nor have the run sources; else ``None``.
+
+    As long as these two files stay as they are, it stays good whatever becomes of others: a workflow that others spoil
+    goes on with its last good text, which is this one.
+    """
+    root = _root()
+    if root is None:
+        return None
+    memo = root / f"f-{_digest(str(path), str(os.geteuid()))}"
+    files = (path, path.with_name(SOURCES_FILE))
+    signature, settled = _signature(files)
     with suppress(ValidationError, KeyError, ValueError, TypeError, _MissingError):
+        known = _read(memo)
+        if isinstance(known, dict) and known.get("signature") == signature:
+            return _workflow(path, known["workflow"])
+    with suppress(ValidationError, KeyError, ValueError, TypeError, _MissingError):
+        index, _ = _index(path.parent)
         if index is not None and not index["source_errors"]:
-            return _workflow(path, index["files"][path.name]["workflow"])
+            entry = index["files"][path.name]["workflow"]
+            found = _workflow(path, entry)
+            if settled and found is not None and _signature(files)[0] == signature:
+                _write(memo, {"signature": signature, "workflow": entry})
+            return found
     return None
 
 
@@ -85,20 +103,11 @@ def _software() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _index(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, str] | None]:
+def _index(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...] | None]:
     """What is kept about the folder as it is now, and under which keys it is kept: for any folder, or for this one."""
-    root = _root()
-    if root is None or not folder.is_dir():
+    root, keys = _root(), _known_keys(folder)
+    if root is None or not keys:
         return None, None
-    signature, settled = _signature(folder)
-    memo = root / f"m-{_digest(str(folder), str(os.geteuid()))}"
-    known = _read(memo)
-    if isinstance(known, dict) and known.get("signature") == signature:
-        keys = (str(known["any"]), str(known["here"]))
-    else:
-        keys = _keys(folder)
-        if settled and _signature(folder)[0] == signature:
-            _write(memo, {"signature": signature, "any": keys[0], "here": keys[1]})
     for key in keys:
         found = _read(root / f"i-{key}")
         if isinstance(found, dict):
@@ -106,22 +115,37 @@ def _index(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, str] | No
     return None, keys
 
 
-def _signature(folder: Path) -> tuple[str, bool]:
+def _known_keys(folder: Path) -> tuple[str, ...]:
+    """The keys of what the files are now; without reading them, if they are as they were."""
+    root = _root()
+    if root is None or not folder.is_dir():
+        return ()
+    files = [*workflow_files(folder), folder / SOURCES_FILE]
+    signature, settled = _signature(files)
+    memo = root / f"m-{_digest(str(folder), str(os.geteuid()))}"
+    known = _read(memo)
+    if isinstance(known, dict) and known.get("signature") == signature:
+        return str(known["any"]), str(known["here"])
+    keys = _keys(folder)
+    if settled and _signature(files)[0] == signature and workflow_files(folder) == files[:-1]:
+        _write(memo, {"signature": signature, "any": keys[0], "here": keys[1]})
+    return keys
+
+
+def _signature(files: Iterable[Path]) -> tuple[str, bool]:
     """Changes when a file does; and whether the last change is long enough ago for that to be relied on."""
-    parts, newest = [_software()], 0.0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.endswith(".yaml"):
-                continue
-            try:
-                found = entry.stat()
-            except OSError as error:
-                parts.append(f"{entry.name}\0{error.errno}")
-                continue
-            newest = max(newest, found.st_mtime, found.st_ctime)
-            times = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode, found.st_uid)
-            parts.append(f"{entry.name}\0{times}")
-    return _digest(parts[0], *sorted(parts[1:])), time.time() - newest > SETTLED
+    parts: list[tuple[str | int, ...]] = []
+    newest = 0
+    for file in files:
+        try:
+            found = file.stat()
+        except OSError as error:
+            parts.append((file.name, error.errno or 0))
+            continue
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        newest = max(newest, *times)
+        parts.append((file.name, *times, found.st_size, found.st_ino, found.st_mode, found.st_uid))
+    return _digest(_software(), repr(parts)), time.time() - newest / 1e9 > SETTLED
 
 
 def _keys(folder: Path) -> tuple[str, str]:
@@ -150,7 +174,8 @@ def _keep(check: FolderCheck, key: str) -> None:
     for item in check.files:
         entry = None
         if item.workflow is not None:
-            dumped = item.workflow.model_copy(update={"file": item.file.name}).model_dump_json()
+            plain = item.workflow.model_copy(update={"file": item.file.name})
+            dumped = plain.model_dump_json(exclude_defaults=True)
             entry = f"w-{_digest(dumped)}"
             # What would come back as something else is not kept.
             if _load(item.file, dumped) != item.workflow or not _write(root / entry, dumped):

@@ -71,6 +71,9 @@ def test_every_change_of_a_file_is_seen(folder: Path, reads: list[str]) -> None:
         file.write_text(changed)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert same(checked(folder), check_folder(folder))
+        found = good_workflow(file)
+        assert (found is None) == bool(checked(folder).errors)
+        assert found is None or found.text == changed
     (folder / "sources.yaml").unlink()
     assert checked(folder).source_errors
     assert good_workflow(file) is None
