@@ -55,7 +55,7 @@ class LockConformance:
         raise NotImplementedError
 
     @pytest.fixture
-    def ledger(self, tmp_path: Path) -> Iterator[Ledger]:
+    def ledger(self, tmp_path: Path, database: str) -> Iterator[Ledger]:
         made = new_ledger(tmp_path)
         put_runs(made, FLOW, [facts(number, 1) for number in range(1, 41)])
         yield made

@@ -16,11 +16,6 @@ from tests.ledger.making import T0, done, facts, group_ids, put_runs, task, work
 OTHER = workflow("other", task("skim"), task("publish"))
 
 
-@pytest.fixture
-def database() -> str:
-    return "sqlite"
-
-
 class TestTask(LockConformance):
     @pytest.fixture
     def kind(self) -> str:

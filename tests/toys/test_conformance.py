@@ -21,6 +21,7 @@ from tests.backends.test_local import ROOT
 from tests.ledger.conformance import LockConformance
 from tests.ledger.making import T0
 from tests.payloads.conformance import PayloadStoreConformance
+from tests.postgres.fixture import database  # noqa: F401  on both
 from tests.runsources.conformance import RunSourceConformance
 
 
