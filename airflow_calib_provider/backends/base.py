@@ -22,6 +22,9 @@ class Backend(Protocol):
     def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
+        What the batch system calls them, be it one number or many, the backend finds again by the key, in its own
+        records or in the cursor of :meth:`poll`; the ledger knows the key alone.
+
         :param options: the task's block for this backend, the same for all its jobs.
         :raises BackendError: they cannot be submitted; nothing was.
         """
