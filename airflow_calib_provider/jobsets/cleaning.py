@@ -86,14 +86,17 @@ def _code_in_use(ledger: Ledger) -> list[str]:
 
 
 def _over(ledger: Ledger, now: datetime, at_once: int) -> list[int]:
+    """The oldest whose time is over. For how long they are kept differs little: it is asked for each such time."""
     table = tables.generation
-    query = select(table.c.id, table.c.ended_at, table.c.keep).where(
-        table.c.state.in_(["done", "failed"]), table.c.cleaned_at.is_(None), table.c.ended_at <= now
-    )
+    uncleaned = (table.c.cleaned_at.is_(None), table.c.state.in_(["done", "failed"]))
+    rows: list[Any] = []
     with ledger.read() as connection:
-        rows = connection.execute(query.order_by(table.c.ended_at)).all()
-    kept = [(row, KEEP if row.keep is None else timedelta(seconds=row.keep)) for row in rows]
-    return [row.id for row, keep in kept if row.ended_at + keep <= now][:at_once]
+        for kept in connection.execute(select(table.c.keep).where(*uncleaned).distinct()).scalars().all():
+            ended = now - (KEEP if kept is None else timedelta(seconds=kept))
+            here = (table.c.keep.is_(None) if kept is None else table.c.keep == kept, table.c.ended_at <= ended)
+            query = select(table.c.id, table.c.ended_at).where(*uncleaned, *here)
+            rows += connection.execute(query.order_by(table.c.ended_at).limit(at_once)).all()
+    return [row.id for row in sorted(rows, key=lambda row: row.ended_at)[:at_once]]
 
 
 def _clean(ledger: Ledger, backend: Backend, row: Any) -> None:
