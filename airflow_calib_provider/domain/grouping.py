@@ -286,7 +286,7 @@ def _tail(group: GroupDraft, result: Assignment, finite: bool) -> None:
     before = result.groups[-2] if len(result.groups) > 1 else None
     if rule == "drop":
         group.drop()
-    elif rule == "previous" and finite and before is not None and before.state == "closed" and before.id is None:
+    elif rule == "previous" and finite and before is not None and before.state == "closed":
         result.groups.remove(group)
         _join(before, group)
     else:

@@ -1,23 +1,34 @@
-"""Assigning the runs of a source to the groups of one campaign and workflow, in one transaction."""
+"""Assigning the runs of a source to the groups of one campaign and workflow: decided at once, written in pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exc, func, insert, select, update
 
-from airflow_calib_provider.domain.grouping import Assignment, Grouping, RunFacts, assign, horizon
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign, horizon
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.run import RunRecord
+from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.injection.parts import Parts
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Judge, Selector
-from airflow_calib_provider.ledger import groups, skips, tables
+from airflow_calib_provider.ledger import campaigns, groups, skips, tables
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Workflow
 
 membership, run = tables.membership, tables.run
+
+AT_ONCE = 1_000
+"""Runs of a grouping that are written in one transaction: a fraction of a second, whatever there is to be assigned."""
+
+TRIES = 5
+"""How often a grouping is decided anew because another injection was faster."""
 
 
 @dataclass
@@ -40,9 +51,14 @@ class InjectionReport:
     source_changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
+    def add(self, other: InjectionReport) -> None:
+        """Count what was done besides."""
+        for name in ("assigned", "late", "not_selected", "refused", "groups_opened", "groups_closed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """One workflow in one campaign, now.
 
     :ivar members: a finite campaign's runs; ``None`` in a streamed one.
@@ -64,9 +80,33 @@ class _Pass:
     def finite(self) -> bool:
         return self.members is not None
 
+    @property
+    def waits(self) -> bool:
+        """A finite campaign takes all of its runs, or waits: it is grouped completely before anything opens."""
+        return self.members is not None and any(run >= self.bound for run in self.members)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be assigned in a grouping, as the ledger was when it was read.
+
+    :ivar known: the row that says how far the runs are assigned, as far as there is one.
+    :ivar forming: the group that takes runs, before any of these.
+    """
+
+    label: str
+    policy: Grouping
+    known: Any
+    rows: Sequence[Any]
+    forming: GroupDraft | None
+
+    @property
+    def assigned_below(self) -> int:
+        return int(self.known.assigned_below) if self.known is not None else 0
+
 
 def assign_workflow(
-    connection: Connection,
+    ledger: Ledger,
     campaign: Any,
     workflow: Workflow,
     listing: Sequence[RunRecord],
@@ -76,34 +116,68 @@ def assign_workflow(
 ) -> None:
     """Assign what is new below the horizon, for every grouping of a workflow, and follow an edit of its spec.
 
+    What is read and decided keeps nobody from writing; what was decided is written in pieces. A piece that cannot be
+    written any more, as another injection was faster, is decided anew.
+
     :param campaign: the campaign's row.
     :param listing: a complete read of the workflow's source.
-    :param judge: has been asked about :func:`runs_to_judge`, so that no condition is evaluated while others wait.
+    :raises IllegalTransition: another injection was faster again and again.
     """
-    here = _begin(connection, campaign, workflow, listing, now)
-    groups.sync_tasks(connection, campaign.name, workflow, now)
-    for label, policy in workflow.groupings().items():
-        _assign_grouping(connection, here, label, policy, judge, report)
+    with ledger.read() as connection:
+        here = _begin(connection, campaign, workflow, listing, now)
+    if not _follow_spec(ledger, here):
+        return
+    complete = all(
+        _assigned(ledger, here, label, policy, judge, report) for label, policy in workflow.groupings().items()
+    )
+    if here.finite and complete:
+        with ledger.write() as connection:
+            for label in workflow.groupings():
+                _advance_bound(connection, here, label, here.bound)
 
 
-def runs_to_judge(
-    connection: Connection,
-    campaign: Any,
-    workflow: Workflow,
-    listing: Sequence[RunRecord],
-    judge: Judge,
-    now: datetime,
-) -> list[Any]:
-    """The runs about which :func:`assign_workflow` is going to ask the condition; nothing is changed."""
-    here = _begin(connection, campaign, workflow, listing, now)
-    selector = Selector(workflow.runs, judge, here.first_seen, here.members)
-    rows = {row.number: row for label in workflow.groupings() for row in _unassigned(connection, here, label)}
-    return [row for row in rows.values() if row.completed and selector.without_condition(row) is None]
+def _assigned(ledger: Ledger, here: Pass, label: str, policy: Grouping, judge: Judge, report: InjectionReport) -> bool:
+    for _ in range(TRIES):
+        try:
+            return _assign_grouping(ledger, here, label, policy, judge, report)
+        except (exc.IntegrityError, IllegalTransition) as error:
+            said = error
+    raise IllegalTransition(f"the grouping {label} was changed by another injection") from said
+
+
+def _is_open(connection: Connection, here: Pass) -> bool:
+    return bool(campaigns.get(connection, here.campaign).state == "open")
+
+
+def _follow_spec(ledger: Ledger, here: Pass) -> bool:
+    """Let what has not begun follow an edit of the spec, some groups at a time.
+
+    :returns: whether the campaign is open.
+    """
+    table, text = tables.grouping, here.workflow.hash
+    key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name)
+    with ledger.read() as connection:
+        known = connection.execute(select(table.c.spec_hash).where(*key)).scalars().all()
+        if not _is_open(connection, here):
+            return False
+    if all(one == text for one in known):
+        return True
+    after: int | None = 0
+    left = False
+    while after is not None:
+        with ledger.write() as connection:
+            if not _is_open(connection, here):
+                return False
+            followed = groups.sync_tasks(connection, here.campaign, here.workflow, here.now, after)
+            after, left = followed.last, left or followed.left
+            if after is None and not left:
+                connection.execute(update(table).where(*key).values(spec_hash=text))
+    return True
 
 
 def _begin(
     connection: Connection, campaign: Any, workflow: Workflow, listing: Sequence[RunRecord], now: datetime
-) -> _Pass:
+) -> Pass:
     selection = workflow.runs
     skipped = skips.skipped_in(connection, campaign.name, workflow.name)
     members = _members(connection, campaign, workflow)
@@ -119,7 +193,7 @@ def _begin(
         passed=frozenset(skipped),
     )
     first_seen, begun = _first_seen(connection, workflow), _has_begun(connection, campaign.name, workflow.name)
-    return _Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
+    return Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
 
 
 def _members(connection: Connection, campaign: Any, workflow: Workflow) -> frozenset[int] | None:
@@ -143,85 +217,116 @@ def _has_begun(connection: Connection, campaign: str, workflow: str) -> bool:
 
 
 def _assign_grouping(
-    connection: Connection,
-    here: _Pass,
-    label: str,
-    policy: Grouping,
-    judge: Judge,
-    report: InjectionReport,
-) -> None:
-    known = _grouping(connection, here, label)
-    # A finite campaign takes all of its runs in one go, or waits: it is grouped completely before anything opens.
-    if here.members is not None and not known.assigned_below and any(run >= here.bound for run in here.members):
-        return
-    selector = Selector(here.workflow.runs, judge, max(here.first_seen, known.first_seen_at), here.members)
-    rows = _unassigned(connection, here, label)
+    ledger: Ledger, here: Pass, label: str, policy: Grouping, judge: Judge, report: InjectionReport
+) -> bool:
+    """
+    :returns: whether all is assigned.
+    """
+    with ledger.read() as connection:
+        known = _known(connection, here, label)
+        if here.waits and not (known and known.assigned_below):
+            return False
+        rows = _unassigned(connection, here, label, known.assigned_below if known else 0)
+        forming = groups.forming_group(connection, here.campaign, here.workflow.name, label)
+    work = _Work(label, policy, known, rows, deepcopy(forming))
+    first_seen = known.first_seen_at if known is not None else _seen(here)
+    selector = Selector(here.workflow.runs, judge, max(here.first_seen, first_seen), here.members)
     admissions = {row.number: _admit(row, selector, here) for row in rows}
-    facts = [
-        RunFacts(row.number, row.start, row.end, row.fields, admissions[row.number] is ADMITTED)
+    facts = {
+        row.number: RunFacts(row.number, row.start, row.end, row.fields, admissions[row.number] is ADMITTED)
         for row in rows
-        if row.number >= known.assigned_below
-    ]
-    forming = groups.forming_group(connection, here.campaign, here.workflow.name, label)
-    assignment = assign(policy, forming, facts, here.now, final=here.finite, finite=here.finite)
-    groups.store(connection, here.campaign, here.workflow, assignment.groups, here.now)
-    _store_members(connection, here, label, rows, admissions, assignment, known.assigned_below, report)
-    end_groups(connection, here.campaign, here.workflow.name, assignment, here.now)
-    if here.bound > known.assigned_below:
-        _advance_bound(connection, here, label)
-    report.groups_opened += sum(1 for draft in assignment.groups if draft is not forming)
-    report.groups_closed += sum(1 for draft in assignment.groups if draft.state == "closed")
+    }
+    new = [facts[row.number] for row in rows if row.number >= work.assigned_below]
+    assignment = assign(policy, forming, new, here.now, final=here.finite, finite=here.finite)
+    parts = Parts(assignment, work.forming, facts)
+    if not rows and parts.changes_nothing and known is not None and here.bound <= known.assigned_below:
+        return True
+    for begin in range(0, max(1, len(rows)), AT_ONCE):
+        some, last = rows[begin : begin + AT_ONCE], begin + AT_ONCE >= len(rows)
+        counted = InjectionReport()
+        with ledger.write() as connection:
+            if not _is_open(connection, here):
+                return False
+            _grouping(connection, here, label)
+            parts.check(groups.forming_group(connection, here.campaign, here.workflow.name, label))
+            drafts, complete = parts.of([row.number for row in some])
+            groups.store(connection, here.campaign, here.workflow, drafts, here.now)
+            parts.stored(drafts)
+            _store_members(connection, here, work, some, admissions, parts, counted)
+            end_groups(connection, here.campaign, here.workflow.name, complete, here.now)
+            if not here.finite:
+                bound = here.bound if last else some[-1].number + 1
+                _advance_bound(connection, here, label, bound)
+            crash_point("inject.before_commit", here.workflow.name)
+        counted.groups_opened = sum(1 for draft in drafts if parts.is_new(draft))
+        counted.groups_closed = sum(1 for draft in complete if draft.state == "closed")
+        report.add(counted)
+        crash_point("inject.after_commit", here.workflow.name)
+    return True
 
 
-def end_groups(connection: Connection, campaign: str, workflow: str, assignment: Assignment, at: datetime) -> None:
+def end_groups(
+    connection: Connection, campaign: str, workflow: str, drafts: Sequence[GroupDraft], at: datetime
+) -> None:
     """What follows for runs and tasks from the end of groups: dropped runs, and groups of nothing but skipped runs."""
     by_state: dict[str, list[int]] = {"closed": [], "dropped": [], "forming": []}
-    for draft in assignment.groups:
+    for draft in drafts:
         assert draft.id is not None
         by_state[draft.state].append(draft.id)
     groups.drop_members(connection, campaign, workflow, by_state["dropped"])
     skips.end_fully_skipped(connection, campaign, workflow, by_state["closed"], at)
 
 
-def _grouping(connection: Connection, here: _Pass, label: str) -> Any:
-    """The row that says how far the runs are assigned; made when the grouping is seen for the first time."""
-    table = tables.grouping
-    key = {"campaign": here.campaign, "workflow": here.workflow.name, "label": label}
-    query = select(table).where(*(table.c[name] == value for name, value in key.items()))
-    found = connection.execute(query).first()
-    if found is None:
-        # Those of the first injection are as old as the workflow; one that an edit adds takes no history (rule 10).
-        seen = here.now if here.begun else here.first_seen
-        connection.execute(insert(table).values(**key, assigned_below=0, first_seen_at=seen))
-        found = connection.execute(query).one()
-    return found
-
-
-def _advance_bound(connection: Connection, here: _Pass, label: str) -> None:
+def _known(connection: Connection, here: Pass, label: str) -> Any:
     table = tables.grouping
     key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == label)
-    connection.execute(update(table).where(*key).values(assigned_below=here.bound))
+    return connection.execute(select(table).where(*key)).first()
 
 
-def _unassigned(connection: Connection, here: _Pass, label: str) -> list[Any]:
+def _seen(here: Pass) -> datetime:
+    """When a grouping counts as seen that is seen now: those of the first injection are as old as the workflow; one
+    that an edit adds takes no history (rule 10)."""
+    return here.now if here.begun else here.first_seen
+
+
+def _grouping(connection: Connection, here: Pass, label: str) -> None:
+    """Make the row that says how far the runs are assigned, when the grouping is seen for the first time."""
+    if _known(connection, here, label) is None:
+        key = {"campaign": here.campaign, "workflow": here.workflow.name, "label": label}
+        row = {**key, "assigned_below": 0, "first_seen_at": _seen(here), "spec_hash": here.workflow.hash}
+        connection.execute(insert(tables.grouping).values(**row))
+
+
+def _advance_bound(connection: Connection, here: Pass, label: str, bound: int) -> None:
+    table = tables.grouping
+    key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == label)
+    connection.execute(update(table).where(*key, table.c.assigned_below < bound).values(assigned_below=bound))
+
+
+def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: int) -> list[Any]:
     """Runs below the bound of which nothing is recorded yet. Of a finite campaign only those between its runs are told
     that they are none of them: it does not concern itself with years before."""
-    held = and_(
+    held = (
         membership.c.campaign == here.campaign,
         membership.c.workflow == here.workflow.name,
         membership.c.grouping == label,
-        membership.c.run == run.c.number,
     )
-    query = select(run).outerjoin(membership, held)
-    query = query.where(
-        run.c.source == here.workflow.runs.source, run.c.number < here.bound, membership.c.run.is_(None)
-    )
+    listed: tuple[ColumnElement[bool], ...] = (run.c.source == here.workflow.runs.source, run.c.number < here.bound)
     if here.members:
-        query = query.where(run.c.number >= min(here.members))
+        listed = (*listed, run.c.number >= min(here.members))
+    elif assigned_below:
+        # Everything below is recorded but for runs that arrived late, if there are any: counting is quick.
+        below = (listed[0], run.c.number < assigned_below)
+        n_listed = connection.execute(select(func.count()).select_from(run).where(*below)).scalar_one()
+        told = select(func.count()).select_from(membership).where(*held, membership.c.run < assigned_below)
+        if n_listed == connection.execute(told).scalar_one():
+            listed = (*listed, run.c.number >= assigned_below)
+    query = select(run).outerjoin(membership, and_(*held, membership.c.run == run.c.number))
+    query = query.where(*listed, membership.c.run.is_(None))
     return list(connection.execute(query.order_by(run.c.number)).all())
 
 
-def _admit(row: Any, selector: Selector, here: _Pass) -> Admission:
+def _admit(row: Any, selector: Selector, here: Pass) -> Admission:
     if row.completed:
         return selector.admit(row)
     if here.members is not None and row.number not in here.members:
@@ -236,24 +341,22 @@ def _admit(row: Any, selector: Selector, here: _Pass) -> Admission:
 
 def _store_members(
     connection: Connection,
-    here: _Pass,
-    label: str,
+    here: Pass,
+    work: _Work,
     rows: Sequence[Any],
     admissions: Mapping[int, Admission],
-    assignment: Assignment,
-    assigned_below: int,
+    parts: Parts,
     report: InjectionReport,
 ) -> None:
-    of_run = {number: draft for draft in assignment.groups for number in draft.added}
     moves = []
     for row in rows:
-        draft = of_run.get(row.number)
-        state, reason = _outcome(row.number, admissions[row.number], assignment, assigned_below)
+        draft = parts.group_of(row.number)
+        state, reason = _outcome(row.number, admissions[row.number], parts.refused, work.assigned_below)
         subject = Subject(
             campaign=here.campaign,
             workflow=here.workflow.name,
             run=row.number,
-            group_name=groups.group_name(label, draft.first_run) if draft else None,
+            group_name=groups.group_name(work.label, draft.first_run) if draft else None,
         )
         columns = {
             "source": row.source,
@@ -262,7 +365,7 @@ def _store_members(
             "record": _frozen(row),
             "assigned_at": here.now,
         }
-        key = {"campaign": here.campaign, "workflow": here.workflow.name, "grouping": label, "run": row.number}
+        key = {"campaign": here.campaign, "workflow": here.workflow.name, "grouping": work.label, "run": row.number}
         moves.append(Move(key, None, state, subject, columns, {"reason": reason} if reason else {}))
         report.assigned += state == "grouped"
         report.late += state == "late"
@@ -271,13 +374,13 @@ def _store_members(
     move(connection, membership, moves)
 
 
-def _outcome(number: int, admission: Admission, assignment: Assignment, assigned_below: int) -> tuple[str, Any]:
+def _outcome(number: int, admission: Admission, refused: Mapping[int, Any], assigned_below: int) -> tuple[str, Any]:
     if admission is not ADMITTED:
         return admission.state, admission.reason
     if number < assigned_below:
         return "late", {"code": "late", "assigned_below": assigned_below}
-    if number in assignment.refused:
-        return "refused", assignment.refused[number]
+    if number in refused:
+        return "refused", refused[number]
     return "grouped", None
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
-from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups, runs_to_judge
+from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
 from airflow_calib_provider.injection.selection import Judge
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
@@ -163,25 +162,12 @@ def _inject_workflow(
     now: datetime,
     report: InjectionReport,
 ) -> None:
-    counted = InjectionReport()
     try:
-        # First what takes time, while others can write.
-        with ledger.read() as connection:
-            asked = runs_to_judge(connection, campaign, workflow, listing, judge, now)
-        judge.prepare(asked)
-        with ledger.write() as connection:
-            if campaigns.get(connection, campaign.name).state != "open":
-                return
-            assign_workflow(connection, campaign, workflow, listing, judge, now, counted)
-            crash_point("inject.before_commit", workflow.name)
+        assign_workflow(ledger, campaign, workflow, listing, judge, now, report)
     except CalibError as error:
         if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):
             raise
         report.errors.append(f"workflow {workflow.name} in campaign {campaign.name}: {error}")
-        return
-    for name in ("assigned", "late", "not_selected", "refused", "groups_opened", "groups_closed"):
-        setattr(report, name, getattr(report, name) + getattr(counted, name))
-    crash_point("inject.after_commit", workflow.name)
 
 
 def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str, now: datetime) -> int:
@@ -205,7 +191,7 @@ def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str,
                 )
             assignment = assign(draft.policy, draft, [], now, final=True)
             groups.store(connection, name, workflows[row.workflow], assignment.groups, now)
-            end_groups(connection, name, row.workflow, assignment, now)
+            end_groups(connection, name, row.workflow, assignment.groups, now)
         campaigns.close(connection, name)
         openings.plan(connection, now)
     return len(forming)

@@ -258,18 +258,37 @@ def has_task(connection: Connection, group_id: int, task: str) -> bool:
     return connection.execute(select(table.c.task).where(*here)).first() is not None
 
 
-def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: datetime) -> None:
+AT_ONCE = 500
+"""Groups that follow an edit of their spec in one transaction."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How far an edit of a spec was followed.
+
+    :ivar last: the id of the last group that was treated; ``None``: there is no further one.
+    :ivar left: whether a task is left that an older text wrote, as it runs now, or ran and is in the spec no more.
+    """
+
+    last: int | None
+    left: bool
+
+
+def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: datetime, after: int = 0) -> Followed:
     """After an edit of the spec, let groups wait for what it says now (rule 11: their runs and policy stay).
 
     Tasks that are not running or done get the new locks; tasks that the spec no longer has are taken out of the groups
     where they never ran; new tasks are added to groups that have anything left to do. Groups of a grouping that the
     spec no longer has stay as they are: taking them out in silence would lose their runs.
+
+    :param after: the id of a group, behind which the next ones are treated.
     """
     table = tables.group_task
     wanted = {label: {task.name: task for task in workflow.tasks_of(label)} for label in workflow.groupings()}
     removed, edited, events = [], [], []
     added: list[tuple[int, Subject, Sequence[Task]]] = []
-    for rows in _edited_groups(connection, campaign, workflow).values():
+    edits = _edited_groups(connection, campaign, workflow, after)
+    for rows in edits.values():
         first, tasks = rows[0], wanted[rows[0].grouping]
         subject = Subject(campaign=campaign, workflow=workflow.name, group_name=first.name)
         missing = [task for name, task in tasks.items() if name not in {row.task for row in rows}]
@@ -300,6 +319,9 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: da
             for subject, before, after in events
         ],
     )
+    older = [row for rows in edits.values() for row in rows if row.spec_hash != workflow.hash]
+    awaited = sum(row.state in (*UNBEGUN, "processing") for row in older)
+    return Followed(max(edits, default=None) if len(edits) >= AT_ONCE else None, awaited > len(removed) + len(edited))
 
 
 def _key(table: Table) -> tuple[ColumnElement[bool], ...]:
@@ -311,8 +333,8 @@ def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, Any]]) -> 
         connection.execute(delete(tables.lock).where(*_key(tables.lock)), keys)
 
 
-def _edited_groups(connection: Connection, campaign: str, workflow: Workflow) -> dict[int, list[Any]]:
-    """All task rows of the groups in which something is left to do that an older text of the spec wrote."""
+def _edited_groups(connection: Connection, campaign: str, workflow: Workflow, after: int) -> dict[int, list[Any]]:
+    """All task rows of the next groups in which something is left to do that an older text of the spec wrote."""
     table, group = tables.group_task, tables.run_group
     old = table.alias("old")
     stale = (
@@ -324,7 +346,12 @@ def _edited_groups(connection: Connection, campaign: str, workflow: Workflow) ->
             group.c.grouping.in_(list(workflow.groupings())),
             old.c.state.in_([*UNBEGUN, "processing"]),
             old.c.spec_hash != workflow.hash,
+            group.c.id > after,
         )
+        .distinct()
+        .order_by(old.c.group_id)
+        .limit(AT_ONCE)
+        .subquery()
     )
     ran, published = tables.generation, tables.payload
     begun = or_(
@@ -335,7 +362,7 @@ def _edited_groups(connection: Connection, campaign: str, workflow: Workflow) ->
     rows = connection.execute(
         select(*columns, begun.label("begun"))
         .join(group, group.c.id == table.c.group_id)
-        .where(table.c.group_id.in_(stale))
+        .where(table.c.group_id.in_(select(stale.c.group_id)))
         .order_by(table.c.group_id, table.c.position)
     ).all()
     result: dict[int, list[Any]] = {}

@@ -120,12 +120,15 @@ class _Room:
 
 def _queues(connection: Connection) -> list[tuple[str, str, str]]:
     """Campaign, workflow and label of all groupings whose groups may be opened. Of a finite campaign none is, before it
-    is grouped completely (rule 3)."""
+    is grouped completely (rule 3); nor of a workflow that two files declare (rule 43)."""
     table, campaign = tables.grouping, tables.campaign
     rows = connection.execute(
         select(table.c.campaign, table.c.workflow, table.c.label)
         .join(campaign, campaign.c.name == table.c.campaign)
-        .where(or_(campaign.c.kind != "finite", table.c.assigned_below > 0))
+        .where(
+            or_(campaign.c.kind != "finite", table.c.assigned_below > 0),
+            table.c.workflow.not_in(select(tables.spec_file.c.workflow).where(tables.spec_file.c.held)),
+        )
         .order_by(table.c.campaign, table.c.workflow, table.c.label)
     ).all()
     return [(row.campaign, row.workflow, row.label) for row in rows]

@@ -161,6 +161,7 @@ grouping = Table(
     _name("label", primary_key=True),
     Column("assigned_below", BigInteger, nullable=False, comment="runs below are assigned; what arrives there is late"),
     Column("first_seen_at", UtcDateTime, nullable=False, comment="a grouping added later takes no history (rule 10)"),
+    Column("spec_hash", String(64), comment="all that has not begun follows it"),
 )
 
 run_group = Table(

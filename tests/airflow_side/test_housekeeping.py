@@ -36,7 +36,7 @@ def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keep:
         with world.ledger.write() as connection:
             openings.plan(connection, datetime.now(UTC))
         monkeypatch.setattr(inject, "task_ledger", lambda: world.ledger)
-        monkeypatch.setattr(inject, "open_dag_runs", lambda *_: 0)
+        monkeypatch.setattr(inject, "open_dag_runs", lambda *_, **options: 0)
 
         def run(state: str) -> dict[str, Any]:
             # The state of the sensor in front of another task must not be taken for the task's own.

@@ -118,6 +118,7 @@ def test_groups_that_were_closed_before_a_name_was_doubled_are_not_opened_meanwh
     place.inject()
     with place.ledger.write() as connection:
         connection.execute(tables.dag_run_request.delete())
+        connection.execute(tables.run_group.update().values(opening="queued"))
         openings.plan(connection, NOW)
     assert (place.requested("pedestal"), place.requested("gain")) == (0, 1)
 

@@ -1,0 +1,169 @@
+"""A large assignment is written in parts: whatever their size, and wherever it dies between two of them, the groups are
+the same, and nothing of a finite campaign opens before the last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from airflow_calib_provider.injection import assigning
+from airflow_calib_provider.injection.inject import close_campaign
+from airflow_calib_provider.ledger import campaigns, groups, skips, tables
+from tests.injection.test_inject import World
+from tests.ledger.making import RUN, count, fill, group_ids, new_ledger, task, total, workflow
+
+POLICIES = [RUN, fill(50, short="next"), fill(50, short="drop"), total(70), total(70, tail="previous"), total(1e6)]
+LISTED = [{"number": n, "fill": n // 3, "lumi_pb": None if n % 13 == 0 else 15.0 + n % 4} for n in range(1, 42)]
+
+
+class Died(BaseException):
+    """Instead of a death between two transactions."""
+
+
+def shape(world: World, campaign: str) -> dict[str, Any]:
+    """Members and groups, with what was recorded of each."""
+    table = tables.run_group
+    with world.ledger.read() as connection:
+        rows = connection.execute(select(table).where(table.c.campaign == campaign).order_by(table.c.first_run)).all()
+    names = ("name", "first_run", "last_run", "state", "amounts", "fills", "start", "end", "close_reason")
+    found = [{name: getattr(row, name) for name in names} for row in rows]
+    labels = sorted({row.grouping for row in rows})
+    return {"groups": found, **{label: world.members(label, campaign=campaign) for label in labels}}
+
+
+def injected(folder: Path, policy: Any, at_once: int, deaths: set[int], finite: bool) -> dict[str, Any]:
+    """What a history of injections makes, each of which dies after so many transactions."""
+    folder.mkdir()
+    world = World(new_ledger(folder), folder)
+    flow = workflow("ecal", task("fit", policy), task("skim"))
+    campaign = "again" if finite else "prompt"
+    with world.ledger.write() as connection:
+        campaigns.ensure_prompt(connection)
+        if finite:
+            campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 42)})
+    world.runs(*LISTED)
+    seen = 0
+
+    def point(name: str, scope: str = "") -> None:
+        nonlocal seen
+        seen += name == "inject.after_commit"
+        if name == "inject.after_commit" and seen in deaths:
+            assert not finite or not count(world.ledger, tables.dag_run_request)
+            raise Died
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(assigning, "AT_ONCE", at_once)
+        patched.setattr(assigning, "crash_point", point)
+        for _ in range(len(deaths) + 1):
+            try:
+                report = world.inject(flow, now=world.now, campaign=campaign)
+            except Died:
+                continue
+            assert report.errors == []
+    again = world.inject(flow, now=world.now, campaign=campaign)
+    assert (again.assigned, again.groups_closed) == (0, 0)
+    return shape(world, campaign)
+
+
+@given(
+    policy=st.sampled_from(POLICIES),
+    at_once=st.integers(1, 45),
+    deaths=st.sets(st.integers(1, 20), max_size=3),
+    finite=st.booleans(),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_division_gives_the_same_groups(
+    tmp_path_factory: Any, policy: Any, at_once: int, deaths: set[int], finite: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    whole = injected(folder / "whole", policy, 1000, set(), finite)
+    parts = injected(folder / "parts", policy, at_once, deaths, finite)
+    assert parts == whole
+
+
+def test_nothing_of_a_finite_campaign_opens_before_it_is_grouped_completely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    flow = workflow("ecal", task("skim"), task("scale", total(70)))
+    with world.ledger.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 42)})
+    world.runs(*LISTED)
+
+    def die(name: str, scope: str = "") -> None:
+        if name == "inject.after_commit":
+            raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(assigning, "AT_ONCE", 10)
+        patched.setattr(assigning, "crash_point", die)
+        with pytest.raises(Died):
+            world.inject(flow, campaign="again")
+    assert len(group_ids(world.ledger, "run", campaign="again")) == 10
+    world.inject(campaign="again")  # by which another workflow, or none, is injected
+    assert count(world.ledger, tables.dag_run_request) == 0
+    world.inject(flow, campaign="again")
+    assert len(group_ids(world.ledger, "run", campaign="again")) == 41
+    assert count(world.ledger, tables.dag_run_request) > 0
+
+
+def test_what_is_closed_half_grouped_never_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    flow = workflow("ecal", task("scale", total(70)))
+    with world.ledger.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 42)})
+    world.runs(*LISTED)
+
+    def die(name: str, scope: str = "") -> None:
+        if name == "inject.after_commit":
+            raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(assigning, "AT_ONCE", 10)
+        patched.setattr(assigning, "crash_point", die)
+        with pytest.raises(Died):
+            world.inject(flow, campaign="again")
+    close_campaign(world.ledger, {"ecal": flow}, "again", world.now)
+    world.inject(flow)
+    assert count(world.ledger, tables.dag_run_request, tables.dag_run_request.c.run_id.startswith("again")) == 0
+
+
+def test_an_injection_that_is_outrun_decides_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    flow = workflow("ecal", task("scale", total(70)))
+    world.runs(*LISTED)
+    outrun = []
+
+    def other(name: str, scope: str = "") -> None:
+        if name == "inject.after_commit" and not outrun:
+            outrun.append(name)
+            assert world.inject(flow).errors == []
+
+    monkeypatch.setattr(assigning, "AT_ONCE", 10)
+    monkeypatch.setattr(assigning, "crash_point", other)
+    assert world.inject(flow).errors == []
+    parts = shape(world, "prompt")
+    (tmp_path / "alone").mkdir()
+    alone = World(new_ledger(tmp_path / "alone"), tmp_path)
+    alone.inject(flow)
+    assert {key: value for key, value in parts.items() if key != "groups"} == {
+        key: value for key, value in shape(alone, "prompt").items() if key != "groups"
+    }
+
+
+def test_an_edit_is_followed_some_groups_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    world.runs(*range(1, 30))
+    world.inject(workflow("ecal", task("skim")))
+    monkeypatch.setattr(groups, "AT_ONCE", 7)
+    edited = workflow("ecal", task("skim"), task("check", needs=["ecal.skim"]))
+    world.inject(edited)
+    assert {tuple(sorted(tasks)) for tasks in world.tasks().values()} == {("check", "skim")}
+    with world.ledger.write() as connection:
+        skips.add(connection, "prompt", "ecal", [3], reason="x", person="ada", at=world.now)
+    assert world.inject(edited).errors == []
