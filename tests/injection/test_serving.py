@@ -161,7 +161,8 @@ def test_a_broken_edit_leaves_its_workflow_and_those_that_need_it_as_they_were(p
         assert place.served(name, worker=True).text == text
     locks = tables.lock
     with place.ledger.read() as connection:
-        assert set(connection.execute(select(locks.c.needs_grouping)).scalars()) == {"run"}
+        parameters = connection.execute(select(locks.c.parameters)).scalars()
+        assert {found["grouping"] for found in parameters} == {"run"}
     trouble = place.troubles()["pedestal"]
     assert (trouble.reason["code"], trouble.held) == ("spec_broken", False)
     assert trouble.reason["mistakes"][0].startswith(f"{place.folder}/pedestal.yaml:")
