@@ -12,7 +12,7 @@ from airflow_calib_provider import crash, settings
 
 TOP = Path(__file__).parents[2]
 PACKAGE = TOP / "airflow_calib_provider"
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
 CODE = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
 

@@ -13,14 +13,15 @@ import pytest
 from airflow_calib_provider import kinds
 from airflow_calib_provider.domain import grouping
 
+PACKAGES = ("calib_toys", "my_kinds")
 SITE = Path(__file__).parent / "site"
 
 
 @contextmanager
-def toys(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install them for a while."""
-    patch.syspath_prepend(SITE)
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]))
+def toys(patch: pytest.MonkeyPatch, site: Path = SITE) -> Iterator[None]:
+    """Install them, or what else is in a folder, for a while."""
+    patch.syspath_prepend(site)
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])]))
     _forget()
     yield
     patch.undo()
@@ -30,5 +31,5 @@ def toys(patch: pytest.MonkeyPatch) -> Iterator[None]:
 def _forget() -> None:
     kinds._installed.cache_clear()
     grouping.rules_of.cache_clear()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "calib_toys"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
         del sys.modules[name]

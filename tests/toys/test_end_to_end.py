@@ -80,10 +80,12 @@ class Toyland:
     def flow(self) -> Workflow:
         workflows, errors = load_folder(self.specs)
         assert not errors, errors
-        return workflows["toyland"]
+        (flow,) = workflows.values()
+        return flow
 
     def inject(self) -> None:
-        flows, sources = {"toyland": self.flow()}, load_sources(self.specs / "sources.yaml")
+        flow = self.flow()
+        flows, sources = {flow.name: flow}, load_sources(self.specs / "sources.yaml")
         report = inject(self.ledger, flows, sources, self.specs, now=datetime.now(UTC))
         assert not report.errors, report.errors
 

@@ -1,0 +1,61 @@
+"""The recipes of CONTRIBUTING.md are a package that works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.ledger import tables
+from tests.toys.installed import toys
+from tests.toys.test_end_to_end import Toyland
+
+PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+
+
+def blocks() -> dict[str, str]:
+    """The files of the page, by the names in their first lines."""
+    found = re.findall(r"^```\w+\n# ([\w.]+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    return dict(found)
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a package made of the page."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path / "home"))
+    package, info = tmp_path / "site" / "my_kinds", tmp_path / "site" / "my_kinds-1.0.dist-info"
+    for folder in (package, info):
+        folder.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-kinds\nVersion: 1.0\n")
+    (package / "__init__.py").touch()
+    for name, text in blocks().items():
+        (info if name.endswith(".txt") else package).joinpath(name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch, toys(patch, tmp_path / "site"):
+        yield tmp_path
+
+
+class Recipes(Toyland):
+    def write(self, last: int = 2) -> None:
+        sources = f"apiVersion: calib/v1\nsources: {{counted: {{numbers: {{last: {last}}}}}}}\n"
+        (self.specs / "sources.yaml").write_text(sources)
+        (self.specs / "mine.yaml").write_text(blocks()["workflow.yaml"])
+
+
+def test_the_recipes_work(recipes: Path) -> None:
+    world = Recipes(recipes)
+    world.inject()
+    group = world.rows(tables.run_group)[0]
+    assert (group.name, group.state, group.last_run) == ("pairs-r1", "closed", 2)
+    assert render(world.look(group.id, "fit").reason) == "enough 3 runs: 0 of 1; missing there are 2"
+    world.write(last=3)
+    world.inject()
+    assert world.run(group.id, "fit") == "done"
+    assert [row.backend for row in world.rows(tables.generation)] == ["mine"]
+    world.ledger.close()
+
+
+def test_the_page_is_short() -> None:
+    assert len(PAGE.read_text().splitlines()) < 200
