@@ -38,7 +38,7 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
         if not silent:
             raise
         more = SpecError(f"its last good text cannot be read: {silent[0]}", Place(path))
-        raise SpecErrors([*error.errors, more]) from error
+        raise SpecErrors([*error.errors, more]) from None
 
 
 def kept_texts() -> Sequence[KeptText]:

@@ -43,7 +43,7 @@ def load_workflow(path: Path, *, sources: Mapping[str, RunSource] | None = None,
         with reading(path):
             loaded = read_workflow(read_document(path), available, deep=deep)
     except SpecError as error:
-        raise SpecErrors([error, *errors]) from error
+        raise SpecErrors([error, *errors]) from None  # Airflow would show it twice
     if loaded.workflow is None or errors:
         raise SpecErrors([*loaded.errors, *errors])
     return loaded.workflow
@@ -58,7 +58,7 @@ def load_text(text: str, path: Path) -> Workflow:
     try:
         loaded = read_workflow(parse_document(text, path), Sources(None), deep=False)
     except SpecError as error:
-        raise SpecErrors([error]) from error
+        raise SpecErrors([error]) from None
     if loaded.workflow is None:
         raise SpecErrors(loaded.errors)
     return loaded.workflow
@@ -73,7 +73,7 @@ def load_sources(path: Path) -> dict[str, RunSource]:
         with reading(path):
             file = SourcesFile(read_document(path))
     except SpecError as error:
-        raise SpecErrors([error]) from error
+        raise SpecErrors([error]) from None
     if file.errors:
         raise SpecErrors(file.errors)
     return file.sources
