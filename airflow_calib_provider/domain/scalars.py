@@ -65,7 +65,7 @@ def _key(text: str) -> nodes.Scalar:
 def mistake(
     said: str,
     expected: str = "",
-    hint: str = "",
+    hint: str | Callable[[], str] = "",
     *,
     word: str = "",
     options: tuple[str, ...] = (),
@@ -75,6 +75,7 @@ def mistake(
     """The error of a value.
 
     :param said: what is wrong; :data:`WHAT` stands for what the value is called.
+    :param hint: what to do; a function is called only if it will be read.
     :param word: what may be a misspelling of one of the options.
     :param at_key: it is told at the key instead of the value.
     :param find: it is told where these words stand in the value.

@@ -50,10 +50,14 @@ class Read(Generic[K]):
     keys: K | None
     node: Node
     wrong: list[Where] = field(default_factory=list)
+    _around_wrong: frozenset[Where] | None = None
 
     def is_wrong(self, *where: str | int) -> bool:
         """Whether anything at or below a place could not be read."""
-        return any(place[: len(where)] == where for place in self.wrong)
+        if self._around_wrong is None:
+            above = (place[:length] for place in self.wrong for length in range(len(place) + 1))
+            self._around_wrong = frozenset(above)
+        return where in self._around_wrong
 
     def find(self, *where: str | int) -> Node | None:
         """The value at a place, if there is one."""
@@ -97,9 +101,10 @@ def _readable(model: type[K], node: Node, name: str, error: ValidationError, pro
     # Of what is missing and what is unknown in one place, the latter says more.
     details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
     told = [finder.told(detail) for detail in details]
-    result: Read[K] = Read(None, node, [finder.place(detail["loc"]).where for detail in details])
+    result: Read[K] = Read(None, node, [item.where for item in told])
     for _ in range(_MOST_READINGS):
-        result.node = _without(result.node, details, _Finder(model, name, result.node))
+        result.node = _without(result.node, details, finder)
+        finder = _Finder(model, name, result.node)
         reading = Reading(lenient=True)
         try:
             result.keys = model.model_validate(data_of(result.node), context=reading)
@@ -107,7 +112,7 @@ def _readable(model: type[K], node: Node, name: str, error: ValidationError, pro
             details = again.errors(include_url=False)
             continue
         if reading.crossed:
-            _report_crossed(result.keys, _Finder(model, name, result.node), problems)
+            _report_crossed(result.keys, finder, problems)
         break
     for item in sorted(told, key=lambda item: (item.node.position.line, item.node.position.column)):
         _report(item, problems)
@@ -118,8 +123,13 @@ def report(read: Read[Any], where: Where, error: PydanticCustomError, problems: 
     """Report a mistake at a place of what was read; it names the value itself."""
     context = error.context or {}
     node = read.key_at(*where) if context["at_key"] else read.at(*where)
-    hint = nearest(context["word"], context["options"]) if context["word"] else ""
-    problems.add(context["said"], node, expected=context["expected"], hint=hint or context["hint"])
+    problems.add(context["said"], node, expected=context["expected"], hint=partial(_hint, context))
+
+
+def _hint(context: dict[str, Any]) -> str:
+    near = nearest(context["word"], context["options"]) if context["word"] else ""
+    hint = context["hint"]
+    return near or str(hint() if callable(hint) else hint)
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,7 @@ class Told:
     expected: str = ""
     hint: str | Callable[[], str] = ""
     find: str = ""
+    where: Where = ()
 
 
 @dataclass(frozen=True)
@@ -158,13 +169,13 @@ class _Finder:
     """Finds the places of pydantic's errors, and words for them."""
 
     def __init__(self, model: type[Keys], name: str, root: Node) -> None:
-        self.root = _Spot(root, model, Words(), name)
+        self.spots: dict[Where, _Spot] = {(): _Spot(root, model, Words(), name)}
 
     def place(self, loc: Where) -> _Spot:
         """The place of an error."""
-        spot = self.root
-        for step in loc:
-            spot = self._below(spot, step)
+        spot = self.spots.get(loc)
+        if spot is None:
+            spot = self.spots[loc] = self._below(self.place(loc[:-1]), loc[-1])
         return spot
 
     def _below(self, spot: _Spot, step: str | int) -> _Spot:
@@ -184,9 +195,9 @@ class _Finder:
         return self._entered(spot, step, below, inner, replace(own, key=words.key), called)
 
     def _key(self, spot: _Spot, kind: type[Keys], step: str) -> _Spot:
-        if step == BLOCKS:
-            return replace(spot, in_blocks=True)
         blocks = blocks_of(kind)
+        if step == BLOCKS and blocks is not None:
+            return replace(spot, in_blocks=True)
         below = _below(spot.node, step)
         if spot.in_blocks and blocks is not None:
             name = words_of(kind.declared[BLOCKS]).entry.format(above=spot.called, key=step)
@@ -212,12 +223,12 @@ class _Finder:
         said, context = detail["type"], detail.get("ctx", {})
         if detail["input"] is MISSING:
             missing = f"the key {spot.where[-1]!r} is missing in {spot.above}"
-            return Told(missing, spot.holder or spot.node, spot.words.missing)
+            return Told(missing, spot.holder or spot.node, spot.words.missing, where=spot.where)
         if said == "extra_forbidden":
-            unknown = f"unknown key {str(spot.where[-1])!r} in {spot.above}"
-            return Told(
-                unknown, spot.key or spot.node, one_of(spot.known), partial(nearest, str(spot.where[-1]), spot.known)
-            )
+            key = str(spot.where[-1])
+            unknown = f"unknown key {key!r} in {spot.above}"
+            near = partial(nearest, key, spot.known)
+            return Told(unknown, spot.key or spot.node, one_of(spot.known), near, where=spot.where)
         if said in ("dict_type", "model_type"):
             return self._told(spot, unlike(detail["input"], "a mapping").context or {})
         if said == "tuple_type":
@@ -230,12 +241,9 @@ class _Finder:
 
     @staticmethod
     def _told(spot: _Spot, context: dict[str, Any]) -> Told:
-        def hint() -> str:
-            return (nearest(context["word"], context["options"]) if context["word"] else "") or context["hint"]
-
         node = spot.key if context["at_key"] and spot.key is not None else spot.node
         said = context["said"].replace(WHAT, spot.called, 1).replace(ABOVE, spot.above, 1)
-        return Told(said, node, context["expected"], hint, context["find"])
+        return Told(said, node, context["expected"], partial(_hint, context), context["find"], spot.where)
 
     def crossed(self, where: Where, error: PydanticCustomError) -> Told:
         """Words for a mistake of keys together."""

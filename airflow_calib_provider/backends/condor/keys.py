@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -75,7 +76,7 @@ def _command_name(value: Any) -> str:
         raise mistake(f"{found!r} is a submit command that this package sets itself", "another one", hint_for(found))
     if not command_is_known(found):
         expected = "one of the manual of condor_submit; what a site invented stands in condor.attributes"
-        raise mistake(f"HTCondor knows no submit command {found!r}", expected, nearest_command(found))
+        raise mistake(f"HTCondor knows no submit command {found!r}", expected, partial(nearest_command, found))
     return found
 
 
