@@ -210,7 +210,7 @@ def _dead(specs: Path, dags: Path, wanted: Collection[Path]) -> list[Path]:
 
 
 @app.command(name="schema", epilog=examples("calib spec schema > workflow_specs/calib-v1.schema.json"))
-def print_schema() -> None:
+def print_schema(as_json: Json = False) -> None:
     """Print the JSON Schema of workflows and sources, from which editors check and complete.
 
     A YAML file names it in its first line: # yaml-language-server: $schema=calib-v1.schema.json

@@ -296,6 +296,9 @@ def _without(node: Node, details: list[ErrorDetails], finder: _Finder) -> Node:
             continue
         at = doomed
         where = finder.place(detail["loc"]).where
+        if detail["type"] == "missing":
+            # A key that pydantic itself requires, and that could not be read: there is no mapping without it.
+            where = where[:-1]
         for step in where[:-1]:
             deeper = at.setdefault(step, {})
             if deeper is None:
