@@ -43,6 +43,8 @@ test-long: install ## the long ones
 
 bench: install ## ratios beside a peer
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.ledger
+	$(BIN)/python -m benchmarks.ledger --postgres
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.mirror
 	$(BIN)/python -m benchmarks.parsing
