@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -48,6 +50,7 @@ class RootGroup(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in given
         try:
+            _prepare_output()
             _check_encoding(given)
             code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
@@ -72,6 +75,18 @@ class RootGroup(TyperGroup):
             print("interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _prepare_output() -> None:
+    """Whatever the process was started with: a stream that is closed takes everything and shows nothing, and letters
+    that its encoding has not are written as escapes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Open for as long as the process runs.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _check_encoding(arguments: Sequence[str]) -> None:
@@ -117,9 +132,11 @@ def _of_usage(error: Exception) -> dict[str, Any]:
 
 
 def _report(found: dict[str, Any], as_json: bool, plain: str | None = None) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        if as_json:
-            print(json.dumps(found, indent=2))
+    if as_json:
+        # What cannot be written there is said on standard error.
+        with contextlib.suppress(OSError):
+            print(json.dumps(found, indent=2), flush=True)
+    with contextlib.suppress(OSError):
         if plain is not None:
             print(printable(plain), file=sys.stderr)
             return

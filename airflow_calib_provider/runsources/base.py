@@ -57,7 +57,7 @@ class FileKind(RunSourceKind):
 def source_file(source: RunSource, *, base_folder: Path) -> Path:
     """The file that a run source is read from, which need not exist.
 
-    :raises RunSourceError: its path names an environment variable that is not set.
+    :raises RunSourceError: its path names an environment variable that is not set, or a user who is not known.
     """
     # Imported late: the ledger needs RunRecord, and not a template engine with it.
     from airflow_calib_provider.spec.templates import render_text
@@ -71,4 +71,10 @@ def source_file(source: RunSource, *, base_folder: Path) -> Path:
             f"the path {template!r} of the run source {source.name!r} cannot be rendered: {error.message}",
             "set the environment variable that it names",
         ) from error
-    return (base_folder / Path(text).expanduser()).absolute()
+    try:
+        return (base_folder / Path(text).expanduser()).absolute()
+    except RuntimeError as error:
+        raise RunSourceError(
+            f"the path {text!r} of the run source {source.name!r} names a home folder that is not known here",
+            "write the absolute path",
+        ) from error

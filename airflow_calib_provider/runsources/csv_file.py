@@ -15,7 +15,10 @@ from airflow_calib_provider.runsources.values import BadValue, read_bool, read_r
 from airflow_calib_provider.spec.models import RESERVED, FieldType
 from airflow_calib_provider.spec.places import Lines, end_of
 from airflow_calib_provider.spec.problems import nearest, one_of
+from airflow_calib_provider.spec.regular import open_regular
 
+MAX_BYTES = 100_000_000
+"""Of a file, which is in memory as a whole: about a million runs."""
 MAX_CELL = 16_000_000
 """Characters of a cell: a run may have very many files. Python's own limit is 131,072."""
 
@@ -45,9 +48,13 @@ def read_csv(path: Path, source: CsvKeys, fields: Mapping[str, FieldType]) -> li
 
 def _read_text(path: Path, faults: Faults) -> str | None:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as stream:
+            content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         faults.add(0, 0, f"cannot read the file: {error.strerror or error}", "a readable CSV file")
+        return None
+    if len(content) > MAX_BYTES:
+        faults.add(1, 1, "the file is too large", f"at most {MAX_BYTES:,} bytes")
         return None
     if (position := content.find(b"\x00")) >= 0:
         faults.add(*end_of(content[:position]), "a NUL byte", "text in UTF-8")

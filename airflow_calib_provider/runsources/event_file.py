@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from airflow_calib_provider.runsources.values import BadValue, read_run_number
 from airflow_calib_provider.spec.models import FieldType
 from airflow_calib_provider.spec.places import end_of
 from airflow_calib_provider.spec.problems import nearest, one_of
+from airflow_calib_provider.spec.regular import open_regular
 
 MAX_LINE = 1_000_000
 """Bytes of a line; a file without line ends must not fill the memory."""
@@ -31,7 +33,7 @@ def read_events(path: Path, source: EventsKeys, fields: Mapping[str, FieldType])
     faults = Faults(path)
     counts: dict[int, int] = {}
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             counts = _count(stream, source.run, faults)
     except OSError as error:
         faults.add(0, 0, f"cannot read the file: {error.strerror or error}", "a readable event file")
@@ -47,6 +49,7 @@ def read_events(path: Path, source: EventsKeys, fields: Mapping[str, FieldType])
 
 
 def _count(stream: BinaryIO, column: str, faults: Faults) -> dict[int, int]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     reader = csv.reader(_lines(stream, faults), strict=True)
     header = _next(reader, faults)
     if header is None:
@@ -56,6 +59,9 @@ def _count(stream: BinaryIO, column: str, faults: Faults) -> dict[int, int]:
     headers = [cell.strip() for cell in header]
     if column not in headers:
         faults.add(1, column, f"there is no column {column!r}", one_of(headers[:15]), nearest(column, headers))
+        return {}
+    if headers.count(column) > 1:
+        faults.add(1, column, f"the column {column!r} is there twice", "each column once")
         return {}
     position, n_columns = headers.index(column), len(headers)
     # Counting by text and reading each distinct text once is what makes this fast.
@@ -77,10 +83,24 @@ def _count(stream: BinaryIO, column: str, faults: Faults) -> dict[int, int]:
             faults.add(reader.line_num, column, str(error), error.expected)
             continue
         by_text[text] = 1
+    if by_text and position == n_columns - 1 and not _ends(stream):
+        # Cut inside its last value, the file would otherwise give a run that there never was.
+        faults.add(
+            reader.line_num,
+            column,
+            "the last line does not end: the file is truncated, or still being written",
+            "a line break at its end",
+            "write the file under another name, and rename it when it is complete",
+        )
     counts: dict[int, int] = {}
     for text, count in by_text.items():
         counts[numbers[text]] = counts.get(numbers[text], 0) + count
     return counts
+
+
+def _ends(stream: BinaryIO) -> bool:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) in (b"\n", b"\r")
 
 
 def _next(reader: Iterator[list[str]], faults: Faults) -> list[str] | None:

@@ -26,6 +26,7 @@ from airflow_calib_provider.settings import calib_home
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.loader import FileCheck, FolderCheck, check_folder, workflow_files
 from airflow_calib_provider.spec.models import RunSource, Workflow
+from airflow_calib_provider.spec.positions import read_bytes
 
 MOST_FILES = 5_000
 """So many files are kept; then the older half goes."""
@@ -153,14 +154,14 @@ def _keys(folder: Path) -> tuple[str, str]:
     parts = [_software()]
     for path in [*workflow_files(folder), folder / SOURCES_FILE]:
         try:
-            parts.append(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}")
+            parts.append(f"{path.name}\0{hashlib.sha256(read_bytes(path)).hexdigest()}")
         except OSError as error:
             parts.append(f"{path.name}\0{error.errno}")
     return _digest(*parts), _digest(*parts, str(folder))
 
 
 def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 # to and from JSON

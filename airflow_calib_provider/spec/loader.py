@@ -168,6 +168,10 @@ def check_folder(folder: Path, *, sources_text: str | None = None) -> FolderChec
 
 def _read(path: Path, available: Sources) -> Loaded | SpecError:
     try:
+        if (name := path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")) != path.name:
+            # The ledger and Airflow keep names as text.
+            place = Place(path.with_name(name))
+            raise SpecError("the file's name is not UTF-8", place, expected="expected a name that is text")
         with reading(path):
             return read_workflow(read_document(path), available, deep=True)
     except SpecError as error:
@@ -196,7 +200,7 @@ def _looked_at(error: Exception, files: list[Loaded]) -> Loaded | None:
 
 
 def _unreadable(path: Path, error: SpecError) -> FileCheck:
-    return FileCheck(path, None, "", None, (error,), alone=False, clashes=False)
+    return FileCheck(error.file or path, None, "", None, (error,), alone=False, clashes=False)
 
 
 def _checked(path: Path, loaded: Loaded, good: Mapping[str, Workflow], alone: bool) -> FileCheck:

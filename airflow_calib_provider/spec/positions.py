@@ -24,6 +24,7 @@ from airflow_calib_provider.domain.nodes import Scalar as Scalar
 from airflow_calib_provider.domain.nodes import Sequence as Sequence
 from airflow_calib_provider.errors import Place, SpecError
 from airflow_calib_provider.spec.places import Lines, end_of, line_of
+from airflow_calib_provider.spec.regular import open_regular
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
@@ -82,6 +83,15 @@ def _kind_of(text: str) -> str:
 _known_kind_of = lru_cache(4096)(_kind_of)
 
 
+def read_bytes(file: Path) -> bytes:
+    """What a file holds; of one that is too large a byte more than is allowed.
+
+    :raises OSError: it cannot be read.
+    """
+    with open_regular(file) as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
 def read_text(file: Path) -> str:
     """The text of a file, byte for byte: line ends are not converted.
 
@@ -89,8 +99,7 @@ def read_text(file: Path) -> str:
     """
     place = Place(file, 1, 1)
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        content = read_bytes(file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SpecError(f"cannot read the file: {reason}", Place(file), expected="expected a readable file") from error
@@ -183,7 +192,8 @@ class _Builder:
         outside, self.deepest = self.deepest, depth
         if event.anchor:
             self.anchors[event.anchor] = (None, 0, 0)
-        if event.tag not in (None, "!") and not str(event.tag).startswith("tag:yaml.org,2002:str"):
+        allowed = (None, "!", "tag:yaml.org,2002:str") if isinstance(event, yaml.ScalarEvent) else (None, "!")
+        if event.tag not in allowed:
             self.errors.append(
                 self._error(f"the tag {event.tag} is not allowed", self._place(event), expected="expected plain YAML")
             )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
 
 from tests.cli.world import World, row
 
@@ -55,6 +58,41 @@ def test_a_reader_that_goes_away(world: World) -> None:
     assert process.wait(30) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def _ended(redirected: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    command = ["sh", "-c", f'exec "$@" {redirected}', "sh", *CALIB, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("line", ["status", "status --json"])
+def test_a_closed_output_is_no_trouble(line: str, world: World) -> None:
+    world.inject(row(2))
+    assert _ended(">&-", *line.split()) == (0, "", "")
+    assert _ended(">&- 2>&- <&-", *line.split()) == (0, "", "")
+
+
+def test_an_error_on_a_closed_stream_goes_to_no_other(world: World) -> None:
+    assert _ended("2>&-", "explain", "nothing") == (1, "", "")
+
+
+@pytest.mark.parametrize("line", ["status", "status --json"])
+def test_a_full_disk_is_said_without_a_traceback(line: str, world: World) -> None:
+    world.inject(row(2))
+    code, _, error = _ended(">/dev/full", *line.split())
+    assert (code, error) == (1, "error: the system: No space left on device\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_has_not_all_letters(encoding: str, world: World) -> None:
+    world.inject(row(2))
+    for line in ("status", "--help", "explain →"):
+        command = [*CALIB, *line.split()]
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == (line == "explain →")
 
 
 def test_control_c(world: World) -> None:

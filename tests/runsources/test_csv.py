@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,25 @@ def test_unreadable(tmp_path: Path) -> None:
         read_source(source(), base_folder=tmp_path)
     with pytest.raises(RunSourceError, match="Is a directory"):
         read_source(source(path="."), base_folder=tmp_path)
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_neither_waited_for_nor_read_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "runs.csv")
+    (tmp_path / "large.csv").touch()
+    os.truncate(tmp_path / "large.csv", 10**12)
+    for path, message in (
+        ("runs.csv", "it is a pipe, a socket or a device"),
+        ("/dev/zero", "it is a pipe, a socket or a device"),
+        ("large.csv", "the file is too large; expected at most 100,000,000 bytes"),
+    ):
+        with pytest.raises(RunSourceError, match=message):
+            read_source(source(path=path), base_folder=tmp_path)
+
+
+def test_the_home_folder_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(RunSourceError, match="names a home folder that is not known here"):
+        read_source(source(path="~nobody_of_this_name/runs.csv"), base_folder=tmp_path)
 
 
 def test_a_path_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

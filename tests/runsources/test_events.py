@@ -46,6 +46,9 @@ def test_events_are_counted(tmp_path: Path) -> None:
         ("\ufeffRun,→\x00\n".encode(), "1:6: a NUL byte; expected text in UTF-8"),
         ("Run,é\n→,".encode() + b"\xff\n", "2:3: byte 0xff is not UTF-8; expected text in UTF-8"),
         (b'Run,pt\n1,"2\n', "2:1: not CSV: unexpected end of data; expected quotes that are closed; the file may be truncated"),
+        (b"pt,Run\n1,165548\n2,165", "3:Run: the last line does not end: the file is truncated, or still being written; expected a line break at its end; write the file under another name, and rename it when it is complete"),
+        (b"Run\n165548\n1", "3:Run: the last line does not end: the file is truncated, or still being written; expected a line break at its end; write the file under another name, and rename it when it is complete"),
+        (b"Run,pt,Run\n1,2,3\n", "1:Run: the column 'Run' is there twice; expected each column once"),
         (b"R" * 1_100_000, "1:1: the line is too long; expected at most 1,000,000 bytes"),
     ],
 )  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.spec.cache import checked
 from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
 from airflow_calib_provider.spec.models import FieldType, InputsCommand, Need
 
@@ -127,6 +130,58 @@ def test_a_file_that_is_not_there(folder: Path) -> None:
         load_workflow(folder / "none.yaml")
     with pytest.raises(SpecErrors, match="Is a directory"):
         load_workflow(folder)
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 10**12)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (_pipe, "x.yaml:0:0: cannot read the file: it is a pipe, a socket or a device; expected a readable file"),
+        (_device, "x.yaml:0:0: cannot read the file: it is a pipe, a socket or a device; expected a readable file"),
+        (_sparse, "x.yaml:1:1: the file is too large; expected at most 1,000,000 bytes"),
+        (Path.mkdir, "x.yaml:0:0: cannot read the file: Is a directory; expected a readable file"),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_neither_waited_for_nor_read_for_ever(
+    make: Callable[[Path], None], expected: str, folder: Path
+) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t")))
+    make(folder / "x.yaml")
+    assert errors_of(folder) == [expected]
+    check = checked(folder)
+    assert list(check.workflows) == ["a"]
+    assert [str(error).removeprefix(f"{folder}/") for error in check.errors] == [expected]
+
+
+def test_a_file_name_that_is_no_text_hides_no_other_file(folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", task("t")))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.yaml")).write_text(workflow("b", task("t")))
+    for check in (checked(folder), checked(folder)):
+        assert list(check.workflows) == ["a"]
+        assert [str(error).removeprefix(f"{folder}/") for error in check.errors] == [
+            "\\xff.yaml:0:0: the file's name is not UTF-8; expected a name that is text"
+        ]
+
+
+@pytest.mark.parametrize("tag", ["!!strange", "!!str2", "!!int"])
+def test_a_tag_is_not_taken_for_another(tag: str, folder: Path) -> None:
+    (folder / "a.yaml").write_text(workflow("a", f"  t: {{group_by: run, jobs: {{command: [{tag} 3]}}}}\n"))
+    assert errors_of(folder) == [
+        f"a.yaml:5:39: the tag tag:yaml.org,2002:{tag[2:]} is not allowed; expected plain YAML"
+    ]
 
 
 def test_a_byte_order_mark_and_windows_line_ends(folder: Path) -> None:
