@@ -39,6 +39,7 @@ from airflow_calib_provider.domain.scalars import (
     WHAT,
     OneOf,
     Reads,
+    Schema,
     SpelledKey,
     Written,
     boolean,
@@ -187,13 +188,13 @@ class Keys(BaseModel):
         return data
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
         made = handler(schema)
         cls.finish_schema(handler.resolve_ref_schema(made))
         return made
 
     @classmethod
-    def finish_schema(cls, found: dict[str, Any]) -> dict[str, Any]:
+    def finish_schema(cls, found: Schema) -> Schema:
         """What pydantic made of the keys, with what only their declarations know; to do it twice changes nothing."""
         found.pop("title", None)
         found.pop("description", None)
@@ -206,7 +207,7 @@ class Keys(BaseModel):
         return found
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         """What the JSON Schema says besides its properties: the part of :meth:`check` that it can tell."""
         return {}
 
@@ -247,7 +248,7 @@ class NotEmpty:
 
         return core_schema.no_info_before_validator_function(read, handler(source))
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
         made = handler(schema)
         found = handler.resolve_ref_schema(made)
         limit = "minItems" if found.get("type") == "array" else "minProperties"
@@ -257,7 +258,7 @@ class NotEmpty:
 class Then:
     """Part of a type: what is looked at when a value was read."""
 
-    def __init__(self, check: Callable[[Any], object]) -> None:
+    def __init__(self, check: Callable[[object], object]) -> None:
         self.check = check
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -300,7 +301,7 @@ class Blocks:
 
         return core_schema.with_info_plain_validator_function(read)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
         found = {}
         for name in self.kinds.names():
             keys = self.keys(name)
@@ -330,7 +331,7 @@ def _reads(field: FieldInfo) -> bool:
     return False
 
 
-def _python(value: Any) -> Any:
+def _python(value: object) -> Any:
     """A value as Python has it, for keys of a member that is declared with Python's types."""
     if isinstance(value, dict):
         return {key: _python(item) for key, item in value.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
@@ -20,6 +20,9 @@ from airflow_calib_provider.domain import nodes
 from airflow_calib_provider.domain.quantities import DURATION, SIZE, parse_duration, parse_size, parse_time
 
 T = TypeVar("T")
+
+Schema: TypeAlias = dict[str, Any]
+"""A JSON Schema."""
 
 Written: TypeAlias = "nodes.Scalar | nodes.Mapping | dict[str, Written] | tuple[Written, ...]"
 """What stands in a file, as models read it: a node is a single value, or a template that lacks its quotes."""
@@ -115,14 +118,12 @@ class Reads:
     :param words: what the reference calls it.
     """
 
-    def __init__(
-        self, read: Callable[[Any], object], schema: Mapping[str, Any] | Callable[[], dict[str, Any]], words: str
-    ) -> None:
+    def __init__(self, read: Callable[[object], object], schema: Schema | Callable[[], Schema], words: str) -> None:
         self.read = read
         self.schema = schema
         self.words = words
 
-    def __call__(self, value: Any) -> object:
+    def __call__(self, value: object) -> object:
         if value.__class__ is nodes.Scalar and value is not MISSING:
             return self.read(value)
         if value is MISSING:
@@ -134,7 +135,7 @@ class Reads:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
         return self.schema() if callable(self.schema) else dict(self.schema)
 
 
@@ -143,7 +144,7 @@ def is_text(value: object) -> bool:
     return isinstance(value, nodes.Scalar) and value.kind == "text"
 
 
-def text(value: Any, expected: str = "text") -> str:
+def text(value: object, expected: str = "text") -> str:
     """A text that YAML reads as one."""
     if isinstance(value, nodes.Scalar):
         if value.kind == "text":
@@ -154,7 +155,7 @@ def text(value: Any, expected: str = "text") -> str:
     raise unlike(value, expected)
 
 
-def filled(value: Any, expected: str = "text") -> str:
+def filled(value: object, expected: str = "text") -> str:
     """A text that is not empty."""
     found = text(value, expected)
     if not found.strip():
@@ -162,7 +163,7 @@ def filled(value: Any, expected: str = "text") -> str:
     return found
 
 
-def name(value: Any) -> str:
+def name(value: object) -> str:
     """Letters, digits and ``_``, starting with a letter."""
     found = text(value, "a name")
     if not NAME.fullmatch(found) or len(found) > NAME_LENGTH:
@@ -175,7 +176,7 @@ def name(value: Any) -> str:
     return found
 
 
-def _tag(value: Any) -> str:
+def _tag(value: object) -> str:
     found = text(value, "a tag")
     if not TAG.fullmatch(found) or len(found) > TAG_LENGTH:
         raise mistake(
@@ -193,7 +194,7 @@ def _number_hint(value: object) -> str:
     return ""
 
 
-def integer(value: Any, least: int, most: int) -> int:
+def integer(value: object, least: int, most: int) -> int:
     """A whole number within limits."""
     # The length is looked at first: Python refuses to read whole numbers of thousands of digits.
     found = (
@@ -208,21 +209,21 @@ def integer(value: Any, least: int, most: int) -> int:
     raise unlike(value, f"a whole number{limits}", _number_hint(value))
 
 
-def number(value: Any) -> float:
+def number(value: object) -> float:
     """A finite number."""
     if isinstance(value, nodes.Scalar) and value.kind in ("int", "float") and math.isfinite(found := float(value.text)):
         return found
     raise unlike(value, "a number", _number_hint(value))
 
 
-def _positive(value: Any) -> float:
+def _positive(value: object) -> float:
     found = number(value)
     if found <= 0:
         raise mistake(f"{WHAT} is {found:g}", "expected a number above 0")
     return found
 
 
-def _fraction(value: Any) -> float:
+def _fraction(value: object) -> float:
     found = _positive(value)
     if found > 1:
         raise mistake(
@@ -233,14 +234,14 @@ def _fraction(value: Any) -> float:
     return found
 
 
-def boolean(value: Any) -> bool:
+def boolean(value: object) -> bool:
     """``true`` or ``false``."""
     if isinstance(value, nodes.Scalar) and value.kind == "bool":
         return value.text.lower() == "true"
     raise unlike(value, "true or false")
 
 
-def _quantity(value: Any, expected: str, parse: Callable[[str], T]) -> T:
+def _quantity(value: object, expected: str, parse: Callable[[str], T]) -> T:
     if isinstance(value, nodes.Scalar) and value.kind in ("int", "float"):
         raise mistake(f"{WHAT} is a number without a unit", expected)
     if not isinstance(value, nodes.Scalar) or value.kind != "text":
@@ -254,7 +255,7 @@ def _quantity(value: Any, expected: str, parse: Callable[[str], T]) -> T:
     return found
 
 
-def _run_or_time(value: Any) -> int | datetime:
+def _run_or_time(value: object) -> int | datetime:
     if isinstance(value, nodes.Scalar) and value.kind in ("date", "text"):
         try:
             return parse_time(value.text)
@@ -263,7 +264,7 @@ def _run_or_time(value: Any) -> int | datetime:
     return integer(value, 1, 2**53)
 
 
-def plain(value: Any) -> str | bool | int | float:
+def plain(value: object) -> str | bool | int | float:
     """A text, a number, ``true`` or ``false``."""
     words = "text, a number, true or false"
     if not isinstance(value, nodes.Scalar):
@@ -293,7 +294,7 @@ class OneOf:
         options: tuple[str, ...] = get_args(source)
         listed = one_of(options)
 
-        def read(value: Any) -> str:
+        def read(value: object) -> str:
             found = text(value, listed)
             if found not in options:
                 raise unlike(value, listed, word=found, options=options)
@@ -301,7 +302,7 @@ class OneOf:
 
         return core_schema.no_info_plain_validator_function(Reads(read, {}, ""), metadata={"options": options})
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Schema:
         return {"enum": list(schema["metadata"]["options"])}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -18,7 +18,7 @@ from airflow_calib_provider.spec.problems import one_of
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
 
-def _separator(value: Any) -> str:
+def _separator(value: object) -> str:
     found = text(value, "one character")
     if len(found) != 1 or found in '"\n\r':
         raise unlike(value, "one character", r'a tab is written "\t"' if found == r"\t" else "")

@@ -22,6 +22,7 @@ from airflow_calib_provider.domain.nodes import Mapping as MappingNode
 from airflow_calib_provider.domain.scalars import NAME, Duration, Fraction, Name, Size, whole
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
+from airflow_calib_provider.spec.failure_keys import RuleKeys
 from airflow_calib_provider.spec.job_keys import (
     Cpus,
     DefaultsKeys,
@@ -30,7 +31,6 @@ from airflow_calib_provider.spec.job_keys import (
     PerJob,
     ResourcesKeys,
     Retries,
-    RuleKeys,
 )
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.models import Jobs, Split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -20,19 +20,20 @@ from airflow_calib_provider.domain.scalars import (
     Fraction,
     OneOf,
     Reads,
+    Schema,
     Size,
     Template,
     Text,
     integer,
     is_text,
     mistake,
-    number,
     text,
     unlike,
     whole,
 )
 from airflow_calib_provider.errors import KindError, RenderError
 from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
+from airflow_calib_provider.spec.failure_keys import RuleKeys
 from airflow_calib_provider.spec.kinds import backend_kind
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.templates import is_template, split_command
@@ -43,7 +44,7 @@ _SHELL = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "&", "2>&1"})
 _COMMAND = "a program and its arguments"
 
 
-def _command_line(value: Any) -> tuple[str, ...]:
+def _command_line(value: object) -> tuple[str, ...]:
     line = text(value, "a command")
     try:
         words = split_command(line)
@@ -62,27 +63,20 @@ def _filled_command(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-def _count(value: Any) -> int | str:
+def _count(value: object) -> int | str:
     if isinstance(value, nodes.Scalar) and value.kind == "text" and is_template(value.text):
         return value.text
     return integer(value, 1, MAX_JOBS)
 
 
-def _factor(value: Any) -> float:
-    found = number(value)
-    if not 1 < found <= 100:
-        raise mistake(f"{WHAT} is {found:g}", "a number above 1 and at most 100")
-    return found
-
-
-def _variable(value: Any) -> str:
+def _variable(value: object) -> str:
     found = text(value)
     if not NAME.fullmatch(found.lstrip("_")):
         raise mistake(f"{found!r} is no name of an environment variable", "letters, digits and '_'")
     return found
 
 
-def _backend(value: Any) -> str:
+def _backend(value: object) -> str:
     if not is_text(value):
         text(value, _backends())
     found = text(value)
@@ -105,7 +99,7 @@ def _backends() -> str:
     return " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
 
 
-def _backend_schema() -> dict[str, Any]:
+def _backend_schema() -> Schema:
     names = BACKENDS.names()
     connected = [name for name in names if backend_kind(name).connection]
     pattern = "|".join([*names, *(rf"{name}:{CONNECTION.pattern}" for name in connected)])
@@ -131,133 +125,8 @@ PerJob = Annotated[int, whole(1, 1_000_000)]
 Cpus = Annotated[int, whole(1, 4096)]
 Gpus = Annotated[int, whole(0, 1024)]
 Retries = Annotated[int, whole(0, 100)]
-Factor = Annotated[
-    float,
-    Reads(_factor, {"type": "number", "exclusiveMinimum": 1, "maximum": 100}, "number above 1, at most 100"),
-]
 Variable = Annotated[str, Reads(_variable, {"type": "string", "pattern": "^_*[A-Za-z][A-Za-z0-9_]*$"}, "name")]
 Environment = dict[Variable, Text]
-FailureClass = Annotated[
-    Literal[
-        "exit", "signal", "timeout", "memory", "disk", "product", "start", "transfer", "hold", "person", "lost"
-    ],
-    OneOf(),
-]  # fmt: skip
-"""As :class:`~airflow_calib_provider.domain.observation.FailureClass`, which says what they mean."""
-ExitCode = Annotated[int, whole(0, 255)]
-Signal = Annotated[int, whole(1, 64)]
-HoldCode = Annotated[int, whole(1, 9999)]
-Times = Annotated[int, whole(1, 1000)]
-
-NEVER_HELD = ("exit", "signal", "product", "lost")
-"""Classes of jobs that have ended: there is nothing to release."""
-
-
-def _many(kind: Any) -> Either:
-    """One value, or a list of them."""
-    return Either(scalar=kind, sequence=Annotated[tuple[kind, ...], NotEmpty("at least one value")])
-
-
-class WhenKeys(Keys):
-    """``failures.when``."""
-
-    called: ClassVar[str] = "{above}.{key}"
-
-    classes: Annotated[
-        str | tuple[str, ...] | None,
-        _many(FailureClass),
-        Words(type="see below", default="any"),
-        Field(alias="class", description="the kind of failure"),
-    ] = None
-    exit_code: Annotated[
-        int | tuple[int, ...] | None,
-        _many(ExitCode),
-        Words(type="0 to 255", default="any"),
-        Field(description="of the payload"),
-    ] = None
-    signal: Annotated[
-        int | tuple[int, ...] | None,
-        _many(Signal),
-        Words(type="1 to 64", default="any"),
-        Field(description="that ended the payload"),
-    ] = None
-    hold_code: Annotated[
-        int | tuple[int, ...] | None,
-        _many(HoldCode),
-        Words(type="1 to 9999", default="any"),
-        Field(description="the batch system's number for the reason of a hold (HTCondor's `HoldReasonCode`)"),
-    ] = None
-
-
-class MemoryKeys(Keys):
-    """``failures.memory``."""
-
-    factor: Annotated[
-        Factor | None,
-        Words(default="1.5"),
-        Field(description="the next attempt asks for so many times the memory of this one"),
-    ] = None
-    at_most: Annotated[
-        Size | None, Words(default="4 times what was asked for first"), Field(description="but never for more")
-    ] = None
-
-
-class RuleKeys(Keys):
-    """One rule of ``failures``."""
-
-    when: Annotated[
-        WhenKeys | None,
-        NotEmpty("one of class, exit_code, signal, hold_code"),
-        Words(missing="{class: …}, or exit_code, signal, hold_code"),
-        Field(description="which failures and holds: [failures.when](#failureswhen)"),
-    ] = None
-    then: Annotated[
-        Annotated[Literal["retry", "release", "fail"], OneOf()] | None,
-        Words(missing="one of retry, release, fail"),
-        Field(
-            description="a new attempt, as far as `retries` allows; the same attempt goes on, of a held job; "
-            "no further attempt"
-        ),
-    ] = None
-    memory: Annotated[
-        MemoryKeys | None,
-        NotEmpty("factor, at_most or both"),
-        Words(default="as before"),
-        Field(
-            description="with `retry`: how much the next attempt asks for: [failures.memory](#failuresmemory)",
-        ),
-    ] = None
-    times: Annotated[
-        Times | None,
-        Words(default="3"),
-        Field(
-            description="with `release`: so often for one attempt; held again after that, it is tried as a new attempt"
-        ),
-    ] = None
-    after: Annotated[
-        Duration | None, Words(default="`5m`"), Field(description="with `release`: so long after it was held")
-    ] = None
-
-    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
-        for key, needed in (("memory", "retry"), ("times", "release"), ("after", "release")):
-            if self.has(key) and self.then is not None and self.then != needed:
-                said = f"{key!r} in a rule that says 'then: {self.then}'"
-                yield (key,), mistake(said, f"{key} with 'then: {needed}'")
-        classes = as_tuple(self.when.classes) if self.when is not None else ()
-        if self.then == "release" and classes and all(one in NEVER_HELD for one in classes):
-            said = f"a job of the class {' or '.join(map(str, classes))} is not held, and cannot be released"
-            yield ("then",), mistake(said, "then: retry, or then: fail")
-
-    @classmethod
-    def more_schema(cls) -> dict[str, Any]:
-        actions = {"memory": "retry", "times": "release", "after": "release"}
-        needed = {key: {"properties": {"then": {"const": action}}} for key, action in actions.items()}
-        return {"dependentSchemas": needed}
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """What is one value, a list of them, or left out, as a list."""
-    return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
 class ResourcesKeys(Keys):
@@ -299,7 +168,7 @@ class SplitKeys(Keys):
             yield ("inputs",), mistake("split.inputs without count", "split.count")
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         return {"not": {"required": ["count", "per_job"]}, "dependentRequired": {"inputs": ["count"]}}
 
 
@@ -447,7 +316,7 @@ class JobsKeys(Keys):
         yield from self._check_shares(self.split)
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         shared = {"anyOf": [{"required": ["per_job"]}, {"required": ["inputs"]}]}
         return {"if": {"properties": {"split": shared}, "required": ["split"]}, "then": {"required": ["inputs"]}}
 

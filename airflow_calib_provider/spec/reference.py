@@ -20,7 +20,7 @@ from airflow_calib_provider.domain.keys import BLOCKS, Keys, blocks_of, parts_of
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.scalars import OneOf, Reads
 from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES
-from airflow_calib_provider.spec import job_keys, sources_keys, task_keys
+from airflow_calib_provider.spec import failure_keys, job_keys, sources_keys, task_keys
 from airflow_calib_provider.spec.schema import schema_text
 
 PAGE = "specification.md"
@@ -44,9 +44,9 @@ def tables() -> dict[str, str]:
         "split": [job_keys.SplitKeys],
         "inputs": [job_keys.InputsKeys],
         "resources": [job_keys.ResourcesKeys],
-        "failures": [job_keys.RuleKeys],
-        "failures.when": [job_keys.WhenKeys],
-        "failures.memory": [job_keys.MemoryKeys],
+        "failures": [failure_keys.RuleKeys],
+        "failures.when": [failure_keys.WhenKeys],
+        "failures.memory": [failure_keys.MemoryKeys],
         **{name: [keys] for name in BACKENDS.own if (keys := BACKENDS.member(name).keys)},
         "publish": [task_keys.PublishKeys],
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],

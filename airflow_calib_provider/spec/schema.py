@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from airflow_calib_provider.domain.keys import Keys
+from airflow_calib_provider.domain.scalars import Schema
 from airflow_calib_provider.spec.language import API_VERSION
 from airflow_calib_provider.spec.sources_keys import SourcesKeys
 from airflow_calib_provider.spec.task_keys import WorkflowKeys
@@ -41,7 +42,7 @@ class _Generator(GenerateJsonSchema):
         return False
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Schema:
     """The schema of both kinds of files: a workflow's, and ``sources.yaml``."""
     made = _Generator(by_alias=True, ref_template="#/$defs/{model}")
     models: list[type[Keys]] = [WorkflowKeys, SourcesKeys]

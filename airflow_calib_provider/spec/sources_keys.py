@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Keys, NotEmpty, Where, Words
-from airflow_calib_provider.domain.scalars import Name, OneOf, Reads, filled, mistake
+from airflow_calib_provider.domain.scalars import Name, OneOf, Reads, Schema, filled, mistake
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.kinds import RUN_SOURCES
 from airflow_calib_provider.spec.language import API_VERSION
@@ -17,14 +17,14 @@ from airflow_calib_provider.spec.models import FieldTypeName
 from airflow_calib_provider.spec.templates import TemplateSyntaxError, is_template, render_text, uses_of
 
 
-def _version(value: Any) -> str:
+def _version(value: object) -> str:
     found = filled(value)
     if found != API_VERSION:
         raise mistake(f"apiVersion {found!r} is not known", API_VERSION)
     return found
 
 
-def _path(value: Any) -> str:
+def _path(value: object) -> str:
     found = filled(value)
     if not is_template(found):
         return found
@@ -79,7 +79,7 @@ class SourceKeys(Keys):
             yield (), mistake(f"\0 has neither {' nor '.join(known)}", "exactly one of them", at_key=True)
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         return {"oneOf": [{"required": [name]} for name in RUN_SOURCES.names()]}
 
 

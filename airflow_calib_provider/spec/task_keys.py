@@ -22,6 +22,7 @@ from airflow_calib_provider.domain.scalars import (
     Plain,
     Reads,
     RunOrTime,
+    Schema,
     Tag,
     Template,
     Text,
@@ -49,11 +50,11 @@ def grouping_forms() -> str:
     return " or ".join([", ".join([*short, *blocks[:-1]]), blocks[-1]])
 
 
-def _policy(value: Any) -> str:
+def _policy(value: object) -> str:
     return text(value, "" if is_text(value) else grouping_forms())
 
 
-def _need(value: Any) -> tuple[str | None, str]:
+def _need(value: object) -> tuple[str | None, str]:
     found = text(value, "task or workflow.task")
     parts = found.split(".")
     if len(parts) > 2 or not all(NAME.fullmatch(part) and len(part) <= NAME_LENGTH for part in parts):
@@ -61,7 +62,7 @@ def _need(value: Any) -> tuple[str | None, str]:
     return (parts[0] if len(parts) == 2 else None), parts[-1]
 
 
-def _file(value: Any) -> str:
+def _file(value: object) -> str:
     found = filled(value)
     problem = _wrong_with(found)
     if problem:
@@ -84,7 +85,7 @@ def _wrong_with(file: str) -> str:
     return ""
 
 
-def _workflow(value: Any) -> str:
+def _workflow(value: object) -> str:
     # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
     found = name(value)
     if "__" in found:
@@ -92,7 +93,7 @@ def _workflow(value: Any) -> str:
     return found
 
 
-def _grouping(value: Any) -> str:
+def _grouping(value: object) -> str:
     found = name(value)
     if "__" in found:
         raise mistake(f"{WHAT} {found!r} contains '__'", "single underscores")
@@ -104,7 +105,7 @@ def _grouping(value: Any) -> str:
 _SINGLE = {**NAME_SCHEMA, "not": {"pattern": "__"}}
 
 
-def _policy_schema() -> dict[str, Any]:
+def _policy_schema() -> Schema:
     alone = [name for name in GROUPINGS.names() if not grouping_kind(name).is_short()]
     return {**NAME_SCHEMA, "not": {"enum": alone}}
 
@@ -126,7 +127,7 @@ Value = Annotated[
 ]
 
 
-def _store(value: Any) -> str:
+def _store(value: object) -> str:
     known = PAYLOAD_STORES.names()
     found = text(value, one_of(known))
     if found not in known:
@@ -148,7 +149,7 @@ class PolicyKeys(Keys):
             yield (), mistake(f"{WHAT} has {' and '.join(stated)}", f"expected {grouping_forms()}")
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         return {"minProperties": 1, "maxProperties": 1}
 
 
@@ -174,7 +175,7 @@ class LockKeys(Keys):
             yield (), mistake(f"{WHAT} has no kind", examples)
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         return {"minProperties": 1, "maxProperties": 1}
 
 
@@ -254,7 +255,7 @@ class TaskKeys(Keys):
                 yield (key,), mistake(f"{key!r} in a task that publishes", f"{key} with jobs")
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         refused: dict[str, Any] = {"products": False, "backend": False}
         return {
             "oneOf": [

@@ -10,7 +10,8 @@ from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.keys import Keys, Where
 from airflow_calib_provider.domain.nodes import Mapping as MappingNode
 from airflow_calib_provider.domain.nodes import Node, Scalar, Sequence
-from airflow_calib_provider.spec.job_keys import DefaultsKeys, InputsKeys, JobsKeys, RuleKeys, as_tuple
+from airflow_calib_provider.spec.failure_keys import RuleKeys, as_tuple
+from airflow_calib_provider.spec.job_keys import DefaultsKeys, InputsKeys, JobsKeys
 from airflow_calib_provider.spec.kinds import FILES, backend_kind, lock_kind
 from airflow_calib_provider.spec.models import (
     FailureRule,

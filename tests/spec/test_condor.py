@@ -16,7 +16,7 @@ from airflow_calib_provider.backends.condor.names import (
 )
 from airflow_calib_provider.domain.observation import FailureClass
 from airflow_calib_provider.errors import SpecErrors
-from airflow_calib_provider.spec import job_keys
+from airflow_calib_provider.spec import failure_keys
 from airflow_calib_provider.spec.loader import load_sources, load_workflow
 from airflow_calib_provider.spec.models import FailureRule, Jobs
 
@@ -103,7 +103,7 @@ def test_a_template_of_defaults_is_checked_in_each_task(tmp_path: Path) -> None:
 
 
 def test_the_language_and_the_backends_know_the_same_words() -> None:
-    assert set(get_args(get_args(job_keys.FailureClass)[0])) == set(FailureClass)
+    assert set(get_args(get_args(failure_keys.FailureClass)[0])) == set(FailureClass)
 
 
 OURS = """

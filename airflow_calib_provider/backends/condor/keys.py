@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -26,14 +26,14 @@ _LINE_SCHEMA = {"type": "string", "pattern": r"^[^\n\r]*\S[^\n\r]*$"}
 _NAMES = {"type": "string", "pattern": rf"^{IDENTIFIER.pattern}$", "maxLength": 120}
 
 
-def _file(value: Any) -> str:
+def _file(value: object) -> str:
     found = filled(value)
     if _BREAK.search(found):
         raise mistake(f"{WHAT} contains a line break", "one line")
     return found
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     """One line of text that is not a template."""
     found = filled(value)
     if is_template(found):
@@ -41,7 +41,7 @@ def _line(value: Any) -> str:
     return _file(value)
 
 
-def _attribute(value: Any) -> str | bool | int | float:
+def _attribute(value: object) -> str | bool | int | float:
     if isinstance(value, nodes.Scalar) and value.kind in ("bool", "int", "float"):
         return plain(value)
     found = _line(value)
@@ -50,14 +50,14 @@ def _attribute(value: Any) -> str | bool | int | float:
     return found
 
 
-def _identifier(value: Any, what: str) -> str:
+def _identifier(value: object, what: str) -> str:
     found = text(value)
     if not IDENTIFIER.fullmatch(found) or len(found) > 120:
         raise mistake(f"{found[:80]!r} is no name of {what}", "letters, digits and '_', not starting with a digit")
     return found
 
 
-def _attribute_name(value: Any) -> str:
+def _attribute_name(value: object) -> str:
     found = _identifier(value, "an attribute")
     if attribute_is_taken(found):
         said = f"{found!r} is an attribute that HTCondor or this package sets itself"
@@ -65,7 +65,7 @@ def _attribute_name(value: Any) -> str:
     return found
 
 
-def _command_name(value: Any) -> str:
+def _command_name(value: object) -> str:
     found = text(value)
     if found.startswith("+") or found.lower().startswith("my."):
         own = found.removeprefix("+") if found.startswith("+") else found[3:]

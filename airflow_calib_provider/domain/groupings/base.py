@@ -53,7 +53,7 @@ class GroupingKind(GroupingRules):
         raise NotImplementedError
 
 
-def _label(value: Any) -> str:
+def _label(value: object) -> str:
     # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
     found = name(value)
     if "__" in found:
@@ -61,7 +61,7 @@ def _label(value: Any) -> str:
     return found
 
 
-def _late_runs(value: Any) -> str:
+def _late_runs(value: object) -> str:
     options = ("ignore", "new_group")
     found = text(value, one_of(options))
     if found not in options:

@@ -13,7 +13,7 @@ from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFact
 from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys, GroupingKind
 from airflow_calib_provider.domain.keys import NotEmpty, Where, Words
 from airflow_calib_provider.domain.run import FILL
-from airflow_calib_provider.domain.scalars import ABOVE, Duration, OneOf, Positive, Text, mistake
+from airflow_calib_provider.domain.scalars import ABOVE, Duration, OneOf, Positive, Schema, Text, mistake
 
 Short = Annotated[Literal["next", "keep", "drop"], OneOf()]
 
@@ -49,7 +49,7 @@ class FillKeys(GroupingKeys):
             yield ("short",), mistake(f"{ABOVE}.short without at_least", "expected at_least: {<field>: <amount>}")
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         needs_amount = {"properties": {"short": {"enum": ["next", "drop"]}}, "required": ["short"]}
         return {"if": needs_amount, "then": {"required": ["at_least"]}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys, GroupingKind
 from airflow_calib_provider.domain.keys import Where
-from airflow_calib_provider.domain.scalars import WHAT, OneOf, Positive, mistake
+from airflow_calib_provider.domain.scalars import WHAT, OneOf, Positive, Schema, mistake
 
 Tail = Annotated[Literal["keep", "drop", "previous"], OneOf()]
 
@@ -43,7 +43,7 @@ class SumKeys(GroupingKeys):
             yield (), mistake(f"{WHAT} has {has}", "expected exactly one {<field>: <amount>}")
 
     @classmethod
-    def more_schema(cls) -> dict[str, Any]:
+    def more_schema(cls) -> Schema:
         known = dict.fromkeys(cls.declared, True)
         return {"minProperties": 1, "not": {"additionalProperties": False, "properties": known}}
 
