@@ -7,7 +7,7 @@ the observations that they return (:mod:`airflow_calib_provider.domain.reducer`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from airflow_calib_provider.domain.observation import RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -19,7 +19,7 @@ class Backend(Protocol):
 
     name: str
 
-    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, object] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
         What the batch system calls them, be it one number or many, the backend finds again by the key, in its own

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import ModuleType
+from typing import Protocol
 
 _REQUESTS = (
     ("RequestCpus", ("TotalSlotCpus", "Cpus"), "cpus", 1.0),
@@ -16,7 +17,16 @@ _REQUESTS = (
 _BUSY = ("insufficient priority", "preempt", "no match found", "submitter limit", "limit exceeded")
 
 
-def why_idle(classad: Any, job: Any, machines: Sequence[Any]) -> str:
+class FullAd(Protocol):
+    """What is needed of an ad as the bindings have it, with expressions."""
+
+    def __contains__(self, name: object) -> bool: ...
+    def get(self, name: str, default: object) -> object: ...
+    def lookup(self, name: str) -> object: ...
+    def eval(self, name: str) -> object: ...
+
+
+def why_idle(classad: ModuleType, job: FullAd, machines: Sequence[FullAd]) -> str:
     """
     :param classad: the module ``classad2``.
     :param job: the job's full ad.
@@ -35,7 +45,7 @@ def why_idle(classad: Any, job: Any, machines: Sequence[Any]) -> str:
     return f"idle: {said}" if said else ""
 
 
-def _too_big(job: Any, machines: Sequence[Any]) -> Iterator[str]:
+def _too_big(job: FullAd, machines: Sequence[FullAd]) -> Iterator[str]:
     for name, of_slot, what, unit in _REQUESTS:
         wanted = _number(job, name)
         if not wanted:
@@ -45,14 +55,14 @@ def _too_big(job: Any, machines: Sequence[Any]) -> Iterator[str]:
             yield f"it asks for {wanted * unit:,.0f} {what} and the largest slot has {offered * unit:,.0f}"
 
 
-def _number(ad: Any, name: str) -> float | None:
+def _number(ad: FullAd, name: str) -> float | None:
     if name not in ad:
         return None
     value = ad.eval(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _unmet(classad: Any, job: Any, machines: Sequence[Any]) -> str:
+def _unmet(classad: ModuleType, job: FullAd, machines: Sequence[FullAd]) -> str:
     """The clauses of the job's requirements that no machine fulfils; else the machines' own that refuse the job."""
     expression = job.lookup("Requirements") if "Requirements" in job else None
     if expression is None:
@@ -71,8 +81,8 @@ def _unmet(classad: Any, job: Any, machines: Sequence[Any]) -> str:
     return ""
 
 
-def _true(classad: Any, clause: str, mine: Any, target: Any) -> bool:
-    return classad.ExprTree(clause).eval(mine, target) is True
+def _true(classad: ModuleType, clause: str, mine: FullAd, target: FullAd) -> bool:
+    return bool(classad.ExprTree(clause).eval(mine, target) is True)
 
 
 def conjuncts(text: str) -> list[str]:

@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from airflow_calib_provider import settings as installation
 from airflow_calib_provider.backends.condor import submission
-from airflow_calib_provider.backends.condor.calls import is_live, of_round
+from airflow_calib_provider.backends.condor.calls import Ad, Submit, is_live, of_round
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import RoundFolder
 from airflow_calib_provider.backends.condor.helper import Helper
@@ -75,7 +74,7 @@ class CondorBackend:
     def _folder(self, key: RoundKey) -> RoundFolder:
         return RoundFolder(self.spool / str(key))
 
-    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, object] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
         :param options: the task's block ``condor``.
@@ -89,7 +88,7 @@ class CondorBackend:
         self._helper.check()
         try:
             if not jobs:
-                folder.prepare(jobs, {}, "")
+                folder.prepare(jobs, {"description": {}, "names": []}, "")
                 (folder.path / "cluster").write_text("0")
                 return
             folder.prepare(jobs, *self._submission(key, folder, jobs, over(self.settings.defaults, options or {})))
@@ -99,8 +98,8 @@ class CondorBackend:
         self._helper.call("submit", folder=str(folder.path), find=submission.this_round(key, self.spool))
 
     def _submission(
-        self, key: RoundKey, folder: RoundFolder, jobs: Sequence[JobSubmission], options: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], str]:
+        self, key: RoundKey, folder: RoundFolder, jobs: Sequence[JobSubmission], options: Mapping[str, object]
+    ) -> tuple[Submit, str]:
         transfer = bool(options.get("transfer", self.settings.transfer))
         if transfer:
             for job in jobs:
@@ -244,7 +243,7 @@ class CondorBackend:
         self._helper.close()
 
 
-def _untouched(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[int]:
+def _untouched(ads: Iterable[Ad], procs: Iterable[int]) -> list[int]:
     """Those of these procs that are in the queue as if nobody had removed them: materialized in the meantime."""
     wanted = set(procs)
     return [
@@ -252,6 +251,6 @@ def _untouched(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[i
     ]
 
 
-def _not_materialized(ads: Iterable[Mapping[str, Any]], procs: Iterable[int]) -> list[int]:
+def _not_materialized(ads: Iterable[Ad], procs: Iterable[int]) -> list[int]:
     following = [int(ad["JobMaterializeNextProcId"]) for ad in ads if "JobMaterializeNextProcId" in ad]
     return [number for number in procs if following and number >= max(following)]

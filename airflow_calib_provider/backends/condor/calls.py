@@ -18,7 +18,14 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypedDict
+
+Ad: TypeAlias = Mapping[str, bool | int | float | str]
+"""The plain values of an ad or of an event: the only ones that leave the process with the bindings."""
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.backends.condor.analysis import FullAd
 
 _LENGTH = struct.Struct("!Q")
 
@@ -73,6 +80,13 @@ _REFUSALS = re.compile(
 """What the bindings say of jobs that the pool will not have; whatever else fails in a submission may pass."""
 
 
+class Submit(TypedDict):
+    """What a round's ``submit.json`` holds."""
+
+    description: dict[str, str]
+    names: list[str]
+
+
 class Refused(Exception):
     """The pool will not have these jobs as they are."""
 
@@ -88,7 +102,7 @@ class Calls:
         self._classad = classad2
         # What the bindings complain about goes to standard error, and from there into answers.
         htcondor2.enable_debug()
-        self._found: Any = None
+        self._found: Any = None  # the bindings have no types
         self._name = ""
 
     def _schedd(self) -> Any:
@@ -107,7 +121,7 @@ class Calls:
         """A schedd that was started again may have another one."""
         self._found = None
 
-    def ping(self) -> dict[str, Any]:
+    def ping(self) -> dict[str, str]:
         """Whether the schedd answers and knows this user, for a connection's test."""
         schedd = self._schedd()
         ad = self._condor.ping(schedd._addr, "WRITE")
@@ -151,7 +165,7 @@ class Calls:
             clusters = [int(ad["ClusterId"]) for ad in ads]
         return min(clusters) if clusters else _cluster_in_log(self._condor, path / "log")
 
-    def _submit_now(self, wanted: Mapping[str, Any], items: Path) -> int:
+    def _submit_now(self, wanted: Submit, items: Path) -> int:
         try:
             submit = self._condor.Submit(wanted["description"])
         except (ValueError, RuntimeError, TypeError) as error:
@@ -181,12 +195,12 @@ class Calls:
         ads = self._schedd().query(constraint, list(ATTRIBUTES), opts=options)
         return sorted({str(ad["CalibRound"]) for ad in ads if "CalibRound" in ad and is_live(ad)})
 
-    def query(self, clusters: Sequence[int]) -> list[dict[str, Any]]:
+    def query(self, clusters: Sequence[int]) -> list[Ad]:
         """What the queue has of these clusters; an ad without ``ProcId`` is a cluster's own."""
         options = self._condor.QueryOpts.IncludeClusterAd
         return self._plain(self._schedd().query(_of(clusters), list(ATTRIBUTES), opts=options))
 
-    def history(self, procs: Sequence[tuple[int, Sequence[int]]], since: float) -> list[dict[str, Any]]:
+    def history(self, procs: Sequence[tuple[int, Sequence[int]]], since: float) -> list[Ad]:
         """What the history has of these procs, and perhaps of some between them.
 
         :param procs: cluster and procs.
@@ -248,7 +262,7 @@ class Calls:
         os.waitpid(child, 0)
         return told[1:].decode(errors="ignore") if told else None
 
-    def _idle_reason(self, job: Any) -> str:
+    def _idle_reason(self, job: FullAd) -> str:
         from airflow_calib_provider.backends.condor.analysis import why_idle
 
         condor = self._condor
@@ -258,10 +272,10 @@ class Calls:
             return ""
         return why_idle(self._classad, job, machines)
 
-    def _plain(self, ads: Iterable[Any]) -> list[dict[str, Any]]:
-        plain = []
+    def _plain(self, ads: Iterable[FullAd]) -> list[Ad]:
+        plain: list[Ad] = []
         for ad in ads:
-            one = {}
+            one: dict[str, bool | int | float | str] = {}
             for name in ATTRIBUTES:
                 if name in ad:
                     value = ad.eval(name)
@@ -271,12 +285,12 @@ class Calls:
         return plain
 
 
-def of_round(ads: Iterable[Mapping[str, Any]], key: object) -> list[Mapping[str, Any]]:
+def of_round(ads: Iterable[Ad], key: object) -> list[Ad]:
     """The ads of a round's own jobs: a schedd that lost its spool gives numbers of clusters again."""
     return [ad for ad in ads if ad.get("CalibRound") == str(key)]
 
 
-def is_live(ad: Mapping[str, Any]) -> bool:
+def is_live(ad: Ad) -> bool:
     """Whether an ad in the queue is a job that has not ended, or a cluster of which jobs are to be materialized.
 
     A job that has ended, and its cluster, stay in the queue for a moment.
@@ -338,7 +352,7 @@ def _known_cluster(path: Path) -> int | None:
         return None
 
 
-def _cluster_in_log(condor: Any, log: Path) -> int | None:
+def _cluster_in_log(condor: ModuleType, log: Path) -> int | None:
     """The first cluster that an event log tells of: the schedd writes it together with the jobs."""
     if not log.is_file() or not log.stat().st_size:
         return None
@@ -399,11 +413,13 @@ def _complaints(file: Path) -> str:
     return " | ".join(dict.fromkeys(told))[-600:]
 
 
-def _answer(calls: Calls, message: Mapping[str, Any], complaints: Path) -> dict[str, Any]:
-    function: Callable[..., Any] = getattr(calls, message["call"])
+def _answer(calls: Calls, message: Mapping[str, object], complaints: Path) -> dict[str, object]:
+    function: Callable[..., object] = getattr(calls, str(message["call"]))
+    arguments = message["arguments"]
+    assert isinstance(arguments, dict)
     os.truncate(complaints, 0)
     try:
-        return {"result": function(**message["arguments"])}
+        return {"result": function(**arguments)}
     except Refused as error:
         return {"refused": str(error), "hint": _hint(str(error))}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
@@ -412,7 +428,7 @@ def _answer(calls: Calls, message: Mapping[str, Any], complaints: Path) -> dict[
         return {"error": text, "hint": _hint(text), "silent": _no_answer(error)}
 
 
-def _read(stream: BinaryIO) -> dict[str, Any] | None:
+def _read(stream: BinaryIO) -> dict[str, object] | None:
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -421,7 +437,7 @@ def _read(stream: BinaryIO) -> dict[str, Any] | None:
     return json.loads(body) if len(body) == length else None
 
 
-def _write(stream: BinaryIO, message: Mapping[str, Any]) -> None:
+def _write(stream: BinaryIO, message: Mapping[str, object]) -> None:
     body = json.dumps(message).encode()
     stream.write(_LENGTH.pack(len(body)) + body)
     stream.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.backends.condor import outcomes
+from airflow_calib_provider.backends.condor.calls import Ad
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.domain.observation import AttemptState, Observation
@@ -138,7 +139,7 @@ def _open(file: Path, offset: int) -> Any:
     return log
 
 
-def _interpret(event: Mapping[str, Any], procs: Sequence[Proc], cursor: Cursor, news: News) -> None:
+def _interpret(event: Ad, procs: Sequence[Proc], cursor: Cursor, news: News) -> None:
     number = int(event["EventTypeNumber"])
     if number == _CLUSTER_REMOVED:
         news.gone_after = int(event.get("NextProcId", len(procs)))
@@ -166,13 +167,13 @@ def _interpret(event: Mapping[str, Any], procs: Sequence[Proc], cursor: Cursor, 
             cursor.ended.add(proc_number)
 
 
-def _is_vacated(number: int, event: Mapping[str, Any]) -> bool:
+def _is_vacated(number: int, event: Ad) -> bool:
     """An eviction with the code of a hold: the event of the hold follows at once, unless the job was put back into the
     queue, as where its container could not be started."""
     return number == _EVICTED and 0 < int(event.get("ReasonCode", 0)) < _FIRST_VACATE_CODE
 
 
-def _observation(number: int, event: Mapping[str, Any], proc: Proc) -> Observation | None:
+def _observation(number: int, event: Ad, proc: Proc) -> Observation | None:
     at = _time(event)
     if number == _TERMINATED:
         normally = bool(event.get("TerminatedNormally", True))
@@ -224,13 +225,13 @@ def _alive(
     return Observation(proc.index, proc.attempt, state, at, host=host, start=start, reason=reason, memory=memory)
 
 
-def _why_evicted(number: int, event: Mapping[str, Any]) -> str:
+def _why_evicted(number: int, event: Ad) -> str:
     what = {_EVICTED: "evicted", _SHADOW_EXCEPTION: "its shadow failed", _RECONNECT_FAILED: "lost its machine"}[number]
     why = str(event.get("Reason", "") or event.get("Message", ""))
     return (f"{what}: {why}" if why else what)[:300]
 
 
-def _host(event: Mapping[str, Any]) -> str | None:
+def _host(event: Ad) -> str | None:
     slot = str(event.get("SlotName", ""))
     if "@" in slot:
         return slot.partition("@")[2]
@@ -240,7 +241,7 @@ def _host(event: Mapping[str, Any]) -> str | None:
     return alias[1] if alias else address.strip("<>").partition(":")[0] or None
 
 
-def _time(event: Mapping[str, Any]) -> datetime:
+def _time(event: Ad) -> datetime:
     # A schedd writes local time unless it is configured for UTC; then there is a Z.
     made = datetime.fromisoformat(str(event["EventTime"]).replace("Z", "+00:00"))
     return made.astimezone(UTC) if made.tzinfo else made.astimezone().astimezone(UTC)

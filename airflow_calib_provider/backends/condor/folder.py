@@ -7,12 +7,12 @@ import os
 import shutil
 import uuid
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
-from airflow_calib_provider.backends.condor.calls import write_durably
+from airflow_calib_provider.backends.condor.calls import Submit, write_durably
 from airflow_calib_provider.backends.condor.cursor import Numbers
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.submission import JOB_SH
@@ -64,7 +64,7 @@ class RoundFolder:
     def log(self) -> Path:
         return self.path / "log"
 
-    def prepare(self, jobs: Sequence[JobSubmission], submit: Mapping[str, Any], items: str) -> None:
+    def prepare(self, jobs: Sequence[JobSubmission], submit: Submit, items: str) -> None:
         """Write everything that a submission needs. Doing it again changes nothing that matters.
 
         :param items: the lines of the item data.

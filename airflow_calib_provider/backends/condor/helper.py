@@ -53,7 +53,7 @@ class Helper:
         self._pause = 0.0
         self._not_before = 0.0
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, name: str, **arguments: object) -> Any:
         """
         :param name: a function of :mod:`airflow_calib_provider.backends.condor.calls`.
         :raises SubmissionRefused: the pool will not have these jobs as they are.
@@ -88,7 +88,7 @@ class Helper:
         self._not_before = time.monotonic() + self._pause
         self._trouble = error
 
-    def _call(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _call(self, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
         limit = self.settings.timeout * _PATIENT.get(name, 1.0)
         process = self._running()
         try:
@@ -108,7 +108,7 @@ class Helper:
             ) from None
         if answer.get("silent"):
             # An error of the network: the next caller need not wait for it again.
-            raise BackendError(f"{self.settings.address}: {answer['error']}", answer.get("hint", ""))
+            raise BackendError(f"{self.settings.address}: {answer['error']}", str(answer.get("hint", "")))
         return answer
 
     # The process
@@ -152,7 +152,7 @@ class Helper:
             ) from None
         if error := started.get("error"):
             self._kill()
-            raise BackendError(str(error), started.get("hint", ""))
+            raise BackendError(str(error), str(started.get("hint", "")))
         return self._process
 
     def _private_folder(self) -> Path:
@@ -239,7 +239,7 @@ class Helper:
 
     # Messages: a length, then JSON
 
-    def _send(self, process: subprocess.Popen[bytes], message: Mapping[str, Any], limit: float) -> None:
+    def _send(self, process: subprocess.Popen[bytes], message: Mapping[str, object], limit: float) -> None:
         assert process.stdin is not None
         body = json.dumps(message).encode()
         data = memoryview(_LENGTH.pack(len(body)) + body)
@@ -248,7 +248,7 @@ class Helper:
             _wait(process.stdin.fileno(), select.POLLOUT, deadline)
             data = data[os.write(process.stdin.fileno(), data) :]
 
-    def _receive(self, process: subprocess.Popen[bytes], limit: float) -> dict[str, Any]:
+    def _receive(self, process: subprocess.Popen[bytes], limit: float) -> dict[str, object]:
         deadline = time.monotonic() + limit
         (length,) = _LENGTH.unpack(self._read(process, _LENGTH.size, deadline))
         answer = json.loads(self._read(process, length, deadline))

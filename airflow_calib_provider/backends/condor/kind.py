@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from airflow_calib_provider.backends.condor.keys import CondorKeys
 from airflow_calib_provider.backends.condor.names import over
@@ -48,7 +47,7 @@ class CondorKind(BackendKind):
     operators = ("airflow_calib_provider.operators.condor",)
     release = "`condor_release`"
 
-    def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    def merged(self, defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
         return {name: value for name, value in over(defaults, own).items() if value != {}}
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -91,11 +90,17 @@ def attribute_is_taken(name: str) -> bool:
     return name.lower().startswith("calib") or any(fnmatchcase(name.lower(), pattern) for pattern in _ATTRIBUTES)
 
 
-def over(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def named(block: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The values of a block ``condor`` by name: its attributes, or its commands; empty: it has none."""
+    values = block.get(name)
+    return values if isinstance(values, Mapping) else {}
+
+
+def over(defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
     """One block ``condor`` over another: key by key, attributes and commands name by name."""
     both = {**defaults, **own}
     for block in ("attributes", "commands"):
-        mine, theirs = own.get(block) or {}, defaults.get(block) or {}
+        mine, theirs = named(own, block), named(defaults, block)
         # HTCondor's names know no case: Project and project are one.
         stated = {name.lower() for name in mine}
         both[block] = {**{name: value for name, value in theirs.items() if name.lower() not in stated}, **mine}

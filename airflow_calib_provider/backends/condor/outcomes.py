@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from airflow_calib_provider.backends.condor.calls import Ad
 from airflow_calib_provider.backends.condor.submission import NOT_ENTERED
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 
@@ -172,7 +171,7 @@ def _short(text: str) -> str:
     return " ".join(str(text).replace("\0", " ").split())[:500]
 
 
-def from_ad(proc: Proc, ad: Mapping[str, Any], now: datetime) -> Observation | None:
+def from_ad(proc: Proc, ad: Ad, now: datetime) -> Observation | None:
     """What a job's ad in the queue or in the history says; ``None`` for a job that is being removed."""
     status = int(ad.get("JobStatus", 0))
     host = _host(ad.get("RemoteHost") or ad.get("LastRemoteHost"))
@@ -190,8 +189,8 @@ def from_ad(proc: Proc, ad: Mapping[str, Any], now: datetime) -> Observation | N
         return ended(
             proc,
             at,
-            exit_code=None if by_signal else ad.get("ExitCode"),
-            signal=ad.get("ExitSignal") if by_signal else None,
+            exit_code=None if by_signal else _integer(ad.get("ExitCode")),
+            signal=_integer(ad.get("ExitSignal")) if by_signal else None,
             host=host,
             start=start,
             memory=memory,
@@ -207,22 +206,26 @@ def from_ad(proc: Proc, ad: Mapping[str, Any], now: datetime) -> Observation | N
     return Observation(proc.index, proc.attempt, state, now, host=host, start=start, reason=reason, memory=memory)
 
 
-def from_history(proc: Proc, ad: Mapping[str, Any], now: datetime) -> Observation:
+def from_history(proc: Proc, ad: Ad, now: datetime) -> Observation:
     """What the history says of a job that has left the queue."""
     if int(ad.get("JobStatus", 0)) == 4 and (seen := from_ad(proc, ad, now)) is not None:
         return seen
     return gone(proc, _time(ad.get("EnteredCurrentStatus")) or now, str(ad.get("RemoveReason", "")))
 
 
-def megabytes(value: Any) -> int | None:
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def megabytes(value: object) -> int | None:
     """Bytes, from HTCondor's mebibytes."""
     return int(value) * (1 << 20) if isinstance(value, int | float) and value > 0 else None
 
 
-def _host(value: Any) -> str | None:
+def _host(value: object) -> str | None:
     # slot1_3@worker.example.org
     return str(value).partition("@")[2] or str(value) if value else None
 
 
-def _time(value: Any) -> datetime | None:
+def _time(value: object) -> datetime | None:
     return datetime.fromtimestamp(int(value), UTC) if isinstance(value, int | float) and value > 0 else None

@@ -47,7 +47,7 @@ class CondorSettings:
     event_log: bool = True
     timeout: float = 20.0
     query_interval: float = 15.0
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
     configuration: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -14,8 +14,8 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from airflow_calib_provider.backends.condor.names import named
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -171,7 +171,7 @@ def gather_inputs(job: JobSubmission) -> None:
 
 
 def description(
-    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, Any]
+    key: RoundKey, spool: Path, round_folder: Path, settings: CondorSettings, options: Mapping[str, object]
 ) -> dict[str, str]:
     """The submit description of a round, without what differs from job to job.
 
@@ -209,8 +209,8 @@ def description(
     if options.get("max_materialize"):
         made["max_materialize"] = str(options["max_materialize"])
     stated = {name: str(options[name]) for name in _STATED if options.get(name) is not None}
-    stated |= {str(name): str(value) for name, value in (options.get("commands") or {}).items()}
-    stated |= {f"MY.{name}": _literal(value) for name, value in (options.get("attributes") or {}).items()}
+    stated |= {str(name): str(value) for name, value in named(options, "commands").items()}
+    stated |= {f"MY.{name}": _literal(value) for name, value in named(options, "attributes").items()}
     made |= stated
     _check(made)
     for name, value in stated.items():
@@ -258,7 +258,7 @@ def this_spool(spool: Path) -> str:
     return constraint
 
 
-def _literal(value: Any) -> str:
+def _literal(value: object) -> str:
     """A ClassAd literal that a submit file and a constraint read alike."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from airflow_calib_provider.backends.condor import outcomes
-from airflow_calib_provider.backends.condor.calls import of_round
+from airflow_calib_provider.backends.condor.calls import Ad, of_round
 from airflow_calib_provider.backends.condor.cursor import Cursor
 from airflow_calib_provider.backends.condor.folder import Procs
 from airflow_calib_provider.backends.condor.helper import Helper
@@ -51,8 +50,8 @@ def ask(helper: Helper, subjects: Sequence[Subject], reasons: IdleReasons, now: 
     :param now: of a monotonic clock.
     :raises BackendError: the schedd does not answer.
     """
-    ads = helper.call("query", clusters=[one.cluster for one in subjects])
-    by_cluster: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    ads: list[Ad] = helper.call("query", clusters=[one.cluster for one in subjects])
+    by_cluster: dict[int, list[Ad]] = defaultdict(list)
     for ad in ads:
         by_cluster[int(ad["ClusterId"])].append(ad)
     idle = []
@@ -65,13 +64,13 @@ def ask(helper: Helper, subjects: Sequence[Subject], reasons: IdleReasons, now: 
     gone = [one for one in subjects if one.missing]
     if gone:
         since = min(one.submitted_at for one in gone)
-        past = helper.call("history", procs=[(one.cluster, one.missing) for one in gone], since=since)
-        of_proc = {(ad.get("CalibRound"), int(ad["ClusterId"]), int(ad.get("ProcId", -1))): ad for ad in past}
+        past: list[Ad] = helper.call("history", procs=[(one.cluster, one.missing) for one in gone], since=since)
+        of_proc = {(str(ad.get("CalibRound")), int(ad["ClusterId"]), int(ad.get("ProcId", -1))): ad for ad in past}
         for one in gone:
             _from_history(one, of_proc)
 
 
-def _from_queue(one: Subject, ads: Sequence[Mapping[str, Any]], idle_reason: str) -> None:
+def _from_queue(one: Subject, ads: Sequence[Ad], idle_reason: str) -> None:
     now = datetime.now(UTC)
     jobs = {int(ad["ProcId"]): ad for ad in ads if "ProcId" in ad and int(ad["ProcId"]) >= 0}
     of_cluster = next((ad for ad in ads if int(ad.get("ProcId", -1)) < 0), None)
@@ -95,14 +94,14 @@ def _from_queue(one: Subject, ads: Sequence[Mapping[str, Any]], idle_reason: str
         _tell(one, number, seen)
 
 
-def _idle(seen: Observation, ad: Mapping[str, Any], reason: str, *, trusted: bool) -> Observation:
+def _idle(seen: Observation, ad: Ad, reason: str, *, trusted: bool) -> Observation:
     # Without a log, that it ran before is all that tells of an eviction.
     again = not trusted and int(ad.get("JobRunCount", 0)) > 0
     state = AttemptState.EVICTED if again else AttemptState.SUBMITTED
     return Observation(seen.index, seen.attempt, state, seen.at, reason=seen.reason or reason or None)
 
 
-def _from_history(one: Subject, past: Mapping[tuple[Any, int, int], Mapping[str, Any]]) -> None:
+def _from_history(one: Subject, past: Mapping[tuple[str, int, int], Ad]) -> None:
     now = datetime.now(UTC)
     unknown = []
     for number in one.missing:
@@ -129,7 +128,7 @@ def declare_lost(one: Subject) -> None:
         _tell(one, number, Observation(proc.index, proc.attempt, AttemptState.LOST, now, reason=reason))
 
 
-def _first_idle(one: Subject, ads: Sequence[Mapping[str, Any]]) -> int | None:
+def _first_idle(one: Subject, ads: Sequence[Ad]) -> int | None:
     idle = [int(ad["ProcId"]) for ad in ads if "ProcId" in ad and int(ad.get("JobStatus", 0)) == 1]
     return min(idle, default=None)
 

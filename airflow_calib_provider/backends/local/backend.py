@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from airflow_calib_provider import settings
 from airflow_calib_provider.backends.local import folder as folders
@@ -93,7 +92,7 @@ class LocalBackend:
     def _folder(self, key: RoundKey) -> RoundFolder:
         return RoundFolder(self.spool / str(key))
 
-    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, Any] | None = None) -> None:
+    def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, object] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
         :param options: nothing can be said about this backend.

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from airflow_calib_provider.backends.local import log
 from airflow_calib_provider.backends.local.processes import Host, all_marked
@@ -264,7 +264,30 @@ def check(jobs: Sequence[JobSubmission]) -> None:
             raise SubmissionRefused(f"{said} (job {job.index})", lengths.HINT)
 
 
-def _encode(submission: Submission) -> dict[str, Any]:
+class _WrittenJob(TypedDict):
+    index: int
+    attempt: int
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+    cpus: int
+    memory: int | None
+    disk: int | None
+    gpus: NotRequired[int]
+    timeout: float | None
+
+
+class _Written(TypedDict):
+    """A submission as JSON."""
+
+    version: int
+    token: str
+    slots: int
+    grace: float
+    jobs: list[_WrittenJob]
+
+
+def _encode(submission: Submission) -> _Written:
     return {
         "version": 1,
         "token": submission.token,
@@ -288,7 +311,7 @@ def _encode(submission: Submission) -> dict[str, Any]:
     }
 
 
-def _decode(value: dict[str, Any]) -> Submission:
+def _decode(value: _Written) -> Submission:
     jobs = tuple(
         JobSubmission(
             index=job["index"],

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.errors import BackendError
@@ -18,7 +18,25 @@ CREATED = "created"
 SUPERVISED = "supervisor started"
 _STATES = frozenset(state.value for state in AttemptState)
 
-Event = dict[str, Any]
+
+class Event(TypedDict, total=False):
+    """A line of the log; which keys it has depends on ``event``."""
+
+    event: str
+    at: str
+    jobs: int
+    index: int
+    attempt: int
+    pid: int
+    ticks: int
+    exit_code: int
+    signal: int
+    host: str
+    start: str
+    end: str
+    reason: str
+    failure: str
+    memory: int
 
 
 def now() -> datetime:
@@ -30,7 +48,7 @@ def event(name: str, **values: object) -> Event:
     """An event at the current time, without the values that are ``None``; times become text."""
     stated = {key: value for key, value in values.items() if value is not None}
     texts = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in stated.items()}
-    return {"event": name, "at": now().isoformat(), **texts}
+    return cast("Event", {"event": name, "at": now().isoformat(), **texts})
 
 
 def is_of_job(line: Event) -> bool:
