@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from airflow_calib_provider.cli.common import (
     open_ledger,
     run_number,
 )
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.ledger.rows import Generation, JobLine, JobRecord
 
 app = typer.Typer(help="Jobs and their logs.", no_args_is_help=True)
 
@@ -89,13 +92,13 @@ def list_jobs(
     )
 
 
-def _exit(row: Any) -> str:
+def _exit(row: JobLine) -> str:
     if row.signal is not None:
         return f"signal {row.signal}"
     return "" if row.exit_code is None else str(row.exit_code)
 
 
-def _memory(row: Any) -> str:
+def _memory(row: JobLine) -> str:
     """Peak and request, such as ``1.9/2 GB``."""
     if row.memory is None and row.request_memory is None:
         return ""
@@ -105,7 +108,7 @@ def _memory(row: Any) -> str:
     return f"{used}{asked} {name}"
 
 
-def _why(row: Any) -> str:
+def _why(row: JobLine) -> str:
     code = f"hold code {row.hold_code}" if row.hold_code is not None and "held (" not in (row.reason or "") else ""
     kind = f"class {row.failure}" if row.failure else ""
     done = f"{row.progress:.0%} done" if row.state == "running" and row.progress is not None else ""
@@ -157,7 +160,9 @@ def logs(
         typer.echo(chunk, nl=False)
 
 
-def _find(campaign: str, workflow: str | None, group: str, task: str, job: int, n: int | None) -> tuple[Any, Any]:
+def _find(
+    campaign: str, workflow: str | None, group: str, task: str, job: int, n: int | None
+) -> tuple[Generation, JobRecord]:
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger import generations, results
     from airflow_calib_provider.ledger.groups import group_by_id, task_of

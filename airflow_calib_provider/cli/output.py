@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +50,12 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
-def emit_json(data: Any) -> None:
+def emit_json(data: object) -> None:
     """Write one JSON document, and nothing else, to standard output."""
     print(json.dumps(data, indent=2, default=_plain))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     return list(value) if isinstance(value, tuple | set | frozenset) else str(value)
@@ -70,7 +71,7 @@ def console() -> Console:
     return Console(**options)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "nothing") -> None:
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing") -> None:
     """Print a table; values that are states get their colour."""
     from rich import box
     from rich.table import Table
@@ -106,7 +107,7 @@ def _as_list(screen: Console, headers: Sequence[str], rows: Sequence[Sequence[Te
         screen.print()
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as people read it; times are in UTC."""
     if value is None:
         return ""
@@ -122,7 +123,7 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {state}" for state, n in known)
 
 
-def as_dict(row: Any, *names: str) -> dict[str, Any]:
-    """Some columns of a row, or all."""
-    mapping = dict(row._mapping)
-    return {name: mapping[name] for name in names} if names else mapping
+def as_dict(row: object, *names: str) -> dict[str, object]:
+    """Some columns of a row or of a record, or all."""
+    known = names or (tuple(item.name for item in fields(row)) if is_dataclass(row) else getattr(row, "_fields", ()))
+    return {name: getattr(row, name) for name in known}

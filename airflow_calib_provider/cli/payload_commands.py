@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, existing_names, open_ledger
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.ledger.rows import Payload
 
 app = typer.Typer(help="Published constants.", no_args_is_help=True)
 
@@ -101,7 +104,7 @@ def get(
         typer.echo(content.read_bytes(), nl=False)
 
 
-def _about(row: Any, output: Path | None, provenance: bool) -> dict[str, Any]:
+def _about(row: Payload, output: Path | None, provenance: bool) -> dict[str, object]:
     from airflow_calib_provider.cli.output import as_dict
     from airflow_calib_provider.payloads import store
 
@@ -112,7 +115,7 @@ def _about(row: Any, output: Path | None, provenance: bool) -> dict[str, Any]:
     return {**about, "provenance": row.provenance} if provenance else about
 
 
-def _content(row: Any) -> Path:
+def _content(row: Payload) -> Path:
     """
     :raises PayloadError: the store does not have the file any more, or its content is not what was published.
     """

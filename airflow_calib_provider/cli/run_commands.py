@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from airflow_calib_provider.cli.common import (
     open_ledger,
     source_named,
 )
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.ledger.rows import RunLine
 
 app = typer.Typer(help="Runs as the ledger knows them.", no_args_is_help=True)
 
@@ -64,7 +67,7 @@ def list_runs(
     table(heads, [list(line.values())[: len(heads)] for line in lines], empty="no such runs")
 
 
-def _line(row: Any) -> dict[str, Any]:
+def _line(row: RunLine) -> dict[str, object]:
     from airflow_calib_provider.domain.reasons import render
     from airflow_calib_provider.ledger.source_changes import changes_of, of_runs
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.jobsets.products import check_product
+from airflow_calib_provider.ledger.rows import JobRecord, Product
 
 
-def accepted_folder(folder: str, job: Any) -> Path:
+def accepted_folder(folder: str, job: JobRecord) -> Path:
     """Where the accepted attempt of a job lies: in its place, or still where it ran.
 
     :param folder: the generation's, as in the ledger.
@@ -23,13 +23,13 @@ def accepted_folder(folder: str, job: Any) -> Path:
     return attempt_folder(folder, job.job_index, job.accepted_attempt)
 
 
-def gone(folder: str, jobs: Iterable[Any], products: Sequence[Any]) -> list[str]:
+def gone(folder: str, jobs: Iterable[JobRecord], products: Sequence[Product]) -> list[str]:
     """The products of accepted jobs that are missing or empty now, in words; of a job without any its folder.
 
     :param jobs: the rows of the jobs.
     :param products: rows with ``job_index``, ``name`` and ``file``.
     """
-    of_job: dict[int, list[Any]] = {}
+    of_job: dict[int, list[Product]] = {}
     for item in products:
         of_job.setdefault(item.job_index, []).append(item)
     found = []

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import exc
 
@@ -20,6 +19,7 @@ from airflow_calib_provider.jobsets.inputs import require_inputs
 from airflow_calib_provider.jobsets.render import Rendered, query_of, render
 from airflow_calib_provider.ledger import generations, groups, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.spec.loader import load_text
 from airflow_calib_provider.spec.models import Task, Workflow
@@ -53,7 +53,7 @@ def begin(
     max_tries: int,
     dag_run_id: str,
     now: datetime,
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, object] | None = None,
     bundle_version: str | None = None,
 ) -> Begun:
     """Attach to the generation that runs, return the recorded result, continue a cleared one, or start the next.
@@ -114,7 +114,7 @@ def _of_spec(
     group_id: int,
     max_tries: int,
     dag_run_id: str,
-    params: Mapping[str, Any] | None,
+    params: Mapping[str, object] | None,
     bundle_version: str | None,
     now: datetime,
 ) -> generations.NewGeneration:
@@ -166,7 +166,7 @@ def _keep_text(ledger: Ledger, workflow: Workflow, now: datetime) -> None:
         spec_files.note_texts(connection, [text])
 
 
-def _as_it_was(old: Any, text: str | None, workflow: Workflow, task: Task) -> tuple[Workflow, Task]:
+def _as_it_was(old: Generation, text: str | None, workflow: Workflow, task: Task) -> tuple[Workflow, Task]:
     """The workflow and the task that a generation was made from.
 
     :raises RenderError: they are not known any more.
@@ -181,7 +181,7 @@ def _as_it_was(old: Any, text: str | None, workflow: Workflow, task: Task) -> tu
     return found, found.tasks[task.name]
 
 
-def _old_code(old: Any) -> Code:
+def _old_code(old: Generation) -> Code:
     """
     :raises RenderError: the copy is gone.
     """
@@ -207,10 +207,12 @@ def _rendered(
     return found, rendered
 
 
-def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Sequence[str], now: datetime) -> Begun:
+def _start(
+    ledger: Ledger, new: generations.NewGeneration, last: Generation | None, before: Sequence[str], now: datetime
+) -> Begun:
     with ledger.read() as connection:
         name = groups.group_by_id(connection, new.group_id).name
-    continued = (
+    continues = (
         last is not None
         and last.state == "failed"
         and last.definitions_hash == new.definitions_hash
@@ -224,7 +226,7 @@ def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Se
             current = generations.latest(connection, new.group_id, new.task)
             if (current and (current.id, current.state)) != (last and (last.id, last.state)):
                 raise IllegalTransition(f"{new.task} of {name} was changed by another process meanwhile")
-            if continued:
+            if last is not None and continues:
                 row = generations.by_id(connection, last.id)
                 generations.continue_failed(connection, row, new.max_tries, now, new)
                 generation_id = int(last.id)
@@ -237,10 +239,10 @@ def _start(ledger: Ledger, new: generations.NewGeneration, last: Any, before: Se
     return Begun(begun.id, begun.n, begun.state, begun.reason, attached=False)
 
 
-def _products_gone(ledger: Ledger, before: Any) -> bool:
+def _products_gone(ledger: Ledger, before: Generation) -> bool:
     """Whether a job that succeeded must run again, because somebody deleted what it made, or a part of it."""
     with ledger.read() as connection:
-        jobs = generations.job_states_of(connection, [before.id])
+        jobs = generations.jobs_of(connection, [before.id])
         products = generations.products_of(connection, before.id)
     return bool(gone(before.folder, jobs, products))
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select, update
 
@@ -19,6 +18,7 @@ from airflow_calib_provider.jobsets.code import remove_unused
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
 from airflow_calib_provider.ledger import generations, rounds, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation
 
 KEEP = timedelta(days=30)
 """For generations that were begun before specs could say how long."""
@@ -99,14 +99,14 @@ def _over(ledger: Ledger, now: datetime, at_once: int) -> list[int]:
     return [row.id for row in sorted(rows, key=lambda row: row.ended_at)[:at_once]]
 
 
-def _clean(ledger: Ledger, backend: Backend, row: Any) -> None:
+def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
     """
     :raises BackendError: the backend has jobs of it that live, or does not answer.
     :raises OSError: a folder cannot be removed.
     """
     with ledger.read() as connection:
         begun = rounds.in_states(connection, [row.id], ["planned", "submitted", "finished"])
-        jobs = generations.job_states_of(connection, [row.id])
+        jobs = generations.jobs_of(connection, [row.id])
     for item in begun:
         backend.forget(RoundKey.parse(item.key))
     # Accepted, but whoever accepted it died before its folder was in its place.

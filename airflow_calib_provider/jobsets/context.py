@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -17,6 +16,7 @@ from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock, parameter
+from airflow_calib_provider.ledger.rows import Group, Made, Used, UsedPayload, read_rows
 from airflow_calib_provider.ledger.skips import remaining_runs
 from airflow_calib_provider.ledger.starting import not_open, require_open
 from airflow_calib_provider.payloads import store
@@ -43,15 +43,15 @@ class GroupContext:
     task: str
     group_id: int
     group: str
-    variables: Mapping[str, Any]
+    variables: Mapping[str, object]
     runs: Sequence[int]
     excluded_runs: Sequence[int]
-    used: Mapping[str, Any]
+    used: Used
     folder: Path = Path()
 
 
 def gather(
-    connection: Connection, workflow: Workflow, task: Task, group_id: int, params: Mapping[str, Any] | None = None
+    connection: Connection, workflow: Workflow, task: Task, group_id: int, params: Mapping[str, object] | None = None
 ) -> GroupContext:
     """Read the context of a task of a group.
 
@@ -72,7 +72,7 @@ def gather(
     records = _records(connection, group_id, set(kept))
     tasks, others = _products(connection, workflow, task, needed)
     payloads, used_payloads = _payloads(connection, task, group.campaign, kept)
-    variables: dict[str, Any] = {
+    variables: dict[str, object] = {
         "campaign": group.campaign,
         "workflow": workflow.name,
         "task": task.name,
@@ -84,7 +84,7 @@ def gather(
             "end": group.end.isoformat() if group.end else None,
             "runs": kept,
             "n_runs": len(kept),
-            "files": [file for record in records for file in record["files"]],
+            "files": [file for one in records if isinstance(files := one["files"], list) for file in files],
         },
         "runs": records,
         "params": {**workflow.params, **(params or {})},
@@ -95,7 +95,7 @@ def gather(
     }
     if task.grouping.kind == "run":
         variables["run"] = records[0]
-    used: dict[str, Any] = {
+    used: Used = {
         "generations": {
             f"{need.workflow}.{need.task}": [row.id for row in item.generations] for need, item in needed.items()
         },
@@ -129,7 +129,7 @@ def _needed_inside(workflow: Workflow, task: Task) -> set[str]:
     return found
 
 
-def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict[str, Any]]:
+def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict[str, object]]:
     member = tables.membership
     rows = connection.execute(
         select(member.c.run, member.c.record)
@@ -139,23 +139,23 @@ def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict
     return [dict(row.record) for row in rows if row.run in kept]
 
 
-def _nothing_left(group: Any) -> RenderError:
+def _nothing_left(group: Group) -> RenderError:
     return RenderError(f"all runs of {group.name} are skipped: there is nothing to process")
 
 
 def _products(
     connection: Connection, workflow: Workflow, task: Task, needed: Mapping[Need, _Needed]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, object], dict[str, dict[str, dict[str, object]]]]:
     """Product variables of this workflow and of others."""
-    variables: dict[str, Any] = {}
-    others: dict[str, Any] = {}
+    variables: dict[str, object] = {}
+    others: dict[str, dict[str, dict[str, object]]] = {}
     inside = set(workflow.inside_needs(task))
     for need, item in needed.items():
         files = _files(connection, item.generations)
         if need.workflow == workflow.name:
             made_by = workflow.tasks[need.task]
             single = need in inside and made_by.jobs is not None and _is_single(made_by)
-            values: dict[str, Any] = {name: paths[0] if single else paths for name, paths in files.items()}
+            values: dict[str, object] = {name: paths[0] if single else paths for name, paths in files.items()}
             variables[need.task] = {"products": values}
         else:
             other = others.setdefault(need.workflow, {"tasks": {}})
@@ -176,10 +176,10 @@ class _Needed:
     :ivar not_selected: runs that the other workflow did not select.
     """
 
-    generations: Sequence[Any]
+    generations: Sequence[Made]
     not_selected: Sequence[int] = ()
 
-    def left_out(self, group: Any, runs: Sequence[int]) -> set[int]:
+    def left_out(self, group: Group, runs: Sequence[int]) -> set[int]:
         """Those of a group's runs that the products were made without, because of a skip.
 
         A group inside a larger one asks for the larger one's product, and that is there for it.
@@ -192,7 +192,7 @@ class _Needed:
 
 
 def _needed(
-    connection: Connection, workflow: Workflow, task: Task, need: Need, group: Any, runs: Sequence[int]
+    connection: Connection, workflow: Workflow, task: Task, need: Need, group: Group, runs: Sequence[int]
 ) -> _Needed:
     """
     :raises NotOpen: the task has not been done for all of the runs. The locks say so too, unless the spec that runs is
@@ -216,7 +216,7 @@ def _needed(
     done = {row.group_id for row in made} | _published(connection, need.task, holding)
     not_selected = [run for run in runs if run in there and there[run].state == "not_selected"]
     missing = [
-        [run, _why_missing(there.get(run))]
+        [run, _why_missing(there[run].state if run in there else None)]
         for run in runs
         if run not in there or not (there[run].state == "not_selected" or there[run].group_id in done)
     ]
@@ -230,13 +230,13 @@ def _needed(
     return _Needed(made, not_selected)
 
 
-def _why_missing(row: Any) -> str:
-    if row is None:
+def _why_missing(state: str | None) -> str:
+    if state is None:
         return ledger_lock(NEEDS).texts["not_assigned"]
-    return "not done" if row.state == "grouped" else ledger_lock(NEEDS).texts.get(row.state, row.state)
+    return "not done" if state == "grouped" else ledger_lock(NEEDS).texts.get(state, state)
 
 
-def _done_generations(connection: Connection, task: str, groups: Iterable[int]) -> list[Any]:
+def _done_generations(connection: Connection, task: str, groups: Iterable[int]) -> list[Made]:
     """The latest done generation of a task in each of these groups, in run order."""
     generation, about = tables.generation, tables.run_group
     newest = (
@@ -259,7 +259,7 @@ def _done_generations(connection: Connection, task: str, groups: Iterable[int]) 
         .where(generation.c.task == task)
         .order_by(about.c.first_run)
     )
-    return list(connection.execute(query).all())
+    return read_rows(connection, query, Made)
 
 
 def _published(connection: Connection, task: str, groups: Iterable[int]) -> set[int]:
@@ -279,7 +279,7 @@ def _not_selected(needed: Mapping[Need, _Needed], runs: Sequence[int]) -> dict[s
     return {name: sorted(left & set(runs)) for name, left in found.items() if left & set(runs)}
 
 
-def _label(connection: Connection, need: Need, group: Any) -> str:
+def _label(connection: Connection, need: Need, group: Group) -> str:
     lock = tables.lock
     label = connection.execute(
         select(parameter("grouping")).where(
@@ -289,7 +289,7 @@ def _label(connection: Connection, need: Need, group: Any) -> str:
     return str(label)
 
 
-def _files(connection: Connection, generations: Sequence[Any]) -> dict[str, list[str]]:
+def _files(connection: Connection, generations: Sequence[Made]) -> dict[str, list[str]]:
     """Product name → files, in the order of the groups and of the jobs."""
     product = tables.product
     folders = {row.id: row.folder for row in generations}
@@ -303,9 +303,9 @@ def _files(connection: Connection, generations: Sequence[Any]) -> dict[str, list
 
 def _payloads(
     connection: Connection, task: Task, campaign: str, runs: Sequence[int]
-) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
+) -> tuple[dict[str, list[str]], list[UsedPayload]]:
     files: dict[str, list[str]] = {}
-    used: list[dict[str, Any]] = []
+    used: list[UsedPayload] = []
     for lock in task.locks:
         if "tag" not in lock.parameters:
             continue

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
@@ -18,6 +17,7 @@ from airflow_calib_provider.jobsets.folders import promote
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation, Round
 
 
 def jobs_needed(quorum: float, n_jobs: int) -> int:
@@ -65,7 +65,7 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
         _end(ledger, row, "failed", reason, now)
 
 
-def end_refused(ledger: Ledger, row: Any, item: Any, error: SubmissionRefused, now: datetime) -> None:
+def end_refused(ledger: Ledger, row: Generation, item: Round, error: SubmissionRefused, now: datetime) -> None:
     """End a generation whose jobs the batch system will not have as they are.
 
     While jobs of other rounds live, only the refused ones fail: the generation ends with the last of its jobs.
@@ -78,7 +78,7 @@ def end_refused(ledger: Ledger, row: Any, item: Any, error: SubmissionRefused, n
             generations.end(connection, row, "failed", {"code": "error", "message": said}, now)
 
 
-def _end(ledger: Ledger, row: Any, target: str, reason: Reason, now: datetime) -> None:
+def _end(ledger: Ledger, row: Generation, target: str, reason: Reason, now: datetime) -> None:
     crash_point("generation.before_done", row.group_name)
     try:
         with ledger.write() as connection:
@@ -99,7 +99,7 @@ def describe(job: Job) -> str:
     return str(job.state)
 
 
-def remove_jobs(backend: Backend, left: Iterable[Any]) -> None:
+def remove_jobs(backend: Backend, left: Iterable[Round]) -> None:
     """Remove what is left of these rounds.
 
     :raises BackendError: they could not be removed.

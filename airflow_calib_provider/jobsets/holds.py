@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
@@ -18,6 +17,7 @@ from airflow_calib_provider.jobsets.judging import Judge, with_memory
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation, Round
 
 SETTLES = 30.0
 """Seconds in which a backend tells that what was released is not held any more: nothing is decided again before."""
@@ -58,7 +58,7 @@ def treat_held(
     return True
 
 
-def _release(ledger: Ledger, backend: Backend, row: Any, item: Any, jobs: Sequence[Job], judge: Judge) -> None:
+def _release(ledger: Ledger, backend: Backend, row: Generation, item: Round, jobs: Sequence[Job], judge: Judge) -> None:
     """Whoever dies between backend and ledger has it done once more, which does nothing to what is not held."""
     crash_point("held.before_act", row.group_name)
     backend.release(RoundKey.parse(item.key), [job.index for job in jobs])
@@ -69,7 +69,7 @@ def _release(ledger: Ledger, backend: Backend, row: Any, item: Any, jobs: Sequen
         observed.released(connection, row, item.step, again, jobs)
 
 
-def _end(ledger: Ledger, backend: Backend, row: Any, item: Any, jobs: Sequence[Job], judge: Judge) -> None:
+def _end(ledger: Ledger, backend: Backend, row: Generation, item: Round, jobs: Sequence[Job], judge: Judge) -> None:
     """Whoever dies between backend and ledger leaves a removal that is understood, since it was due."""
     crash_point("held.before_act", row.group_name)
     backend.remove(RoundKey.parse(item.key), [job.index for job in jobs])

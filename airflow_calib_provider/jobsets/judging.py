@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,6 +14,7 @@ from airflow_calib_provider.domain.observation import AttemptState, Observation
 from airflow_calib_provider.domain.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.observed import JobChange
+from airflow_calib_provider.ledger.rows import Generation
 from airflow_calib_provider.spec.kinds import backend_kind
 
 
@@ -32,7 +32,7 @@ class Judge:
     now: datetime
 
     @classmethod
-    def of(cls, row: Any, base_delay: float, now: datetime) -> Judge:
+    def of(cls, row: Generation, base_delay: float, now: datetime) -> Judge:
         """The limits and the policy of a generation."""
         return cls(row.backend, Limits(retries=row.retries), failure_policy.rules_of(row.failures), base_delay, now)
 
@@ -80,7 +80,7 @@ class Judge:
 
 
 def with_memory(
-    connection: Connection, row: Any, step: int, changes: Sequence[JobChange], decisions: Mapping[int, Decision]
+    connection: Connection, row: Generation, step: int, changes: Sequence[JobChange], decisions: Mapping[int, Decision]
 ) -> list[JobChange]:
     """The changes, with what the next attempts ask for where the policy wants more memory.
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,6 +22,7 @@ from airflow_calib_provider.jobsets.products import check_product
 from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.ledger import generations, groups, rounds
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation, JobRecord, Product, Round
 from airflow_calib_provider.settings import number
 
 ENDED_IN_AIRFLOW = ("failed", "skipped", "success")
@@ -78,7 +78,7 @@ def settle(
     return "removed"
 
 
-def _cleared(connection: Connection, current: Any, left: Sequence[Any], reason: Reason, now: datetime) -> str:
+def _cleared(connection: Connection, current: Generation, left: Sequence[Round], reason: Reason, now: datetime) -> str:
     """A person cleared the task while its jobs were removed, and it attached to them: they run again.
 
     Where the clear came after the end it has continued the generation itself, with rounds of its own.
@@ -103,7 +103,7 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
     with ledger.read() as connection:
         row = generations.by_id(connection, generation_id)
         left = rounds.in_states(connection, [generation_id], ["planned", "submitted"])
-        jobs = generations.job_states_of(connection, [generation_id])
+        jobs = generations.jobs_of(connection, [generation_id])
         well = generations.ended_well(connection, generation_id)
         products = generations.products_of(connection, generation_id)
     if row.state not in ("running", "failed"):
@@ -128,7 +128,7 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
 
 
 def _find_products(
-    row: Any, jobs: Sequence[Any], well: Mapping[int, Sequence[int]], products: Sequence[Any]
+    row: Generation, jobs: Sequence[JobRecord], well: Mapping[int, Sequence[int]], products: Sequence[Product]
 ) -> tuple[dict[int, int], list[str]]:
     """For each job the attempt that has all declared products (0: never tried, none declared), and what none has.
 

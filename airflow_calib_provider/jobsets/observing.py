@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
@@ -22,6 +21,7 @@ from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import JobChange
+from airflow_calib_provider.ledger.rows import Generation, Round
 
 MOST_ROWS = 1_500
 """Rows that news write in one transaction, but for those of one job: its time is what other writers wait for."""
@@ -115,7 +115,7 @@ def _batches(changes: Sequence[JobChange]) -> Iterator[tuple[bool, list[JobChang
     yield True, batch
 
 
-def _vanished(ledger: Ledger, item: Any, now: datetime) -> list[Observation]:
+def _vanished(ledger: Ledger, item: Round, now: datetime) -> list[Observation]:
     """What to think of the attempts of a round of which no news will come: lost, unless their end is known already."""
     with ledger.read() as connection:
         attempts = rounds.attempts_of(connection, item)
@@ -161,7 +161,7 @@ def _is_same_hold(job: Job, after: Job) -> bool:
     return job.state is after.state is JobState.HELD and (job.reason, job.hold_code) == (after.reason, after.hold_code)
 
 
-def _checked(row: Any, observation: Observation) -> tuple[Observation, Report]:
+def _checked(row: Generation, observation: Observation) -> tuple[Observation, Report]:
     """A job that ended well has succeeded only if its products and its report are as declared."""
     folder = attempt_folder(row.folder, observation.index, observation.attempt)
     failed = replace(observation, state=AttemptState.FAILED, failure=FailureClass.PRODUCT)

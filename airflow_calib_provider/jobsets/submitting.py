@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
@@ -16,9 +15,10 @@ from airflow_calib_provider.jobsets.ending import end_refused
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation, Round
 
 
-def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> None:
+def submit_due(ledger: Ledger, backend: Backend, row: Generation, now: datetime) -> None:
     """Plan a round of the jobs that are due, and submit every planned round.
 
     Jobs of a round that the backend refuses have failed, and with them the generation.
@@ -47,7 +47,7 @@ def submit_due(ledger: Ledger, backend: Backend, row: Any, now: datetime) -> Non
         crash_point("round.after_record", row.group_name)
 
 
-def _record(ledger: Ledger, backend: Backend, row: Any, item: Any, now: datetime) -> None:
+def _record(ledger: Ledger, backend: Backend, row: Generation, item: Round, now: datetime) -> None:
     with ledger.write() as connection:
         if rounds.note_submitted(connection, row, item, now):
             return

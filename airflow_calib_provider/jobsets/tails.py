@@ -7,12 +7,12 @@ import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from airflow_calib_provider.domain.escaping import escaped
 from airflow_calib_provider.jobsets.folders import log_files
 from airflow_calib_provider.ledger import generations
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation, JobRecord
 
 MOST_JOBS = 3
 """Failed jobs whose output is shown."""
@@ -20,19 +20,19 @@ MOST_JOBS = 3
 TAIL_BYTES, TAIL_LINES = 4_000, 20
 
 
-def failed_jobs(ledger: Ledger, row: Any) -> list[str]:
+def failed_jobs(ledger: Ledger, row: Generation) -> list[str]:
     """Lines about the first jobs that failed: why, the end of their standard error, where it lies, how to see all.
 
     :param row: the generation, with its group's campaign, workflow and name.
     """
     with ledger.read() as connection:
-        failed = [job for job in generations.job_states_of(connection, [row.id]) if job.state == "failed"]
+        failed = [job for job in generations.jobs_of(connection, [row.id]) if job.state == "failed"]
     return [line for job in failed[:MOST_JOBS] for line in _of_job(row, job)] + (
         [f"... and {len(failed) - MOST_JOBS} more jobs failed"] if len(failed) > MOST_JOBS else []
     )
 
 
-def _of_job(row: Any, job: Any) -> Iterator[str]:
+def _of_job(row: Generation, job: JobRecord) -> Iterator[str]:
     yield escaped(f"job {job.job_index}, attempt {job.attempt}, on {job.host or 'no host'}: {job.reason or job.state}")
     out, err = log_files(row.folder, job.job_index, job.attempt, job.accepted_attempt)
     lines, file, option = tail(err), err, "--stderr"

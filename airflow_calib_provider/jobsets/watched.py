@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from airflow_calib_provider.domain.reducer import Job
 from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Generation, Round
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Watched:
     :ivar known: the jobs that were read, or changed, in this step.
     """
 
-    row: Any
+    row: Generation
     ledger: Ledger
-    rounds: list[Any] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     due: bool = False
     held_due: set[int] = field(default_factory=set)
@@ -51,7 +51,7 @@ class Watched:
 
     def _read(self, indices: Iterable[int] | None) -> None:
         with self.ledger.read() as connection:
-            rows = generations.job_states_of(connection, [self.row.id], indices)
+            rows = generations.jobs_of(connection, [self.row.id], indices)
         self.known = {item.job_index: generations.as_job(item) for item in rows} | self.known
 
 
@@ -61,10 +61,10 @@ def load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[Watched]:
         found = {row.id: Watched(row, ledger) for row in generations.running(connection, ids)}
         for item in rounds.in_states(connection, list(found), ["planned", "submitted"]):
             found[item.generation_id].rounds.append(item)
-        for item in generations.jobs_by_state(connection, list(found), now):
-            watched = found[item.generation_id]
-            watched.counts[item.state] = item.n
-            watched.due |= item.state == "waiting" and bool(item.n_due)
+        for count in generations.jobs_by_state(connection, list(found), now):
+            watched = found[count.generation_id]
+            watched.counts[count.state] = count.n
+            watched.due |= count.state == "waiting" and bool(count.n_due)
         held = [watched.row.id for watched in found.values() if watched.counts.get("held")]
         for number, index in generations.held_due(connection, held, now) if held else ():
             found[number].held_due.add(index)

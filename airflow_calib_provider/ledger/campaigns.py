@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import Campaign, first_row, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
 from airflow_calib_provider.spec.problems import nearest
 
@@ -69,12 +69,12 @@ def ensure_prompt(connection: Connection) -> None:
         create(connection, PROMPT, kind="streamed")
 
 
-def get(connection: Connection, name: str) -> Row[Any]:
-    """The campaign's row.
+def get(connection: Connection, name: str) -> Campaign:
+    """A campaign.
 
     :raises NotFound: there is none of this name.
     """
-    row = connection.execute(select(tables.campaign).where(tables.campaign.c.name == name)).first()
+    row = first_row(connection, select(tables.campaign).where(tables.campaign.c.name == name), Campaign)
     if row is None:
         names = connection.execute(select(tables.campaign.c.name).order_by(tables.campaign.c.name)).scalars().all()
         raise NotFound(f"there is no campaign {name}{' yet' if name == PROMPT else ''}", _how_made(name, names))
@@ -91,12 +91,12 @@ def _how_made(name: str, known: Sequence[str]) -> str:
     return f"{hint + ' ' if hint else ''}known: {', '.join(known)}; {others}"
 
 
-def open_campaigns(connection: Connection) -> list[Row[Any]]:
+def open_campaigns(connection: Connection) -> list[Campaign]:
     """All open campaigns that take runs, ``prompt`` first, then by age."""
     table = tables.campaign
     here = (table.c.state == "open", table.c.kind != DAGS)
-    rows = connection.execute(select(table).where(*here).order_by(table.c.created_at)).all()
-    return sorted(rows, key=lambda row: row.name != PROMPT)
+    found = read_rows(connection, select(table).where(*here).order_by(table.c.created_at), Campaign)
+    return sorted(found, key=lambda row: row.name != PROMPT)
 
 
 def close(connection: Connection, name: str) -> None:

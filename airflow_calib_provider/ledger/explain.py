@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select
+from sqlalchemy import Connection, and_, exists, func, or_, select
 
 from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.ledger import campaigns, openings, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group
+from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.waiting import FORMING, look
 from airflow_calib_provider.spec.models import Workflow
 
@@ -123,7 +124,7 @@ def _files(connection: Connection, scope: Scope, workflows: Collection[str], *, 
     ]
 
 
-def _closed_campaign(campaign: Row[Any]) -> list[Cause]:
+def _closed_campaign(campaign: Campaign) -> list[Cause]:
     if campaign.state != "closed":
         return []
     reason = {"code": "campaign_closed", "campaign": campaign.name}
@@ -147,7 +148,7 @@ def _skips(connection: Connection, scope: Scope, number: int) -> list[Cause]:
 
 
 def _explain_in_groupings(
-    connection: Connection, scope: Scope, campaign: Any, row: Any, members: Sequence[Any], result: Explanation
+    connection: Connection, scope: Scope, campaign: Campaign, row: Any, members: Sequence[Any], result: Explanation
 ) -> None:
     targets = _targets(connection, scope, row, members)
     if not targets:
@@ -222,7 +223,7 @@ def _left_out(connection: Connection, scope: Scope, member: Any) -> list[Cause]:
 
 
 def _unassigned(
-    connection: Connection, scope: Scope, campaign: Any, row: Any, workflow: str, label: str
+    connection: Connection, scope: Scope, campaign: Campaign, row: Any, workflow: str, label: str
 ) -> list[Cause]:
     """A run that the horizon has not passed (rule 2)."""
     about = f"run {row.number} in {workflow} ({label})"
@@ -259,7 +260,7 @@ def _unassigned(
     return [Cause(about, hold or {"code": "next_inject"}, since=since, workflow=workflow)]
 
 
-def _is_listed(connection: Connection, campaign: Any, row: Any) -> bool:
+def _is_listed(connection: Connection, campaign: Campaign, row: Any) -> bool:
     query = select(run.c.number).where(
         run.c.source == row.source, run.c.number == row.number, _listed_in(campaign.name)
     )
@@ -272,7 +273,7 @@ def _listed_in(campaign: str) -> Any:
     return exists().where(listed.c.campaign == campaign, listed.c.source == run.c.source, listed.c.run == run.c.number)
 
 
-def _holder(connection: Connection, scope: Scope, campaign: Any, row: Any, workflow: str) -> Any:
+def _holder(connection: Connection, scope: Scope, campaign: Campaign, row: Any, workflow: str) -> Any:
     """The lowest run that is not completed and that nothing passes, up to this one."""
     skipped = exists().where(
         skip.c.campaign == scope.campaign, skip.c.workflow == workflow, skip.c.task == "", skip.c.run == run.c.number
@@ -307,7 +308,7 @@ def _settling(connection: Connection, scope: Scope, row: Any, workflow: str) -> 
     return {"code": "settle", "run": young.number, "settle": str(settle), "until": _iso(young.end + settle)}
 
 
-def _finite_incomplete(connection: Connection, campaign: Any, row: Any) -> dict[str, Any] | None:
+def _finite_incomplete(connection: Connection, campaign: Campaign, row: Any) -> dict[str, Any] | None:
     """A finite campaign waits until all of its runs are completed: it is grouped in one go (rule 3)."""
     if campaign.kind != "finite":
         return None

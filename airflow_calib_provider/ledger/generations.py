@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, case, func, insert, select, update
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reasons import Reason
@@ -15,6 +15,18 @@ from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import rounds, tables
 from airflow_calib_provider.ledger.groups import set_task_states
+from airflow_calib_provider.ledger.rows import (
+    Ended,
+    Generation,
+    JobCount,
+    JobRecord,
+    Product,
+    Unsettled,
+    Used,
+    columns_of,
+    first_row,
+    read_rows,
+)
 from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 
 generation, job, attempt, group = tables.generation, tables.job, tables.attempt, tables.run_group
@@ -38,15 +50,15 @@ class NewGeneration:
     inputs: Sequence[str]
     runs: Sequence[int]
     excluded_runs: Sequence[int]
-    used: Mapping[str, Any]
+    used: Used
     retries: int
     quorum: float
     products: Mapping[str, str]
     folder: str
     dag_run_id: str
-    definitions: Sequence[Mapping[str, Any]] = field(default=())
-    failures: Sequence[Mapping[str, Any]] = field(default=())
-    options: Mapping[str, Any] = field(default_factory=dict)
+    definitions: Sequence[Mapping[str, object]] = field(default=())
+    failures: Sequence[Mapping[str, object]] = field(default=())
+    options: Mapping[str, object] = field(default_factory=dict)
     keep: int | None = None
     spec_folder: str | None = None
 
@@ -63,39 +75,35 @@ def want_rerun(connection: Connection, group_id: int, tasks: Iterable[str], how:
             connection.execute(update(generation).where(generation.c.id == row.id).values(rerun=how))
 
 
-def latest(connection: Connection, group_id: int, task: str, *, state: str | None = None) -> Row[Any] | None:
+def latest(connection: Connection, group_id: int, task: str, *, state: str | None = None) -> Generation | None:
     """The newest generation of a task of a group, or the newest in a state."""
-    query = select(generation).where(generation.c.group_id == group_id, generation.c.task == task)
+    query = with_group().where(generation.c.group_id == group_id, generation.c.task == task)
     if state is not None:
         query = query.where(generation.c.state == state)
-    return connection.execute(query.order_by(generation.c.n.desc()).limit(1)).first()
+    return first_row(connection, query.order_by(generation.c.n.desc()).limit(1), Generation)
 
 
-def by_id(connection: Connection, generation_id: int) -> Row[Any]:
+def by_id(connection: Connection, generation_id: int) -> Generation:
     """A generation with its group's campaign, workflow and name.
 
     :raises NotFound: there is none.
     """
-    row = connection.execute(_with_group().where(generation.c.id == generation_id)).first()
+    row = first_row(connection, with_group().where(generation.c.id == generation_id), Generation)
     if row is None:
         raise NotFound(f"there is no generation with the id {generation_id}")
     return row
 
 
-def running(connection: Connection, ids: Iterable[int] | None = None) -> list[Row[Any]]:
+def running(connection: Connection, ids: Iterable[int] | None = None) -> list[Generation]:
     """Running generations with their groups' campaigns, workflows and names; all, or those of these ids."""
-    query = _with_group().where(generation.c.state == "running")
+    query = with_group().where(generation.c.state == "running")
     if ids is not None:
         query = query.where(generation.c.id.in_(list(ids)))
-    return list(connection.execute(query).all())
+    return read_rows(connection, query, Generation)
 
 
-def unsettled(connection: Connection) -> list[Row[Any]]:
-    """What an end that a person gave its task in Airflow may concern: what runs, and what failed and is the latest.
-
-    :returns: rows with columns ``id``, ``campaign``, ``workflow``, ``group_name``, ``task``, ``state``, ``backend``,
-        ``dag_id``, ``run_id`` and ``max_tries``.
-    """
+def unsettled(connection: Connection) -> list[Unsettled]:
+    """What an end that a person gave its task in Airflow may concern: what runs, and what failed and is the latest."""
     task, request, later = tables.group_task, tables.dag_run_request, generation.alias("later")
     newer = select(later.c.id).where(
         later.c.group_id == generation.c.group_id, later.c.task == generation.c.task, later.c.n > generation.c.n
@@ -113,10 +121,11 @@ def unsettled(connection: Connection) -> list[Row[Any]]:
         )
         .order_by(request.c.dag_id, generation.c.id)
     )
-    return list(connection.execute(query).all())
+    return read_rows(connection, query, Unsettled)
 
 
-def _with_group() -> Any:
+def with_group() -> Select[Any]:
+    """Generations as records, of which a query takes some."""
     columns = (group.c.campaign, group.c.workflow, group.c.name.label("group_name"))
     return select(generation, *columns).join(group, group.c.id == generation.c.group_id)
 
@@ -178,13 +187,13 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
     return int(row.id)
 
 
-def _counts(connection: Connection, row: Any) -> dict[str, Any]:
+def _counts(connection: Connection, row: Generation) -> dict[str, object]:
     query = select(job.c.state, func.count()).where(job.c.generation_id == row.id).group_by(job.c.state)
     return {"generation": row.n, "states": {item[0]: item[1] for item in connection.execute(query).all()}}
 
 
 def continue_failed(
-    connection: Connection, row: Any, max_tries: int, at: datetime, new: NewGeneration | None = None
+    connection: Connection, row: Generation, max_tries: int, at: datetime, new: NewGeneration | None = None
 ) -> None:
     """A user cleared a failed generation: the jobs that are not done get a fresh retry budget (rule 14).
 
@@ -192,8 +201,8 @@ def continue_failed(
         that follow. The jobs are the same.
     """
     subject = Subject.of_generation(row)
-    columns: dict[str, Any] = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
-    data: dict[str, Any] = {"cleared": True}
+    columns: dict[str, object] = {"max_tries": max_tries, "ended_at": None, "reason": None, "ended_by": None}
+    data: dict[str, object] = {"cleared": True}
     if new is not None:
         columns |= {"retries": new.retries, "quorum": new.quorum, "dag_run_id": new.dag_run_id}
         columns |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "spec_folder": new.spec_folder}
@@ -226,24 +235,17 @@ def note_max_tries(connection: Connection, generation_id: int, max_tries: int) -
     connection.execute(update(generation).where(generation.c.id == generation_id).values(max_tries=max_tries))
 
 
-def jobs_of(connection: Connection, generation_ids: Iterable[int]) -> list[Row[Any]]:
-    """The rows of all jobs of these generations, in order."""
-    query = select(job).where(job.c.generation_id.in_(list(generation_ids)))
-    return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
-
-
-def job_states_of(
+def jobs_of(
     connection: Connection, generation_ids: Iterable[int], indices: Iterable[int] | None = None
-) -> list[Row[Any]]:
-    """As :func:`jobs_of`, without the definitions, which are most of the bytes and do not change.
+) -> list[JobRecord]:
+    """The jobs of these generations, in order.
 
     :param indices: only these jobs.
     """
-    columns = [column for column in job.c if column.name != "definition"]
-    query = select(*columns).where(tables.one_of(job.c.generation_id, generation_ids))
+    query = select(*columns_of(JobRecord, job)).where(tables.one_of(job.c.generation_id, generation_ids))
     if indices is not None:
         query = query.where(tables.one_of(job.c.job_index, indices))
-    return list(connection.execute(query.order_by(job.c.generation_id, job.c.step, job.c.job_index)).all())
+    return read_rows(connection, query.order_by(job.c.generation_id, job.c.step, job.c.job_index), JobRecord)
 
 
 def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int]]:
@@ -257,11 +259,11 @@ def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int
     return found
 
 
-def products_of(connection: Connection, generation_id: int) -> list[Any]:
-    """The accepted products of a generation: columns ``job_index``, ``name`` and ``file``, in the order of the jobs."""
+def products_of(connection: Connection, generation_id: int) -> list[Product]:
+    """The accepted products of a generation, in the order of the jobs."""
     table = tables.product
     query = select(table.c.job_index, table.c.name, table.c.file).where(table.c.generation_id == generation_id)
-    return list(connection.execute(query.order_by(table.c.step, table.c.job_index, table.c.name)).all())
+    return read_rows(connection, query.order_by(table.c.step, table.c.job_index, table.c.name), Product)
 
 
 def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[int, dict[str, int]]:
@@ -274,12 +276,12 @@ def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[in
     return counts
 
 
-def jobs_by_state(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[Row[Any]]:
-    """Columns ``generation_id``, ``state``, ``n``: how many jobs, ``n_due``: of how many the time has come."""
+def jobs_by_state(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[JobCount]:
+    """How many jobs of these generations are in which state."""
     due = case((job.c.retry_at.is_(None) | (job.c.retry_at <= at), 1), else_=0)
     query = select(job.c.generation_id, job.c.state, func.count().label("n"), func.sum(due).label("n_due"))
     query = query.where(tables.one_of(job.c.generation_id, generation_ids))
-    return list(connection.execute(query.group_by(job.c.generation_id, job.c.state)).all())
+    return read_rows(connection, query.group_by(job.c.generation_id, job.c.state), JobCount)
 
 
 def held_due(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[tuple[int, int]]:
@@ -290,14 +292,14 @@ def held_due(connection: Connection, generation_ids: Iterable[int], at: datetime
     return [(row.generation_id, row.job_index) for row in connection.execute(query).all()]
 
 
-def states_of(connection: Connection, generation_ids: Iterable[int]) -> dict[int, Any]:
-    """Columns ``id``, ``state`` and ``reason`` of these generations, by id."""
+def states_of(connection: Connection, generation_ids: Iterable[int]) -> dict[int, Ended]:
+    """How these generations stand, by id."""
     query = select(generation.c.id, generation.c.state, generation.c.reason)
-    rows = connection.execute(query.where(tables.one_of(generation.c.id, generation_ids))).all()
-    return {row.id: row for row in rows}
+    found = read_rows(connection, query.where(tables.one_of(generation.c.id, generation_ids)), Ended)
+    return {row.id: row for row in found}
 
 
-def as_job(row: Any) -> Job:
+def as_job(row: JobRecord) -> Job:
     """The reducer's view of a job's row."""
     return Job(
         index=row.job_index,
@@ -322,7 +324,7 @@ def as_job(row: Any) -> Job:
 
 def end(
     connection: Connection,
-    row: Any,
+    row: Generation,
     target: str,
     reason: Reason,
     at: datetime,
@@ -359,7 +361,7 @@ def end(
 
 def mark_done(
     connection: Connection,
-    row: Any,
+    row: Generation,
     accepted: Mapping[int, int],
     products: Mapping[str, str],
     reason: Reason,
@@ -373,7 +375,7 @@ def mark_done(
     :param products: the declared ones: name → file.
     """
     subject = Subject.of_generation(row)
-    rows = {item.job_index: item for item in job_states_of(connection, [row.id])}
+    rows = {item.job_index: item for item in jobs_of(connection, [row.id])}
     moves, attempts, files = [], [], []
     for index, number in accepted.items():
         item = rows[index]

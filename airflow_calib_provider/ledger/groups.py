@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Table,
     bindparam,
     delete,
@@ -26,6 +25,7 @@ from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
@@ -434,7 +434,7 @@ def touch_looked_at(connection: Connection, group_ids: Iterable[int], at: dateti
     connection.execute(update(table).where(*here).values(looked_at=at))
 
 
-def find_group(connection: Connection, campaign: str, workflow: str | None, name: str) -> Row[Any]:
+def find_group(connection: Connection, campaign: str, workflow: str | None, name: str) -> Group:
     """The one group of this name in a campaign.
 
     :raises NotFound: there is none, or several workflows have one and none was named.
@@ -443,36 +443,37 @@ def find_group(connection: Connection, campaign: str, workflow: str | None, name
     query = select(table).where(table.c.campaign == campaign, table.c.name == name)
     if workflow is not None:
         query = query.where(table.c.workflow == workflow)
-    rows = connection.execute(query).all()
-    if not rows:
+    found = read_rows(connection, query, Group)
+    if not found:
         raise NotFound(f"the campaign {campaign} has no group {name}", "`calib groups` lists them")
-    if len(rows) > 1:
-        listed = ", ".join(sorted(row.workflow for row in rows))
+    if len(found) > 1:
+        listed = ", ".join(sorted(row.workflow for row in found))
         raise NotFound(f"several workflows have a group {name}: {listed}", "name one with --workflow")
-    return rows[0]
+    return found[0]
 
 
-def task_of(connection: Connection, group: Row[Any], task: str) -> Row[Any]:
-    """The row of a group's task.
+def task_of(connection: Connection, group: Group, task: str) -> GroupTask:
+    """A group's task.
 
     :raises NotFound: the group has none of this name.
     """
     table = tables.group_task
-    rows = connection.execute(select(table).where(table.c.group_id == group.id).order_by(table.c.position)).all()
-    for row in rows:
+    query = select(table).where(table.c.group_id == group.id).order_by(table.c.position)
+    found = read_rows(connection, query, GroupTask)
+    for row in found:
         if row.task == task:
             return row
-    hint = nearest(task, [row.task for row in rows])
-    listed = f"it has {', '.join(row.task for row in rows)}" if rows else "it has none"
+    hint = nearest(task, [row.task for row in found])
+    listed = f"it has {', '.join(row.task for row in found)}" if found else "it has none"
     raise NotFound(f"the group {group.name} has no task {task}", f"{hint} {listed}".strip())
 
 
-def group_by_id(connection: Connection, group_id: int) -> Row[Any]:
-    """The group's row.
+def group_by_id(connection: Connection, group_id: int) -> Group:
+    """A group.
 
     :raises NotFound: there is none.
     """
-    row = connection.execute(select(tables.run_group).where(tables.run_group.c.id == group_id)).first()
+    row = first_row(connection, select(tables.run_group).where(tables.run_group.c.id == group_id), Group)
     if row is None:
         raise NotFound(f"there is no group with the id {group_id}")
     return row

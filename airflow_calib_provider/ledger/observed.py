@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, update
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import Generation, Round
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
 generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
@@ -37,7 +37,7 @@ class JobChange:
     products: Mapping[str, str] = field(default_factory=dict)
 
 
-def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChange], cursor: str) -> bool:
+def apply(connection: Connection, row: Generation, item: Round, changes: Sequence[JobChange], cursor: str) -> bool:
     """Store the news of a round together with the cursor up to which they were read.
 
     :param row: the generation.
@@ -52,7 +52,7 @@ def apply(connection: Connection, row: Any, item: Any, changes: Sequence[JobChan
     return True
 
 
-def store(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+def store(connection: Connection, row: Generation, step: int, changes: Sequence[JobChange]) -> None:
     """Write changes of jobs and of their attempts.
 
     :raises IllegalTransition: a job is not in the state any more that the change was made from.
@@ -65,7 +65,7 @@ def store(connection: Connection, row: Any, step: int, changes: Sequence[JobChan
         connection.execute(statement, [{"index": index, "asked": asked} for index, asked in raised])
 
 
-def _move(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+def _move(connection: Connection, row: Generation, step: int, changes: Sequence[JobChange]) -> None:
     subject = Subject.of_generation(row)
     job_moves, attempt_moves, values, products = [], [], [], []
     for change in changes:
@@ -81,7 +81,7 @@ def _move(connection: Connection, row: Any, step: int, changes: Sequence[JobChan
             "progress": after.progress,
             "retry_at": change.retry_at if after.state in (JobState.WAITING, JobState.HELD) else None,
         }
-        data: dict[str, Any] = {name: value for name, value in seen.items() if isinstance(value, int | str)}
+        data: dict[str, object] = {name: value for name, value in seen.items() if isinstance(value, int | str)}
         if change.request_memory is not None:
             data["request_memory"] = change.request_memory
         if after.start is not None and after.end is not None:
@@ -102,14 +102,14 @@ def _move(connection: Connection, row: Any, step: int, changes: Sequence[JobChan
         connection.execute(insert(tables.product), products)
 
 
-def _update(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+def _update(connection: Connection, row: Generation, step: int, changes: Sequence[JobChange]) -> None:
     """What is new of jobs whose state is not: no event, since nothing was decided."""
     if not changes:
         return
     _check_unmoved(connection, row, step, changes)
     seen = [{"index": change.after.index, **_named(_seen(change.after))} for change in changes]
-    columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*_SEEN, "failure")}
-    counted: dict[str, Any] = {"losses": bindparam("new_losses"), "progress": bindparam("new_progress")}
+    columns: dict[str, object] = {name: bindparam(f"new_{name}") for name in (*_SEEN, "failure")}
+    counted: dict[str, object] = {"losses": bindparam("new_losses"), "progress": bindparam("new_progress")}
     statement = update(job).where(*_key_is(row, step)).values({**columns, **counted})
     connection.execute(
         statement,
@@ -131,7 +131,7 @@ def _update(connection: Connection, row: Any, step: int, changes: Sequence[JobCh
         connection.execute(update(job).where(*_key_is(row, step)).values(retry_at=bindparam("due")), due)
 
 
-def _check_unmoved(connection: Connection, row: Any, step: int, changes: Sequence[JobChange]) -> None:
+def _check_unmoved(connection: Connection, row: Generation, step: int, changes: Sequence[JobChange]) -> None:
     """News that move no cursor may be older than what another process stored meanwhile."""
     expected = {change.before.index: (str(change.before.state), change.before.attempt) for change in changes}
     here = (job.c.generation_id == row.id, job.c.step == step, tables.one_of(job.c.job_index, expected))
@@ -141,16 +141,16 @@ def _check_unmoved(connection: Connection, row: Any, step: int, changes: Sequenc
         raise IllegalTransition("jobs are no longer in the state they were read in", "another process was faster")
 
 
-def _key_is(row: Any, step: int) -> tuple[Any, ...]:
+def _key_is(row: Generation, step: int) -> tuple[ColumnElement[bool], ...]:
     return job.c.generation_id == row.id, job.c.step == step, job.c.job_index == bindparam("index")
 
 
-def _seen(after: Job) -> dict[str, Any]:
-    seen: dict[str, Any] = {name: getattr(after, name) for name in _SEEN}
+def _seen(after: Job) -> dict[str, object]:
+    seen: dict[str, object] = {name: getattr(after, name) for name in _SEEN}
     return {**seen, "failure": after.failure.value if after.failure else None}
 
 
-def _named(seen: Mapping[str, Any]) -> dict[str, Any]:
+def _named(seen: Mapping[str, object]) -> dict[str, object]:
     return {f"new_{name}": value for name, value in seen.items()}
 
 
@@ -187,7 +187,9 @@ def rounds_of_attempts(connection: Connection, generation_id: int, step: int, jo
     return [Held(by_index[row.job_index], row.round) for row in rows if row.n == by_index[row.job_index].attempt]
 
 
-def released(connection: Connection, row: Any, step: int, due: Mapping[int, datetime], jobs: Iterable[Job]) -> None:
+def released(
+    connection: Connection, row: Generation, step: int, due: Mapping[int, datetime], jobs: Iterable[Job]
+) -> None:
     """The backend was asked to let these held jobs try again; they stay held until it reports otherwise.
 
     :param due: job → when to decide again if it is held still.
@@ -208,7 +210,7 @@ def released(connection: Connection, row: Any, step: int, due: Mapping[int, date
     move(connection, job, moves)
 
 
-def left_to_a_person(connection: Connection, row: Any, step: int, indices: Iterable[int]) -> None:
+def left_to_a_person(connection: Connection, row: Generation, step: int, indices: Iterable[int]) -> None:
     """These held jobs are not looked at again until the backend reports something else."""
     where = (job.c.generation_id == row.id, job.c.step == step, job.c.state == "held")
     connection.execute(update(job).where(*where, tables.one_of(job.c.job_index, indices)).values(retry_at=None))
@@ -266,7 +268,7 @@ def note_trouble(connection: Connection, troubles: Mapping[int, str], at: dateti
     for number, text in troubles.items():
         here = (generation.c.id == number, generation.c.state == "running")
         since = func.coalesce(generation.c.trouble_since, bindparam("since", at, type_=generation.c.trouble_since.type))
-        values: dict[str, Any] = {"trouble": None, "trouble_since": None}
+        values: dict[str, object] = {"trouble": None, "trouble_since": None}
         if text:
             values = {"trouble": text[:2000], "trouble_since": since}
         connection.execute(update(generation).where(*here).values(values))
@@ -295,7 +297,7 @@ def as_told(values: Values) -> dict[str, list[float | None]]:
     return {name: [number, error] for name, number, error in values}
 
 
-def note_in_flight(connection: Connection, row: Any, step: int, news: Mapping[int, InFlight]) -> None:
+def note_in_flight(connection: Connection, row: Generation, step: int, news: Mapping[int, InFlight]) -> None:
     """Store what running jobs report, by job, with an event each; that of jobs which have ended meanwhile is ignored.
 
     The values themselves are stored when the attempt is accepted.

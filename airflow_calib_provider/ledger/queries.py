@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
 
 from airflow_calib_provider.ledger import campaigns, source_changes, tables
+from airflow_calib_provider.ledger.rows import CampaignLine, JobLine, RunLine, read_rows
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
 generation, job, attempt = tables.generation, tables.job, tables.attempt
@@ -220,7 +221,7 @@ def runs_listed(
     workflow: str | None = None,
     state: str | None = None,
     last: int = 0,
-) -> list[Row[Any]]:
+) -> list[RunLine]:
     """Runs with what each workflow and grouping of a campaign decided about them; a run that nothing decided about yet
     has one row without.
 
@@ -252,11 +253,7 @@ def runs_listed(
     if state is not None:
         query = query.where(shown == state)
     query = query.order_by(run.c.number.desc(), membership.c.workflow.desc(), membership.c.grouping.desc())
-    return _ascending(connection, query.limit(last) if last else query)
-
-
-def _ascending(connection: Connection, query: Any) -> list[Row[Any]]:
-    return list(connection.execute(query).all())[::-1]
+    return read_rows(connection, query.limit(last) if last else query, RunLine)[::-1]
 
 
 @dataclass
@@ -320,7 +317,7 @@ def jobs_listed(
     task: str | None = None,
     state: str | None = None,
     last: int = 0,
-) -> list[Row[Any]]:
+) -> list[JobLine]:
     """The jobs of the latest generation of every job set of a campaign."""
     newer = generation.alias("newer")
     latest = ~exists().where(
@@ -372,10 +369,10 @@ def jobs_listed(
         if value is not None:
             query = query.where(column == value)
     query = query.order_by(group.c.first_run.desc(), generation.c.id.desc(), job.c.step.desc(), job.c.job_index.desc())
-    return _ascending(connection, query.limit(last) if last else query)
+    return read_rows(connection, query.limit(last) if last else query, JobLine)[::-1]
 
 
-def campaigns_listed(connection: Connection) -> list[Row[Any]]:
+def campaigns_listed(connection: Connection) -> list[CampaignLine]:
     """All campaigns, by age, with the numbers of their runs (finite ones), groups and groups with a failed task."""
     table, listed = tables.campaign, tables.campaign_run
     runs = select(func.count()).where(listed.c.campaign == table.c.name).scalar_subquery()
@@ -383,4 +380,4 @@ def campaigns_listed(connection: Connection) -> list[Row[Any]]:
     has_failed = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "failed")
     failed = select(func.count()).where(group.c.campaign == table.c.name, has_failed).scalar_subquery()
     query = select(table, runs.label("n_runs"), groups.label("n_groups"), failed.label("n_failed"))
-    return list(connection.execute(query.order_by(table.c.created_at)).all())
+    return read_rows(connection, query.order_by(table.c.created_at), CampaignLine)

@@ -11,9 +11,11 @@ from sqlalchemy import exists, func, select
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.generations import with_group
+from airflow_calib_provider.ledger.rows import Generation, first_row
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Connection, Select
 
 generation, group, product, value = tables.generation, tables.run_group, tables.product, tables.value
 
@@ -96,14 +98,14 @@ def meant(
     raise NotFound(f"the campaign {campaign} has no group {what}{of}", "`calib groups` lists them")
 
 
-def generation_numbered(connection: Connection, group_id: int, task: str, n: int, last: int) -> Row[tuple[object, ...]]:
+def generation_numbered(connection: Connection, group_id: int, task: str, n: int, last: int) -> Generation:
     """The nth generation of a group's task.
 
     :param last: the number of the latest.
     :raises NotFound: there is none of this number.
     """
     here = (generation.c.group_id == group_id, generation.c.task == task, generation.c.n == n)
-    row = connection.execute(select(generation).where(*here)).first()
+    row = first_row(connection, with_group().where(*here), Generation)
     if row is None:
         raise NotFound(f"the task {task} has no generation {n}", f"its latest is {last}")
     return row

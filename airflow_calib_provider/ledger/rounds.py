@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import Generation, Round, RoundJob, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 
 generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
 
 
-def in_states(connection: Connection, generation_ids: Iterable[int], states: Sequence[str]) -> list[Row[Any]]:
+def in_states(connection: Connection, generation_ids: Iterable[int], states: Sequence[str]) -> list[Round]:
     """The rounds of these generations in these states."""
     query = select(round_).where(round_.c.generation_id.in_(list(generation_ids)), round_.c.state.in_(states))
-    return list(connection.execute(query.order_by(round_.c.generation_id, round_.c.n)).all())
+    return read_rows(connection, query.order_by(round_.c.generation_id, round_.c.n), Round)
 
 
-def plan(connection: Connection, row: Any, at: datetime) -> int | None:
+def plan(connection: Connection, row: Generation, at: datetime) -> int | None:
     """Put every waiting job whose delay is over into a new round, as its next attempt.
 
     :param row: the generation, as :func:`.generations.by_id` gives it.
@@ -46,7 +46,7 @@ def plan(connection: Connection, row: Any, at: datetime) -> int | None:
     columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None, "git_commit": row.git_commit}
     round_key = {"generation_id": row.id, "step": 0, "n": number}
     move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
-    cleared: dict[str, Any] = dict.fromkeys(
+    cleared: dict[str, object] = dict.fromkeys(
         ("exit_code", "signal", "host", "start", "end", "reason", "retry_at", "failure", "hold_code")
     )
     cleared |= {"memory": None, "progress": None, "releases": 0}
@@ -63,34 +63,33 @@ def plan(connection: Connection, row: Any, at: datetime) -> int | None:
     return number
 
 
-def jobs_of(connection: Connection, generation_id: int, step: int, number: int) -> list[Any]:
-    """The jobs of a round with the attempt that it makes: columns ``job_index``, ``definition``, ``attempt_n``,
-    ``request_memory``."""
-    return list(
-        connection.execute(
-            select(job.c.job_index, job.c.definition, attempt.c.n.label("attempt_n"), attempt.c.request_memory)
-            .join(
-                attempt,
-                and_(
-                    attempt.c.generation_id == job.c.generation_id,
-                    attempt.c.step == job.c.step,
-                    attempt.c.job_index == job.c.job_index,
-                ),
-            )
-            .where(attempt.c.generation_id == generation_id, attempt.c.step == step, attempt.c.round == number)
-            .order_by(job.c.job_index)
-        ).all()
+def jobs_of(connection: Connection, generation_id: int, step: int, number: int) -> list[RoundJob]:
+    """The jobs of a round with the attempt that it makes."""
+    return read_rows(
+        connection,
+        select(job.c.job_index, job.c.definition, attempt.c.n.label("attempt_n"), attempt.c.request_memory)
+        .join(
+            attempt,
+            and_(
+                attempt.c.generation_id == job.c.generation_id,
+                attempt.c.step == job.c.step,
+                attempt.c.job_index == job.c.job_index,
+            ),
+        )
+        .where(attempt.c.generation_id == generation_id, attempt.c.step == step, attempt.c.round == number)
+        .order_by(job.c.job_index),
+        RoundJob,
     )
 
 
-def attempts_of(connection: Connection, item: Any) -> list[tuple[int, int]]:
+def attempts_of(connection: Connection, item: Round) -> list[tuple[int, int]]:
     """Job index and attempt of each job of a round."""
     here = (attempt.c.generation_id == item.generation_id, attempt.c.step == item.step, attempt.c.round == item.n)
-    rows = connection.execute(select(attempt.c.job_index, attempt.c.n).where(*here).order_by(attempt.c.job_index)).all()
-    return [(row.job_index, row.n) for row in rows]
+    query = select(attempt.c.job_index, attempt.c.n).where(*here).order_by(attempt.c.job_index)
+    return [(row.job_index, row.n) for row in connection.execute(query)]
 
 
-def note_submitted(connection: Connection, row: Any, item: Any, at: datetime) -> bool:
+def note_submitted(connection: Connection, row: Generation, item: Round, at: datetime) -> bool:
     """The backend has the round. Recording it again changes nothing.
 
     :returns: whether this call recorded it.
@@ -106,13 +105,13 @@ def note_submitted(connection: Connection, row: Any, item: Any, at: datetime) ->
     return True
 
 
-def state_of(connection: Connection, item: Any) -> str | None:
+def state_of(connection: Connection, item: Round) -> str | None:
     """The state that a round has now."""
     here = (round_.c.generation_id == item.generation_id, round_.c.step == item.step, round_.c.n == item.n)
     return connection.execute(select(round_.c.state).where(*here)).scalar()
 
 
-def refuse(connection: Connection, row: Any, item: Any, reason: str, at: datetime) -> None:
+def refuse(connection: Connection, row: Generation, item: Round, reason: str, at: datetime) -> None:
     """A planned round will never be submitted: its jobs have failed.
 
     :raises IllegalTransition: another process submitted it, or ended the generation.
@@ -131,13 +130,13 @@ def refuse(connection: Connection, row: Any, item: Any, reason: str, at: datetim
     move(connection, attempt, attempts)
 
 
-def finish(connection: Connection, row: Any, item: Any) -> None:
+def finish(connection: Connection, row: Generation, item: Round) -> None:
     """No news of this round will come any more."""
     key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
     move(connection, round_, [Move(key, "submitted", "finished", Subject.of_generation(row), {})])
 
 
-def finish_all(connection: Connection, row: Any) -> None:
+def finish_all(connection: Connection, row: Generation) -> None:
     """A round that is left over must not be submitted, or looked at, when the generation is continued one day."""
     subject = Subject.of_generation(row)
     moves = [
@@ -151,5 +150,5 @@ def states_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, str]
     """Round key → state of its generation, or ``finished`` if only the round is, for the keys that the ledger knows."""
     columns = (round_.c.key, round_.c.state.label("own"), generation.c.state)
     query = select(*columns).join(generation, generation.c.id == round_.c.generation_id)
-    rows = connection.execute(query.where(round_.c.key.in_(list(keys)))).all()
-    return {row.key: "finished" if row.state == "running" and row.own == "finished" else row.state for row in rows}
+    found = connection.execute(query.where(round_.c.key.in_(list(keys)))).all()
+    return {row.key: "finished" if row.state == "running" and row.own == "finished" else row.state for row in found}

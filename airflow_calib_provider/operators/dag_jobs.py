@@ -244,10 +244,10 @@ class DagJobsOperator(JobSetOperator):
     def result(self, context: Context, ledger: Ledger, row: Any) -> dict[str, Any]:
         """Folder and products by job; each product's files also as an XCom of its own, in the order of the jobs."""
         from airflow_calib_provider.jobsets.folders import generation_folder, product_path
-        from airflow_calib_provider.ledger.generations import job_states_of, products_of
+        from airflow_calib_provider.ledger.generations import jobs_of, products_of
 
         with ledger.read() as connection:
-            jobs = job_states_of(connection, [row.id])
+            jobs = jobs_of(connection, [row.id])
             rows = products_of(connection, row.id)
         found = {**super().result(context, ledger, row), "folder": str(generation_folder(row.folder))}
         states = {"jobs": len(jobs), "accepted": sum(1 for item in jobs if item.accepted_attempt is not None)}

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
@@ -22,6 +22,7 @@ from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
+from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.payloads.base import payload_store
@@ -54,7 +55,7 @@ def publish(
     group_id: int,
     task: str,
     iov: Iov,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
     at: datetime,
     before: Sequence[str] = (),
     store: str = DEFAULT_STORE,
@@ -102,14 +103,14 @@ def _publish_row(
     group_id: int,
     task: str,
     iov: Iov,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
     at: datetime,
 ) -> Published:
     group = group_by_id(connection, group_id)
     here = _published(group.campaign, tag)
     # All of a tag have one publisher, so that any of them tells who it is.
-    _refuse_foreign(connection.execute(here.limit(1)).all(), tag, group.workflow, task)
-    own = connection.execute(here.where(payload.c.group_id == group_id)).first()
+    _refuse_foreign(read_rows(connection, here.limit(1), Payload), tag, group.workflow, task)
+    own = first_row(connection, here.where(payload.c.group_id == group_id), Payload)
     if own is not None and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
         result = Published(tag, iov, own.revision, digest, new=False)
     else:
@@ -153,13 +154,13 @@ def _publish_row(
     return result
 
 
-def _said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str, Any]:
+def _said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str, object]:
     """What an event says of a payload."""
     runs = {"first_run": iov.first, "last_run": iov.last}
     return {"tag": tag, **runs, "revision": revision, "hash": digest, "size": size}
 
 
-def _next_revision(connection: Connection, group: Any, tag: str, group_id: int) -> int:
+def _next_revision(connection: Connection, group: Group, tag: str, group_id: int) -> int:
     highest = connection.execute(
         select(func.max(payload.c.revision)).where(
             payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.group_id == group_id
@@ -168,7 +169,7 @@ def _next_revision(connection: Connection, group: Any, tag: str, group_id: int) 
     return int(highest or 0) + 1
 
 
-def _refuse_foreign(rows: Iterable[Any], tag: str, workflow: str, task: str) -> None:
+def _refuse_foreign(rows: Iterable[Payload], tag: str, workflow: str, task: str) -> None:
     for row in rows:
         if (row.workflow, row.task) != (workflow, task):
             raise PayloadError(
@@ -177,7 +178,7 @@ def _refuse_foreign(rows: Iterable[Any], tag: str, workflow: str, task: str) -> 
             )
 
 
-def _refuse_overlap(rows: Iterable[Any], tag: str, group_id: int, iov: Iov) -> None:
+def _refuse_overlap(rows: Iterable[Payload], tag: str, group_id: int, iov: Iov) -> None:
     for row in rows:
         other = Iov(row.first_run, row.last_run)
         if row.group_id != group_id and other.overlaps(iov):
@@ -187,42 +188,44 @@ def _refuse_overlap(rows: Iterable[Any], tag: str, group_id: int, iov: Iov) -> N
             )
 
 
-def content_path(row: Row[Any]) -> Path:
+def content_path(row: Payload) -> Path:
     """Where the content of a payload is.
 
     :raises KindError: its store is not installed here.
     :raises PayloadStoreDown: the store does not answer now.
     """
-    return payload_store(row.provenance.get(STORE, DEFAULT_STORE)).path(row.content_hash)
+    return payload_store(str(row.provenance.get(STORE, DEFAULT_STORE))).path(row.content_hash)
 
 
-def listed(connection: Connection, campaign: str, tag: str | None = None, *, history: bool = False) -> list[Row[Any]]:
+def listed(connection: Connection, campaign: str, tag: str | None = None, *, history: bool = False) -> list[Payload]:
     """Payload rows by tag and first run; superseded ones only with ``history``."""
-    query = select(payload, tables.run_group.c.name.label("group_name")).join(
-        tables.run_group, tables.run_group.c.id == payload.c.group_id
-    )
-    query = query.where(payload.c.campaign == campaign)
+    query = _with_group().where(payload.c.campaign == campaign)
     if tag is not None:
         query = query.where(payload.c.tag == tag)
     if not history:
         query = query.where(payload.c.state == "published")
-    return list(connection.execute(query.order_by(payload.c.tag, payload.c.first_run, payload.c.revision)).all())
+    return read_rows(connection, query.order_by(payload.c.tag, payload.c.first_run, payload.c.revision), Payload)
+
+
+def _with_group() -> Select[Any]:
+    group = tables.run_group
+    return select(payload, group.c.name.label("group_name")).join(group, group.c.id == payload.c.group_id)
 
 
 def _published(campaign: str, tag: str) -> Select[Any]:
-    return select(payload).where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == "published")
+    return _with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == "published")
 
 
-def _between(connection: Connection, published: Select[Any], iov: Iov) -> list[Row[Any]]:
+def _between(connection: Connection, published: Select[Any], iov: Iov) -> list[Payload]:
     """Those of these payloads that hold for any run of an interval. No two overlap: of those that begin before it only
     the last one can reach into it."""
     before = published.where(payload.c.first_run < iov.first).order_by(payload.c.first_run.desc()).limit(1)
     inside = published.where(payload.c.first_run.between(iov.first, iov.last)).order_by(payload.c.first_run)
-    rows = [*connection.execute(before).all(), *connection.execute(inside).all()]
+    rows = [*read_rows(connection, before, Payload), *read_rows(connection, inside, Payload)]
     return [row for row in rows if row.last_run >= iov.first]
 
 
-def find(connection: Connection, campaign: str, tag: str, run: int) -> Row[Any]:
+def find(connection: Connection, campaign: str, tag: str, run: int) -> Payload:
     """The payload that holds for a run: the campaign's own, else its base campaign's (rule 22).
 
     :raises NotFound: no published interval of the tag contains the run.
@@ -235,7 +238,7 @@ def find(connection: Connection, campaign: str, tag: str, run: int) -> Row[Any]:
     return rows[0]
 
 
-def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int]) -> list[Row[Any]]:
+def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int]) -> list[Payload]:
     """The payloads that cover any of these runs, each once, by first run; a base campaign's only where the campaign
     itself has none."""
     base = connection.execute(
@@ -248,7 +251,7 @@ def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int
     spanned = Iov(wanted[0], wanted[-1])
     found = [_between(connection, _published(name, tag), spanned) for name in names]
     begins = [[row.first_run for row in rows] for rows in found]
-    chosen: dict[int, Row[Any]] = {}
+    chosen: dict[int, Payload] = {}
     for run in wanted:
         for rows, firsts in zip(found, begins, strict=True):
             last = bisect_right(firsts, run) - 1

@@ -394,6 +394,6 @@ def test_jobs_without_news_are_not_read(tmp_path: Path, monkeypatch: pytest.Monk
     story.step(1)
     story.step(2)  # the first look at what running jobs report
     read: list[Any] = []
-    monkeypatch.setattr(generations, "job_states_of", lambda *_: read.append(1) or [])
+    monkeypatch.setattr(generations, "jobs_of", lambda *_: read.append(1) or [])
     assert story.step(3).counts == {"submitted": 2, "running": 1}
     assert read == []

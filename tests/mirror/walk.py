@@ -106,7 +106,7 @@ class Walk:
         now = datetime.now(UTC)
         with self.ledger.write() as connection:
             rounds.plan(connection, row, now)
-            jobs = [generations.as_job(item) for item in generations.job_states_of(connection, [row.id])]
+            jobs = [generations.as_job(item) for item in generations.jobs_of(connection, [row.id])]
             changes = []
             for job in jobs:
                 if job.state not in (JobState.SUBMITTED, JobState.RUNNING) or self.random.random() < 0.4:
@@ -143,7 +143,7 @@ class Walk:
         if row is None:
             return
         with self.ledger.write() as connection:
-            jobs = [item for item in generations.job_states_of(connection, [row.id]) if item.state == "running"]
+            jobs = [item for item in generations.jobs_of(connection, [row.id]) if item.state == "running"]
             news = {
                 item.job_index: InFlight(
                     item.attempt,

@@ -1,0 +1,393 @@
+"""What the ledger's tables hold, as records: a row leaves the ledger as one of these.
+
+Fields are named after the columns, and stand in the order in which they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import cache
+from typing import NamedTuple, TypedDict, TypeVar
+
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.sql import Executable
+
+from airflow_calib_provider.domain.reasons import Reason
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A named pass over runs.
+
+    :ivar kind: ``streamed``, ``finite`` or ``dags``.
+    :ivar spec_hashes: workflow → hash of the spec when it was created; empty: every workflow.
+    """
+
+    name: str
+    kind: str
+    state: str
+    base_campaign: str | None
+    overrides: Mapping[str, object]
+    spec_hashes: Mapping[str, str]
+    created_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of runs of a workflow."""
+
+    id: int
+    campaign: str
+    workflow: str
+    grouping: str
+    name: str
+    first_run: int
+    last_run: int
+    state: str
+    policy: Mapping[str, object]
+    amounts: Mapping[str, float]
+    fills: Sequence[int]
+    start: datetime | None
+    end: datetime | None
+    opened_at: datetime
+    closed_at: datetime | None
+    close_reason: Reason | None
+    opening: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTask:
+    """A task of a group."""
+
+    group_id: int
+    task: str
+    position: int
+    kind: str
+    is_root: bool
+    spec_hash: str
+    state: str
+    reason: Reason | None
+    since: datetime
+    looked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One job set of a task of a group, with the names of its group."""
+
+    id: int
+    group_id: int
+    task: str
+    n: int
+    state: str
+    max_tries: int
+    backend: str
+    spec_hash: str
+    git_commit: str | None
+    definitions_hash: str
+    inputs: Sequence[str]
+    runs: Sequence[int]
+    excluded_runs: Sequence[int]
+    used: Used
+    retries: int
+    quorum: float
+    products: Mapping[str, str]
+    folder: str
+    dag_run_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    reason: Reason | None
+    ended_by: str | None
+    failures: Sequence[Mapping[str, object]]
+    options: Mapping[str, object]
+    keep: int | None
+    trouble: str | None
+    trouble_since: datetime | None
+    cleaned_at: datetime | None
+    spec_folder: str | None
+    rerun: str | None
+    campaign: str
+    workflow: str
+    group_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Jobs of a generation that are submitted together."""
+
+    generation_id: int
+    step: int
+    n: int
+    key: str
+    state: str
+    cursor: str
+    planned_at: datetime
+    submitted_at: datetime | None
+    git_commit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job without its definition, which is most of its bytes and does not change."""
+
+    generation_id: int
+    step: int
+    job_index: int
+    state: str
+    attempt: int
+    failures: int
+    losses: int
+    accepted_attempt: int | None
+    exit_code: int | None
+    signal: int | None
+    host: str | None
+    start: datetime | None
+    end: datetime | None
+    reason: str | None
+    retry_at: datetime | None
+    failure: str | None
+    hold_code: int | None
+    memory: int | None
+    request_memory: int | None
+    releases: int
+    progress: float | None
+
+
+class UsedPayload(TypedDict):
+    """A payload that jobs read."""
+
+    id: int
+    tag: str
+    revision: int
+    hash: str
+
+
+class Used(TypedDict, total=False):
+    """What a generation reads.
+
+    :ivar generations: need → ids of generations.
+    :ivar not_selected: need → runs that its workflow did not select.
+    """
+
+    generations: dict[str, list[int]]
+    payloads: list[UsedPayload]
+    not_selected: dict[str, list[int]]
+
+
+class Made(NamedTuple):
+    """A done generation whose products are used."""
+
+    id: int
+    group_id: int
+    folder: str
+    runs: Sequence[int]
+    excluded_runs: Sequence[int]
+    used: Used
+
+
+class RoundJob(NamedTuple):
+    """A job of a round, and the attempt that it makes."""
+
+    job_index: int
+    definition: Mapping[str, object]
+    attempt_n: int
+    request_memory: int | None
+
+
+class Product(NamedTuple):
+    """An accepted product of a job."""
+
+    job_index: int
+    name: str
+    file: str
+
+
+class JobCount(NamedTuple):
+    """Jobs of a generation in a state: how many, and of how many the time has come."""
+
+    generation_id: int
+    state: str
+    n: int
+    n_due: int
+
+
+class Ended(NamedTuple):
+    """How a generation stands."""
+
+    id: int
+    state: str
+    reason: Reason | None
+
+
+class JobLine(NamedTuple):
+    """What is listed of a job."""
+
+    workflow: str
+    group_name: str
+    task: str
+    generation: int
+    job_index: int
+    state: str
+    attempt: int
+    exit_code: int | None
+    signal: int | None
+    host: str | None
+    start: datetime | None
+    end: datetime | None
+    reason: str | None
+    retry_at: datetime | None
+    failure: str | None
+    hold_code: int | None
+    memory: int | None
+    request_memory: int | None
+    releases: int
+    progress: float | None
+
+
+class RunLine(NamedTuple):
+    """What is listed of a run, in a workflow and grouping."""
+
+    number: int
+    source: str
+    start: datetime | None
+    end: datetime | None
+    completed: bool
+    workflow: str | None
+    grouping: str | None
+    state: str
+    group_name: str | None
+    reason: Reason | None
+    assigned_at: datetime | None
+
+
+class CampaignLine(NamedTuple):
+    """What is listed of a campaign."""
+
+    name: str
+    kind: str
+    state: str
+    base_campaign: str | None
+    overrides: Mapping[str, object]
+    spec_hashes: Mapping[str, str]
+    created_at: datetime
+    closed_at: datetime | None
+    n_runs: int
+    n_groups: int
+    n_failed: int
+
+
+class Unsettled(NamedTuple):
+    """A generation that an end may concern which a person gave its task in Airflow."""
+
+    id: int
+    task: str
+    state: str
+    backend: str
+    campaign: str
+    workflow: str
+    group_name: str
+    dag_id: str
+    run_id: str
+    max_tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A file that was published for an interval of runs."""
+
+    id: int
+    campaign: str
+    tag: str
+    first_run: int
+    last_run: int
+    revision: int
+    state: str
+    content_hash: str
+    file_name: str
+    size: int
+    workflow: str
+    task: str
+    group_id: int
+    provenance: Mapping[str, object]
+    published_at: datetime
+    superseded_at: datetime | None
+    group_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of state, or what was told meanwhile.
+
+    :ivar at: nanoseconds since 1970.
+    :ivar data: what it says beyond the states; which keys there are depends on ``entity``.
+    """
+
+    id: int
+    at: int
+    entity: str
+    campaign: str | None
+    workflow: str | None
+    task: str | None
+    group_name: str | None
+    run: int | None
+    generation: int | None
+    job_index: int | None
+    attempt: int | None
+    from_state: str | None
+    to_state: str | None
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorTarget:
+    """How far a target of the mirror is.
+
+    :ivar holes: first id, last id, since when.
+    """
+
+    name: str
+    place: str
+    cursor: int
+    holes: Sequence[Sequence[float]]
+    holder: str | None
+    held_until: datetime | None
+    last_success_at: datetime | None
+    last_error: str | None
+    last_error_at: datetime | None
+    skipped_by_retention: int
+    note: str | None
+    note_at: datetime | None
+    sample: Mapping[str, object] | None
+    sampled_at: datetime | None
+
+
+def columns_of(kind: type, table: Table) -> list[Column[object]]:
+    """The columns of a table that a record has, in the order of its fields."""
+    return [table.c[name] for name in _names(kind) if name in table.c]
+
+
+def read_rows(connection: Connection, query: Executable, kind: Callable[..., T]) -> list[T]:
+    """What a query finds, as records.
+
+    :param query: its columns are the fields of ``kind``, in their order.
+    """
+    found = connection.execute(query)
+    assert tuple(found.keys()) == _names(kind), f"{kind} is made of other columns than {tuple(found.keys())}"
+    return [kind(*row) for row in found]
+
+
+def first_row(connection: Connection, query: Executable, kind: Callable[..., T]) -> T | None:
+    """As :func:`read_rows`, the first one; ``None``: there is none."""
+    found = read_rows(connection, query, kind)
+    return found[0] if found else None
+
+
+@cache
+def _names(kind: Callable[..., object]) -> tuple[str, ...]:
+    named = getattr(kind, "_fields", None) or (item.name for item in fields(kind))  # type: ignore[arg-type]
+    return tuple(named)
