@@ -89,14 +89,15 @@ def _over(ledger: Ledger, now: datetime, at_once: int) -> list[int]:
     """The oldest whose time is over. For how long they are kept differs little: it is asked for each such time."""
     table = tables.generation
     uncleaned = (table.c.cleaned_at.is_(None), table.c.state.in_(["done", "failed"]))
-    rows: list[Any] = []
+    found: list[tuple[datetime, int]] = []
     with ledger.read() as connection:
         for kept in connection.execute(select(table.c.keep).where(*uncleaned).distinct()).scalars().all():
             ended = now - (KEEP if kept is None else timedelta(seconds=kept))
             here = (table.c.keep.is_(None) if kept is None else table.c.keep == kept, table.c.ended_at <= ended)
-            query = select(table.c.id, table.c.ended_at).where(*uncleaned, *here)
-            rows += connection.execute(query.order_by(table.c.ended_at).limit(at_once)).all()
-    return [row.id for row in sorted(rows, key=lambda row: row.ended_at)[:at_once]]
+            query = select(table.c.ended_at, table.c.id).where(*uncleaned, *here)
+            rows = connection.execute(query.order_by(table.c.ended_at).limit(at_once)).all()
+            found += [(row.ended_at, row.id) for row in rows]
+    return [number for _, number in sorted(found)[:at_once]]
 
 
 def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:

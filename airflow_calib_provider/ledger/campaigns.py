@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.rows import Campaign, first_row, read_rows
+from airflow_calib_provider.ledger.rows import Campaign, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
 from airflow_calib_provider.spec.problems import nearest
 
@@ -74,7 +74,7 @@ def get(connection: Connection, name: str) -> Campaign:
 
     :raises NotFound: there is none of this name.
     """
-    row = first_row(connection, select(tables.campaign).where(tables.campaign.c.name == name), Campaign)
+    row = first_row(connection, select_of(Campaign, tables.campaign).where(tables.campaign.c.name == name), Campaign)
     if row is None:
         names = connection.execute(select(tables.campaign.c.name).order_by(tables.campaign.c.name)).scalars().all()
         raise NotFound(f"there is no campaign {name}{' yet' if name == PROMPT else ''}", _how_made(name, names))
@@ -95,7 +95,9 @@ def open_campaigns(connection: Connection) -> list[Campaign]:
     """All open campaigns that take runs, ``prompt`` first, then by age."""
     table = tables.campaign
     here = (table.c.state == "open", table.c.kind != DAGS)
-    found = read_rows(connection, select(table).where(*here).order_by(table.c.created_at), Campaign)
+    found = read_rows(
+        connection, select_of(Campaign, tables.campaign).where(*here).order_by(table.c.created_at), Campaign
+    )
     return sorted(found, key=lambda row: row.name != PROMPT)
 
 

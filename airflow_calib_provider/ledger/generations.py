@@ -23,9 +23,9 @@ from airflow_calib_provider.ledger.rows import (
     Product,
     Unsettled,
     Used,
-    columns_of,
     first_row,
     read_rows,
+    select_of,
 )
 from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 
@@ -127,7 +127,8 @@ def unsettled(connection: Connection) -> list[Unsettled]:
 def with_group() -> Select[Any]:
     """Generations as records, of which a query takes some."""
     columns = (group.c.campaign, group.c.workflow, group.c.name.label("group_name"))
-    return select(generation, *columns).join(group, group.c.id == generation.c.group_id)
+    query = select_of(Generation, generation).add_columns(*columns)
+    return query.join(group, group.c.id == generation.c.group_id)
 
 
 def backends_named(connection: Connection, since: datetime) -> list[str]:
@@ -242,7 +243,7 @@ def jobs_of(
 
     :param indices: only these jobs.
     """
-    query = select(*columns_of(JobRecord, job)).where(tables.one_of(job.c.generation_id, generation_ids))
+    query = select_of(JobRecord, job).where(tables.one_of(job.c.generation_id, generation_ids))
     if indices is not None:
         query = query.where(tables.one_of(job.c.job_index, indices))
     return read_rows(connection, query.order_by(job.c.generation_id, job.c.step, job.c.job_index), JobRecord)

@@ -25,7 +25,7 @@ from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows
+from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
@@ -440,7 +440,7 @@ def find_group(connection: Connection, campaign: str, workflow: str | None, name
     :raises NotFound: there is none, or several workflows have one and none was named.
     """
     table = tables.run_group
-    query = select(table).where(table.c.campaign == campaign, table.c.name == name)
+    query = select_of(Group, table).where(table.c.campaign == campaign, table.c.name == name)
     if workflow is not None:
         query = query.where(table.c.workflow == workflow)
     found = read_rows(connection, query, Group)
@@ -458,7 +458,7 @@ def task_of(connection: Connection, group: Group, task: str) -> GroupTask:
     :raises NotFound: the group has none of this name.
     """
     table = tables.group_task
-    query = select(table).where(table.c.group_id == group.id).order_by(table.c.position)
+    query = select_of(GroupTask, table).where(table.c.group_id == group.id).order_by(table.c.position)
     found = read_rows(connection, query, GroupTask)
     for row in found:
         if row.task == task:
@@ -473,7 +473,8 @@ def group_by_id(connection: Connection, group_id: int) -> Group:
 
     :raises NotFound: there is none.
     """
-    row = first_row(connection, select(tables.run_group).where(tables.run_group.c.id == group_id), Group)
+    query = select_of(Group, tables.run_group).where(tables.run_group.c.id == group_id)
+    row = first_row(connection, query, Group)
     if row is None:
         raise NotFound(f"there is no group with the id {group_id}")
     return row

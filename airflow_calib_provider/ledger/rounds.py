@@ -12,7 +12,7 @@ from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.rows import Generation, Round, RoundJob, read_rows
+from airflow_calib_provider.ledger.rows import Generation, Round, RoundJob, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
 
 generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
@@ -20,7 +20,7 @@ generation, round_, job, attempt = tables.generation, tables.round_, tables.job,
 
 def in_states(connection: Connection, generation_ids: Iterable[int], states: Sequence[str]) -> list[Round]:
     """The rounds of these generations in these states."""
-    query = select(round_).where(round_.c.generation_id.in_(list(generation_ids)), round_.c.state.in_(states))
+    query = select_of(Round, round_).where(round_.c.generation_id.in_(list(generation_ids)), round_.c.state.in_(states))
     return read_rows(connection, query.order_by(round_.c.generation_id, round_.c.n), Round)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy.sql import Executable
 
 from airflow_calib_provider.domain.reasons import Reason
@@ -366,9 +366,9 @@ class MirrorTarget:
     sampled_at: datetime | None
 
 
-def columns_of(kind: type, table: Table) -> list[Column[object]]:
-    """The columns of a table that a record has, in the order of its fields."""
-    return [table.c[name] for name in _names(kind) if name in table.c]
+def select_of(kind: type, table: Table) -> Select[Any]:
+    """A query for the columns of a table that a record has, in the order of its fields."""
+    return select(*(table.c[name] for name in _names(kind) if name in table.c))
 
 
 def read_rows(connection: Connection, query: Executable, kind: Callable[..., T]) -> list[T]:

@@ -22,7 +22,7 @@ from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
-from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows
+from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.payloads.base import payload_store
@@ -209,7 +209,8 @@ def listed(connection: Connection, campaign: str, tag: str | None = None, *, his
 
 def _with_group() -> Select[Any]:
     group = tables.run_group
-    return select(payload, group.c.name.label("group_name")).join(group, group.c.id == payload.c.group_id)
+    query = select_of(Payload, payload).add_columns(group.c.name.label("group_name"))
+    return query.join(group, group.c.id == payload.c.group_id)
 
 
 def _published(campaign: str, tag: str) -> Select[Any]:
