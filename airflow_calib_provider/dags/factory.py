@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param, TaskGroup, get_parsing_context
+from airflow.sdk import DAG, Asset, BaseOperator, Param, TaskGroup, get_parsing_context
 
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.hooks.specs import served_workflow
@@ -71,7 +71,7 @@ def build_dag(workflow: Workflow, label: str) -> DAG:
     )
     with dag:
         closed = None if grouping.rules.single else RunGroupSensor(task_id=GROUP_SENSOR)
-        operators: dict[str, Any] = {}
+        operators: dict[str, BaseOperator] = {}
         for task in _in_order(workflow, label):
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])
             operators[task.name] = _operator(workflow, task, before)
@@ -90,7 +90,7 @@ def _in_order(workflow: Workflow, label: str) -> list[Task]:
     return ordered
 
 
-def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
+def _operator(workflow: Workflow, task: Task, before: Sequence[BaseOperator]) -> BaseOperator:
     """The task's operator, behind a lock sensor if anything outside its DAG is awaited."""
     inlets = [_asset(need.workflow, need.task) for need in workflow.outside_needs(task)]
     inlets += [_payload_asset(tag) for tag in task.locked_tags]
@@ -112,7 +112,7 @@ def _operator(workflow: Workflow, task: Task, before: list[Any]) -> Any:
     return operator
 
 
-def _of_kind(workflow: Workflow, task: Task, task_id: str, common: Mapping[str, Any]) -> Any:
+def _of_kind(workflow: Workflow, task: Task, task_id: str, common: Mapping[str, Any]) -> BaseOperator:
     if task.publish is not None:
         return PublishOperator(task_id=task_id, outlets=[_payload_asset(task.publish.tag)], **common)
     return JobsOperator(task_id=task_id, outlets=[_asset(workflow.name, task.name)], **common)
@@ -126,7 +126,7 @@ def _payload_asset(tag: str) -> Asset:
     return Asset(name=f"payload {tag}", uri=f"calib://payload/{tag}", group="calib")
 
 
-def _param(value: Any) -> Param:
+def _param(value: object) -> Param:
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
     kind = kinds.get(type(value))
     return Param(value, type=kind) if kind else Param(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from airflow_calib_provider.settings import number
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.rows import Group
 
 AIRFLOW_RETRIES = 8
 """Airflow's retries are for crashes only: what counts for jobs is the ledger (rules 14, 15)."""
@@ -22,23 +23,21 @@ def airflow_retry_delay() -> float:
     return number("AIRFLOW_RETRY_DELAY")
 
 
-def group_of(ledger: Ledger, context: Context) -> Any:
+def group_of(ledger: Ledger, context: Context) -> Group:
     """The group that this DAG run was opened for.
 
     :raises AirflowFailException: the DAG run was made by hand and belongs to no group (rule 28).
     """
     from airflow.sdk.exceptions import AirflowFailException
-    from sqlalchemy import select
 
+    from airflow_calib_provider.ledger.rows import Group, first_row, select_of
     from airflow_calib_provider.ledger.tables import dag_run_request, run_group
 
     instance = context["ti"]
     with ledger.read() as connection:
-        row = connection.execute(
-            select(run_group)
-            .join(dag_run_request, dag_run_request.c.group_id == run_group.c.id)
-            .where(dag_run_request.c.dag_id == instance.dag_id, dag_run_request.c.run_id == instance.run_id)
-        ).first()
+        query = select_of(Group, run_group).join(dag_run_request, dag_run_request.c.group_id == run_group.c.id)
+        here = (dag_run_request.c.dag_id == instance.dag_id, dag_run_request.c.run_id == instance.run_id)
+        row = first_row(connection, query.where(*here), Group)
     if row is None:
         raise AirflowFailException(
             f"the DAG run {instance.run_id} belongs to no group: DAG runs of {instance.dag_id} are opened by "
@@ -49,7 +48,7 @@ def group_of(ledger: Ledger, context: Context) -> Any:
     return row
 
 
-def refuse(ledger: Ledger, group: Any, task: str, error: CalibError) -> NoReturn:
+def refuse(ledger: Ledger, group: Group, task: str, error: CalibError) -> NoReturn:
     """End a task that cannot be started, with the reason in the ledger.
 
     :param group: its row.

@@ -6,7 +6,6 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
@@ -15,6 +14,7 @@ from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.kinds import EACH_RUN
 from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.openings import wanted
+from airflow_calib_provider.ledger.rows import Group, first_row, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 
 CAMPAIGN = campaigns.DAGS
@@ -76,11 +76,10 @@ class Source:
     text: str | None = None
 
 
-def ensure_group(connection: Connection, dag_id: str, run_id: str, start: datetime | None, at: datetime) -> Any:
+def ensure_group(connection: Connection, dag_id: str, run_id: str, start: datetime | None, at: datetime) -> Group:
     """The group of a DAG run, made if there is none yet.
 
     :param start: when the DAG run started: the group's start, and the number that stands for its first run.
-    :returns: its row.
     :raises LedgerError: a person has a campaign of this name.
     """
     found = _find(connection, dag_id, run_id)
@@ -113,9 +112,9 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     return groups.group_by_id(connection, row.id)
 
 
-def _find(connection: Connection, dag_id: str, run_id: str) -> Any:
-    query = select(group).join(request, request.c.group_id == group.c.id)
-    return connection.execute(query.where(request.c.dag_id == dag_id, request.c.run_id == run_id)).first()
+def _find(connection: Connection, dag_id: str, run_id: str) -> Group | None:
+    query = select_of(Group, group).join(request, request.c.group_id == group.c.id)
+    return first_row(connection, query.where(request.c.dag_id == dag_id, request.c.run_id == run_id), Group)
 
 
 def _ensure_campaign(connection: Connection) -> None:
@@ -150,7 +149,7 @@ def _note_dag_run(
     move(connection, request, [Move(key, "claimed", "opened", subject, {"opened_at": at})])
 
 
-def ensure_task(connection: Connection, row: Any, name: str, source: Source, at: datetime) -> None:
+def ensure_task(connection: Connection, row: Group, name: str, source: Source, at: datetime) -> None:
     """Write the row of a task of such a group, and the text that describes it.
 
     :param row: the group.

@@ -28,7 +28,7 @@ class CondorJobsOperator(DagJobsOperator):
     """
 
     def __init__(
-        self, *, condor: Mapping[str, Any] | None = None, condor_conn_id: str = "calib_condor", **kwargs: Any
+        self, *, condor: Mapping[str, object] | None = None, condor_conn_id: str = "calib_condor", **kwargs: Any
     ) -> None:
         self._condor = condor
         self.condor_conn_id = condor_conn_id
@@ -41,7 +41,7 @@ class CondorJobsOperator(DagJobsOperator):
         return "condor" if self.condor_conn_id == DEFAULT_CONNECTION else f"condor:{self.condor_conn_id}"
 
     @property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> Mapping[str, object]:
         return {"condor": self._condor}
 
     def _mistakes(self) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.dag_groups import Source
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.generations import NewGeneration
+    from airflow_calib_provider.ledger.rows import Generation, Group
     from airflow_calib_provider.spec.models import Jobs
 
 MANY_JOBS = 10_000
@@ -81,7 +82,7 @@ class DagJobsOperator(JobSetOperator):
         retries_of_jobs: int | None = None,
         quorum: float | None = None,
         products: Mapping[str, str] | None = None,
-        failures: Sequence[Mapping[str, Any]] | None = None,
+        failures: Sequence[Mapping[str, object]] | None = None,
         keep: timedelta | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -116,7 +117,7 @@ class DagJobsOperator(JobSetOperator):
         """The backend's name, with its connection."""
 
     @property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> Mapping[str, object]:
         """Further arguments that are read like those of a spec: the block of a backend, by its name."""
         return {}
 
@@ -168,7 +169,7 @@ class DagJobsOperator(JobSetOperator):
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         super().render_template_fields(cast("Context", {**context, "job": _job()}), jinja_env)
 
-    def find_group(self, ledger: Ledger, context: Context) -> Any:
+    def find_group(self, ledger: Ledger, context: Context) -> Group:
         from airflow_calib_provider.ledger import dag_groups
 
         instance = context["ti"]
@@ -186,7 +187,7 @@ class DagJobsOperator(JobSetOperator):
             dag_groups.note_source(connection, row.workflow, source, now)
         return row
 
-    def begin(self, ledger: Ledger, group: Any, context: Context) -> Begun:
+    def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
         from airflow_calib_provider.jobsets.begin import begin_with
 
         instance = context["ti"]
@@ -199,7 +200,7 @@ class DagJobsOperator(JobSetOperator):
             now=datetime.now(UTC),
         )
 
-    def _new_generation(self, group: Any, instance: Any) -> NewGeneration:
+    def _new_generation(self, group: Group, instance: Any) -> NewGeneration:
         from airflow_calib_provider.errors import RenderError
         from airflow_calib_provider.jobsets.render import git_commit, render_plain
         from airflow_calib_provider.ledger.generations import NewGeneration
@@ -241,7 +242,7 @@ class DagJobsOperator(JobSetOperator):
             return Source(hashlib.sha256(str(file).encode()).hexdigest())
         return Source(hashlib.sha256(text.encode()).hexdigest(), text if len(text) <= _LARGEST_SOURCE else None)
 
-    def result(self, context: Context, ledger: Ledger, row: Any) -> dict[str, Any]:
+    def result(self, context: Context, ledger: Ledger, row: Generation) -> dict[str, object]:
         """Folder and products by job; each product's files also as an XCom of its own, in the order of the jobs."""
         from airflow_calib_provider.jobsets.folders import generation_folder, product_path
         from airflow_calib_provider.ledger.generations import jobs_of, products_of
@@ -264,14 +265,14 @@ class DagJobsOperator(JobSetOperator):
         return {**found, **states, "products": by_job}
 
 
-def _is_open(value: Any) -> bool:
+def _is_open(value: object) -> bool:
     """Whether a value is known only when Airflow has rendered it."""
     if isinstance(value, XComArg):
         return True
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """A template gives text."""
     return int(value) if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20 else value
 

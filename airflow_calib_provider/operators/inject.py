@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.rows import Unsettled
 
 ASKED_AT_ONCE = 50
 """DAG runs whose states are asked for by one request: they stand in its address, which must not grow too long."""
@@ -42,7 +43,7 @@ class InjectOperator(BaseOperator):
         self._specs = Path(specs)
 
     @told
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, object]:
         from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.inject import inject_folder
 
@@ -75,7 +76,7 @@ class HousekeepingOperator(BaseOperator):
     ui_color = "#eadcf4"
 
     @told
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, object]:
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
@@ -146,7 +147,7 @@ class HousekeepingOperator(BaseOperator):
         return report.drift()
 
     @staticmethod
-    def _with_airflow_states(context: Context, rows: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:
+    def _with_airflow_states(context: Context, rows: Sequence[Unsettled]) -> Iterator[tuple[Unsettled, str | None]]:
         """Each row with the state that Airflow gives its task now; one request for many DAG runs of a DAG."""
         from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 

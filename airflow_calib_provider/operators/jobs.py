@@ -16,10 +16,13 @@ from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk import Context
 
     from airflow_calib_provider.jobsets.begin import Begun
     from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.rows import Generation, Group
     from airflow_calib_provider.spec.models import Task, Workflow
 
 
@@ -38,17 +41,17 @@ class JobSetOperator(BaseOperator):
         """The task's name in the ledger."""
 
     @abstractmethod
-    def find_group(self, ledger: Ledger, context: Context) -> Any:
-        """The row of the group that the jobs are for."""
+    def find_group(self, ledger: Ledger, context: Context) -> Group:
+        """The group that the jobs are for."""
 
     @abstractmethod
-    def begin(self, ledger: Ledger, group: Any, context: Context) -> Begun:
+    def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
         """Attach to a generation, or start one.
 
         :raises CalibError: there can be none; the task fails.
         """
 
-    def result(self, context: Context, ledger: Ledger, row: Any) -> dict[str, Any]:
+    def result(self, context: Context, ledger: Ledger, row: Generation) -> dict[str, object]:
         """What a done job set leaves in XCom.
 
         :param row: its generation.
@@ -59,7 +62,7 @@ class JobSetOperator(BaseOperator):
         """What the end of a job set, good or bad, is followed by."""
 
     @told
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, object]:
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
         from airflow_calib_provider.ledger import source_changes
@@ -87,11 +90,11 @@ class JobSetOperator(BaseOperator):
         return self._finish(context, ledger, begun.generation_id)
 
     @told
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Mapping[str, int]) -> dict[str, object]:
         """The trigger saw the job set end."""
         return self._finish(context, task_ledger(), event["generation_id"])
 
-    def _finish(self, context: Context, ledger: Ledger, generation_id: int) -> dict[str, Any]:
+    def _finish(self, context: Context, ledger: Ledger, generation_id: int) -> dict[str, object]:
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger import generations
 
@@ -132,10 +135,10 @@ class JobsOperator(JobSetOperator):
     def ledger_task(self) -> str:
         return self._task_name
 
-    def find_group(self, ledger: Ledger, context: Context) -> Any:
+    def find_group(self, ledger: Ledger, context: Context) -> Group:
         return group_of(ledger, context)
 
-    def begin(self, ledger: Ledger, group: Any, context: Context) -> Begun:
+    def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
         from airflow_calib_provider.jobsets.begin import begin
 
         instance = context["ti"]

@@ -12,6 +12,8 @@ from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.mirror import MirrorTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk import Context
 
 
@@ -31,7 +33,7 @@ class MirrorOperator(BaseOperator):
         until = time.time() + 3600 * number("MIRROR_DAG_HOURS")
         self.defer(trigger=MirrorTrigger(self.influx_conn_id, until), method_name="execute_complete")
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
+    def execute_complete(self, context: Context, event: Mapping[str, str]) -> None:
         """The trigger has ended: its time is over, or there is nothing to mirror to."""
         if event["state"] == "no_connection":
             raise AirflowSkipException(

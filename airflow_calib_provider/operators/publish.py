@@ -33,7 +33,7 @@ class PublishOperator(BaseOperator):
         self._task_name = task
 
     @told
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, object]:
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
         from airflow_calib_provider.jobsets.publish import publish_group
 

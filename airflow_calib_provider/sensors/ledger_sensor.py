@@ -49,7 +49,7 @@ class LedgerSensor(BaseSensorOperator):
         self.log.info("waits: %s", text)
         self.defer(trigger=LedgerWaitTrigger(group.id, self._waits_for), method_name="execute_complete")
 
-    def execute_complete(self, context: Context, event: Any = None) -> None:
+    def execute_complete(self, context: Context, event: object = None) -> None:
         """The trigger ends an open wait itself; what can never open is looked at again, and ends here."""
         self.execute(context)
 

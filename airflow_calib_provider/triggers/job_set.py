@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -19,6 +19,9 @@ from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 from airflow_calib_provider.triggers.xcom import push
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.jobsets.advance import Standing
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,7 @@ _prepared: dict[str, float] = {}
 """When each backend was prepared last, by the monotonic clock."""
 
 
-def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Any]:
+def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Standing]:
     """One step for all job sets of a backend in this triggerer."""
     from airflow_calib_provider.jobsets.advance import advance
 
@@ -61,7 +64,7 @@ class JobSetTrigger(BaseTrigger):
         self.generation_id = generation_id
         self.backend = backend
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> tuple[str, dict[str, object]]:
         arguments = {"generation_id": self.generation_id, "backend": self.backend}
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
@@ -13,8 +13,11 @@ from airflow_calib_provider.settings import number
 from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
 from airflow_calib_provider.triggers.xcom import push
 
+if TYPE_CHECKING:
+    from airflow_calib_provider.ledger.locks.base import Look
 
-def look_all(url: str, keys: Sequence[tuple[int, str]]) -> Mapping[tuple[int, str], Any]:
+
+def look_all(url: str, keys: Sequence[tuple[int, str]]) -> Mapping[tuple[int, str], Look]:
     """One look for all waits of this triggerer; what changed is recorded."""
     from airflow_calib_provider.ledger.waiting import look_and_record
 
@@ -36,7 +39,7 @@ class LedgerWaitTrigger(BaseTrigger):
         self.group_id = group_id
         self.task_name = task
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> tuple[str, dict[str, object]]:
         return f"{type(self).__module__}.{type(self).__name__}", {"group_id": self.group_id, "task": self.task_name}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -35,7 +35,7 @@ class MirrorTrigger(BaseTrigger):
         self.until = until
         self._said = ""
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> tuple[str, dict[str, object]]:
         arguments = {"connection_id": self.connection_id, "until": self.until}
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 

@@ -10,13 +10,15 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
-Look = Callable[[Sequence[Any]], Mapping[Any, Any]]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+T = TypeVar("T")
 
 
 class Trouble:
@@ -26,24 +28,24 @@ class Trouble:
         self.message = message
 
 
-class Poller:
+class Poller(Generic[K, V]):
     """Looks at all subscribed keys, again and again, while there are any.
 
     :param look: called in a thread with the keys; returns what is known of each.
     :param interval: seconds between two looks.
     """
 
-    def __init__(self, look: Look, interval: float) -> None:
+    def __init__(self, look: Callable[[Sequence[K]], Mapping[K, V]], interval: float) -> None:
         self._look = look
         self._interval = interval
-        self._queues: dict[Hashable, set[asyncio.Queue[Any]]] = {}
+        self._queues: dict[K, set[asyncio.Queue[V | Trouble]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
     @asynccontextmanager
-    async def subscribe(self, key: Hashable) -> AsyncIterator[asyncio.Queue[Any]]:
+    async def subscribe(self, key: K) -> AsyncIterator[asyncio.Queue[V | Trouble]]:
         """A queue that always holds the latest news of a key only."""
-        queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
+        queue: asyncio.Queue[V | Trouble] = asyncio.Queue(maxsize=1)
         self._queues.setdefault(key, set()).add(queue)
         self._hurry.set()
         if self._task is None or self._task.done():
@@ -62,7 +64,7 @@ class Poller:
             self._hurry.clear()
             keys = list(self._queues)
             try:
-                news = await asyncio.to_thread(self._look, keys)
+                news: Mapping[K, V | Trouble] = await asyncio.to_thread(self._look, keys)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, all that wait must hear of it and go on
                 failures += 1
@@ -82,16 +84,16 @@ class Poller:
             pass
 
 
-def _replace(queue: asyncio.Queue[Any], value: Any) -> None:
+def _replace(queue: asyncio.Queue[T], value: T) -> None:
     if queue.full():
         queue.get_nowait()
     queue.put_nowait(value)
 
 
-_pollers: dict[str, tuple[asyncio.AbstractEventLoop, Poller]] = {}
+_pollers: dict[str, tuple[asyncio.AbstractEventLoop, Poller[Any, Any]]] = {}
 
 
-def shared(name: str, make: Callable[[], Poller]) -> Poller:
+def shared(name: str, make: Callable[[], Poller[K, V]]) -> Poller[K, V]:
     """The poller of this name in the running event loop, made at its first use."""
     loop = asyncio.get_running_loop()
     # The loop itself is kept, not its id, which another one may have after it.
