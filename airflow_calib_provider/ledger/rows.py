@@ -343,6 +343,17 @@ class Event:
     data: Mapping[str, object]
 
 
+class Sample(TypedDict, total=False):
+    """Figures of the system that were looked at.
+
+    :ivar counts: campaign and workflow → counts.
+    :ivar appended_at: when figures were appended as events for the last time.
+    """
+
+    counts: dict[str, dict[str, float]]
+    appended_at: str
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorTarget:
     """How far a target of the mirror is.
@@ -362,7 +373,7 @@ class MirrorTarget:
     skipped_by_retention: int
     note: str | None
     note_at: datetime | None
-    sample: Mapping[str, object] | None
+    sample: Sample | None
     sampled_at: datetime | None
 
 

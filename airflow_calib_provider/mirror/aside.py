@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import read_rows, select_of
 from airflow_calib_provider.ledger.transitions import now
 from airflow_calib_provider.mirror.delivery import Line
 
 aside = tables.mirror_set_aside
+
+
+class Aside(NamedTuple):
+    """A point that was refused.
+
+    :ivar line: as it was refused; empty: no point could be made of the event.
+    """
+
+    id: int
+    target: str
+    event_id: int
+    measurement: str
+    line: str
+    reason: str
+    at: datetime
+
+
+class Counted(NamedTuple):
+    """How many points were refused for a reason."""
+
+    measurement: str
+    reason: str
+    n: int
 
 
 def put(connection: Connection, target: str, refused: Sequence[tuple[Line, str]]) -> None:
@@ -60,15 +85,16 @@ def event_ids(connection: Connection, target: str, limit: int, *, after: int = 0
     return list(connection.execute(query.limit(limit)).scalars())
 
 
-def listed(connection: Connection, target: str, first: int = 0, last: int | None = None) -> list[Any]:
+def listed(connection: Connection, target: str, first: int = 0, last: int | None = None) -> list[Aside]:
     """What is set aside of a range of events."""
-    query = select(aside).where(aside.c.target == target, aside.c.event_id >= first)
+    query = select_of(Aside, aside).where(aside.c.target == target, aside.c.event_id >= first)
     if last is not None:
         query = query.where(aside.c.event_id <= last)
-    return list(connection.execute(query.order_by(aside.c.event_id, aside.c.id)).all())
+    return read_rows(connection, query.order_by(aside.c.event_id, aside.c.id), Aside)
 
 
-def counted(connection: Connection, target: str) -> list[Any]:
-    """Columns ``measurement``, ``reason`` and ``n``: how many points are set aside, and why."""
+def counted(connection: Connection, target: str) -> list[Counted]:
+    """How many points are set aside, and why."""
     query = select(aside.c.measurement, aside.c.reason, func.count().label("n")).where(aside.c.target == target)
-    return list(connection.execute(query.group_by(aside.c.measurement, aside.c.reason).order_by(func.count().desc())))
+    query = query.group_by(aside.c.measurement, aside.c.reason).order_by(func.count().desc())
+    return read_rows(connection, query, Counted)

@@ -9,9 +9,9 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Event, MirrorTarget
 from airflow_calib_provider.mirror import aside, outbox, state
 from airflow_calib_provider.mirror.client import HINTS, Answer, InfluxClient, Kind
 from airflow_calib_provider.mirror.delivery import Delivery, Line, deliver
@@ -121,7 +121,7 @@ class Carrier:
         self._before_step = before_step
         self._turn = threading.Lock()
         self._ending = False
-        self._row: Any = None
+        self._row: MirrorTarget | None = None
         self._renew_at = 0.0
         self._maker = PointMaker()
         self._troubles = 0
@@ -172,7 +172,7 @@ class Carrier:
             return self._idle(late)
         self._watch_clock(rows)
         batch = self._carry(rows, self._maker, self.cursor)
-        holes = list(self._row.holes)
+        holes = list(self._row.holes) if self._row is not None else []
         holes += outbox.gaps(self.cursor, (row.id for row in rows if row.id <= batch.cursor), time.time())
         return self._finish(batch, holes, backlog=len(rows) == EVENTS)
 
@@ -272,14 +272,14 @@ class Carrier:
         text = f"{self.client.target.place}: {answer.said}"
         text = "; ".join(part for part in (text, HINTS.get(answer.kind, "")) if part)
         lost = answer.kind is Kind.MISSING and self.cursor > 0
-        state.note_trouble(self.ledger, self._row, text, LOST.format(self.cursor) if lost else "")
+        state.note_trouble(self.ledger, self.name, text, LOST.format(self.cursor) if lost else "")
         longest = min(LONGEST_BACK_OFF, 2.0 ** min(self._troubles - 1, 10))
         pause = max(longest * random.uniform(0.5, 1.0), answer.retry_after or 0.0)
         return Step(carried, points, pause, text)
 
     # events to lines
 
-    def _carry(self, rows: Sequence[Any], maker: PointMaker, cursor: int) -> _Batch:
+    def _carry(self, rows: Sequence[Event], maker: PointMaker, cursor: int) -> _Batch:
         """Write the points of events that were prepared."""
         batch, buffer, target = _Batch(cursor), _Buffer(), self.client.target
         for row in rows:
@@ -296,7 +296,7 @@ class Carrier:
             batch.cursor = rows[-1].id
         return batch
 
-    def _lines_of(self, row: Any, maker: PointMaker, batch: _Batch) -> list[Line]:
+    def _lines_of(self, row: Event, maker: PointMaker, batch: _Batch) -> list[Line]:
         try:
             return [Line(row.id, point.measurement, line_of(point)) for point in maker.points(row)]
         except Exception as error:
@@ -364,7 +364,7 @@ class Carrier:
             self._missing.discard(route)
             self._aside_at = float("-inf")
 
-    def _watch_clock(self, rows: Sequence[Any]) -> None:
+    def _watch_clock(self, rows: Sequence[Event]) -> None:
         """Notice a clock that goes backwards; dashboards take the latest state by its event's id, not by its time."""
         at, event_id = self._latest
         for row in rows:
@@ -387,7 +387,7 @@ class Carrier:
 
     def _carry_late(self) -> Step:
         """Carry the events that have turned up in holes, and what depends on them."""
-        holes = list(self._row.holes)
+        holes = list(self._row.holes) if self._row is not None else []
         if not holes:
             return Step()
         at = time.time()
@@ -407,7 +407,7 @@ class Carrier:
             return Step(trouble="another carrier took over")
         return Step(len(filled), batch.points)
 
-    def _carry_again(self, rows: Sequence[Any]) -> _Batch:
+    def _carry_again(self, rows: Sequence[Event]) -> _Batch:
         """Write the points of earlier events, and of later ones of the same groups."""
         maker = PointMaker()
         with self.ledger.read() as connection:

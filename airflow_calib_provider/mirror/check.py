@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Event
 from airflow_calib_provider.mirror import aside, outbox, reading, state
 from airflow_calib_provider.mirror.client import InfluxClient
 from airflow_calib_provider.mirror.lines import line_of
@@ -143,7 +143,7 @@ class _Comparison:
         self._earliest: dict[str, int] = {}
         self._open_values: dict[Key, Point] = {}
 
-    def window(self, rows: Sequence[Any], start: int, last: int) -> int:
+    def window(self, rows: Sequence[Event], start: int, last: int) -> int:
         """Compare the next events.
 
         :returns: the last event that was compared.
@@ -164,7 +164,7 @@ class _Comparison:
         self._compare_all(expected, begin, rows[-1].id)
         return int(rows[-1].id)
 
-    def _points(self, row: Any) -> Iterable[Point]:
+    def _points(self, row: Event) -> Iterable[Point]:
         try:
             return self._maker.points(row)
         except Exception:  # noqa: BLE001 - set aside by the carrier, which says why
@@ -281,7 +281,7 @@ def _near(keys: Sequence[Key]) -> Iterator[list[Key]]:
         yield part
 
 
-def _event(point: Point) -> Any:
+def _event(point: Point) -> int | float | str | bool | None:
     return point.fields[list(MEASUREMENTS[point.measurement].fields).index("event")]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from airflow_calib_provider.domain.reasons import lock_of
+from airflow_calib_provider.domain.reasons import Reason, lock_of
+from airflow_calib_provider.ledger.rows import Event
 
 
 class Cause(NamedTuple):
@@ -21,7 +21,13 @@ class Cause(NamedTuple):
     total: int | None = None
 
 
-def causes_of(reason: Mapping[str, Any] | None) -> list[Cause]:
+def reason_of(event: Event) -> Reason | None:
+    """The reason that an event of a group, or of a task of one, tells."""
+    reason = event.data.get("reason")
+    return reason if isinstance(reason, dict) else None
+
+
+def causes_of(reason: Reason | None) -> list[Cause]:
     """The locks that a reason names; those that never open are named alike."""
     if not reason:
         return []
@@ -56,7 +62,7 @@ class TaskHistory:
     """
 
     state: str
-    reason: Mapping[str, Any] | None = None
+    reason: Reason | None = None
     generation: int = 0
     waits: dict[str, int] = field(default_factory=dict)
 
@@ -98,7 +104,7 @@ class GroupHistory:
     start: datetime | None = None
     says_start: bool = False
 
-    def apply(self, event: Any) -> list[LockChange]:
+    def apply(self, event: Event) -> list[LockChange]:
         """Take an event into account.
 
         :returns: the locks whose waits began or ended by it.
@@ -109,11 +115,12 @@ class GroupHistory:
         elif event.entity == "run_group":
             self._take_runs(event)
         elif event.entity == "group_task" and event.task is not None:
-            return self._take_task(event)
+            return self._take_task(event, event.task)
         return []
 
-    def _take_runs(self, event: Any) -> None:
-        added = [run for run in event.data.get("runs") or () if isinstance(run, int)]
+    def _take_runs(self, event: Event) -> None:
+        runs = event.data.get("runs")
+        added = [run for run in runs if isinstance(run, int)] if isinstance(runs, list) else []
         self.runs += len(added)
         if added:
             self.last_run = max([*added, *([self.last_run] if self.last_run is not None else [])])
@@ -121,21 +128,21 @@ class GroupHistory:
             self.opened = event.at
         if "start" in event.data:
             text = event.data["start"]
-            self.start, self.says_start = datetime.fromisoformat(text) if text else None, True
+            self.start, self.says_start = datetime.fromisoformat(str(text)) if text else None, True
 
-    def _take_task(self, event: Any) -> list[LockChange]:
-        task = self.tasks.setdefault(event.task, TaskHistory("new"))
+    def _take_task(self, event: Event, name: str) -> list[LockChange]:
+        task = self.tasks.setdefault(name, TaskHistory("new"))
         edited = "reason" not in event.data and event.from_state == event.to_state
         if not edited:
             # An edit of the spec changes what is waited for; the next look tells it.
-            task.reason = event.data.get("reason")
+            task.reason = reason_of(event)
         generation = (task.reason or {}).get("generation")
         if isinstance(generation, int):
             task.generation = generation
         task.state = event.to_state or "removed"
         changes = [] if edited else _waits(task, event.at)
         if event.to_state is None:
-            del self.tasks[event.task]
+            del self.tasks[name]
         return changes
 
 
@@ -155,7 +162,7 @@ def _waits(task: TaskHistory, at: int) -> list[LockChange]:
     return changes
 
 
-def _codes(reason: Mapping[str, Any] | None) -> list[str]:
+def _codes(reason: Reason | None) -> list[str]:
     if not reason:
         return []
     return [str(reason.get("code")), *(str(part.get("code")) for part in reason.get("reasons", ()))]

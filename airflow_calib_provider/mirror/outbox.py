@@ -8,11 +8,11 @@ back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, or_, select
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import Event, read_rows, select_of
 from airflow_calib_provider.mirror.points import AT_ONCE, HISTORY, GroupKey, group_of
 
 HOLE_LIVES = 3600.0
@@ -29,10 +29,10 @@ Holes = list[list[float]]
 event = tables.event
 
 
-def after(connection: Connection, cursor: int, limit: int) -> list[Any]:
+def after(connection: Connection, cursor: int, limit: int) -> list[Event]:
     """The next events."""
-    query = select(event).where(event.c.id > cursor).order_by(event.c.id).limit(limit)
-    return list(connection.execute(query).all())
+    query = select_of(Event, event).where(event.c.id > cursor).order_by(event.c.id).limit(limit)
+    return read_rows(connection, query, Event)
 
 
 def last_id(connection: Connection) -> int:
@@ -90,16 +90,16 @@ def still_open(holes: Sequence[Sequence[float]], filled: Iterable[int], at: floa
     return left[-MOST_HOLES:]
 
 
-def in_holes(connection: Connection, holes: Sequence[Sequence[float]]) -> list[Any]:
+def in_holes(connection: Connection, holes: Sequence[Sequence[float]]) -> list[Event]:
     """The events that have turned up in holes."""
-    rows: list[Any] = []
+    rows: list[Event] = []
     for start in range(0, len(holes), AT_ONCE):
         part = [event.c.id.between(int(first), int(last)) for first, last, _ in holes[start : start + AT_ONCE]]
-        rows += connection.execute(select(event).where(or_(*part)).order_by(event.c.id)).all()
+        rows += read_rows(connection, select_of(Event, event).where(or_(*part)).order_by(event.c.id), Event)
     return rows
 
 
-def with_what_follows(connection: Connection, rows: Sequence[Any], cursor: int) -> list[Any]:
+def with_what_follows(connection: Connection, rows: Sequence[Event], cursor: int) -> list[Event]:
     """These events, and those up to the cursor of the same groups whose points depend on them, or overwrite theirs."""
     found = {row.id: row for row in rows}
     of_history = [row for row in rows if row.entity in HISTORY]
@@ -115,8 +115,8 @@ def with_what_follows(connection: Connection, rows: Sequence[Any], cursor: int) 
 
 def _add_later(
     connection: Connection,
-    found: dict[int, Any],
-    rows: Sequence[Any],
+    found: dict[int, Event],
+    rows: Sequence[Event],
     cursor: int,
     which: ColumnElement[bool] | TextClause,
 ) -> None:
@@ -132,5 +132,5 @@ def _add_later(
             and_(event.c.campaign == key[0], event.c.workflow == key[1], event.c.group_name == key[2]) for key in part
         ]
         least = min(first[key] for key in part)
-        query = select(event).where(which, event.c.id > least, event.c.id <= cursor, or_(*here))
-        found.update({row.id: row for row in connection.execute(query) if row.id > first[group_of(row)]})  # type: ignore[index]
+        query = select_of(Event, event).where(which, event.c.id > least, event.c.id <= cursor, or_(*here))
+        found.update({row.id: row for row in read_rows(connection, query, Event) if row.id > first[group_of(row)]})  # type: ignore[index]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, select
 
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.mirror.history import GroupHistory
+from airflow_calib_provider.ledger.rows import Event, read_rows, select_of
+from airflow_calib_provider.mirror.history import GroupHistory, reason_of
 from airflow_calib_provider.mirror.schema import NONE, STATE_CODES, Point, point
 
 MILLISECOND = 1_000_000
@@ -31,6 +32,9 @@ HISTORY = ("membership", "group_task", "run_group")
 """Those that say what a group was when, as :data:`~airflow_calib_provider.ledger.tables.GROUP_HISTORY`."""
 
 
+T = TypeVar("T")
+
+
 class GroupFacts(NamedTuple):
     """What never changes of a group.
 
@@ -42,13 +46,13 @@ class GroupFacts(NamedTuple):
     start: datetime | None
 
 
-def time_of(row: Any) -> int:
+def time_of(row: Event) -> int:
     """The time of an event's points: its own to a millisecond, made unique by its id, since a point overwrites another
     one of its series and time, and processes on several hosts may write within one nanosecond."""
     return int(row.at // MILLISECOND * MILLISECOND + row.id % MILLISECOND)
 
 
-def group_of(row: Any) -> GroupKey | None:
+def group_of(row: Event) -> GroupKey | None:
     """The group that an event is about."""
     if row.campaign is None or row.workflow is None or row.group_name is None:
         return None
@@ -71,7 +75,7 @@ class PointMaker:
         for key in groups:
             self._histories.pop(key, None)
 
-    def prepare(self, connection: Connection, rows: Sequence[Any]) -> None:
+    def prepare(self, connection: Connection, rows: Sequence[Event]) -> None:
         """Read what :meth:`points` of these events needs."""
         if not rows:
             return
@@ -86,7 +90,7 @@ class PointMaker:
         _shrink(self._histories, keys)
         _shrink(self._facts, named)
 
-    def points(self, row: Any) -> list[Point]:
+    def points(self, row: Event) -> list[Point]:
         """The points of one event of those that were prepared."""
         make = _MAKERS.get(row.entity)
         return make(self, row) if make else []
@@ -94,7 +98,7 @@ class PointMaker:
     def _load_histories(self, connection: Connection, before: Mapping[GroupKey, int]) -> None:
         """Read what the groups were before these events."""
         for campaign, workflow, names in _by_workflow(before):
-            query = select(event).where(
+            query = select_of(Event, event).where(
                 event.c.campaign == campaign,
                 event.c.workflow == workflow,
                 event.c.group_name.in_(names),
@@ -102,9 +106,9 @@ class PointMaker:
                 event.c.id < max(before[campaign, workflow, name] for name in names),
             )
             found = {name: GroupHistory() for name in names}
-            for row in connection.execute(query.order_by(event.c.id)):
-                if row.id < before[campaign, workflow, row.group_name]:
-                    found[row.group_name].apply(row)
+            for row in read_rows(connection, query.order_by(event.c.id), Event):
+                if (key := group_of(row)) is not None and row.id < before[key]:
+                    found[key[2]].apply(row)
             self._histories.update({(campaign, workflow, name): history for name, history in found.items()})
 
     def _load_facts(self, connection: Connection, keys: set[GroupKey]) -> None:
@@ -118,7 +122,7 @@ class PointMaker:
 
     # one method per entity
 
-    def _of_membership(self, row: Any) -> list[Point]:
+    def _of_membership(self, row: Event) -> list[Point]:
         key = group_of(row)
         if key is None or row.run is None:
             return []
@@ -134,7 +138,7 @@ class PointMaker:
             made.append(_run_task(row, key, name, row.run, state, task.generation, code))
         return made
 
-    def _of_group_task(self, row: Any) -> list[Point]:
+    def _of_group_task(self, row: Event) -> list[Point]:
         key = group_of(row)
         if key is None or row.task is None:
             return []
@@ -158,7 +162,7 @@ class PointMaker:
             made.append(point("lock", tags, fields, time_of(row)))
         return made
 
-    def _of_run_group(self, row: Any) -> list[Point]:
+    def _of_run_group(self, row: Event) -> list[Point]:
         key = group_of(row)
         if key is None:
             return []
@@ -171,12 +175,12 @@ class PointMaker:
             "last_run": self._last_run(key),
             "runs": history.runs,
             "open_seconds": round((row.at - (history.opened or row.at)) / 1e9, 3),
-            "reason": (row.data.get("reason") or {}).get("code", ""),
+            "reason": (reason_of(row) or {}).get("code", ""),
             "event": row.id,
         }
         return [point("group", (*key[:2], facts.grouping if facts else NONE, row.to_state), fields, time_of(row))]
 
-    def _of_job(self, row: Any) -> list[Point]:
+    def _of_job(self, row: Event) -> list[Point]:
         data = row.data
         fields = {
             **data,  # of which the fields are taken
@@ -195,7 +199,7 @@ class PointMaker:
             made += self._values(row, final=True)
         return made
 
-    def _of_value(self, row: Any) -> list[Point]:
+    def _of_value(self, row: Event) -> list[Point]:
         made = self._values(row, final=False)
         if row.data.get("progress") is not None:
             fields = {
@@ -210,8 +214,10 @@ class PointMaker:
             made.append(point("job", (row.campaign, row.workflow, row.task, "running", None), fields, time_of(row)))
         return made
 
-    def _values(self, row: Any, *, final: bool) -> list[Point]:
-        told: Mapping[str, Sequence[float | None]] = row.data.get("values") or {}
+    def _values(self, row: Event, *, final: bool) -> list[Point]:
+        told = row.data.get("values")
+        if not isinstance(told, dict):
+            return []
         key = group_of(row)
         facts = self._facts.get(key) if key else None
         made: dict[tuple[str, ...], Point] = {}
@@ -241,7 +247,7 @@ class PointMaker:
         history, facts = self._histories.get(key), self._facts.get(key)
         return history.last_run if history and history.last_run is not None else facts and facts.first_run
 
-    def _detector_time(self, row: Any, key: GroupKey | None) -> int:
+    def _detector_time(self, row: Event, key: GroupKey | None) -> int:
         """The start of the group's data, made unique by its first run and the job; without a start the event's time."""
         facts = self._facts.get(key) if key else None
         history = self._histories.get(key) if key else None
@@ -251,7 +257,7 @@ class PointMaker:
         seconds = int((start - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() // 1)
         return seconds * 10**9 + facts.first_run % 1000 * MILLISECOND + (row.job_index or 0) % MILLISECOND
 
-    def _of_payload(self, row: Any) -> list[Point]:
+    def _of_payload(self, row: Event) -> list[Point]:
         fields = {
             **{name: row.data.get(name) for name in ("first_run", "last_run", "revision", "size")},
             "group": row.group_name,
@@ -261,18 +267,18 @@ class PointMaker:
         tags = (row.campaign, row.workflow, row.task, row.data.get("tag"), row.to_state)
         return [point("payload", tags, fields, time_of(row))]
 
-    def _of_system(self, row: Any) -> list[Point]:
+    def _of_system(self, row: Event) -> list[Point]:
         return [point("system", (row.campaign, row.workflow), {**row.data, "event": row.id}, time_of(row))]
 
 
 _MAKERS = {name: getattr(PointMaker, f"_of_{name}") for name in ENTITIES}
 
 
-def _needs_facts(row: Any) -> bool:
+def _needs_facts(row: Event) -> bool:
     return row.entity == "run_group" or bool(row.entity in ("job", "value") and row.data.get("values"))
 
 
-def _run_task(row: Any, key: GroupKey, task: str, run: int, state: str, generation: int, code: str) -> Point:
+def _run_task(row: Event, key: GroupKey, task: str, run: int, state: str, generation: int, code: str) -> Point:
     fields = {
         "state": state,
         "state_code": STATE_CODES.get(state),
@@ -294,7 +300,7 @@ def _by_workflow(keys: Iterable[GroupKey]) -> Iterator[tuple[str, str, list[str]
             yield campaign, workflow, names[start : start + AT_ONCE]
 
 
-def _shrink(kept: OrderedDict[GroupKey, Any], used: set[GroupKey]) -> None:
+def _shrink(kept: OrderedDict[GroupKey, T], used: set[GroupKey]) -> None:
     """Forget what was not used for longest; never what is used now."""
     for key in used & kept.keys():
         kept.move_to_end(key)

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Sample, read_rows
 from airflow_calib_provider.ledger.transitions import Subject, append_events, now
 from airflow_calib_provider.mirror import state
 from airflow_calib_provider.mirror.schema import ALL
@@ -33,8 +34,25 @@ COUNTS = (
 group, group_task, generation, job = tables.run_group, tables.group_task, tables.generation, tables.job
 membership, run, event = tables.membership, tables.run, tables.event
 
-Figures = dict[tuple[str, str], dict[str, Any]]
+Figures = dict[tuple[str, str], dict[str, float]]
 """Campaign and workflow → figures."""
+
+
+class Counted(NamedTuple):
+    """How much of a workflow is in a state."""
+
+    campaign: str
+    workflow: str
+    state: str
+    n: int
+
+
+class Oldest(NamedTuple):
+    """Since when a workflow's oldest run is completed that is not all treated."""
+
+    campaign: str
+    workflow: str
+    since: datetime | None
 
 
 def sample(ledger: Ledger, target: str) -> None:
@@ -63,10 +81,11 @@ def sample(ledger: Ledger, target: str) -> None:
         if due or counts != before.get("counts"):
             append(connection, figures)
             appended = at.isoformat()
-        state.note_sample(connection, target, {"counts": counts, "appended_at": appended}, at)
+        new: Sample = {"counts": counts} if appended is None else {"counts": counts, "appended_at": appended}
+        state.note_sample(connection, target, new, at)
 
 
-def append(connection: Connection, figures: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+def append(connection: Connection, figures: Mapping[tuple[str, str], Mapping[str, float]]) -> None:
     """Append figures as events."""
     append_events(
         connection,
@@ -84,10 +103,10 @@ def look(connection: Connection, at: datetime) -> Figures:
         _of(figures, row)[f"jobs_{row.state}"] = row.n
     for row in _groups(connection):
         _of(figures, row)[f"groups_{row.state}"] = row.n
-    for row in _oldest(connection):
-        age = (at - row.since).total_seconds() if row.since is not None else None
+    for one in _oldest(connection):
+        age = (at - one.since).total_seconds() if one.since is not None else None
         if age is not None:
-            _of(figures, row)["oldest_untreated_seconds"] = round(max(0.0, age), 3)
+            _of(figures, one)["oldest_untreated_seconds"] = round(max(0.0, age), 3)
     whole = figures.pop((ALL, ALL))
     for name in COUNTS:
         whole[name] = sum(values.get(name, 0) for values in figures.values())
@@ -99,11 +118,11 @@ def look(connection: Connection, at: datetime) -> Figures:
     return {(ALL, ALL): whole, **figures}
 
 
-def _of(figures: Figures, row: Any) -> dict[str, Any]:
+def _of(figures: Figures, row: Counted | Oldest) -> dict[str, float]:
     return figures.setdefault((row.campaign, row.workflow), {})
 
 
-def _jobs(connection: Connection) -> list[Any]:
+def _jobs(connection: Connection) -> list[Counted]:
     """Live jobs by campaign, workflow and state."""
     query = (
         select(group.c.campaign, group.c.workflow, job.c.state, func.count().label("n"))
@@ -112,10 +131,10 @@ def _jobs(connection: Connection) -> list[Any]:
         .where(generation.c.state == "running", job.c.state.in_(["waiting", "submitted", "running", "held"]))
         .group_by(group.c.campaign, group.c.workflow, job.c.state)
     )
-    return list(connection.execute(query).all())
+    return read_rows(connection, query, Counted)
 
 
-def _groups(connection: Connection) -> list[Any]:
+def _groups(connection: Connection) -> list[Counted]:
     """Groups of which a task waits, and of which one is processed."""
     query = (
         select(
@@ -128,10 +147,10 @@ def _groups(connection: Connection) -> list[Any]:
         .where(group_task.c.state.in_(["waiting", "processing"]))
         .group_by(group.c.campaign, group.c.workflow, group_task.c.state)
     )
-    return list(connection.execute(query).all())
+    return read_rows(connection, query, Counted)
 
 
-def _oldest(connection: Connection) -> list[Any]:
+def _oldest(connection: Connection) -> list[Oldest]:
     """The end of the oldest run in each workflow that is completed, and whose tasks are not all over."""
     since = func.min(func.coalesce(run.c.end, run.c.completed_at), type_=run.c.completed_at.type)
     query = (
@@ -146,7 +165,7 @@ def _oldest(connection: Connection) -> list[Any]:
         )
         .group_by(group.c.campaign, group.c.workflow)
     )
-    return list(connection.execute(query).all())
+    return read_rows(connection, query, Oldest)
 
 
 def lag_seconds(connection: Connection, target: str, at: datetime) -> float:
@@ -176,7 +195,7 @@ def spool_free_bytes() -> int | None:
 
 def sample_spool(ledger: Ledger) -> None:
     """Append the size of the spool, which takes a while to find, and the free space beside it."""
-    figures: dict[str, Any] = {"spool_bytes": _size(spool_folder())}
+    figures: dict[str, float] = {"spool_bytes": _size(spool_folder())}
     free = spool_free_bytes()
     figures |= {} if free is None else {"spool_free_bytes": free}
     with ledger.write() as connection:

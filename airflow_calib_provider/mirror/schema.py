@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 NONE = "none"
 """The value of a tag that has none."""
@@ -103,7 +103,7 @@ class Point(NamedTuple):
     time: int
 
 
-def point(measurement: str, tags: tuple[Any, ...], fields: Mapping[str, Any], time: int) -> Point:
+def point(measurement: str, tags: tuple[object, ...], fields: Mapping[str, object], time: int) -> Point:
     """A point, with tags and texts as every InfluxDB can store them."""
     get = fields.get
     values = [None if (value := get(name)) is None else check(value) for name, check in _CHECKS[measurement]]
@@ -111,7 +111,7 @@ def point(measurement: str, tags: tuple[Any, ...], fields: Mapping[str, Any], ti
 
 
 @lru_cache(maxsize=65_536)
-def _clean_tags(tags: tuple[Any, ...]) -> tuple[str, ...]:
+def _clean_tags(tags: tuple[object, ...]) -> tuple[str, ...]:
     return tuple(clean_tag(tag) for tag in tags)
 
 
@@ -119,7 +119,7 @@ _NOT_IN_TAGS = re.compile(r"[\x00-\x1f\x7f\\]+")
 _PLAIN = re.compile(r"[\w.:+ /@-]+\Z")
 
 
-def clean_tag(value: Any) -> str:
+def clean_tag(value: object) -> str:
     """A tag's value: line protocol has no way to write a backslash before a comma, or the end of a line."""
     text = str(value) if value is not None else ""
     if _PLAIN.match(text):
@@ -138,13 +138,13 @@ def clean_text(value: str) -> str:
 # What is not of the field's type, or cannot be stored, is left out.
 
 
-def _integer(value: Any) -> int | None:
+def _integer(value: object) -> int | None:
     if type(value) is int or (isinstance(value, float) and isfinite(value)):
         return int(value) if -(2**63) < value < 2**63 else None
     return None
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -153,11 +153,11 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return clean_text(value if isinstance(value, str) else str(value))
 
 
-Check = Callable[[Any], int | float | str | bool | None]
+Check = Callable[[object], int | float | str | bool | None]
 
 _CHECK_OF: dict[type, Check] = {int: _integer, float: _number, str: _text, bool: bool}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection, delete, exc, insert, or_, select, update
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import MirrorTarget, Sample, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import now
 
 LEASE = timedelta(seconds=60)
@@ -24,18 +23,18 @@ REBUILD = " (rebuild)"
 target = tables.mirror_target
 
 
-def find(connection: Connection, name: str) -> Any:
-    """The row of a target; ``None`` if nothing was ever carried there."""
-    return connection.execute(select(target).where(target.c.name == name)).first()
+def find(connection: Connection, name: str) -> MirrorTarget | None:
+    """A target; ``None`` if nothing was ever carried there."""
+    return first_row(connection, select_of(MirrorTarget, target).where(target.c.name == name), MirrorTarget)
 
 
-def listed(connection: Connection) -> list[Any]:
-    """The rows of all targets, rebuilds aside."""
-    rows = connection.execute(select(target).order_by(target.c.name)).all()
+def listed(connection: Connection) -> list[MirrorTarget]:
+    """All targets, rebuilds aside."""
+    rows = read_rows(connection, select_of(MirrorTarget, target).order_by(target.c.name), MirrorTarget)
     return [row for row in rows if not row.name.endswith(REBUILD)]
 
 
-def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int = 0) -> Any:
+def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int = 0) -> MirrorTarget | None:
     """Take a target for this carrier, or keep it.
 
     :param place: where it is, for people.
@@ -45,7 +44,7 @@ def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int =
     at = now()
     free = or_(target.c.holder.is_(None), target.c.holder == holder, target.c.held_until < at)
     taken = update(target).where(target.c.name == name, free)
-    values: dict[str, Any] = {"holder": holder, "held_until": at + LEASE, "place": place}
+    values: dict[str, object] = {"holder": holder, "held_until": at + LEASE, "place": place}
     try:
         with ledger.write() as connection:
             before = find(connection, name)
@@ -89,7 +88,7 @@ def advance(
     :returns: False if another carrier has taken over; nothing is written then.
     """
     at = now()
-    values: dict[str, Any] = {"cursor": cursor, "holes": holes, "held_until": at + LEASE}
+    values: dict[str, object] = {"cursor": cursor, "holes": holes, "held_until": at + LEASE}
     if success:
         values["last_success_at"] = at
     if too_old:
@@ -100,28 +99,30 @@ def advance(
     return bool(connection.execute(update(target).where(*here).values(values)).rowcount == 1)
 
 
-def note_trouble(ledger: Ledger, row: Any, text: str, note: str = "") -> None:
+def note_trouble(ledger: Ledger, name: str, text: str, note: str = "") -> None:
     """Keep what is in the way, for those who ask; the same text once a minute.
 
     :param note: what stays to be said when it is over.
     """
     at = now()
     with ledger.read() as connection:
-        known = find(connection, row.name)
-    if known is None or (known.last_error == text and at - known.last_error_at < TOLD_AGAIN):
+        known = find(connection, name)
+    if known is None or (
+        known.last_error == text and known.last_error_at is not None and at - known.last_error_at < TOLD_AGAIN
+    ):
         return
     with ledger.write() as connection:
-        values: dict[str, Any] = {"last_error": text[:2000], "last_error_at": at}
+        values: dict[str, object] = {"last_error": text[:2000], "last_error_at": at}
         values |= {"note": note, "note_at": at} if note else {}
-        connection.execute(update(target).where(target.c.name == row.name).values(values))
+        connection.execute(update(target).where(target.c.name == name).values(values))
 
 
-def is_in_trouble(row: Any) -> bool:
+def is_in_trouble(row: MirrorTarget) -> bool:
     """Whether the last thing heard of a target was an error."""
     return row.last_error_at is not None and (row.last_success_at is None or row.last_error_at > row.last_success_at)
 
 
-def is_held(row: Any) -> bool:
+def is_held(row: MirrorTarget) -> bool:
     """Whether a carrier works for a target now."""
     return row.holder is not None and row.held_until is not None and row.held_until > now()
 
@@ -135,13 +136,16 @@ def remove(ledger: Ledger, name: str) -> None:
 # figures of the system
 
 
-def last_sample(connection: Connection) -> tuple[Mapping[str, Any], datetime | None]:
+def last_sample(connection: Connection) -> tuple[Sample, datetime | None]:
     """The last figures that were appended as events, for whichever target, and when."""
     query = select(target.c.sample, target.c.sampled_at).where(target.c.sampled_at.is_not(None))
     row = connection.execute(query.order_by(target.c.sampled_at.desc()).limit(1)).first()
-    return ({}, None) if row is None else (row.sample or {}, row.sampled_at)
+    if row is None:
+        return {}, None
+    known: Sample = row.sample or {}
+    return known, row.sampled_at
 
 
-def note_sample(connection: Connection, name: str, sample: Mapping[str, Any], at: datetime) -> None:
+def note_sample(connection: Connection, name: str, sample: Sample, at: datetime) -> None:
     """Remember figures that were looked at."""
     connection.execute(update(target).where(target.c.name == name).values(sample=dict(sample), sampled_at=at))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Select, String, cast, func, literal, select, union
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import MirrorTarget
 from airflow_calib_provider.ledger.transitions import now
 from airflow_calib_provider.mirror import aside, outbox, state
 from airflow_calib_provider.mirror.sampling import lag_seconds
@@ -22,6 +23,14 @@ GROUP_STATES = 3
 
 group, group_task, membership = tables.run_group, tables.group_task, tables.membership
 generation, attempt, event = tables.generation, tables.attempt, tables.event
+
+
+class SetAside(TypedDict):
+    """Points that a target would not have."""
+
+    measurement: str
+    reason: str
+    points: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class TargetStatus:
     holes: int
     note: str | None
     note_at: datetime | None
-    set_aside: list[dict[str, Any]] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
 
 
 def of_targets(connection: Connection) -> list[TargetStatus]:
@@ -58,7 +67,7 @@ def of_targets(connection: Connection) -> list[TargetStatus]:
     return [_of_target(connection, row, last) for row in state.listed(connection)]
 
 
-def _of_target(connection: Connection, row: Any, last: int) -> TargetStatus:
+def _of_target(connection: Connection, row: MirrorTarget, last: int) -> TargetStatus:
     at = now()
     behind = select(func.count()).select_from(event).where(event.c.id > row.cursor)
     return TargetStatus(

@@ -115,7 +115,7 @@ class InfluxTarget(BaseModel):
         """The bucket, or where there is none the retention policy, that a measurement goes to; empty: the default."""
         return self.routes.get(measurement) or self.bucket or self.retention_policy
 
-    def routes_of(self, measurements: Mapping[str, Any] = MEASUREMENTS) -> dict[str, list[str]]:
+    def routes_of(self, measurements: Mapping[str, object] = MEASUREMENTS) -> dict[str, list[str]]:
         """Each bucket or retention policy with its measurements."""
         found: dict[str, list[str]] = {}
         for name in measurements:
