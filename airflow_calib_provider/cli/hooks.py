@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 
-def ask_airflow(hook: str, function: str, *arguments: Any) -> Any:
+def ask_airflow(hook: str, function: str, *arguments: object) -> Any:
     """Call a function of a hook, able to see connections that were made in Airflow's UI.
 
     :param hook: a module of :mod:`airflow_calib_provider.hooks`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,7 +34,7 @@ def orphans(
     from airflow_calib_provider.cli.output import emit_json, table
     from airflow_calib_provider.errors import BackendError
 
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, object]] = []
     errors: list[dict[str, str]] = []
     for name in [backend] if backend else _named():
         try:
@@ -84,7 +84,7 @@ def _named() -> list[str]:
     return recent_backends(open_ledger(), now())
 
 
-def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, Any]]:
+def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, object]]:
     from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers
 
     opened = _backend(name)

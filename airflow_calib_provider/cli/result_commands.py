@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -88,7 +88,7 @@ def products(
     table(heads, rows, empty="no products: no job set that declares any is done there")
 
 
-def _product(item: Product) -> dict[str, Any]:
+def _product(item: Product) -> dict[str, object]:
     from airflow_calib_provider.jobsets.folders import product_path
 
     path = product_path(item.folder, item.job, item.file)
@@ -112,8 +112,8 @@ def _bytes(path: Path) -> int | None:
         return None
 
 
-def _size(number: int | None) -> str:
-    if number is None:
+def _size(number: object) -> str:
+    if not isinstance(number, int):
         return "missing"
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if number >= factor:

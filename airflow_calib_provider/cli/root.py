@@ -98,16 +98,16 @@ def _check_encoding(arguments: Sequence[str]) -> None:
             raise CommandLineError(f"the argument {argument!a} is no text in UTF-8", "names and numbers are plain text")
 
 
-def describe(error: CalibError) -> dict[str, Any]:
+def describe(error: CalibError) -> dict[str, object]:
     """An error as programs read it."""
-    found: dict[str, Any] = {"error": error.message, "hint": error.hint}
+    found: dict[str, object] = {"error": error.message, "hint": error.hint}
     mistakes = error.errors if isinstance(error, SpecErrors) else (error,) if isinstance(error, SpecError) else ()
     if mistakes:
         found["errors"] = [mistake(item) for item in mistakes]
     return found
 
 
-def mistake(error: SpecError) -> dict[str, Any]:
+def mistake(error: SpecError) -> dict[str, object]:
     """One mistake of a YAML file as programs read it."""
     return {
         "file": str(error.file) if error.file else None,
@@ -123,7 +123,7 @@ def _plain(error: CalibError) -> str | None:
     return str(error) if isinstance(error, SpecError | SpecErrors) else None
 
 
-def _of_usage(error: Exception) -> dict[str, Any]:
+def _of_usage(error: Exception) -> dict[str, object]:
     """A wrong command line."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
@@ -131,7 +131,7 @@ def _of_usage(error: Exception) -> dict[str, Any]:
     return {"error": message, "hint": hint}
 
 
-def _report(found: dict[str, Any], as_json: bool, plain: str | None = None) -> None:
+def _report(found: dict[str, object], as_json: bool, plain: str | None = None) -> None:
     if as_json:
         # What cannot be written there is said on standard error.
         with contextlib.suppress(OSError):
@@ -140,9 +140,9 @@ def _report(found: dict[str, Any], as_json: bool, plain: str | None = None) -> N
         if plain is not None:
             print(printable(plain), file=sys.stderr)
             return
-        print(f"error: {printable(found['error'])}", file=sys.stderr)
+        print(f"error: {printable(str(found['error']))}", file=sys.stderr)
         if found["hint"]:
-            print(f"hint: {printable(found['hint'])}", file=sys.stderr)
+            print(f"hint: {printable(str(found['hint']))}", file=sys.stderr)
 
 
 def _close_stdout() -> None:

@@ -364,7 +364,7 @@ class MirrorTarget:
     name: str
     place: str
     cursor: int
-    holes: Sequence[Sequence[float]]
+    holes: list[list[float]]
     holder: str | None
     held_until: datetime | None
     last_success_at: datetime | None

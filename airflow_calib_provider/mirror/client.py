@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.mirror.target import InfluxTarget
+
+if TYPE_CHECKING:
+    import urllib3
 
 LONGEST_PAUSE = 600.0
 """Seconds: a server that asks for a longer pause is asked again after this time."""
@@ -68,6 +71,14 @@ HINTS = {
     Kind.TOO_LARGE: "raise the limit on requests of the server, or of the proxy before it",
     Kind.NOT_INFLUXDB: "check the address: a proxy, a portal or another server answers there",
 }
+
+
+class Series(TypedDict):
+    """A series of an answer to InfluxQL; which types its values have depends on the columns."""
+
+    name: str
+    columns: list[str]
+    values: NotRequired[list[list[Any]]]
 
 
 class InfluxClient:
@@ -172,7 +183,7 @@ class InfluxClient:
 
     # reading
 
-    def query(self, influxql: str, route: str = "", *, change: bool = False) -> list[dict[str, Any]]:
+    def query(self, influxql: str, route: str = "", *, change: bool = False) -> list[Series]:
         """Ask InfluxQL.
 
         :param route: where, as in :meth:`write`.
@@ -187,7 +198,7 @@ class InfluxClient:
             raise self.trouble(answer)
         if "results" not in document and not change:
             raise self.trouble(Answer(Kind.NOT_INFLUXDB, "what answered gave no results of InfluxQL"))
-        series = []
+        series: list[Series] = []
         for result in document.get("results", ()):
             if said := result.get("error"):
                 raise self.trouble(self._of_statement(str(said), database))
@@ -199,13 +210,15 @@ class InfluxClient:
             return Answer(Kind.MISSING, f"InfluxQL knows no database {database}: {said}")
         return Answer(Kind.BAD_POINTS, said)
 
-    def call(self, method: str, path: str, parameters: Mapping[str, str], body: Any = None) -> tuple[Answer, Any]:
+    def call(
+        self, method: str, path: str, parameters: Mapping[str, str], body: object = None
+    ) -> tuple[Answer, dict[str, Any]]:
         """One call of the API of 2.x, and the JSON that it answers."""
         return self._json(method, path, parameters, None if body is None else json.dumps(body).encode())
 
     def _json(
         self, method: str, path: str, parameters: Mapping[str, str], body: bytes | None = None
-    ) -> tuple[Answer, Any]:
+    ) -> tuple[Answer, dict[str, Any]]:
         from urllib3.exceptions import HTTPError
 
         try:
@@ -253,7 +266,9 @@ class InfluxClient:
             return self._unreachable(error)
         return self._judge(answer.status, answer.headers, answer.data, written)
 
-    def _send(self, method: str, path: str, parameters: Mapping[str, str], body: bytes | None, kind: str) -> Any:
+    def _send(
+        self, method: str, path: str, parameters: Mapping[str, str], body: bytes | None, kind: str
+    ) -> urllib3.BaseHTTPResponse:
         from urllib.parse import urlencode
 
         address = f"{self.target.url}{path}?{urlencode(parameters)}" if parameters else f"{self.target.url}{path}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from airflow_calib_provider.mirror.schema import MEASUREMENTS, Point
 
@@ -32,18 +31,18 @@ def _tag(value: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _writers(measurement: str) -> tuple[Callable[[Any], str], ...]:
+def _writers(measurement: str) -> tuple[Callable[[int | float | str | bool], str], ...]:
     return tuple(_writer(name, kind) for name, kind in MEASUREMENTS[measurement].fields.items())
 
 
-def _writer(name: str, kind: type) -> Callable[[Any], str]:
+def _writer(name: str, kind: type) -> Callable[[int | float | str | bool], str]:
     if kind is int:
         return lambda value: f"{name}={value}i"
     if kind is float:
         return lambda value: f"{name}={value!r}"
     if kind is bool:
         return lambda value: f"{name}={'true' if value else 'false'}"
-    return lambda value: f'{name}="{_text(value)}"'
+    return lambda value: f'{name}="{_text(str(value))}"'
 
 
 def _text(value: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from airflow_calib_provider.errors import MirrorError
-from airflow_calib_provider.mirror.client import InfluxClient
+from airflow_calib_provider.mirror.client import InfluxClient, Series
 from airflow_calib_provider.mirror.schema import MEASUREMENTS
 
 Key = tuple[tuple[str, ...], int]
@@ -64,7 +63,7 @@ def _counts(client: InfluxClient, measurement: str, what: str, where: str) -> di
     return found
 
 
-def _select(client: InfluxClient, measurement: str, what: str, where: str) -> list[dict[str, Any]]:
+def _select(client: InfluxClient, measurement: str, what: str, where: str) -> list[Series]:
     route = client.target.route(measurement)
     condition = f" WHERE {where}" if where else ""
     # InfluxQL has no parameters for names; what stands here are names and numbers of our own.
@@ -90,7 +89,7 @@ def _retention_of_policy(client: InfluxClient, route: str) -> int | None:
         return None  # this user may not ask
     for item in series:
         for row in item.get("values", ()):
-            about: Mapping[str, Any] = dict(zip(item["columns"], row, strict=True))
+            about: Mapping[str, object] = dict(zip(item["columns"], row, strict=True))
             if about.get("name") == policy or (not policy and about.get("default")):
                 text = str(about.get("duration", ""))
                 return sum(int(n) * _SECONDS[unit] for n, unit in _DURATION.findall(text)) or None

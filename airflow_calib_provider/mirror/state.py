@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import cast
 
 from sqlalchemy import Connection, delete, exc, insert, or_, select, update
 
@@ -140,10 +141,7 @@ def last_sample(connection: Connection) -> tuple[Sample, datetime | None]:
     """The last figures that were appended as events, for whichever target, and when."""
     query = select(target.c.sample, target.c.sampled_at).where(target.c.sampled_at.is_not(None))
     row = connection.execute(query.order_by(target.c.sampled_at.desc()).limit(1)).first()
-    if row is None:
-        return {}, None
-    known: Sample = row.sample or {}
-    return known, row.sampled_at
+    return ({}, None) if row is None else (cast("Sample", row.sample or {}), row.sampled_at)
 
 
 def note_sample(connection: Connection, name: str, sample: Sample, at: datetime) -> None:
