@@ -169,7 +169,7 @@ def _find(
 
     run = run_number(group)
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, task)
+    existing_names(ledger, campaign, workflow)
     with ledger.read() as connection:
         groups = results.meant(connection, campaign, workflow, group, run, task)
         if len(groups) > 1:

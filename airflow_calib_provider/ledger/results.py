@@ -12,6 +12,7 @@ from sqlalchemy import exists, func, select
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.generations import with_group
+from airflow_calib_provider.ledger.groups import group_by_id, task_of
 from airflow_calib_provider.ledger.rows import Generation, first_row
 
 if TYPE_CHECKING:
@@ -85,11 +86,15 @@ def meant(
         query = query.where(member.c.campaign == campaign, member.c.run == run, member.c.state == "grouped")
     if workflow is not None:
         query = query.where(group.c.workflow == workflow)
+    query = query.order_by(group.c.workflow, group.c.first_run)
+    having = query
     if task is not None:
-        query = query.join(of_task, of_task.c.group_id == group.c.id).where(of_task.c.task == task)
-    rows = connection.execute(query.order_by(group.c.workflow, group.c.first_run)).all()
+        having = query.join(of_task, of_task.c.group_id == group.c.id).where(of_task.c.task == task)
+    rows = connection.execute(having).all()
     if rows:
         return [Meant(row.id, row.workflow, row.name) for row in rows]
+    if run is None and task is not None and len(without := connection.execute(query).all()) == 1:
+        task_of(connection, group_by_id(connection, without[0].id), task)  # says which tasks it has
     of = f" with a task {task}" if task is not None else ""
     if run is not None:
         raise NotFound(

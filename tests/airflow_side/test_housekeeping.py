@@ -70,5 +70,5 @@ def test_mark_success_of_a_failed_task_is_seen(keep: Keep) -> None:
     assert world.task_state() == "failed"
     (row,) = world.rows(tables.generation)
     (attempt_folder(row.folder, 0, 1) / "out" / "c.txt").write_text("made by hand")
-    assert run("success")["settled"] == ["prompt ecal.skim run-r1: Airflow success, marked"]
-    assert (world.task_state(), world.states(tables.generation)) == ("done", ["done"])
+    assert run("success")["settled"] == ["prompt ecal.skim run-r1: Airflow success, kept"], "its job has failed"
+    assert (world.task_state(), world.states(tables.generation)) == ("failed", ["failed"])

@@ -332,6 +332,6 @@ def test_housekeeping_asks_influxdb_last(
     order: list[str] = []
     query = InfluxClient.query
     monkeypatch.setattr(InfluxClient, "query", lambda *given: (order.append("asked"), query(*given))[1])
-    monkeypatch.setattr(inject, "open_dag_runs", lambda *_: order.append("opened"))
+    monkeypatch.setattr(inject, "open_dag_runs", lambda *_, **__: order.append("opened"))
     housekeeping()
     assert order == ["opened", "asked"]

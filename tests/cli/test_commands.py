@@ -349,13 +349,14 @@ def test_payload_get_says_which_file_it_cannot_write(busy: World, calib: Calib, 
 def test_db(world: World, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "which fits" in calib.plain("db", "check")
     assert "already" in calib.plain("db", "upgrade")
-    monkeypatch.setenv("CALIB_HOME", "elsewhere")
+    elsewhere = world.folder / "elsewhere"
+    monkeypatch.setenv("CALIB_HOME", str(elsewhere))
     if "CALIB_LEDGER" in os.environ:
-        is_new(Path("elsewhere"), empty=True)
-        monkeypatch.setenv("CALIB_LEDGER", ledger_url(Path("elsewhere")))
+        is_new(elsewhere, empty=True)
+        monkeypatch.setenv("CALIB_LEDGER", ledger_url(elsewhere))
     assert "calib db upgrade" in calib.fails("db", "check")
     assert "calib db upgrade" in calib.fails("status")
-    round_folder = Path("elsewhere/spool/prompt.demo.skim.run-r1.g1.s0.r1")
+    round_folder = elsewhere / "spool/prompt.demo.skim.run-r1.g1.s0.r1"
     round_folder.mkdir(parents=True)
     assert "jobs of another one" in calib.fails("db", "upgrade")
     round_folder.rmdir()

@@ -42,6 +42,7 @@ class TestLogs:
     def test_a_run_that_is_in_no_group(self, busy: World, calib: Calib) -> None:
         assert "explain 7" in calib.fails("jobs", "logs", "7", "skim")
         assert "explain 4000" in calib.fails("jobs", "logs", "4000", "skim")
+        assert "run-r2 has no task nope" in calib.fails("jobs", "logs", "run-r2", "nope", "-w", "demo")
 
 
 class TestProducts:
