@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select
 
 from airflow_calib_provider.ledger import campaigns, source_changes, tables
 from airflow_calib_provider.ledger.rows import CampaignLine, JobLine, RunLine, read_rows
@@ -170,23 +170,36 @@ def _chosen_runs(connection: Connection, campaign: str, runs: Sequence[int], las
 def _totals(
     connection: Connection, campaign: str, columns: Sequence[Column], sources: dict[str, set[str]]
 ) -> list[dict[str, int]]:
-    skipped = exists().where(
-        skip.c.campaign == campaign,
-        skip.c.workflow == membership.c.workflow,
-        skip.c.run == membership.c.run,
-        skip.c.task.in_(["", group_task.c.task]),
-        or_(group_task.c.state != "done", skip.c.at <= group_task.c.since),
+    by_task: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    what = (membership.c.workflow, membership.c.grouping, group_task.c.task, group_task.c.state)
+    here = (membership.c.campaign == campaign, membership.c.state == "grouped")
+    grouped = select(*what, func.count()).join(group_task, group_task.c.group_id == membership.c.group_id).where(*here)
+    for workflow, label, task, shown, n in connection.execute(grouped.group_by(*what)).all():
+        by_task[workflow, label, task][shown] += n
+    # Few are skipped: these are counted by themselves, instead of asking for each of all.
+    concerned = and_(
+        membership.c.campaign == skip.c.campaign,
+        membership.c.workflow == skip.c.workflow,
+        membership.c.run == skip.c.run,
     )
-    state = case((skipped, "skipped"), else_=group_task.c.state).label("shown")
-    by_task: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-    grouped = (
-        select(membership.c.workflow, membership.c.grouping, group_task.c.task, state, func.count())
+    skipped = (
+        select(*what, membership.c.run)
+        .select_from(skip)
+        .join(membership, concerned)
         .join(group_task, group_task.c.group_id == membership.c.group_id)
-        .where(membership.c.campaign == campaign, membership.c.state == "grouped")
-        .group_by(membership.c.workflow, membership.c.grouping, group_task.c.task, state)
+        .where(
+            *here,
+            skip.c.task.in_(["", group_task.c.task]),
+            or_(group_task.c.state != "done", skip.c.at <= group_task.c.since),
+        )
+        .distinct()
+        .subquery()
     )
-    for workflow, label, task, shown, n in connection.execute(grouped).all():
-        by_task[workflow, label, task][shown] = n
+    columns_of = (skipped.c.workflow, skipped.c.grouping, skipped.c.task, skipped.c.state)
+    counted = select(*columns_of, func.count()).group_by(*columns_of)
+    for workflow, label, task, shown, n in connection.execute(counted).all():
+        by_task[workflow, label, task][shown] -= n
+        by_task[workflow, label, task]["skipped"] += n
     by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     others = (
         select(membership.c.workflow, membership.c.grouping, membership.c.state, func.count())
@@ -201,7 +214,8 @@ def _totals(
     )
     result = []
     for column in columns:
-        counts = dict(by_task[column.workflow, column.grouping, column.task])
+        of_task = by_task[column.workflow, column.grouping, column.task]
+        counts = {shown: n for shown, n in of_task.items() if n}
         elsewhere = by_grouping[column.workflow, column.grouping]
         for shown, n in elsewhere.items():
             if shown != "grouped":
