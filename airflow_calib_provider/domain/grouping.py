@@ -51,7 +51,7 @@ class Grouping(Model):
         return rules_of(self.kind)
 
     @classmethod
-    def of_json(cls, stored: Mapping[str, Any]) -> Grouping:
+    def of_json(cls, stored: Mapping[str, object]) -> Grouping:
         """The policy that a group's row keeps."""
         return cls.model_validate_json(json.dumps(stored))
 
@@ -66,7 +66,7 @@ class RunFacts:
     number: int
     start: datetime | None
     end: datetime | None
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
     selected: bool = True
 
 
@@ -87,7 +87,7 @@ class GroupDraft:
     start: datetime | None = None
     end: datetime | None = None
     amounts: dict[str, float] = field(default_factory=dict)
-    fills: list[Any] = field(default_factory=list)
+    fills: list[object] = field(default_factory=list)
     added: list[int] = field(default_factory=list)
     state: str = "forming"
     close_reason: Reason | None = None
@@ -103,7 +103,7 @@ class GroupDraft:
         self.start = min((t for t in (self.start, run.start) if t), default=None)
         self.end = max((t for t in (self.end, run.end) if t), default=None)
         for name in self.policy.minimum:
-            self.amounts[name] = self.amounts.get(name, 0.0) + float(run.fields[name])
+            self.amounts[name] = self.amounts.get(name, 0.0) + _amount(run.fields[name])
         fill = run.fields.get(FILL)
         if fill is not None and fill not in self.fills:
             self.fills.append(fill)
@@ -270,7 +270,11 @@ def _missing_field(policy: Grouping, run: RunFacts) -> Reason | None:
     return None
 
 
-def _is_amount(value: Any) -> bool:
+def _amount(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _is_amount(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

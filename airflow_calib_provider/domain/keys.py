@@ -156,7 +156,7 @@ class Keys(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, data: Any, handler: ModelWrapValidatorHandler[Keys], info: ValidationInfo) -> Keys:
+    def _read(cls, data: object, handler: ModelWrapValidatorHandler[Keys], info: ValidationInfo) -> Keys:
         reading = info.context if isinstance(info.context, Reading) else None
         if not isinstance(data, dict):
             return handler(data)
@@ -174,7 +174,7 @@ class Keys(BaseModel):
         return model
 
     @classmethod
-    def _prepared(cls, data: dict[Any, Any], lost: frozenset[Any], lenient: bool) -> dict[Any, Any]:
+    def _prepared(cls, data: dict[str, object], lost: frozenset[str], lenient: bool) -> dict[str, object]:
         """What pydantic is given: without what could not be read, and with what stands for missing keys."""
         if lost:
             data = {key: value for key, value in data.items() if key not in lost}
@@ -200,9 +200,9 @@ class Keys(BaseModel):
         found.pop("description", None)
         if cls.required:
             found["required"] = list(cls.required)
-        blocks = found.get("properties", {}).pop(BLOCKS, None)
-        if blocks is not None:
-            found["properties"] |= blocks["properties"]
+        properties = found.get("properties")
+        if isinstance(properties, dict) and (blocks := properties.pop(BLOCKS, None)) is not None:
+            properties |= blocks["properties"]
         found.update(cls.more_schema())
         return found
 
@@ -223,7 +223,7 @@ class Either:
         shape = "mapping" if isinstance(value, dict) else "sequence" if isinstance(value, tuple) else "scalar"
         return shape if shape in self.shapes else next(iter(self.shapes))
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.tagged_union_schema(
             {name: handler.generate_schema(shape) for name, shape in self.shapes.items()}, discriminator=self.of
         )
@@ -239,7 +239,7 @@ class NotEmpty:
         self.expected = expected
         self.said = said
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: Written) -> Written:
             if value in ((), {}):
                 expected = self.expected if isinstance(self.expected, str) else self.expected()
@@ -261,7 +261,7 @@ class Then:
     def __init__(self, check: Callable[[object], object]) -> None:
         self.check = check
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
@@ -288,7 +288,7 @@ class Blocks:
         found: type[Keys] | None = self.kinds.member(name).keys
         return found
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: dict[str, Written], info: ValidationInfo) -> dict[str, Keys]:
             for name in value:
                 try:
@@ -331,7 +331,7 @@ def _reads(field: FieldInfo) -> bool:
     return False
 
 
-def _python(value: object) -> Any:
+def _python(value: object) -> object:
     """A value as Python has it, for keys of a member that is declared with Python's types."""
     if isinstance(value, dict):
         return {key: _python(item) for key, item in value.items()}
@@ -339,13 +339,13 @@ def _python(value: object) -> Any:
         return tuple(_python(item) for item in value)
     if not isinstance(value, nodes.Scalar) or value is MISSING:
         return value
-    kinds: dict[str, Any] = {"text": text, "bool": boolean, "float": number}
+    kinds: dict[str, Callable[[object], object]] = {"text": text, "bool": boolean, "float": number}
     if value.kind == "int" and len(value.text) < 20:
         return int(value.text)
     return kinds[value.kind](value) if value.kind in kinds else value
 
 
-def _with_blocks(cls: type[Keys], data: dict[str, Any]) -> dict[str, Any]:
+def _with_blocks(cls: type[Keys], data: dict[str, object]) -> dict[str, object]:
     blocks = blocks_of(cls)
     assert blocks is not None
     # Whoever writes this key means no blocks: it is unknown.
@@ -387,9 +387,9 @@ def type_of(field: FieldInfo) -> Any:
     return annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
-def parts_of(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+def parts_of(annotation: object) -> tuple[object, tuple[object, ...]]:
     """A type without what may be left out, and what is annotated to it."""
-    found: tuple[Any, ...] = ()
+    found: tuple[object, ...] = ()
     while True:
         if get_origin(annotation) is Annotated:
             annotation, *more = get_args(annotation)
@@ -412,7 +412,7 @@ def is_unreadable(value: object) -> bool:
     return isinstance(value, nodes.Scalar) and value.kind == _UNREADABLE
 
 
-def data_of(node: nodes.Node) -> Any:
+def data_of(node: nodes.Node) -> object:
     """A node as models read it: mappings and lists are Python's, single values nodes."""
     if isinstance(node, nodes.Scalar):
         return node
@@ -432,6 +432,6 @@ def _spelled(name: str, node: nodes.Scalar) -> SpelledKey:
     return key
 
 
-def block_field(kinds: Kinds) -> Any:
+def block_field(kinds: Kinds) -> object:
     """The type of a field ``blocks``."""
     return Annotated[dict[str, Keys], Blocks(kinds), Field(alias=BLOCKS)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_calib_provider.domain.source_changes import told
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import GROUPINGS, LOCKS
 
-Reason = dict[str, Any]
+if TYPE_CHECKING:
+    from airflow_calib_provider.domain.locks.base import LockKind
+
+Reason = Mapping[str, object]
 """``{"code": ..., parameters...}``; the codes are the keys of :data:`TEXTS`, and those of the kinds of locks."""
 
 SHOWN = 5
@@ -103,7 +106,7 @@ def _mistakes(params: Mapping[str, Any]) -> str:
     return "".join(f"\n{said}" for said in params["mistakes"]) + (f"\nand {more} more mistakes" if more else "")
 
 
-TEXTS: dict[str, Any] = {
+TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     # waiting
     "forming": _forming,
     "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
@@ -244,24 +247,29 @@ TEXTS: dict[str, Any] = {
 }
 
 
-def render(reason: Mapping[str, Any] | None) -> str:
+def parts_of(reason: Reason) -> list[Reason]:
+    """The reasons of which one of several consists."""
+    parts = reason.get("reasons")
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list | tuple) else []
+
+
+def render(reason: Reason | None) -> str:
     """The text of a structured reason; an unknown code (of a later version) shows its raw content."""
     if not reason:
         return ""
-    code = reason.get("code", "")
+    code = str(reason.get("code", ""))
     if code in TEXTS:
         return str(TEXTS[code](reason))
     lock = lock_of(reason)
     return str(lock.text(reason)) if lock is not None else f"{reason}"
 
 
-def lock_of(reason: Mapping[str, Any]) -> Any:
+def lock_of(reason: Reason) -> LockKind | None:
     """The kind of lock that gave a reason, which has the words for it; ``None`` if none did, or it is not there."""
-    code, name = reason.get("code"), reason.get("lock", "")
+    code, name = reason.get("code"), str(reason.get("lock", ""))
+    kinds: Iterable[LockKind] = map(LOCKS.member, [name] if name else LOCKS.own)
     try:
-        if name:
-            return LOCKS.member(name)
-        return next((kind for kind in map(LOCKS.member, LOCKS.own) if kind.code == code), None)
+        return next((kind for kind in kinds if name or kind.code == code), None)
     except KindError:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
@@ -21,7 +21,7 @@ from airflow_calib_provider.domain.quantities import DURATION, SIZE, parse_durat
 
 T = TypeVar("T")
 
-Schema: TypeAlias = dict[str, Any]
+Schema: TypeAlias = dict[str, object]
 """A JSON Schema."""
 
 Written: TypeAlias = "nodes.Scalar | nodes.Mapping | dict[str, Written] | tuple[Written, ...]"
@@ -132,7 +132,7 @@ class Reads:
             value = value.node if isinstance(value, SpelledKey) else _key(value)
         return self.read(value)
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
@@ -290,7 +290,7 @@ def whole(least: int, most: int) -> Reads:
 class OneOf:
     """Part of a type: its values are those of a ``Literal``."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         options: tuple[str, ...] = get_args(source)
         listed = one_of(options)
 
@@ -302,7 +302,7 @@ class OneOf:
 
         return core_schema.no_info_plain_validator_function(Reads(read, {}, ""), metadata={"options": options})
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Schema:
+    def __get_pydantic_json_schema__(self, schema: Mapping[str, Any], handler: GetJsonSchemaHandler) -> Schema:
         return {"enum": list(schema["metadata"]["options"])}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exc, func, insert, select, update
 
@@ -19,6 +18,7 @@ from airflow_calib_provider.injection.parts import Parts
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Judge, Selector
 from airflow_calib_provider.ledger import campaigns, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Workflow
 
@@ -71,7 +71,7 @@ class Pass:
     workflow: Workflow
     first_seen: datetime
     members: frozenset[int] | None
-    skipped: Mapping[int, Mapping[str, Any]]
+    skipped: Mapping[int, Mapping[str, object]]
     bound: int
     begun: bool
     now: datetime
@@ -96,8 +96,8 @@ class _Work:
 
     label: str
     policy: Grouping
-    known: Any
-    rows: Sequence[Any]
+    known: KnownGrouping | None
+    rows: Sequence[Run]
     forming: GroupDraft | None
 
     @property
@@ -107,7 +107,7 @@ class _Work:
 
 def assign_workflow(
     ledger: Ledger,
-    campaign: Any,
+    campaign: Campaign,
     workflow: Workflow,
     listing: Sequence[RunRecord],
     judge: Judge,
@@ -176,7 +176,7 @@ def _follow_spec(ledger: Ledger, here: Pass) -> bool:
 
 
 def _begin(
-    connection: Connection, campaign: Any, workflow: Workflow, listing: Sequence[RunRecord], now: datetime
+    connection: Connection, campaign: Campaign, workflow: Workflow, listing: Sequence[RunRecord], now: datetime
 ) -> Pass:
     selection = workflow.runs
     skipped = skips.skipped_in(connection, campaign.name, workflow.name)
@@ -196,7 +196,7 @@ def _begin(
     return Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
 
 
-def _members(connection: Connection, campaign: Any, workflow: Workflow) -> frozenset[int] | None:
+def _members(connection: Connection, campaign: Campaign, workflow: Workflow) -> frozenset[int] | None:
     if campaign.kind != "finite":
         return None
     listed = tables.campaign_run
@@ -277,10 +277,10 @@ def end_groups(
     skips.end_fully_skipped(connection, campaign, workflow, by_state["closed"], at)
 
 
-def _known(connection: Connection, here: Pass, label: str) -> Any:
+def _known(connection: Connection, here: Pass, label: str) -> KnownGrouping | None:
     table = tables.grouping
     key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == label)
-    return connection.execute(select(table).where(*key)).first()
+    return first_row(connection, select_of(KnownGrouping, table).where(*key), KnownGrouping)
 
 
 def _seen(here: Pass) -> datetime:
@@ -303,7 +303,7 @@ def _advance_bound(connection: Connection, here: Pass, label: str, bound: int) -
     connection.execute(update(table).where(*key, table.c.assigned_below < bound).values(assigned_below=bound))
 
 
-def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: int) -> list[Any]:
+def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: int) -> list[Run]:
     """Runs below the bound of which nothing is recorded yet. Of a finite campaign only those between its runs are told
     that they are none of them: it does not concern itself with years before."""
     held = (
@@ -321,12 +321,12 @@ def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: 
         told = select(func.count()).select_from(membership).where(*held, membership.c.run < assigned_below)
         if n_listed == connection.execute(told).scalar_one():
             listed = (*listed, run.c.number >= assigned_below)
-    query = select(run).outerjoin(membership, and_(*held, membership.c.run == run.c.number))
+    query = select_of(Run, run).outerjoin(membership, and_(*held, membership.c.run == run.c.number))
     query = query.where(*listed, membership.c.run.is_(None))
-    return list(connection.execute(query.order_by(run.c.number)).all())
+    return read_rows(connection, query.order_by(run.c.number), Run)
 
 
-def _admit(row: Any, selector: Selector, here: Pass) -> Admission:
+def _admit(row: Run, selector: Selector, here: Pass) -> Admission:
     if row.completed:
         return selector.admit(row)
     if here.members is not None and row.number not in here.members:
@@ -343,7 +343,7 @@ def _store_members(
     connection: Connection,
     here: Pass,
     work: _Work,
-    rows: Sequence[Any],
+    rows: Sequence[Run],
     admissions: Mapping[int, Admission],
     parts: Parts,
     report: InjectionReport,
@@ -374,7 +374,9 @@ def _store_members(
     move(connection, membership, moves)
 
 
-def _outcome(number: int, admission: Admission, refused: Mapping[int, Any], assigned_below: int) -> tuple[str, Any]:
+def _outcome(
+    number: int, admission: Admission, refused: Mapping[int, object], assigned_below: int
+) -> tuple[str, object]:
     if admission is not ADMITTED:
         return admission.state, admission.reason
     if number < assigned_below:
@@ -384,7 +386,7 @@ def _outcome(number: int, admission: Admission, refused: Mapping[int, Any], assi
     return "grouped", None
 
 
-def _frozen(row: Any) -> dict[str, Any]:
+def _frozen(row: Run) -> dict[str, object]:
     return {
         **row.fields,
         "number": row.number,

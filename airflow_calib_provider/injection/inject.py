@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
@@ -18,6 +17,7 @@ from airflow_calib_provider.injection.selection import Judge
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
@@ -61,7 +61,7 @@ def inject(
     return report
 
 
-def _campaigns(connection: Connection, name: str | None) -> list[Any]:
+def _campaigns(connection: Connection, name: str | None) -> list[Campaign]:
     if name is None:
         return campaigns.open_campaigns(connection)
     row = campaigns.get(connection, name)
@@ -155,7 +155,7 @@ def _judges(
 
 def _inject_workflow(
     ledger: Ledger,
-    campaign: Any,
+    campaign: Campaign,
     workflow: Workflow,
     listing: Sequence[RunRecord],
     judge: Judge,

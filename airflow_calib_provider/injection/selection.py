@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.ledger.rows import Run
 from airflow_calib_provider.spec.conditions import Condition, ConditionError
 from airflow_calib_provider.spec.models import RunSelection, RunSource
 
@@ -36,12 +36,12 @@ class Judge:
         self._condition = Condition(selection.where, source.fields) if selection.where else None
         self._known: dict[tuple[int, str], Admission] = {}
 
-    def prepare(self, rows: Iterable[Any]) -> None:
+    def prepare(self, rows: Iterable[Run]) -> None:
         """Ask about runs now: while nobody waits for the ledger."""
         for row in rows:
             self.admission(row)
 
-    def admission(self, row: Any) -> Admission:
+    def admission(self, row: Run) -> Admission:
         """Whether the condition admits a run, as it is in the ledger."""
         if self._condition is None:
             return ADMITTED
@@ -50,7 +50,7 @@ class Judge:
             self._known[key] = self._evaluate(self._condition, row)
         return self._known[key]
 
-    def _evaluate(self, condition: Condition, row: Any) -> Admission:
+    def _evaluate(self, condition: Condition, row: Run) -> Admission:
         try:
             fits = condition.evaluate({**row.fields, "number": row.number, "start": row.start, "end": row.end})
         except ConditionError as error:
@@ -71,11 +71,11 @@ class Selector:
     first_seen: datetime
     members: frozenset[int] | None = None
 
-    def admit(self, row: Any) -> Admission:
+    def admit(self, row: Run) -> Admission:
         """Decide about a completed run. Decided once, at injection; the outcome is stored."""
         return self.without_condition(row) or self.judge.admission(row)
 
-    def without_condition(self, row: Any) -> Admission | None:
+    def without_condition(self, row: Run) -> Admission | None:
         """What is decided about a run whatever the condition says; ``None``: ask it."""
         if self.members is not None:
             return None if row.number in self.members else Admission("not_selected", {"code": "not_in_campaign"})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_calib_provider.errors import SpecError, SpecErrors
 from airflow_calib_provider.spec.cache import checked, good_workflow
@@ -173,7 +173,7 @@ def _tell_of_gone(served: Served, check: FolderCheck, kept: Mapping[str, KeptTex
             served.troubles[name] = Trouble(reason, held=True)
 
 
-def _reason(code: str, file: Path, errors: Sequence[SpecError]) -> dict[str, Any]:
+def _reason(code: str, file: Path, errors: Sequence[SpecError]) -> dict[str, object]:
     said = [str(error) for error in errors]
     return {"code": code, "file": str(file), "mistakes": said[:SHOWN], "n": len(said)}
 

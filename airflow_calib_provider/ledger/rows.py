@@ -38,6 +38,44 @@ class Campaign:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """A run, as its source tells it.
+
+    :ivar completed_at: when it was first read as completed.
+    :ivar listed: whether its source lists it; ``None``: added by hand, or not read since.
+    """
+
+    source: str
+    number: int
+    start: datetime | None
+    end: datetime | None
+    completed: bool
+    fields: Mapping[str, object]
+    files: Sequence[str]
+    recorded_at: datetime
+    completed_at: datetime | None
+    content_hash: str
+    listed: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownGrouping:
+    """How far a grouping of a workflow is assigned.
+
+    :ivar assigned_below: runs below are assigned.
+    :ivar first_seen_at: a grouping that is added later takes no history.
+    :ivar spec_hash: all that has not begun follows it.
+    """
+
+    campaign: str
+    workflow: str
+    label: str
+    assigned_below: int
+    first_seen_at: datetime
+    spec_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """A group of runs of a workflow."""
 

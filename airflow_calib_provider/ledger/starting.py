@@ -6,7 +6,7 @@ a job set, as success while runs are missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, literal, select, union_all
 
@@ -33,7 +33,7 @@ def require_open(connection: Connection, group_id: int, task: str, before: Itera
         raise not_open(reasons)
 
 
-def not_open(reasons: list[Reason]) -> NotOpen:
+def not_open(reasons: Sequence[Reason]) -> NotOpen:
     """The error of a task that was started though these reasons hold it."""
     inner = reasons[0] if len(reasons) == 1 else {"code": "several", "reasons": reasons}
     reason = {"code": "not_open", "reason": inner}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from airflow_calib_provider.domain.reasons import Reason, lock_of
+from airflow_calib_provider.domain.reasons import Reason, lock_of, parts_of
 from airflow_calib_provider.ledger.rows import Event
 
 
@@ -27,23 +27,28 @@ def reason_of(event: Event) -> Reason | None:
     return reason if isinstance(reason, dict) else None
 
 
+def _count(reason: Reason, name: str) -> int | None:
+    number = reason.get(name)
+    return number if isinstance(number, int) else None
+
+
 def causes_of(reason: Reason | None) -> list[Cause]:
     """The locks that a reason names; those that never open are named alike."""
     if not reason:
         return []
     code = reason.get("code")
     if code == "several":
-        return [cause for part in reason.get("reasons", ()) for cause in causes_of(part)]
+        return [cause for part in parts_of(reason) for cause in causes_of(part)]
     if code in ("forming", "dropped"):
         return [Cause("forming")]
     if code in NEVER:
         what = str(reason.get("needs"))
-        return [Cause(f"{'task' if '.' in what else 'payload'} {what}", 0, reason.get("total"))]
+        return [Cause(f"{'task' if '.' in what else 'payload'} {what}", 0, _count(reason, "total"))]
     if code == "lock_unknown":
         return [Cause(str(reason.get("lock")))]
     lock = lock_of(reason)
     if lock is not None:
-        return [Cause(f"{lock.name} {lock.what(reason)}", reason.get("done"), reason.get("total"))]
+        return [Cause(f"{lock.name} {lock.what(reason)}", _count(reason, "done"), _count(reason, "total"))]
     return []
 
 
@@ -165,4 +170,4 @@ def _waits(task: TaskHistory, at: int) -> list[LockChange]:
 def _codes(reason: Reason | None) -> list[str]:
     if not reason:
         return []
-    return [str(reason.get("code")), *(str(part.get("code")) for part in reason.get("reasons", ()))]
+    return [str(reason.get("code")), *(str(part.get("code")) for part in parts_of(reason))]

@@ -11,7 +11,7 @@ from collections import abc
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -72,7 +72,7 @@ class ArgumentsReader:
     :param values: name → value; ``None`` is not stated.
     """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, object]) -> None:
         self.values = {name: value for name, value in values.items() if value is not None}
         self.problems = Problems(Document(Path(), "", [], node_of(None)))
         self.durations = {name: value for name in ("timeout", "keep") if (value := self._timedelta(name)) is not None}
@@ -108,7 +108,7 @@ class ArgumentsReader:
             if not self.read.is_wrong(name):
                 options = options_of(name, {}, keys.blocks)
         made = JobsMaker(defaults).make(JobsKeys.unstated(), DEFAULT_BACKEND)
-        stated: dict[str, Any] = {
+        stated: dict[str, object] = {
             "split": self._split(),
             "retries": keys.retries_of_jobs,
             "quorum": keys.quorum,
@@ -138,7 +138,7 @@ class ArgumentsReader:
         """``products``: name → file, relative to ``CALIB_OUT``."""
         return self.keys.products
 
-    def command(self, value: Any) -> tuple[str, ...]:
+    def command(self, value: object) -> tuple[str, ...]:
         """A program and its arguments, numbers and paths as texts; nothing of ``None``."""
         if value is None:
             return ()
@@ -149,7 +149,7 @@ class ArgumentsReader:
             self.add("command is empty", "a program and its arguments")
         return tuple(self._texts("command", value))
 
-    def inputs(self, value: Any) -> tuple[str, ...] | None:
+    def inputs(self, value: object) -> tuple[str, ...] | None:
         """Paths and URLs."""
         if value is None:
             return None
@@ -162,7 +162,7 @@ class ArgumentsReader:
             self.add(f"an element of inputs is empty or holds a line break: {broken!r}", "one path or URL each")
         return found
 
-    def environment(self, value: Any) -> dict[str, str]:
+    def environment(self, value: object) -> dict[str, str]:
         """Variables and their values."""
         if value is None:
             return {}
@@ -175,7 +175,7 @@ class ArgumentsReader:
         texts = self._texts("environment", value.values(), [f"[{name!r}]" for name in value])
         return dict(zip((str(name) for name in value), texts, strict=True))
 
-    def _texts(self, what: str, values: abc.Iterable[Any], where: abc.Sequence[str] = ()) -> abc.Iterator[str]:
+    def _texts(self, what: str, values: abc.Iterable[object], where: abc.Sequence[str] = ()) -> abc.Iterator[str]:
         for number, value in enumerate(values):
             place = f"{what}{where[number] if where else f'[{number}]'}"
             if isinstance(value, bool) or not isinstance(value, str | int | float | os.PathLike):
@@ -191,7 +191,7 @@ class ArgumentsReader:
         return value if isinstance(value, timedelta) else None
 
 
-def node_of(value: Any) -> Node:
+def node_of(value: object) -> Node:
     """A value as a spec would have it; text is always quoted, so that it is nothing but text."""
     if value is None:
         return Scalar("", "null", _NOWHERE)
@@ -209,12 +209,12 @@ def node_of(value: Any) -> Node:
     return Scalar(str(value), "text", _NOWHERE, quoted=True)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}…"
 
 
-def _key(key: Any) -> Scalar:
+def _key(key: object) -> Scalar:
     node = node_of(key)
     return node if isinstance(node, Scalar) else Scalar(str(key), "text", _NOWHERE, quoted=True)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Either, Keys, NotEmpty, Where, Words
 from airflow_calib_provider.domain.scalars import WHAT, Duration, OneOf, Reads, Schema, Size, mistake, number, whole
+
+T = TypeVar("T")
 
 
 def _factor(value: object) -> float:
@@ -141,6 +143,6 @@ class RuleKeys(Keys):
         return {"dependentSchemas": needed}
 
 
-def as_tuple(value: object) -> tuple[Any, ...]:
+def as_tuple(value: T | tuple[T, ...] | None) -> tuple[T, ...]:
     """What is one value, a list of them, or left out, as a list."""
     return () if value is None else value if isinstance(value, tuple) else (value,)

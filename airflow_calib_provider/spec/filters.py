@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jinja2
 from jinja2 import nodes
@@ -40,10 +39,10 @@ class FilterEnvironment(jinja2.Environment):
         self.filters.update(own)
         self._context = self.from_string("").new_context()
 
-    def getitem(self, obj: Any, argument: Any) -> Any:
+    def getitem(self, obj: object, argument: object) -> object:
         return self.part(obj, argument)
 
-    def getattr(self, obj: Any, attribute: str) -> Any:
+    def getattr(self, obj: object, attribute: str) -> object:
         return self.part(obj, attribute)
 
     def part(self, value: object, key: object) -> object:
@@ -68,7 +67,7 @@ class FilterEnvironment(jinja2.Environment):
         return bool(self.call_test(name, value, args, kwargs, context=self._context))
 
 
-def _of_text(function: Callable[..., Any]) -> Callable[..., str]:
+def _of_text(function: Callable[..., object]) -> Callable[..., str]:
     """A filter of one text; of a list or mapping it would make Python's notation."""
     return lambda value, *args: str(function(as_text(value), *args))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_calib_provider.domain.groupings.base import GroupingKind
 from airflow_calib_provider.domain.locks.base import LockKind
@@ -44,10 +44,10 @@ class ConnectionType:
     settings: str
     hook: str
     title: str
-    behaviour: Mapping[str, Any]
-    fields: Mapping[str, Any]
+    behaviour: Mapping[str, object]
+    fields: Mapping[str, object]
 
-    def form(self) -> dict[str, Any]:
+    def form(self) -> dict[str, object]:
         """Its entry in Airflow's provider information."""
         return {
             "connection-type": self.name,
@@ -58,12 +58,12 @@ class ConnectionType:
         }
 
 
-def form_field(label: str, kind: str, description: str, default: object = None) -> dict[str, Any]:
+def form_field(label: str, kind: str, description: str, default: object = None) -> dict[str, object]:
     """One of a connection's own fields.
 
     :param kind: of JSON Schema.
     """
-    schema: dict[str, Any] = {"type": [kind, "null"]}
+    schema: dict[str, object] = {"type": [kind, "null"]}
     if default is not None:
         schema["default"] = default
     return {"label": label, "schema": schema, "description": description}
@@ -89,7 +89,7 @@ class BackendKind:
     operators: Sequence[str] = ()
     release: str = "releasing it"
 
-    def merged(self, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    def merged(self, defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
         """A task's block over that of the defaults."""
         return {**defaults, **own}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Union, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
@@ -99,7 +99,7 @@ def _type(field: FieldInfo) -> str:
     return words_of(field).type or _words(type_of(field))
 
 
-def _words(kind: Any) -> str:
+def _words(kind: object) -> str:
     kind, more = parts_of(kind)
     for item in more:
         if isinstance(item, Reads):

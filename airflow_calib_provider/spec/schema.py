@@ -6,7 +6,6 @@ It is weaker than reading: what lies between keys of different tasks or files, a
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
@@ -38,7 +37,7 @@ class _Generator(GenerateJsonSchema):
     def get_title_from_name(self, name: str) -> str:
         return ""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: object) -> bool:
         return False
 
 

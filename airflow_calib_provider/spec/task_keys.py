@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -256,7 +256,7 @@ class TaskKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
-        refused: dict[str, Any] = {"products": False, "backend": False}
+        refused: dict[str, object] = {"products": False, "backend": False}
         return {
             "oneOf": [
                 {"required": ["jobs"]},

@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from jinja2 import Undefined
 
@@ -92,7 +91,7 @@ class _Compiled:
     problems: tuple[TemplateSyntaxError, ...]
 
 
-def render_value(template: str, variables: Mapping[str, Any]) -> Any:
+def render_value(template: str, variables: Mapping[str, object]) -> object:
     """Render a template; one that is a single ``{{ expression }}`` keeps the type of its value.
 
     :param variables: nested mappings.
@@ -117,7 +116,7 @@ def render_value(template: str, variables: Mapping[str, Any]) -> Any:
         raise RenderError(f"cannot render {_shown(template)}: {told(error)}") from error
 
 
-def render_text(template: str, variables: Mapping[str, Any]) -> str:
+def render_text(template: str, variables: Mapping[str, object]) -> str:
     """Render a template to a text, such as one argument of a command.
 
     :raises RenderError: as for :func:`render_value`, and for values that are no single text.
@@ -139,7 +138,7 @@ def render_text(template: str, variables: Mapping[str, Any]) -> str:
     return text
 
 
-def render_command(command: Sequence[str], variables: Mapping[str, Any]) -> tuple[str, ...]:
+def render_command(command: Sequence[str], variables: Mapping[str, object]) -> tuple[str, ...]:
     """Render each element to exactly one argument, whatever its value contains.
 
     :raises RenderError: as for :func:`render_text`.
