@@ -129,8 +129,7 @@ def _read_sources(
         except CalibError as error:
             report.errors.append(f"run source {name}: {error}")
             continue
-        with ledger.write() as connection:
-            recorded = runs.record_runs(connection, name, listings[name], now)
+        recorded = runs.record_listing(ledger, name, listings[name], now)
         report.new_runs += recorded.new
         report.changed_runs += recorded.changed
         if recorded.changes:

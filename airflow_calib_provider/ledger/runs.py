@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.source_changes import Changes
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
 AT_ONCE = 5_000
@@ -48,8 +49,41 @@ def content_hash(record: RunRecord) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+AT_ONCE = 1_000
+"""Runs that are recorded in one transaction."""
+
+
+def record_listing(ledger: Ledger, source: str, records: Sequence[RunRecord], now: datetime) -> Recorded:
+    """As :func:`record_runs` of all that a source lists, in parts, so that nobody waits long to write.
+
+    What differs is found, and hashed, while others write; a death between two parts leaves the rest to the next read.
+    """
+    digests = {record.number: content_hash(record) for record in records}
+    with ledger.read() as connection:
+        table = tables.run
+        query = select(table.c.number, table.c.content_hash).where(table.c.source == source)
+        stored = {row.number: row.content_hash for row in connection.execute(query)}
+    news = [record for record in records if stored.get(record.number) != digests[record.number]]
+    new, changed = 0, set[int]()
+    for begin in range(0, max(0, len(news) - AT_ONCE), AT_ONCE):
+        with ledger.write() as connection:
+            part = news[begin : begin + AT_ONCE]
+            done = record_runs(connection, source, part, now, complete=False, listed=True, digests=digests)
+        new, changed = new + done.new, changed | set(done.changes)
+    with ledger.write() as connection:
+        done = record_runs(connection, source, records, now, digests=digests)
+    return Recorded(new + done.new, sorted(changed | set(done.changes)))
+
+
 def record_runs(
-    connection: Connection, source: str, records: Sequence[RunRecord], now: datetime, *, complete: bool = True
+    connection: Connection,
+    source: str,
+    records: Sequence[RunRecord],
+    now: datetime,
+    *,
+    complete: bool = True,
+    listed: bool | None = None,
+    digests: Mapping[int, str] | None = None,
 ) -> Recorded:
     """Store what a source listed. Recording the same again changes nothing.
 
@@ -57,8 +91,11 @@ def record_runs(
     touched (their metadata was frozen at assignment). So it is with one that is listed no more.
 
     :param complete: this is all that the source lists now.
+    :param listed: these are of such a list; as ``complete`` if left out.
+    :param digests: what :func:`content_hash` says of each, if that is known.
     """
-    digests = {record.number: content_hash(record) for record in records}
+    listed = complete if listed is None else listed
+    digests = {record.number: (digests or {}).get(record.number) or content_hash(record) for record in records}
     known = _known(connection, source, digests)
     new: list[Move] = []
     changed: list[dict[str, object]] = []
@@ -66,7 +103,7 @@ def record_runs(
     for record in records:
         before, digest = known.get(record.number), digests[record.number]
         if before is None:
-            new.append(_new(source, record, digest, now, complete))
+            new.append(_new(source, record, digest, now, listed))
         elif before.content_hash != digest:
             completed_at = before.completed_at or (now if record.completed else None)
             columns = _bind(_columns(record, digest))

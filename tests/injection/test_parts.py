@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from airflow_calib_provider.injection import assigning
 from airflow_calib_provider.injection.inject import close_campaign
-from airflow_calib_provider.ledger import campaigns, groups, skips, tables
+from airflow_calib_provider.ledger import campaigns, groups, runs, skips, tables
 from tests.injection.test_inject import World
 from tests.ledger.making import RUN, count, fill, group_ids, new_ledger, task, total, workflow
 
@@ -167,3 +167,19 @@ def test_an_edit_is_followed_some_groups_at_a_time(tmp_path: Path, monkeypatch: 
     with world.ledger.write() as connection:
         skips.add(connection, "prompt", "ecal", [3], reason="x", person="ada", at=world.now)
     assert world.inject(edited).errors == []
+
+
+def test_a_long_listing_is_recorded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    flow = workflow("ecal", task("skim"))
+    monkeypatch.setattr(runs, "AT_ONCE", 5)
+    world.runs(*range(1, 30))
+    assert world.inject(flow).new_runs == 29
+    world.runs(*({"number": n, "lumi_pb": 1.5 + n} for n in range(1, 40)))
+    report = world.inject(flow)
+    assert (report.new_runs, report.changed_runs) == (10, 29)
+    again = world.inject(flow)
+    assert (again.new_runs, again.changed_runs) == (0, 0)
+    listed = select(tables.run.c.number).where(tables.run.c.listed)
+    with world.ledger.read() as connection:
+        assert len(connection.execute(listed).all()) == 39
