@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_calib_provider.ledger.engine import Ledger
-    from airflow_calib_provider.ledger.openings import Limits
+    from airflow_calib_provider.ledger.openings import OpeningLimits
     from airflow_calib_provider.ledger.spec_files import Trouble
     from airflow_calib_provider.spec.models import RunSource, Workflow
 
@@ -123,15 +123,15 @@ def source_named(folder: Path, name: str) -> RunSource:
     return sources[name]
 
 
-def opening_limits() -> Limits:
+def opening_limits() -> OpeningLimits:
     """``CALIB_MAX_OPEN`` and ``CALIB_WINDOW``, as Airflow's side reads them (rule 27).
 
     :raises SettingError: one is not a number.
     """
-    from airflow_calib_provider.ledger.openings import Limits
+    from airflow_calib_provider.ledger.openings import OpeningLimits
     from airflow_calib_provider.settings import number
 
-    return Limits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
+    return OpeningLimits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
 def run_number(text: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -94,7 +94,7 @@ def _check_task_of_group(connection: Connection, scope: Scope, name: str, task: 
         task_of(connection, group, task)
 
 
-def _as_dict(cause: Cause) -> dict[str, Any]:
+def _as_dict(cause: Cause) -> dict[str, object]:
     return {**vars(cause), "code": cause.code, "text": cause.text, "release": cause.release}
 
 

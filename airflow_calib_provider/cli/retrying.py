@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_calib_provider.spec.language import GROUP_SENSOR
 
@@ -28,7 +27,7 @@ class Standing:
     states: Mapping[str, str]
     closed: bool
     shut: frozenset[str]
-    there: Mapping[str, Mapping[str, Any]]
+    there: Mapping[str, Mapping[str, object]]
     after: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def ended(self, task_id: str) -> bool:

@@ -32,7 +32,7 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class RetryLimits:
     """How often a job may be tried.
 
     :ivar retries: failures of the job's own making that are forgiven; ``3`` means four attempts.
@@ -94,7 +94,7 @@ def submitted(job: Job) -> Job:
     )
 
 
-def reduce(job: Job, observation: Observation, limits: Limits, *, give_up: bool = False) -> Job:
+def reduce(job: Job, observation: Observation, limits: RetryLimits, *, give_up: bool = False) -> Job:
     """The job after an observation of one of its attempts.
 
     Repeated, outdated and late observations change nothing: those of an earlier attempt, those that would take an
@@ -138,7 +138,7 @@ def reduce(job: Job, observation: Observation, limits: Limits, *, give_up: bool 
             return replace(seen, failures=failures, state=JobState.WAITING if again else JobState.FAILED)
 
 
-def _going_on(job: Job, observation: Observation, limits: Limits, give_up: bool) -> Job:
+def _going_on(job: Job, observation: Observation, limits: RetryLimits, give_up: bool) -> Job:
     """After an observation of an attempt that has not ended."""
     if observation.state is AttemptState.SUBMITTED and job.state is JobState.RUNNING:
         return job

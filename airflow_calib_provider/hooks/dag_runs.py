@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from airflow_calib_provider.ledger.engine import Ledger
-    from airflow_calib_provider.ledger.openings import Limits, Request
+    from airflow_calib_provider.ledger.openings import OpeningLimits, Request
 
 
 CLAIMED_AT_ONCE = 10
 """What a process that dies leaves for others to take over only when its claim has expired."""
 
 
-def opening_limits() -> Limits:
+def opening_limits() -> OpeningLimits:
     """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, and besides them ``CALIB_WINDOW`` (20) waiting ones (rule 27)."""
-    from airflow_calib_provider.ledger.openings import Limits
+    from airflow_calib_provider.ledger.openings import OpeningLimits
 
-    return Limits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
+    return OpeningLimits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
 def open_dag_runs(

@@ -33,7 +33,7 @@ def inject(
     *,
     now: datetime,
     campaign: str | None = None,
-    limits: openings.Limits | None = None,
+    limits: openings.OpeningLimits | None = None,
 ) -> InjectionReport:
     """Record what the sources list, group it for every open campaign (or one), and ask for DAG runs.
 
@@ -88,7 +88,7 @@ def inject_folder(
     *,
     now: datetime,
     campaign: str | None = None,
-    limits: openings.Limits | None = None,
+    limits: openings.OpeningLimits | None = None,
 ) -> tuple[InjectionReport, list[SpecError]]:
     """Inject what a folder of specs says; where a file has mistakes, what its last good text said (rule 43).
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from airflow_calib_provider.domain import failure_policy
 from airflow_calib_provider.domain.failure_policy import Action, Decision, Rule
 from airflow_calib_provider.domain.observation import AttemptState, Observation
-from airflow_calib_provider.domain.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time
+from airflow_calib_provider.domain.reducer import Job, JobState, RetryLimits, reduce, retry_delay, retry_time
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.observed import JobChange
 from airflow_calib_provider.ledger.rows import Generation
@@ -26,7 +26,7 @@ class Judge:
     """
 
     backend: str
-    limits: Limits
+    limits: RetryLimits
     rules: Sequence[Rule]
     base_delay: float
     now: datetime
@@ -34,7 +34,9 @@ class Judge:
     @classmethod
     def of(cls, row: Generation, base_delay: float, now: datetime) -> Judge:
         """The limits and the policy of a generation."""
-        return cls(row.backend, Limits(retries=row.retries), failure_policy.rules_of(row.failures), base_delay, now)
+        return cls(
+            row.backend, RetryLimits(retries=row.retries), failure_policy.rules_of(row.failures), base_delay, now
+        )
 
     def judge(self, job: Job, seen: Observation) -> tuple[Job, Observation, Decision | None]:
         """The job after an observation, the observation as it counts, and the decision behind it.

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
@@ -31,7 +30,7 @@ def publish_group(
     group_id: int,
     *,
     now: datetime,
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, object] | None = None,
 ) -> Published:
     """Publish the file that a task names, for the runs of a group.
 
@@ -63,7 +62,7 @@ def publish_group(
     )
 
 
-def _inside_products(rendered: Any) -> Path:
+def _inside_products(rendered: object) -> Path:
     if not isinstance(rendered, str):
         raise PayloadError(f"publish.file must come to one file, not to {rendered!r}"[:300])
     root = Path(os.path.abspath(products_folder()))  # noqa: PTH100 - Path.absolute keeps ".."
@@ -76,7 +75,7 @@ def _inside_products(rendered: Any) -> Path:
         raise PayloadError(error.message, error.hint) from error
 
 
-def _provenance(connection: Connection, workflow: Workflow, context: GroupContext) -> dict[str, Any]:
+def _provenance(connection: Connection, workflow: Workflow, context: GroupContext) -> dict[str, object]:
     """Rule 25's provenance: what made it, out of what, and what was left out."""
     generation, job = tables.generation, tables.job
     ids = [number for listed in context.used["generations"].values() for number in listed]

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from airflow_calib_provider.backends.environment import for_job
 from airflow_calib_provider.domain import lengths
@@ -19,6 +18,7 @@ from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
+from airflow_calib_provider.ledger.rows import Definition, Generation
 from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
@@ -52,11 +52,11 @@ class Rendered:
     :ivar named: all texts with the mark of the spec's folder.
     """
 
-    definitions: Sequence[Mapping[str, Any]]
+    definitions: Sequence[Definition]
     inputs: Sequence[str]
     digest: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    failures: Sequence[Mapping[str, Any]] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    failures: Sequence[Mapping[str, object]] = ()
     named: frozenset[str] = frozenset()
 
 
@@ -112,7 +112,7 @@ def render_plain(jobs: Jobs, products: Mapping[str, str], backend: str) -> Rende
 
 def _rendered(
     jobs: Jobs,
-    definitions: Sequence[Mapping[str, Any]],
+    definitions: Sequence[Definition],
     inputs: Sequence[str],
     runs: Sequence[int],
     backend: str,
@@ -129,7 +129,7 @@ def _templates(jobs: Jobs) -> list[str]:
     return [str(text) for text in files] if isinstance(files, list | tuple) else []
 
 
-def _files(jobs: Jobs, backend: str, variables: Mapping[str, Any]) -> list[str]:
+def _files(jobs: Jobs, backend: str, variables: Mapping[str, object]) -> list[str]:
     """What the payload needs where there is no shared file system."""
     files = [render_text(text, variables) for text in _templates(jobs)]
     broken = next((file for file in files if not file or any(sign in file for sign in "\n\r\0")), None)
@@ -139,18 +139,18 @@ def _files(jobs: Jobs, backend: str, variables: Mapping[str, Any]) -> list[str]:
     return files
 
 
-def _options(jobs: Jobs) -> dict[str, Any]:
+def _options(jobs: Jobs) -> dict[str, object]:
     """The block for the backend, as far as it is stated; its files stand in the definitions."""
     return {name: value for name, value in jobs.options.items() if name != FILES}
 
 
-def _rule(rule: FailureRule) -> dict[str, Any]:
+def _rule(rule: FailureRule) -> dict[str, object]:
     stated = rule.model_dump(exclude_none=True, exclude={"after"})
     found = {name: list(value) if isinstance(value, tuple) else value for name, value in stated.items() if value != ()}
     return found if rule.after is None else {**found, "after": rule.after.total_seconds()}
 
 
-def _inputs(jobs: Jobs, variables: Mapping[str, Any], where: Mapping[str, str]) -> list[str]:
+def _inputs(jobs: Jobs, variables: Mapping[str, object], where: Mapping[str, str]) -> list[str]:
     wanted = jobs.inputs
     if wanted is None:
         return []
@@ -159,15 +159,15 @@ def _inputs(jobs: Jobs, variables: Mapping[str, Any], where: Mapping[str, str]) 
         folder = where[SPEC_FOLDER]
         listed = _query([_fill(argument, where) for argument in command])
         return [SPEC_FOLDER + item.removeprefix(folder) if item.startswith(f"{folder}/") else item for item in listed]
-    items: list[Any] = []
+    items: list[object] = []
     for template in (wanted,) if isinstance(wanted, str) else wanted:
         found = render_value(template, variables)
         items += found if isinstance(found, list | tuple) else [found]
     if not all(isinstance(item, str) for item in items):
         raise RenderError(f"inputs must be a list of paths or URLs, not {items!r}"[:300])
-    if broken := next((item for item in items if "\n" in item or "\0" in item), None):
+    if broken := next((item for item in map(str, items) if "\n" in item or "\0" in item), None):
         raise RenderError(f"an input holds a line break: {broken!r}")
-    return list(items)
+    return [str(item) for item in items]
 
 
 def _query(command: Sequence[str]) -> list[str]:
@@ -193,7 +193,7 @@ def _query(command: Sequence[str]) -> list[str]:
 
 
 def _shares(
-    jobs: Jobs, inputs: Sequence[str], variables: Mapping[str, Any]
+    jobs: Jobs, inputs: Sequence[str], variables: Mapping[str, object]
 ) -> Iterator[tuple[int, int, Sequence[str]]]:
     """Index, number of jobs and inputs of each job."""
     size = jobs.split.per_job
@@ -228,7 +228,7 @@ def _has_shares(jobs: Jobs) -> bool:
     return jobs.inputs is not None and jobs.split.count is not None and jobs.split.inputs != "all"
 
 
-def _count(jobs: Jobs, variables: Mapping[str, Any]) -> int:
+def _count(jobs: Jobs, variables: Mapping[str, object]) -> int:
     wanted = jobs.split.count
     if wanted is None:
         return 1
@@ -242,7 +242,7 @@ def _count(jobs: Jobs, variables: Mapping[str, Any]) -> int:
 
 def _definition(
     jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str], files: Sequence[str]
-) -> dict[str, Any]:
+) -> Definition:
     job = {
         "index": index,
         "count": count,
@@ -266,8 +266,8 @@ def _refuse_long(command: Sequence[str], environment: Mapping[str, str], where: 
 
 def _stated(
     jobs: Jobs, command: Sequence[str], environment: Mapping[str, str], inputs: Sequence[str], files: Sequence[str]
-) -> dict[str, Any]:
-    definition = {
+) -> Definition:
+    definition: Definition = {
         "command": list(command),
         "environment": dict(environment),
         # Inputs that all jobs share stand in the generation, once.
@@ -286,7 +286,7 @@ def _stated(
 
 
 def submission(
-    row: Any, index: int, attempt: int, definition: Mapping[str, Any], memory: int | None = None
+    row: Generation, index: int, attempt: int, definition: Definition, memory: int | None = None
 ) -> JobSubmission:
     """One attempt of a job, ready for a backend; its folder and its list of inputs are written.
 

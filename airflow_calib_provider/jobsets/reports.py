@@ -10,7 +10,6 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.products import check_folder, check_product
@@ -163,7 +162,7 @@ def _lines(file: Path) -> list[str]:
         raise ProductError(f"{file.name} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, not {value!r}")
     if value != value.replace("\x00", "").encode("utf-8", "replace").decode():
@@ -171,19 +170,19 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _name(item: Mapping[str, Any]) -> str:
+def _name(item: Mapping[str, object]) -> str:
     name = _text(item["name"], "name")
     if len(name) > 120:
         raise ValueError("a name has at most 120 characters")
     return name
 
 
-def _value(item: Mapping[str, Any]) -> tuple[str, float, float | None]:
+def _value(item: Mapping[str, object]) -> tuple[str, float, float | None]:
     error = item.get("error")
     return _name(item), _number(item["value"]), None if error is None else _number(error)
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a value and its error must be numbers, not {value!r}")
     number = float(value)

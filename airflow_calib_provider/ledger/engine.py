@@ -85,7 +85,7 @@ class Ledger:
         return None
 
     def _create(self) -> Engine:
-        self._of_readers: dict[str, Any] = {}
+        self._of_readers: dict[str, object] = {}
         if self.url.get_backend_name() != "sqlite":
             if self.url.get_backend_name() == "postgresql":
                 self._of_readers = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -151,7 +151,7 @@ def _listening(engine: Engine) -> Engine:
     return engine
 
 
-def _refuse_outdated(connection: Any, _record: object, _proxy: object) -> None:
+def _refuse_outdated(connection: object, _record: object, _proxy: object) -> None:
     """A snapshot of before is opened anew, as the file is to be opened now."""
     if isinstance(connection, sqlite_file.Snapshot) and connection.outdated:
         raise exc.DisconnectionError

@@ -68,7 +68,7 @@ class Scope:
     workflow: str | None = None
     task: str | None = None
     specs: Mapping[str, Workflow] = field(default_factory=dict)
-    limits: openings.Limits = field(default_factory=openings.Limits)
+    limits: openings.OpeningLimits = field(default_factory=openings.OpeningLimits)
     troubles: Mapping[str, spec_files.Trouble] | None = None
 
 

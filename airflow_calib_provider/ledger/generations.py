@@ -16,6 +16,7 @@ from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import rounds, tables
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.rows import (
+    Definition,
     Ended,
     Generation,
     JobCount,
@@ -56,7 +57,7 @@ class NewGeneration:
     products: Mapping[str, str]
     folder: str
     dag_run_id: str
-    definitions: Sequence[Mapping[str, object]] = field(default=())
+    definitions: Sequence[Definition] = field(default=())
     failures: Sequence[Mapping[str, object]] = field(default=())
     options: Mapping[str, object] = field(default_factory=dict)
     keep: int | None = None

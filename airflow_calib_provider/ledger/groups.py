@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,7 +24,7 @@ from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows, select_of
+from airflow_calib_provider.ledger.rows import EditedTask, Group, GroupTask, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
@@ -86,7 +85,7 @@ def store(
     _skip_tasks(connection, dropped, {"code": "dropped"}, at)
 
 
-def _columns(draft: GroupDraft, at: datetime) -> dict[str, Any]:
+def _columns(draft: GroupDraft, at: datetime) -> dict[str, object]:
     return {
         "last_run": draft.last_run,
         "amounts": draft.amounts,
@@ -141,18 +140,18 @@ def _insert(
     add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], at)
 
 
-def _started(draft: GroupDraft) -> dict[str, Any]:
+def _started(draft: GroupDraft) -> dict[str, object]:
     """What an event says of the time of a group's data."""
     return {"start": draft.start.isoformat() if draft.start else None}
 
 
-def _update(campaign: str, workflow: str, draft: GroupDraft, at: datetime, data: Mapping[str, Any]) -> Move:
+def _update(campaign: str, workflow: str, draft: GroupDraft, at: datetime, data: Mapping[str, object]) -> Move:
     said = {**data, **_started(draft), **({"reason": draft.close_reason} if draft.close_reason else {})}
     subject = _subject(campaign, workflow, draft)
     return Move({"id": draft.id}, "forming", draft.state, subject, _columns(draft, at), said)
 
 
-def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mapping[str, Any], at: datetime) -> None:
+def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mapping[str, object], at: datetime) -> None:
     if not group_ids:
         return
     table = tables.group_task
@@ -214,7 +213,7 @@ def add_tasks(
     _add_locks(connection, workflow, [(group_id, task) for group_id, _, tasks in wanted for task in tasks])
 
 
-def _of_spec(workflow: Workflow, task: Task) -> dict[str, Any]:
+def _of_spec(workflow: Workflow, task: Task) -> dict[str, object]:
     """What the row of a group's task says of the spec."""
     return {
         "position": list(workflow.tasks).index(task.name),
@@ -231,8 +230,8 @@ def _add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tupl
         connection.execute(insert(tables.lock), rows)
 
 
-def _locks(workflow: Workflow, task: Task) -> list[dict[str, Any]]:
-    wanted: list[tuple[str, Mapping[str, Any]]] = []
+def _locks(workflow: Workflow, task: Task) -> list[dict[str, object]]:
+    wanted: list[tuple[str, Mapping[str, object]]] = []
     for need in workflow.outside_needs(task):
         label = workflow.tasks[need.task].grouping.label if need.workflow == workflow.name else need.grouping
         wanted.append((NEEDS, {"workflow": need.workflow, "grouping": label, "task": need.task}))
@@ -285,7 +284,8 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: da
     """
     table = tables.group_task
     wanted = {label: {task.name: task for task in workflow.tasks_of(label)} for label in workflow.groupings()}
-    removed, edited, events = [], [], []
+    removed, edited = [], []
+    events: list[tuple[Subject, str, str | None]] = []
     added: list[tuple[int, Subject, Sequence[Task]]] = []
     edits = _edited_groups(connection, campaign, workflow, after)
     for rows in edits.values():
@@ -305,7 +305,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: da
         connection.execute(delete(table).where(*_key(table)), removed)
     if edited:
         columns = [{f"new_{name}": value for name, value in _of_spec(workflow, task).items()} for _, task in edited]
-        values: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in columns[0]}
+        values: dict[str, object] = {name.removeprefix("new_"): bindparam(name) for name in columns[0]}
         keys = [{"key_group_id": group_id, "key_task": task.name} for group_id, task in edited]
         statement = update(table).where(*_key(table)).values(values)
         connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])
@@ -328,12 +328,14 @@ def _key(table: Table) -> tuple[ColumnElement[bool], ...]:
     return table.c.group_id == bindparam("key_group_id"), table.c.task == bindparam("key_task")
 
 
-def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, Any]]) -> None:
+def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, object]]) -> None:
     if keys:
         connection.execute(delete(tables.lock).where(*_key(tables.lock)), keys)
 
 
-def _edited_groups(connection: Connection, campaign: str, workflow: Workflow, after: int) -> dict[int, list[Any]]:
+def _edited_groups(
+    connection: Connection, campaign: str, workflow: Workflow, after: int
+) -> dict[int, list[EditedTask]]:
     """All task rows of the next groups in which something is left to do that an older text of the spec wrote."""
     table, group = tables.group_task, tables.run_group
     old = table.alias("old")
@@ -359,14 +361,14 @@ def _edited_groups(connection: Connection, campaign: str, workflow: Workflow, af
         exists().where(published.c.group_id == table.c.group_id, published.c.task == table.c.task),
     )
     columns = (table.c.group_id, table.c.task, table.c.state, table.c.spec_hash, group.c.name, group.c.grouping)
-    rows = connection.execute(
+    query = (
         select(*columns, begun.label("begun"))
         .join(group, group.c.id == table.c.group_id)
         .where(table.c.group_id.in_(select(stale.c.group_id)))
         .order_by(table.c.group_id, table.c.position)
-    ).all()
-    result: dict[int, list[Any]] = {}
-    for row in rows:
+    )
+    result: dict[int, list[EditedTask]] = {}
+    for row in read_rows(connection, query, EditedTask):
         result.setdefault(row.group_id, []).append(row)
     return result
 
@@ -378,7 +380,7 @@ class TaskChange:
     group_id: int
     task: str
     target: str
-    reason: Mapping[str, Any] | None
+    reason: Mapping[str, object] | None
 
 
 def change_tasks(
@@ -413,7 +415,7 @@ def set_task_states(
     connection: Connection,
     group_id: int,
     target: str,
-    reason: Mapping[str, Any] | None,
+    reason: Mapping[str, object] | None,
     at: datetime,
     *,
     task: str | None = None,

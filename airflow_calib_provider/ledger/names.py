@@ -6,7 +6,6 @@ A filter by a name that nobody ever used gives nothing, which reads like an answ
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -99,7 +98,7 @@ def check_tag(connection: Connection, tag: str | None) -> None:
         raise NotFound(f"the ledger knows no tag {tag}", known_as(tag, known, "it knows none yet"))
 
 
-def _recorded(connection: Connection, workflow: str | None) -> Iterator[dict[str, Any]]:
+def _recorded(connection: Connection, workflow: str | None) -> Iterator[dict[str, object]]:
     """The tasks of every text of a spec that was ever injected; all of these were checked before."""
     import yaml
 

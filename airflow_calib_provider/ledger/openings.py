@@ -12,6 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, fu
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.locks.base import Look
+from airflow_calib_provider.ledger.rows import Queued, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.ledger.waiting import unopened_looks
 
@@ -32,11 +34,14 @@ SWEEPS = 10
 group, request, group_task = tables.run_group, tables.dag_run_request, tables.group_task
 membership = tables.membership
 
+Dag = tuple[str, str]
+"""Workflow and grouping."""
+
 SHOWN = ("id", "campaign", "workflow", "grouping", "name", "first_run", "state", "start", "opened_at")
 
 
 @dataclass(frozen=True)
-class Limits:
+class OpeningLimits:
     """How many DAG runs may be open (rule 27).
 
     :ivar max_open: per DAG, all campaigns together.
@@ -60,7 +65,7 @@ class Request:
     note: str
 
 
-def plan(connection: Connection, at: datetime, limits: Limits | None = None, about: Iterable[int] = ()) -> int:
+def plan(connection: Connection, at: datetime, limits: OpeningLimits | None = None, about: Iterable[int] = ()) -> int:
     """Add to ``dag_run_request`` every group that is to be opened now, among the next of each DAG and campaign.
 
     However many wait, the same number is looked at: the oldest, and those about which the caller has news.
@@ -68,14 +73,14 @@ def plan(connection: Connection, at: datetime, limits: Limits | None = None, abo
     :param about: further groups that may have become ready.
     :returns: how many were added.
     """
-    limits = limits or Limits()
+    limits = limits or OpeningLimits()
     open_now, waiting_now = _open_counts(connection)
     room = _Room(limits, open_now, waiting_now)
     rows = {row.id: row for queue in _queues(connection) if room.of(*queue) for row in _next_of(connection, *queue)}
     rows |= {row.id: row for row in _queued_among(connection, about)}
     if not rows:
         return 0
-    ready = _ready(connection, [row for row in rows.values() if row.state == "closed"])
+    ready = _ready(connection, [row.id for row in rows.values() if row.state == "closed"])
     # The forming group comes first: what takes data now is what people look for in the grid.
     ordered = sorted(rows.values(), key=lambda row: (row.campaign != "prompt", row.state != "forming", row.first_run))
     chosen = [row for row in ordered if room.take(row, ready=row.id in ready)]
@@ -91,9 +96,9 @@ class _Room:
     :ivar waiting_now: by DAG and campaign, those that wait.
     """
 
-    limits: Limits
-    open_now: dict[Any, int]
-    waiting_now: dict[Any, int]
+    limits: OpeningLimits
+    open_now: dict[Dag, int]
+    waiting_now: dict[tuple[Dag, str], int]
 
     def _free(self, campaign: str, dag: tuple[str, str]) -> bool:
         reserved = 0 if campaign == "prompt" else int(self.limits.max_open * self.limits.prompt_share)
@@ -104,7 +109,7 @@ class _Room:
         dag = (workflow, label)
         return self._free(campaign, dag) or self.waiting_now[dag, campaign] < self.limits.window
 
-    def take(self, row: Any, *, ready: bool) -> bool:
+    def take(self, row: Queued, *, ready: bool) -> bool:
         """Take it for a group, if there is any of its kind."""
         dag = (row.workflow, row.grouping)
         if ready:
@@ -134,20 +139,21 @@ def _queues(connection: Connection) -> list[tuple[str, str, str]]:
     return [(row.campaign, row.workflow, row.label) for row in rows]
 
 
-def _next_of(connection: Connection, campaign: str, workflow: str, label: str) -> list[Any]:
+def _next_of(connection: Connection, campaign: str, workflow: str, label: str) -> list[Queued]:
     """The forming group and the oldest closed ones of a queue. Those in which nothing is left to do, as all of their
     runs are skipped, leave it: they need no DAG run."""
     here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == label)
     for _ in range(SWEEPS):
         query = _queued(*here)
-        closed = connection.execute(query.where(group.c.state != "forming").limit(AT_ONCE)).all()
+        closed = read_rows(connection, query.where(group.c.state != "forming").limit(AT_ONCE), Queued)
         over = [row.id for row in closed if not row.left]
         if over:
             connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
         if not over or len(over) < len(closed):
             break
-    forming = connection.execute(query.where(group.c.state == "forming").order_by(None).limit(AT_ONCE)).all()
-    runs, found = 0, list[Any]()
+    now_forming = query.where(group.c.state == "forming").order_by(None).limit(AT_ONCE)
+    forming = read_rows(connection, now_forming, Queued)
+    runs, found = 0, list[Queued]()
     for row in closed:
         if row.left and (not found or runs + row.n_runs <= RUNS_AT_ONCE):
             runs += row.n_runs
@@ -155,10 +161,10 @@ def _next_of(connection: Connection, campaign: str, workflow: str, label: str) -
     return [*(row for row in forming if row.left), *found]
 
 
-def _queued_among(connection: Connection, ids: Iterable[int]) -> list[Any]:
+def _queued_among(connection: Connection, ids: Iterable[int]) -> list[Queued]:
     wanted = sorted(set(ids))
     allowed = set(_queues(connection)) if wanted else set()
-    rows = connection.execute(_queued(tables.one_of(group.c.id, wanted))).all() if wanted else []
+    rows = read_rows(connection, _queued(tables.one_of(group.c.id, wanted)), Queued) if wanted else []
     return [row for row in rows if row.left and (row.campaign, row.workflow, row.grouping) in allowed]
 
 
@@ -208,7 +214,7 @@ def ready_beyond(ledger: Ledger) -> list[int]:
             with ledger.read() as connection:
                 query = _queued(*here, group.c.state == "closed", group.c.first_run > after).limit(AT_ONCE)
                 rows = connection.execute(query).all()
-                ready = _ready(connection, [row for row in rows if row.left])
+                ready = _ready(connection, [row.id for row in rows if row.left])
             found += [row.id for row in rows if row.id in ready]
             if len(rows) < AT_ONCE:
                 break
@@ -216,9 +222,8 @@ def ready_beyond(ledger: Ledger) -> list[int]:
     return found
 
 
-def _ready(connection: Connection, rows: Sequence[Any]) -> set[int]:
+def _ready(connection: Connection, ids: Sequence[int]) -> set[int]:
     """Groups of which some root task has all its locks open."""
-    ids = [row.id for row in rows]
     looks = unopened_looks(connection, ids)
     roots = connection.execute(
         select(group_task.c.group_id, group_task.c.task).where(
@@ -230,12 +235,12 @@ def _ready(connection: Connection, rows: Sequence[Any]) -> set[int]:
     }
 
 
-def _opens(look: Any) -> bool:
+def _opens(look: Look) -> bool:
     # A lock that can never open has its group opened too: the task then fails there with the reason, to be seen.
-    return bool(look.state != "waiting")
+    return look.state != "waiting"
 
 
-def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]]:
+def _open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag, str], int]]:
     """DAG runs that work, per DAG, and that wait, per DAG and campaign."""
     # Of what has nothing left to do, a person may clear something: then it works, and is found by that.
     works = select(group_task.c.group_id).where(group_task.c.state.in_(["waiting", "processing"]))
@@ -263,9 +268,9 @@ def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]
         connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
     # What is new behind a failed task will not run before somebody clears: the DAG run has ended.
     lively = [row for row in rows if row.alive or (row.new and not row.failed)]
-    ready = _ready(connection, [row for row in lively if row.state == "closed" and not row.begun])
-    working: dict[Any, int] = defaultdict(int)
-    waiting: dict[Any, int] = defaultdict(int)
+    ready = _ready(connection, [row.id for row in lively if row.state == "closed" and not row.begun])
+    working: dict[Dag, int] = defaultdict(int)
+    waiting: dict[tuple[Dag, str], int] = defaultdict(int)
     for row in lively:
         dag = (row.workflow, row.grouping)
         if row.begun or row.id in ready:
@@ -275,7 +280,7 @@ def _open_counts(connection: Connection) -> tuple[dict[Any, int], dict[Any, int]
     return working, waiting
 
 
-def _want(connection: Connection, rows: Sequence[Any], at: datetime) -> None:
+def _want(connection: Connection, rows: Sequence[Queued], at: datetime) -> None:
     moves = []
     for row in rows:
         note = f"{row.grouping} from run {row.first_run} (campaign {row.campaign})"
@@ -307,16 +312,16 @@ def wanted(
     return Move({"group_id": group_id}, None, "wanted", subject, columns)
 
 
-def _run_after(row: Any, at: datetime) -> datetime:
+def _run_after(row: Queued, at: datetime) -> datetime:
     """The group's start, so that the grid is in the order of physics; never in the future, where Airflow would wait.
 
     Airflow's home page shows the failures of the last day by this time: what is older, or has none, counts as opened
     now, in the order of the runs (rule 29).
     """
     if row.start is not None and row.opened_at - SEEN_START < row.start < at:
-        return row.start  # type: ignore[no-any-return]
+        return row.start
     opened = row.opened_at - timedelta(minutes=1)
-    return opened + timedelta(microseconds=row.first_run % 60_000_000)  # type: ignore[no-any-return]
+    return opened + timedelta(microseconds=row.first_run % 60_000_000)
 
 
 def _subject(row: Any) -> Subject:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy.sql import Executable
@@ -228,11 +228,62 @@ class Made(NamedTuple):
     used: Used
 
 
+class EditedTask(NamedTuple):
+    """A task of a group that an older text of the spec wrote.
+
+    :ivar begun: whether it was started already.
+    """
+
+    group_id: int
+    task: str
+    state: str
+    spec_hash: str
+    name: str
+    grouping: str
+    begun: bool
+
+
+class Queued(NamedTuple):
+    """A group without a DAG run.
+
+    :ivar left: whether anything is to be done in it.
+    """
+
+    id: int
+    campaign: str
+    workflow: str
+    grouping: str
+    name: str
+    first_run: int
+    state: str
+    start: datetime | None
+    opened_at: datetime
+    left: bool
+    n_runs: int
+
+
+class Definition(TypedDict):
+    """What a job is, for all of its attempts.
+
+    :ivar inputs: ``None``: those that all jobs share.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    inputs: list[str] | None
+    cpus: int
+    memory: int | None
+    disk: int | None
+    timeout: float | None
+    gpus: NotRequired[int]
+    files: NotRequired[list[str]]
+
+
 class RoundJob(NamedTuple):
     """A job of a round, and the attempt that it makes."""
 
     job_index: int
-    definition: Mapping[str, object]
+    definition: Definition
     attempt_n: int
     request_memory: int | None
 

@@ -99,7 +99,7 @@ def record_runs(
     known = _known(connection, source, digests)
     new: list[Move] = []
     changed: list[dict[str, object]] = []
-    events = []
+    events: list[dict[str, Any]] = []
     for record in records:
         before, digest = known.get(record.number), digests[record.number]
         if before is None:

@@ -178,7 +178,7 @@ def skipped_runs(connection: Connection, campaign: str) -> frozenset[int]:
     return frozenset(rows)
 
 
-def skipped_in(connection: Connection, campaign: str, workflow: str) -> dict[int, dict[str, Any]]:
+def skipped_in(connection: Connection, campaign: str, workflow: str) -> dict[int, dict[str, object]]:
     """Runs skipped for a whole workflow, each with person and reason: its horizon passes them."""
     rows = connection.execute(_of(campaign, workflow).where(skip.c.task == "")).all()
     return {row.run: {"person": row.person, "reason": row.reason} for row in rows}

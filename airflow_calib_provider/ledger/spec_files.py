@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -41,7 +40,7 @@ class Trouble:
     :ivar held: nothing is decided under the workflow's name.
     """
 
-    reason: Mapping[str, Any]
+    reason: Mapping[str, object]
     held: bool = False
     since: datetime | None = None
 

@@ -14,12 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, insert, update
 
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.ledger.rows import Generation
 
 GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
     "run": {None: frozenset({"recorded"}), "recorded": frozenset({"changed"})},
@@ -92,7 +95,7 @@ class Subject:
     attempt: int | None = None
 
     @classmethod
-    def of_generation(cls, row: Any) -> Subject:
+    def of_generation(cls, row: Generation) -> Subject:
         """A generation, from its row as :func:`.generations.by_id` gives it."""
         return cls(row.campaign, row.workflow, row.task, row.group_name, generation=row.n)
 
@@ -108,15 +111,15 @@ class Move:
     :ivar data: what the event says beyond the states.
     """
 
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
     source: str | None
     target: str
     subject: Subject
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
-def job_key(row: Any) -> dict[str, Any]:
+def job_key(row: Any) -> dict[str, object]:
     """The primary key of a job, from any row that has its columns."""
     return {"generation_id": row.generation_id, "step": row.step, "job_index": row.job_index}
 
@@ -205,7 +208,7 @@ _SUBJECT = [item.name for item in fields(Subject)]
 _EVENT_COLUMNS = ["at", "entity", *_SUBJECT, "from_state", "to_state", "data"]
 
 
-def append_events(connection: Connection, events: Iterable[Mapping[str, Any]]) -> None:
+def append_events(connection: Connection, events: Iterable[Mapping[str, object]]) -> None:
     """Append to the outbox. Each item has ``entity``, ``subject``, and optionally states and ``data``.
 
     Half of what is written are events, so they go to the driver as they are, past what SQLAlchemy does for each value.
@@ -218,7 +221,7 @@ def append_events(connection: Connection, events: Iterable[Mapping[str, Any]]) -
             *of_subject(item["subject"]),
             _plain(item.get("from_state")),
             _plain(item.get("to_state")),
-            json.dumps(dict(data)) if (data := item.get("data")) else "{}",
+            json.dumps(dict(data)) if isinstance(data := item.get("data"), Mapping) else "{}",
         )
         for item in events
     ]
@@ -229,6 +232,6 @@ def append_events(connection: Connection, events: Iterable[Mapping[str, Any]]) -
     connection.exec_driver_sql(str(statement), named)
 
 
-def _plain(state: str | None) -> str | None:
+def _plain(state: object) -> str | None:
     """A driver may not know an enumeration."""
     return None if state is None else str(state)

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState, Observation
-from airflow_calib_provider.domain.reducer import Limits, reduce
+from airflow_calib_provider.domain.reducer import RetryLimits, reduce
 from airflow_calib_provider.injection.inject import InjectionReport, inject
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
@@ -119,7 +119,7 @@ class World:
             writer.writeheader()
             writer.writerows(rows)
 
-    def inject(self, *rows: Mapping[str, Any], limits: openings.Limits | None = None) -> InjectionReport:
+    def inject(self, *rows: Mapping[str, Any], limits: openings.OpeningLimits | None = None) -> InjectionReport:
         if rows:
             self.runs(*rows)
         sources = load_sources(self.specs / "sources.yaml")
@@ -174,7 +174,7 @@ class World:
             jobs = {one.job_index: generations.as_job(one) for one in generations.jobs_of(connection, [row.id])}
             before = jobs[job]
             observation = Observation(job, before.attempt, state, NOW, **seen)
-            after = reduce(before, observation, Limits(row.retries))
+            after = reduce(before, observation, RetryLimits(row.retries))
             change = observed.JobChange(before, after, observation, NOW + timedelta(seconds=retry_after))
             assert observed.apply(connection, row, item, [change], f"{item.cursor}x")
 

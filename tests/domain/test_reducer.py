@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
-from airflow_calib_provider.domain.reducer import Job, JobState, Limits, reduce, retry_delay, retry_time, submitted
+from airflow_calib_provider.domain.reducer import Job, JobState, RetryLimits, reduce, retry_delay, retry_time, submitted
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ENDS = {
@@ -18,7 +18,7 @@ ENDS = {
     AttemptState.REMOVED: JobState.REMOVED,
 }
 
-limits = st.builds(Limits, retries=st.integers(0, 4), infrastructure_retries=st.integers(0, 4))
+limits = st.builds(RetryLimits, retries=st.integers(0, 4), infrastructure_retries=st.integers(0, 4))
 observations = st.builds(
     Observation,
     index=st.just(0),
@@ -35,7 +35,7 @@ def see(state: AttemptState, attempt: int) -> Observation:
     return Observation(0, attempt, state, AT)
 
 
-def play(steps: list[Observation | None], bounds: Limits) -> list[Job]:
+def play(steps: list[Observation | None], bounds: RetryLimits) -> list[Job]:
     """The job after each step; ``None`` submits it if it waits."""
     jobs = [Job(0)]
     for step in steps:
@@ -95,7 +95,7 @@ def test_repetition_changes_nothing(steps, bounds):
 def test_order_within_an_attempt_does_not_matter(end, data):
     told = [see(AttemptState.SUBMITTED, 1), see(AttemptState.RUNNING, 1), see(end, 1)]
     order = data.draw(st.permutations(told + told))
-    bounds = Limits(retries=1, infrastructure_retries=1)
+    bounds = RetryLimits(retries=1, infrastructure_retries=1)
     job = play([None, *order], bounds)[-1]
     assert job.state is ENDS.get(end, JobState.WAITING)
     assert (job.failures, job.losses) == (end is AttemptState.FAILED, end is AttemptState.LOST)
@@ -104,7 +104,7 @@ def test_order_within_an_attempt_does_not_matter(end, data):
 @given(st.integers(0, 6), st.integers(0, 6), st.randoms())
 def test_retries_are_counted_exactly(retries, losses, chance):
     """Losses in between change nothing in the number of failures that are forgiven."""
-    bounds = Limits(retries, infrastructure_retries=losses)
+    bounds = RetryLimits(retries, infrastructure_retries=losses)
     ends = [AttemptState.FAILED] * (retries + 1) + [AttemptState.LOST] * losses
     head = ends[:-1] if not losses else ends[1:]
     chance.shuffle(head)
@@ -121,7 +121,7 @@ def test_three_retries_are_four_attempts():
     job = Job(0)
     while job.state is JobState.WAITING:
         job = submitted(job)
-        job = reduce(job, see(AttemptState.FAILED, job.attempt), Limits(retries=3))
+        job = reduce(job, see(AttemptState.FAILED, job.attempt), RetryLimits(retries=3))
     assert (job.attempt, job.state) == (4, JobState.FAILED)
 
 
@@ -129,12 +129,12 @@ def test_losses_are_capped():
     job = Job(0)
     while job.state is JobState.WAITING:
         job = submitted(job)
-        job = reduce(job, see(AttemptState.LOST, job.attempt), Limits(retries=3, infrastructure_retries=10))
+        job = reduce(job, see(AttemptState.LOST, job.attempt), RetryLimits(retries=3, infrastructure_retries=10))
     assert (job.attempt, job.losses, job.failures, job.state) == (11, 11, 0, JobState.FAILED)
 
 
 def test_an_eviction_is_a_loss_of_the_same_attempt():
-    job, bounds = submitted(Job(0)), Limits(retries=0, infrastructure_retries=2)
+    job, bounds = submitted(Job(0)), RetryLimits(retries=0, infrastructure_retries=2)
     for losses in (1, 2):
         job = reduce(job, Observation(0, 1, AttemptState.RUNNING, AT, host="h", start=AT), bounds)
         job = reduce(job, see(AttemptState.EVICTED, 1), bounds)
@@ -146,7 +146,7 @@ def test_an_eviction_is_a_loss_of_the_same_attempt():
 
 def test_held_is_not_the_end():
     held = Observation(0, 1, AttemptState.HELD, AT, reason="no space", failure=FailureClass.TRANSFER, hold_code=13)
-    job = reduce(submitted(Job(0)), held, Limits())
+    job = reduce(submitted(Job(0)), held, RetryLimits())
     assert (job.state, job.failure, job.hold_code, job.reason) == (
         JobState.HELD,
         FailureClass.TRANSFER,
@@ -160,34 +160,34 @@ def test_held_is_not_the_end():
         (AttemptState.SUCCEEDED, JobState.SUCCEEDED),
         (AttemptState.REMOVED, JobState.REMOVED),
     ]:
-        after = reduce(job, see(state, 1), Limits())
+        after = reduce(job, see(state, 1), RetryLimits())
         assert (after.state, after.failure, after.hold_code, after.reason) == (expected, None, None, None)
 
 
 def test_a_release_is_no_loss():
     """A backend that can only ask takes a job that was held while it ran, and released, for one that was evicted."""
-    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits())
-    job = reduce(reduce(job, see(AttemptState.HELD, 1), Limits()), see(AttemptState.EVICTED, 1), Limits())
+    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), RetryLimits())
+    job = reduce(reduce(job, see(AttemptState.HELD, 1), RetryLimits()), see(AttemptState.EVICTED, 1), RetryLimits())
     assert (job.state, job.losses, job.failure) == (JobState.SUBMITTED, 0, None)
 
 
 def test_what_a_running_job_does_is_told_without_a_change_of_state():
-    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits())
+    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), RetryLimits())
     news = Observation(0, 1, AttemptState.RUNNING, AT, reason="suspended", memory=5, progress=0.5)
-    job = reduce(job, news, Limits())
+    job = reduce(job, news, RetryLimits())
     assert (job.state, job.reason, job.memory, job.progress) == (JobState.RUNNING, "suspended", 5, 0.5)
-    job = reduce(job, Observation(0, 1, AttemptState.RUNNING, AT, memory=3), Limits())
+    job = reduce(job, Observation(0, 1, AttemptState.RUNNING, AT, memory=3), RetryLimits())
     assert (job.reason, job.memory, job.progress) == (None, 5, 0.5)
 
 
 @pytest.mark.parametrize("end", [AttemptState.FAILED, AttemptState.LOST, AttemptState.EVICTED])
 def test_giving_up(end):
-    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), Limits(9, 9))
-    assert reduce(job, see(end, 1), Limits(9, 9), give_up=True).state is JobState.FAILED
+    job = reduce(submitted(Job(0)), see(AttemptState.RUNNING, 1), RetryLimits(9, 9))
+    assert reduce(job, see(end, 1), RetryLimits(9, 9), give_up=True).state is JobState.FAILED
 
 
 def test_a_new_attempt_starts_clean():
-    job = reduce(submitted(Job(0)), Observation(0, 1, AttemptState.FAILED, AT, exit_code=3, host="h"), Limits(1))
+    job = reduce(submitted(Job(0)), Observation(0, 1, AttemptState.FAILED, AT, exit_code=3, host="h"), RetryLimits(1))
     assert (job.exit_code, job.host) == (3, "h")
     job = submitted(job)
     assert (job.exit_code, job.host, job.reason, job.end) == (None, None, None, None)

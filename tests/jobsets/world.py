@@ -17,13 +17,13 @@ from airflow_calib_provider.jobsets.advance import Standing, advance
 from airflow_calib_provider.jobsets.begin import Begun, begin
 from airflow_calib_provider.ledger import schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.openings import Limits
+from airflow_calib_provider.ledger.openings import OpeningLimits
 from airflow_calib_provider.spec.models import Jobs, Split, Task, Workflow
 from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
 from tests.postgres.places import is_new, ledger_url
 
 NO_DELAY = 0.01
-__all__ = ["Limits", "World"]
+__all__ = ["OpeningLimits", "World"]
 
 
 class World:

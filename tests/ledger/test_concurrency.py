@@ -14,7 +14,7 @@ from sqlalchemy import select
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import openings, schema, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.openings import Limits
+from airflow_calib_provider.ledger.openings import OpeningLimits
 from tests.jobsets.world import World
 from tests.ledger.making import SOURCE, T0, count, fill, task, workflow, write_runs
 
@@ -43,7 +43,7 @@ def _everything(number: int, folder: Path, start: Any, out: multiprocessing.Queu
         start.wait()
         schema.upgrade(ledger)
         for turn in range(4):
-            inject(ledger, flows(folder), {"daq": SOURCE}, folder, now=NOW, limits=Limits(max_open=1000))
+            inject(ledger, flows(folder), {"daq": SOURCE}, folder, now=NOW, limits=OpeningLimits(max_open=1000))
             with ledger.write() as connection:
                 items = openings.claim(connection, f"p{number}", NOW, limit=7)
             for item in items:

@@ -27,7 +27,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def ask(world: World, what: int | str, workflow: str | None = "demo", **scope: object) -> Explanation:
-    limits = scope.pop("limits", openings.Limits())
+    limits = scope.pop("limits", openings.OpeningLimits())
     asked = Scope(str(scope.pop("campaign", "prompt")), NOW, workflow, specs=world.workflows, limits=limits, **scope)  # type: ignore[arg-type]
     with world.ledger.read() as connection:
         if isinstance(what, int):
@@ -144,13 +144,13 @@ def dropped(world: World) -> Explanation:
 
 
 def behind_max_open(world: World) -> Explanation:
-    limits = openings.Limits(max_open=1, window=0)
+    limits = openings.OpeningLimits(max_open=1, window=0)
     world.inject(row(2), row(3), limits=limits)
     return ask(world, "run-r3", limits=limits)
 
 
 def not_asked(world: World) -> Explanation:
-    world.inject(row(2), row(3), limits=openings.Limits(max_open=1, window=0))
+    world.inject(row(2), row(3), limits=openings.OpeningLimits(max_open=1, window=0))
     return ask(world, "run-r3")
 
 
@@ -176,7 +176,7 @@ def claimed_by_the_dead(world: World) -> Explanation:
     world.inject(row(2))
     with world.ledger.write() as connection:
         openings.claim(connection, "one", NOW - timedelta(0))
-    limits = openings.Limits()
+    limits = openings.OpeningLimits()
     scope = Scope("prompt", NOW + timedelta(minutes=2), "demo", None, world.workflows, limits)
     with world.ledger.read() as connection:
         return explain_group(connection, scope, "run-r2")

@@ -12,14 +12,14 @@ from sqlalchemy import select, update
 
 from airflow_calib_provider.ledger import campaigns, openings, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.openings import CLAIM_EXPIRES, Limits
+from airflow_calib_provider.ledger.openings import CLAIM_EXPIRES, OpeningLimits
 from tests.ledger.making import RUN, T0, count, done, facts, fill, group_ids, put_runs, set_state, task, workflow
 
 FREE = workflow("free", task("skim"))
 LOCKED = workflow("locked", task("fit", needs=["free.skim@run"]))
 
 
-def plan(ledger: Ledger, limits: Limits | None = None) -> int:
+def plan(ledger: Ledger, limits: OpeningLimits | None = None) -> int:
     with ledger.write() as connection:
         return openings.plan(connection, T0 + timedelta(days=30), limits)
 
@@ -36,7 +36,7 @@ def requested(ledger: Ledger, flow: str, campaign: str = "prompt") -> list[str]:
 def test_a_hundred_locked_groups_do_not_delay_the_next(ledger: Ledger) -> None:
     put_runs(ledger, FREE, [facts(n) for n in range(1, 121)])
     put_runs(ledger, LOCKED, [facts(n) for n in range(1, 121)])
-    limits = Limits(max_open=5, window=3)
+    limits = OpeningLimits(max_open=5, window=3)
     plan(ledger, limits)
     assert requested(ledger, "locked") == ["run-r1", "run-r2", "run-r3"]
     done(ledger, group_ids(ledger, "run", "free")["run-r101"], "skim")
@@ -46,7 +46,7 @@ def test_a_hundred_locked_groups_do_not_delay_the_next(ledger: Ledger) -> None:
 
 def test_max_open(ledger: Ledger) -> None:
     put_runs(ledger, FREE, [facts(n) for n in range(1, 11)])
-    limits = Limits(max_open=4, window=2)
+    limits = OpeningLimits(max_open=4, window=2)
     assert plan(ledger, limits) == 4
     assert plan(ledger, limits) == 0
     ids = group_ids(ledger, "run")
@@ -60,7 +60,7 @@ def test_max_open(ledger: Ledger) -> None:
 
 def test_a_waiting_branch_beside_a_failed_one_is_open(ledger: Ledger) -> None:
     put_runs(ledger, workflow("w", task("a"), task("b"), task("c")), [facts(1), facts(2)])
-    limits = Limits(max_open=1, window=0)
+    limits = OpeningLimits(max_open=1, window=0)
     assert plan(ledger, limits) == 1
     group = group_ids(ledger, "run")["run-r1"]
     set_state(ledger, group, "a", "failed")
@@ -77,7 +77,7 @@ def test_window_counts_per_campaign_and_shows_the_forming_group(ledger: Ledger) 
     with ledger.write() as connection:
         campaigns.create(connection, "rereco", kind="streamed")
     put_runs(ledger, flow, runs, "rereco")
-    assert plan(ledger, Limits(max_open=100, window=4)) == 8
+    assert plan(ledger, OpeningLimits(max_open=100, window=4)) == 8
     for campaign in ("prompt", "rereco"):
         assert requested(ledger, "locked", campaign) == ["fill-r1", "fill-r2", "fill-r3", "fill-r30"]
 
@@ -87,7 +87,7 @@ def test_prompt_has_a_share_of_its_own(ledger: Ledger) -> None:
         campaigns.create(connection, "prompt", kind="streamed")
         campaigns.create(connection, "rereco", kind="streamed")
     put_runs(ledger, FREE, [facts(n) for n in range(1, 31)], "rereco")
-    limits = Limits(max_open=10, prompt_share=0.2)
+    limits = OpeningLimits(max_open=10, prompt_share=0.2)
     assert plan(ledger, limits) == 8
     put_runs(ledger, FREE, [facts(n) for n in range(1, 31)])
     assert plan(ledger, limits) == 2
@@ -97,7 +97,7 @@ def test_prompt_has_a_share_of_its_own(ledger: Ledger) -> None:
 def test_open_counts_do_not_leave_out_a_group_that_became_ready(ledger: Ledger) -> None:
     put_runs(ledger, FREE, [facts(n) for n in range(1, 11)])
     put_runs(ledger, LOCKED, [facts(n) for n in range(1, 11)])
-    limits = Limits(max_open=2, window=2)
+    limits = OpeningLimits(max_open=2, window=2)
     plan(ledger, limits)
     ids = group_ids(ledger, "run", "free")
     for name in ("run-r1", "run-r2", "run-r5"):
@@ -232,7 +232,7 @@ def test_runs_of_a_thousand_groups_are_planned_by_few_statements(ledger: Ledger)
     for runs in (range(1, 6), range(6, 11), range(11, 1000)):
         put_runs(ledger, workflow("w", task("skim", RUN, payloads=["X"]), task("fit")), [facts(n) for n in runs])
         with statements(ledger) as seen:
-            plan(ledger, Limits(max_open=10_000, window=10_000))
+            plan(ledger, OpeningLimits(max_open=10_000, window=10_000))
         counts.append(len(seen))
     assert counts[1] == counts[2]
 
@@ -240,7 +240,7 @@ def test_runs_of_a_thousand_groups_are_planned_by_few_statements(ledger: Ledger)
 def test_what_is_ready_far_behind_is_found_by_news_of_it_and_by_a_thorough_look(ledger: Ledger) -> None:
     put_runs(ledger, FREE, [facts(n) for n in range(1, 361)])
     put_runs(ledger, LOCKED, [facts(n) for n in range(1, 361)])
-    limits = Limits(max_open=5, window=1)
+    limits = OpeningLimits(max_open=5, window=1)
     plan(ledger, limits)
     free = group_ids(ledger, "run", "free")
     done(ledger, free["run-r340"], "skim")
@@ -261,7 +261,7 @@ def test_groups_with_nothing_left_to_do_do_not_hold_up_the_next(ledger: Ledger) 
     put_runs(ledger, FREE, [facts(n) for n in range(1, 321)])
     with ledger.write() as connection:
         skips.add(connection, "prompt", "free", range(1, 311), reason="x", person="ada", at=T0)
-    assert plan(ledger, Limits(max_open=4, window=0)) == 4
+    assert plan(ledger, OpeningLimits(max_open=4, window=0)) == 4
     assert requested(ledger, "free") == [f"run-r{n}" for n in range(311, 315)]
     table = tables.run_group
     assert count(ledger, table, table.c.opening.is_(None)) == 310
@@ -286,7 +286,7 @@ def test_a_finite_campaign_that_is_not_grouped_completely_opens_nothing(ledger: 
 
 def test_a_cleared_task_of_what_was_over_counts_as_working(ledger: Ledger) -> None:
     put_runs(ledger, FREE, [facts(n) for n in range(1, 4)])
-    limits = Limits(max_open=1, window=0)
+    limits = OpeningLimits(max_open=1, window=0)
     assert plan(ledger, limits) == 1
     ids = group_ids(ledger, "run")
     set_state(ledger, ids["run-r1"], "skim", "processing", "done")

@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState, Observation
-from airflow_calib_provider.domain.reducer import Limits, reduce
+from airflow_calib_provider.domain.reducer import RetryLimits, reduce
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import generations, groups, observed, rounds, tables, waiting
@@ -121,7 +121,7 @@ def step(ledger: Ledger, row: Any, item: Any, jobs: list[Any], stored: list[tupl
             for job in jobs:
                 seen = Observation(job.index, job.attempt, state, NOW, exit_code=0 if running else None)
                 values = [("scale", 1.0, 0.1)] if running else []
-                changes.append(observed.JobChange(job, reduce(job, seen, Limits(0)), seen, values=values))
+                changes.append(observed.JobChange(job, reduce(job, seen, RetryLimits(0)), seen, values=values))
             if observed.apply(connection, row, item, changes, f"{item.cursor}x"):
                 stored.append((row.id, str(state)))
     except IllegalTransition:

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
-from airflow_calib_provider.domain.reducer import JobState, Limits, reduce
+from airflow_calib_provider.domain.reducer import JobState, RetryLimits, reduce
 from airflow_calib_provider.errors import IllegalTransition, PayloadError
 from airflow_calib_provider.ledger import generations, groups, observed, rounds, skips, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
@@ -132,7 +132,7 @@ class Walk:
             failure=self.random.choice(list(FailureClass)) if failed else None,
             memory=self.random.randrange(10**9) if started else None,
         )
-        after = reduce(job, seen, Limits(retries=2))
+        after = reduce(job, seen, RetryLimits(retries=2))
         values = ()
         if after.state is JobState.SUCCEEDED:
             values = tuple((name, self.random.gauss(0, 1), self.random.choice([None, 0.1, 5.0])) for name in NAMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,10 +36,10 @@ class PayloadLockKind(LockKind):
     code = "payload"
     release = "a payload of the tag that covers the missing runs"
 
-    def what(self, reason: Mapping[str, Any]) -> str:
+    def what(self, reason: Mapping[str, object]) -> str:
         return str(reason["tag"])
 
-    def text(self, reason: Mapping[str, Any]) -> str:
+    def text(self, reason: Mapping[str, object]) -> str:
         covered = f"{reason['done']} of {reason['total']} runs covered by payloads of {reason['tag']}"
         return f"{covered}; missing {missing(reason)}"
 

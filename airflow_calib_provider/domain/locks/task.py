@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from airflow_calib_provider.domain.locks.base import LockKind, missing
 
@@ -17,13 +16,13 @@ class TaskLockKind(LockKind):
     code = "needs"
     release = "the missing runs done there (`calib explain` each), or `calib skip` them"
 
-    def what(self, reason: Mapping[str, Any]) -> str:
+    def what(self, reason: Mapping[str, object]) -> str:
         return str(reason["needs"])
 
-    def text(self, reason: Mapping[str, Any]) -> str:
+    def text(self, reason: Mapping[str, object]) -> str:
         return f"{reason['done']} of {reason['total']} runs done in {reason['needs']}; missing {missing(reason)}"
 
-    def on(self, keys: Any) -> str:
+    def on(self, keys: object) -> str:
         raise NotImplementedError
 
 

@@ -83,7 +83,7 @@ class LockRow(NamedTuple):
     group_id: int
     task: str
     position: int
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, object]
 
 
 class LedgerLock:
@@ -132,7 +132,7 @@ class LedgerLock:
             return {"code": "all_skipped", "needs": what, "total": total}
         return None
 
-    def reason(self, what: str, standing: Mapping[str, Any]) -> Reason:
+    def reason(self, what: str, standing: Mapping[str, object]) -> Reason:
         """Why it is shut.
 
         :param standing: ``done`` of ``total``, and ``missing``: runs with what is said of each.
@@ -142,7 +142,11 @@ class LedgerLock:
     # Building a statement
 
     def per_run(
-        self, group_ids: Sequence[int], what: ColumnElement[str], *statuses: tuple[ColumnElement[bool], Any], other: Any
+        self,
+        group_ids: Sequence[int],
+        what: ColumnElement[str],
+        *statuses: tuple[ColumnElement[bool], object],
+        other: object,
     ) -> Select[Any]:
         """A row for each run of the groups with such a lock. The caller joins what its conditions need.
 
@@ -175,7 +179,7 @@ class LedgerLock:
 _KEY: tuple[Column[Any], ...] = (lock.c.group_id, lock.c.task, lock.c.position, lock.c.kind)
 
 
-def skipped(workflow: Any, task: Any) -> ColumnElement[bool]:
+def skipped(workflow: object, task: object) -> ColumnElement[bool]:
     """Whether a person skipped the run, for a task or a whole workflow; part of a statement with group and run."""
     return exists().where(
         skip.c.campaign == group.c.campaign,

@@ -28,7 +28,7 @@ class PayloadLock(LedgerLock):
         rows = self.per_run(group_ids, tag, (covered, SATISFIED), other="not_published")
         return rows.join(campaign, campaign.c.name == group.c.campaign)
 
-    def reason(self, what: str, standing: Mapping[str, Any]) -> Reason:
+    def reason(self, what: str, standing: Mapping[str, object]) -> Reason:
         return {"code": "payload", "tag": what, **standing}
 
 

@@ -76,7 +76,7 @@ class TaskLock(LedgerLock):
             return {"code": "needs_selected_none", "needs": what, "total": total}
         return super().never(what, counts, total)
 
-    def reason(self, what: str, standing: Mapping[str, Any]) -> Reason:
+    def reason(self, what: str, standing: Mapping[str, object]) -> Reason:
         return {"code": "needs", "needs": what, **standing}
 
 
