@@ -215,9 +215,9 @@ class PointMaker:
         return made
 
     def _values(self, row: Event, *, final: bool) -> list[Point]:
-        told = row.data.get("values")
+        told = row.data.get("values") or {}
         if not isinstance(told, dict):
-            return []
+            raise TypeError(f"the values are {told!r}"[:200])
         key = group_of(row)
         facts = self._facts.get(key) if key else None
         made: dict[tuple[str, ...], Point] = {}
