@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_calib_provider import __version__
+from airflow_calib_provider.spec.kinds import Integration, form_field
+
+CALIBRATION = Integration("Calibration", "https://pypi.org/project/airflow-calib-provider/")
+INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
+
+OPERATORS = ("jobs", "dag_jobs", "publish", "inject", "mirror")
+TRIGGERS = ("job_set", "ledger_wait", "mirror")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -12,57 +20,42 @@ def get_provider_info() -> dict[str, Any]:
     from airflow_calib_provider.kinds import BACKENDS
     from airflow_calib_provider.spec.kinds import backend_kind
 
-    backends = [backend_kind(name) for name in BACKENDS.own]
-    connections = [kind.connection for kind in backends if kind.connection]
-    hooks = [connection.hook.rpartition(".")[0] for connection in connections]
+    operators = {CALIBRATION: [f"airflow_calib_provider.operators.{name}" for name in OPERATORS]}
+    hooks = {INFLUXDB: ["airflow_calib_provider.hooks.influxdb"]}
+    forms = [_influx_connection()]
+    for kind in (backend_kind(name) for name in BACKENDS.own):
+        connection = kind.connection
+        integration = connection.integration if connection and connection.integration else CALIBRATION
+        operators.setdefault(integration, []).extend(kind.operators)
+        if connection:
+            hooks.setdefault(integration, []).append(connection.hook.rpartition(".")[0])
+            forms.append(connection.form())
+    sensors = {CALIBRATION: ["airflow_calib_provider.sensors.ledger_sensor"]}
+    triggers = {CALIBRATION: [f"airflow_calib_provider.triggers.{name}" for name in TRIGGERS]}
     return {
         "package-name": "airflow-calib-provider",
         "name": "Calibration",
         "description": "Detector calibration workflows: run grouping, payload locks, job sets, published constants.",
         "versions": [__version__],
-        "operators": [
-            {
-                "integration-name": "Calibration",
-                "python-modules": [
-                    "airflow_calib_provider.operators.jobs",
-                    "airflow_calib_provider.operators.dag_jobs",
-                    "airflow_calib_provider.operators.publish",
-                    "airflow_calib_provider.operators.inject",
-                    "airflow_calib_provider.operators.mirror",
-                    *(module for kind in backends for module in kind.operators),
-                ],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "Calibration",
-                "python-modules": ["airflow_calib_provider.sensors.ledger_sensor"],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "Calibration",
-                "python-modules": [
-                    "airflow_calib_provider.triggers.job_set",
-                    "airflow_calib_provider.triggers.ledger_wait",
-                    "airflow_calib_provider.triggers.mirror",
-                ],
-            }
-        ],
-        "hooks": [
-            {
-                "integration-name": "Calibration",
-                "python-modules": [*hooks, "airflow_calib_provider.hooks.influxdb"],
-            }
-        ],
-        "connection-types": [*(connection.form() for connection in connections), _influx_connection()],
+        "integrations": [integration.entry() for integration in {**operators, **hooks}],
+        "operators": _modules(operators),
+        "sensors": _modules(sensors),
+        "triggers": _modules(triggers),
+        "hooks": _modules(hooks),
+        "connection-types": forms,
     }
+
+
+def _modules(of: Mapping[Integration, Sequence[str]]) -> list[dict[str, Any]]:
+    return [
+        {"integration-name": integration.name, "python-modules": list(modules)}
+        for integration, modules in of.items()
+        if modules
+    ]
 
 
 def _influx_connection() -> dict[str, Any]:
     """The form of a connection to an InfluxDB; its fields are those of ``InfluxTarget``."""
-    from airflow_calib_provider.spec.kinds import form_field
-
     return {
         "connection-type": "calib_influxdb",
         "hook-name": "InfluxDB (calibration mirror)",

@@ -20,6 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard outpu
 Campaign = Annotated[str, typer.Option("--campaign", "-c", help="The campaign.", metavar="NAME")]
 WorkflowName = Annotated[str | None, typer.Option("--workflow", "-w", help="Only this workflow.", metavar="NAME")]
 TaskName = Annotated[str | None, typer.Option("--task", "-t", help="Only this task.", metavar="NAME")]
+SourceName = Annotated[
+    str | None, typer.Option("--source", "-S", help="Only runs of this source; needed where several have it.")
+]
 State = Annotated[str | None, typer.Option("--state", "-s", help="Only this state.", metavar="STATE")]
 Specs = Annotated[Path, typer.Option("--specs", help="Folder of the YAML files.", metavar="FOLDER")]
 
@@ -53,19 +56,23 @@ def existing_names(
     workflow: str | None = None,
     task: str | None = None,
     specs: Mapping[str, Workflow] | None = None,
+    *,
+    source: str | None = None,
 ) -> None:
     """Refuse names that nothing has: a list filtered by them would be empty, and read like an answer.
 
     :param specs: workflows that count as known, too.
-    :raises NotFound: there is no such campaign, workflow or task.
+    :raises NotFound: there is no such campaign, workflow, task or source.
     """
     from airflow_calib_provider.ledger import campaigns, names
+    from airflow_calib_provider.ledger.sources import check_source
 
     also = dict(specs or {})
     concerned = [item for name, item in also.items() if workflow in (None, name)]
     with ledger.read() as connection:
         campaigns.get(connection, campaign)
         names.check_workflow(connection, workflow, also)
+        check_source(connection, source)
         names.check_task(connection, workflow, task, {name for item in concerned for name in item.tasks})
 
 

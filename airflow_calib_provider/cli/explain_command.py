@@ -11,6 +11,7 @@ from airflow_calib_provider.cli.common import (
     SPECS,
     Campaign,
     Json,
+    SourceName,
     Specs,
     TaskName,
     WorkflowName,
@@ -46,6 +47,7 @@ def explain(
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
     task: TaskName = None,
+    source: SourceName = None,
     specs: Specs = SPECS,
     ask_airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Ask Airflow, too.")] = True,
     as_json: Json = False,
@@ -56,17 +58,19 @@ def explain(
     """
     from airflow_calib_provider.cli.facts import airflow_facts
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.errors import CommandLineError, NotFound
     from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
     from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
     from airflow_calib_provider.ledger.transitions import now
 
     run = run_number(what)
+    if run is None and source is not None:
+        raise CommandLineError(f"--source says which run is meant, but {what} is no run", "leave it out")
     limits = opening_limits()
     ledger = open_ledger()
     workflows, troubles = served_specs(specs, ledger)
-    scope = Scope(campaign, now(), workflow, task, workflows, limits, troubles)
-    existing_names(ledger, campaign, workflow, task, scope.specs)
+    scope = Scope(campaign, now(), workflow, task, workflows, limits, troubles, source)
+    existing_names(ledger, campaign, workflow, task, scope.specs, source=source)
     with ledger.read() as connection:
         if task is not None and run is None:
             _check_task_of_group(connection, scope, what, task)

@@ -13,6 +13,7 @@ from airflow_calib_provider.cli.common import (
     PROMPT,
     Campaign,
     Json,
+    SourceName,
     State,
     TaskName,
     WorkflowName,
@@ -139,6 +140,7 @@ def logs(
         int | None, typer.Option("--generation", min=1, max=MAX_LINES, help="The generation; the latest one.")
     ] = None,
     stderr: Annotated[bool, typer.Option("--stderr/--stdout", help="Which of the two.")] = False,
+    source: SourceName = None,
     tail: Annotated[int, typer.Option("--tail", min=0, max=MAX_LINES, help="Only so many last lines; 0: all.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -146,7 +148,7 @@ def logs(
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import NotFound
 
-    row, of_job = _find(campaign, workflow, group, task, job, generation)
+    row, of_job = _find(campaign, workflow, source, group, task, job, generation)
     number = attempt or of_job.accepted_attempt or of_job.attempt
     if number > of_job.attempt or number == 0:
         made = f"its last attempt is {of_job.attempt}" if of_job.attempt else "it was not submitted yet"
@@ -161,7 +163,7 @@ def logs(
 
 
 def _find(
-    campaign: str, workflow: str | None, group: str, task: str, job: int, n: int | None
+    campaign: str, workflow: str | None, source: str | None, group: str, task: str, job: int, n: int | None
 ) -> tuple[Generation, JobRecord]:
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger import generations, results
@@ -169,9 +171,9 @@ def _find(
 
     run = run_number(group)
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow)
+    existing_names(ledger, campaign, workflow, source=source)
     with ledger.read() as connection:
-        groups = results.meant(connection, campaign, workflow, group, run, task)
+        groups = results.meant(connection, campaign, workflow, group, run, task, source)
         if len(groups) > 1:
             listed = ", ".join(f"{item.name} of {item.workflow}" for item in groups)
             raise NotFound(f"several groups with a task {task} are meant by {group}: {listed}", "name a --workflow")

@@ -12,6 +12,7 @@ from airflow_calib_provider.cli.common import (
     PROMPT,
     Campaign,
     Json,
+    SourceName,
     TaskName,
     WorkflowName,
     examples,
@@ -56,6 +57,7 @@ def products(
     ] = None,
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
+    source: SourceName = None,
     as_json: Json = False,
 ) -> None:
     """List the files that accepted jobs have left: where each lies, how large it is, and whether it is there."""
@@ -64,9 +66,9 @@ def products(
 
     run = run_number(what)
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, task)
+    existing_names(ledger, campaign, workflow, task, source=source)
     with ledger.read() as connection:
-        groups = results.meant(connection, campaign, workflow, what, run, task)
+        groups = results.meant(connection, campaign, workflow, what, run, task, source)
         found = results.products_listed(connection, [item.id for item in groups], task, generation)
     lines = [_product(item) for item in found]
     if as_json:
@@ -129,6 +131,7 @@ def values(
     task: TaskName = None,
     campaign: Campaign = PROMPT,
     workflow: WorkflowName = None,
+    source: SourceName = None,
     last: Annotated[
         int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many groups of each grouping; 0: all.")
     ] = 50,
@@ -146,11 +149,13 @@ def values(
     from airflow_calib_provider.ledger import results
 
     run = run_number(group) if group is not None else None
+    if source is not None and run is None:
+        raise typer.BadParameter("it says which run --group means: name one there", param_hint="--source")
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, task)
+    existing_names(ledger, campaign, workflow, task, source=source)
     with ledger.read() as connection:
         chosen = (
-            [item.id for item in results.meant(connection, campaign, workflow, group, run, task)]
+            [item.id for item in results.meant(connection, campaign, workflow, group, run, task, source)]
             if group is not None
             else []
         )

@@ -13,6 +13,7 @@ from airflow_calib_provider.cli.common import (
     SPECS,
     Campaign,
     Json,
+    SourceName,
     Specs,
     State,
     WorkflowName,
@@ -41,6 +42,7 @@ def list_runs(
     late: Annotated[bool, typer.Option("--late", help="Only runs that arrived too late for their groups.")] = False,
     state: State = None,
     last: Annotated[int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many lines; 0: all.")] = 50,
+    source: SourceName = None,
     as_json: Json = False,
 ) -> None:
     """List runs with what each workflow decided about them.
@@ -56,9 +58,9 @@ def list_runs(
     wanted = "late" if late else state
     existing_state(wanted, [*names.states("membership"), queries.UNASSIGNED])
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow)
+    existing_names(ledger, campaign, workflow, source=source)
     with ledger.read() as connection:
-        rows = queries.runs_listed(connection, campaign, workflow=workflow, state=wanted, last=last)
+        rows = queries.runs_listed(connection, campaign, workflow=workflow, state=wanted, last=last, source=source)
     lines = [_line(row) for row in rows]
     if as_json:
         emit_json(lines)

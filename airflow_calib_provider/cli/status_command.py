@@ -11,6 +11,7 @@ from airflow_calib_provider.cli.common import (
     PROMPT,
     Campaign,
     Json,
+    SourceName,
     WorkflowName,
     examples,
     existing_names,
@@ -31,6 +32,7 @@ def status(
         list[int] | None, typer.Option("--run", "-r", min=0, max=2**53, help="Only this run (repeatable).")
     ] = None,
     last: Annotated[int, typer.Option("--last", "-n", min=0, max=MAX_LINES, help="So many runs; 0: all.")] = 20,
+    source: SourceName = None,
     as_json: Json = False,
 ) -> None:
     """Show where every run stands in every task: new, waiting, processing, done, failed, skipped; late, refused or
@@ -43,12 +45,15 @@ def status(
     from airflow_calib_provider.ledger import queries
 
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow)
+    existing_names(ledger, campaign, workflow, source=source)
     with ledger.read() as connection:
-        found = queries.status(connection, campaign, workflow=workflow, runs=run or (), last=last)
+        found = queries.status(connection, campaign, workflow=workflow, runs=run or (), last=last, source=source)
     missing = sorted(set(run or ()) - {row.run for row in found.rows})
     if missing:
-        raise NotFound(f"no such run: {', '.join(map(str, missing))}", "`calib runs list` shows those in the ledger")
+        of = f" in {source}" if source is not None else ""
+        raise NotFound(
+            f"no such run{of}: {', '.join(map(str, missing))}", "`calib runs list` shows those in the ledger"
+        )
     names = [column.name for column in found.columns]
     if as_json:
         rows = [{"run": row.run, "source": row.source, "states": _named(names, row.states)} for row in found.rows]

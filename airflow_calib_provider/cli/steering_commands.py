@@ -11,6 +11,7 @@ from airflow_calib_provider.cli.common import (
     PROMPT,
     Campaign,
     Json,
+    SourceName,
     TaskName,
     WorkflowName,
     examples,
@@ -54,12 +55,14 @@ def skip(
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded in every payload made without the run.")],
     task: TaskName = None,
     workflow: WorkflowName = None,
+    source: SourceName = None,
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
     """Take a run out of what its groups wait for, and let the horizon pass it.
 
-    Without --workflow a run is skipped in every workflow. A skip cannot be taken back; it satisfies no lock.
+    Without --workflow a run is skipped in every workflow of its source. A skip cannot be taken back; it satisfies no
+    lock.
     """
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CalibError
@@ -69,11 +72,11 @@ def skip(
     if not reason.strip():
         raise CalibError("a skip needs a reason", "it is recorded in every payload that is made without the run")
     ledger = open_ledger()
-    existing_names(ledger, campaign, workflow)
+    existing_names(ledger, campaign, workflow, source=source)
     who = person()
     skipped: list[dict[str, Any]] = []
     with ledger.write() as connection:
-        runs, workflows = _skipped_where(connection, campaign, workflow, what, task)
+        runs, workflows = _skipped_where(connection, campaign, workflow, source, what, task)
         for name in workflows:
             late = skips.settled(connection, campaign, name, runs, task or "")
             new = skips.add(
@@ -112,24 +115,22 @@ def _notes(workflow: str, new: Sequence[int], late: Settled) -> list[str]:
 
 
 def _skipped_where(
-    connection: Connection, campaign: str, workflow: str | None, what: str, task: str | None
+    connection: Connection, campaign: str, workflow: str | None, source: str | None, what: str, task: str | None
 ) -> tuple[list[int], list[str]]:
     """The runs, and the workflows in which they are skipped.
 
-    :raises NotFound: there is no such group, workflow or task.
+    :raises NotFound: there is no such group, workflow or task; or several sources have the run.
     """
     from sqlalchemy import select
 
-    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.errors import CommandLineError
     from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.ledger.groups import find_group
 
     if (run := run_number(what)) is not None:
-        runs = [run]
-        seen = list(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
-        workflows = sorted(seen) if workflow is None else [workflow]
-        if not workflows:
-            raise NotFound("the ledger knows no workflow yet", "calib_inject records them")
+        runs, workflows = [run], _of_its_source(connection, workflow, source, run)
+    elif source is not None:
+        raise CommandLineError(f"--source says which run is meant, but {what} is no run", "leave it out")
     else:
         group = find_group(connection, campaign, workflow, what)
         member = tables.membership
@@ -139,6 +140,39 @@ def _skipped_where(
     if task is not None:
         workflows = _with_task(connection, workflows, task)
     return runs, workflows
+
+
+def _of_its_source(connection: Connection, workflow: str | None, source: str | None, run: int) -> list[str]:
+    """The workflows that take runs of the source of this run, or that named one.
+
+    :raises NotFound: it is not that workflow's run, several sources have it, or no workflow takes it.
+    """
+    from sqlalchemy import select
+
+    from airflow_calib_provider.domain.reasons import listed
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger import sources, tables
+
+    seen = sorted(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
+    if not seen:
+        raise NotFound("the ledger knows no workflow yet", "calib_inject records them")
+    having = sources.of_run(connection, run)
+    if not having or (source is not None and source not in having):
+        of = f"the source {source}" if source is not None else "the ledger"
+        raise NotFound(f"{of} has no run {run}", "`calib runs list` shows those it has")
+    if workflow is None and source is None:
+        sources.the_one(run, having)
+    chosen = {source} if source is not None else set(having)
+    taken = sources.of_workflows(connection, seen if workflow is None else [workflow])
+    workflows = [name for name in (seen if workflow is None else [workflow]) if taken.get(name, chosen) & chosen]
+    if not workflows:
+        who = f"the workflow {workflow} takes" if workflow is not None else "no workflow takes"
+        raise NotFound(
+            f"{who} {'runs of ' + listed(sorted(taken[workflow])) if workflow is not None else 'it'}: run {run} is of "
+            f"{listed(sorted(chosen))}",
+            "`calib runs list` shows which workflow has which run",
+        )
+    return workflows
 
 
 def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> list[str]:

@@ -7,14 +7,14 @@ ledger does not have.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, or_, select
 
 from airflow_calib_provider.domain.reasons import Cause
-from airflow_calib_provider.ledger import campaigns, openings, source_changes, spec_files, tables
+from airflow_calib_provider.ledger import campaigns, openings, source_changes, sources, spec_files, tables
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group
 from airflow_calib_provider.ledger.rows import Campaign
@@ -61,6 +61,8 @@ class Scope:
     :ivar task: only this one.
     :ivar specs: the workflows as their YAML files say now; without them ``settle`` and the order of tasks are unknown.
     :ivar troubles: what is wrong with these files now; ``None``: as it was at the last injection.
+    :ivar source: of the run that is asked for; ``None``: every one that has it.
+    :ivar several: several sources have it.
     """
 
     campaign: str
@@ -70,6 +72,12 @@ class Scope:
     specs: Mapping[str, Workflow] = field(default_factory=dict)
     limits: openings.OpeningLimits = field(default_factory=openings.OpeningLimits)
     troubles: Mapping[str, spec_files.Trouble] | None = None
+    source: str | None = None
+    several: bool = False
+
+    def of(self, run: Any) -> str:
+        """What a run is called: with its source, where several have one of its number."""
+        return f"run {run.number} of {run.source}" if self.several else f"run {run.number}"
 
 
 def explain_group(connection: Connection, scope: Scope, name: str) -> Explanation:
@@ -93,7 +101,9 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
     :raises NotFound: there is no such campaign.
     """
     campaign = campaigns.get(connection, scope.campaign)
-    rows = connection.execute(select(run).where(run.c.number == number)).all()
+    rows = connection.execute(select(run).where(run.c.number == number).order_by(run.c.source)).all()
+    scope = replace(scope, several=len(rows) > 1)
+    rows = [row for row in rows if scope.source in (None, row.source)]
     result = Explanation(_closed_campaign(campaign))
     if not rows:
         highest = connection.execute(select(func.max(run.c.number))).scalar()
@@ -101,7 +111,7 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
     members = connection.execute(
         select(membership).where(membership.c.campaign == scope.campaign, membership.c.run == number)
     ).all()
-    result.causes += _skips(connection, scope, number)
+    result.causes += _skips(connection, scope, number, rows)
     for row in rows:
         _explain_in_groupings(connection, scope, campaign, row, members, result)
     concerned = {name for row in rows for name, _ in _targets(connection, scope, row, members)}
@@ -131,19 +141,28 @@ def _closed_campaign(campaign: Campaign) -> list[Cause]:
     return [Cause(f"campaign {campaign.name}", reason, since=campaign.closed_at)]
 
 
-def _skips(connection: Connection, scope: Scope, number: int) -> list[Cause]:
+def _skips(connection: Connection, scope: Scope, number: int, runs: Sequence[Any]) -> list[Cause]:
     query = select(skip).where(skip.c.campaign == scope.campaign, skip.c.run == number)
+    skips = connection.execute(query).all()
+    having = {item.source: scope.of(item) for item in runs}
+    taken = sources.of_workflows(connection, {row.workflow for row in skips}) if scope.several else {}
+    of = {
+        row.workflow: next((having[name] for name in taken.get(row.workflow, having) if name in having), None)
+        for row in skips
+    }
     return [
         Cause(
-            f"run {number} in {row.workflow}{'.' + row.task if row.task else ''}",
+            f"{of[row.workflow]} in {row.workflow}{'.' + row.task if row.task else ''}",
             {"code": "run_skipped", "person": row.person, "reason": row.reason},
             state="skipped",
             since=row.at,
             workflow=row.workflow,
             task=row.task or None,
         )
-        for row in connection.execute(query).all()
-        if scope.workflow in (None, row.workflow) and scope.task in (None, "", row.task or scope.task)
+        for row in skips
+        if of[row.workflow] is not None
+        and scope.workflow in (None, row.workflow)
+        and scope.task in (None, "", row.task or scope.task)
     ]
 
 
@@ -153,26 +172,26 @@ def _explain_in_groupings(
     targets = _targets(connection, scope, row, members)
     if not targets:
         reason = {"code": "no_workflow", "source": row.source, "workflow": scope.workflow}
-        result.causes.append(Cause(f"run {row.number}", reason, since=row.recorded_at))
+        result.causes.append(Cause(scope.of(row), reason, since=row.recorded_at))
     of_grouping = {(member.workflow, member.grouping): member for member in members if member.source == row.source}
-    result.causes += _changed(row, [of_grouping[target] for target in targets if target in of_grouping])
+    result.causes += _changed(scope.of(row), row, [of_grouping[target] for target in targets if target in of_grouping])
     for workflow, label in targets:
         member = of_grouping.get((workflow, label))
         if member is None:
             result.causes += _unassigned(connection, scope, campaign, row, workflow, label)
         elif member.state != "grouped":
-            result.causes += _left_out(connection, scope, member)
+            result.causes += _left_out(connection, scope, member, scope.of(row))
         else:
             held = connection.execute(select(group).where(group.c.id == member.group_id)).one()
             _add_group(connection, scope, held, result)
 
 
-def _changed(row: Any, members: Sequence[Any]) -> list[Cause]:
+def _changed(name: str, row: Any, members: Sequence[Any]) -> list[Cause]:
     """What the source says otherwise since the run was assigned; once for each workflow, as a rule."""
     causes: list[Cause] = []
     for member in members:
         if changes := source_changes.changes_of(row, member):
-            about = f"run {row.number} of {row.source} in {member.workflow}"
+            about = f"{name} in {member.workflow}"
             reason = source_changes.of_runs(row.source, [(row.number, changes)])
             cause = Cause(about, reason, "changed", workflow=member.workflow)
             causes += [] if cause in causes else [cause]
@@ -190,9 +209,10 @@ def _targets(connection: Connection, scope: Scope, row: Any, members: Sequence[A
     query = select(tables.grouping.c.workflow, tables.grouping.c.label).where(
         tables.grouping.c.campaign == scope.campaign, ~taken
     )
-    for name, label in connection.execute(query).all():
-        if name not in scope.specs or scope.specs[name].runs.source == row.source:
-            found.add((name, label))
+    others = connection.execute(query).all()
+    known = sources.of_workflows(connection, {name for name, _ in others if name not in scope.specs})
+    known |= {name: {workflow.runs.source} for name, workflow in scope.specs.items()}
+    found |= {(name, label) for name, label in others if row.source in known.get(name, {row.source})}
     for name, workflow in scope.specs.items():
         if workflow.runs.source == row.source:
             found |= {(name, label) for label in workflow.groupings()}
@@ -210,7 +230,7 @@ def _has_task(connection: Connection, scope: Scope, workflow: str, label: str) -
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _left_out(connection: Connection, scope: Scope, member: Any) -> list[Cause]:
+def _left_out(connection: Connection, scope: Scope, member: Any, name: str) -> list[Cause]:
     """A run in no group: late, not selected, refused, or dropped with its group."""
     reason = dict(member.reason or {})
     if reason.get("code") == "run_skipped":
@@ -218,7 +238,7 @@ def _left_out(connection: Connection, scope: Scope, member: Any) -> list[Cause]:
     if member.state == "dropped":
         dropped = connection.execute(select(group).where(group.c.id == member.group_id)).first()
         reason = {**reason, **(dropped.close_reason or {})} if dropped else reason
-    about = f"run {member.run} in {member.workflow} ({member.grouping})"
+    about = f"{name} in {member.workflow} ({member.grouping})"
     return [Cause(about, reason, state=member.state, since=member.assigned_at, workflow=member.workflow)]
 
 
@@ -226,7 +246,7 @@ def _unassigned(
     connection: Connection, scope: Scope, campaign: Campaign, row: Any, workflow: str, label: str
 ) -> list[Cause]:
     """A run that the horizon has not passed (rule 2)."""
-    about = f"run {row.number} in {workflow} ({label})"
+    about = f"{scope.of(row)} in {workflow} ({label})"
     if campaign.kind == "finite" and not _is_listed(connection, campaign, row):
         return [Cause(about, {"code": "not_in_campaign"}, "not_selected", campaign.created_at, workflow=workflow)]
     table = tables.grouping

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select
 
-from airflow_calib_provider.ledger import campaigns, source_changes, tables
+from airflow_calib_provider.ledger import campaigns, source_changes, sources, tables
 from airflow_calib_provider.ledger.rows import CampaignLine, JobLine, RunLine, read_rows
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
@@ -61,21 +61,27 @@ def status(
     workflow: str | None = None,
     runs: Sequence[int] = (),
     last: int = 20,
+    source: str | None = None,
 ) -> Status:
     """The state of each task for each run (rule 1), for these runs or the last ones.
 
     :param last: how many runs are shown if none are named; 0: all.
+    :param source: only runs of this one.
     """
     columns = _columns(connection, campaign, workflow)
-    sources = _sources(connection, campaign, workflow)
-    chosen = _chosen_runs(connection, campaign, runs, last, sorted(set().union(*sources.values())) if sources else [])
+    by_workflow = _sources(connection, campaign, workflow)
+    shown = sorted(set().union(*by_workflow.values())) if by_workflow else []
+    # Of runs that are named every source's are shown, unless the workflow says which.
+    shown = [source] if source is not None else [] if runs and workflow is None else shown
+    chosen = _chosen_runs(connection, campaign, runs, last, shown)
     wanted = select(chosen.c.number)
     members = {
-        (row.workflow, row.grouping, row.run): row
+        (row.workflow, row.grouping, row.source, row.run): row
         for row in connection.execute(
             select(
                 membership.c.workflow,
                 membership.c.grouping,
+                membership.c.source,
                 membership.c.run,
                 membership.c.state,
                 membership.c.group_id,
@@ -100,19 +106,20 @@ def status(
         ).all()
     }
     rows = []
-    for number, source in connection.execute(select(chosen.c.number, chosen.c.source).order_by(chosen.c.number)).all():
+    for number, of in connection.execute(select(chosen.c.number, chosen.c.source).order_by(*chosen.c)).all():
         states = tuple(
-            _cell(column, number, source in sources[column.workflow], members, tasks, skips) for column in columns
+            _cell(column, of, number, members, tasks, skips) if of in by_workflow[column.workflow] else ""
+            for column in columns
         )
-        rows.append(StatusRow(source, number, states))
-    return Status(columns, rows, _totals(connection, campaign, columns, sources))
+        rows.append(StatusRow(of, number, states))
+    return Status(columns, rows, _totals(connection, campaign, columns, by_workflow))
 
 
-def _cell(column: Column, number: int, concerned: bool, members: Any, tasks: Any, skips: Any) -> str:
-    member = members.get((column.workflow, column.grouping, number))
+def _cell(column: Column, source: str, number: int, members: Any, tasks: Any, skips: Any) -> str:
+    member = members.get((column.workflow, column.grouping, source, number))
     at = skips.get((column.workflow, "", number)) or skips.get((column.workflow, column.task, number))
     if member is None:
-        return ("skipped" if at else "new") if concerned else ""
+        return "skipped" if at else "new"
     if member.state != "grouped":
         return "skipped" if member.state == "dropped" else str(member.state)
     task = tasks.get((member.group_id, column.task))
@@ -160,7 +167,7 @@ def _chosen_runs(connection: Connection, campaign: str, runs: Sequence[int], las
     query = _campaign_runs(connection, campaign)
     if runs:
         query = query.where(run.c.number.in_(list(runs)))
-    elif sources:
+    if sources:
         query = query.where(run.c.source.in_(list(sources)))
     if not runs and last:
         query = query.order_by(run.c.number.desc()).limit(last)
@@ -235,12 +242,15 @@ def runs_listed(
     workflow: str | None = None,
     state: str | None = None,
     last: int = 0,
+    source: str | None = None,
 ) -> list[RunLine]:
     """Runs with what each workflow and grouping of a campaign decided about them; a run that nothing decided about yet
     has one row without.
 
+    :param workflow: only this one, and only runs of its source.
     :param state: of the membership, or :data:`UNASSIGNED`.
     :param last: only the last rows; 0: all.
+    :param source: only runs of this one.
     """
     here = and_(
         membership.c.campaign == campaign, membership.c.run == run.c.number, membership.c.source == run.c.source
@@ -264,9 +274,14 @@ def runs_listed(
         .outerjoin(membership, here)
         .outerjoin(group, group.c.id == membership.c.group_id)
     )
+    of_workflow = sources.of_workflows(connection, [workflow]) if workflow is not None else {}
+    for wanted in (*of_workflow.values(), *([{source}] if source is not None else [])):
+        query = query.where(run.c.source.in_(sorted(wanted)))
     if state is not None:
         query = query.where(shown == state)
-    query = query.order_by(run.c.number.desc(), membership.c.workflow.desc(), membership.c.grouping.desc())
+    query = query.order_by(
+        run.c.number.desc(), run.c.source.desc(), membership.c.workflow.desc(), membership.c.grouping.desc()
+    )
     return read_rows(connection, query.limit(last) if last else query, RunLine)[::-1]
 
 

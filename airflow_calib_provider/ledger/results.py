@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, func, select
 
-from airflow_calib_provider.errors import NotFound
+from airflow_calib_provider.errors import CommandLineError, NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.generations import with_group
 from airflow_calib_provider.ledger.groups import group_by_id, task_of
 from airflow_calib_provider.ledger.rows import Generation, first_row
+from airflow_calib_provider.ledger.sources import the_one
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
@@ -68,21 +69,31 @@ class Meant:
 
 
 def meant(
-    connection: Connection, campaign: str, workflow: str | None, what: str, run: int | None, task: str | None = None
+    connection: Connection,
+    campaign: str,
+    workflow: str | None,
+    what: str,
+    run: int | None,
+    task: str | None = None,
+    source: str | None = None,
 ) -> list[Meant]:
     """The groups that a person means by a group's name, or by a run: those that hold it.
 
     :param run: the number, where ``what`` is one.
     :param task: only groups that have this task.
-    :raises NotFound: there is none.
+    :param source: of the run.
+    :raises NotFound: there is none; or runs of several sources have the number.
     """
     of_task = tables.group_task
+    member = tables.membership
     query = select(group.c.id, group.c.workflow, group.c.name).where(group.c.campaign == campaign)
     if run is None:
+        if source is not None:
+            raise CommandLineError(f"--source says which run is meant, but {what} is no run", "leave it out")
         query = query.where(group.c.name == what)
     else:
-        member = tables.membership
-        query = query.join(member, member.c.group_id == group.c.id)
+        query = query.add_columns(member.c.source).join(member, member.c.group_id == group.c.id)
+        query = query.where(member.c.source == source) if source is not None else query
         query = query.where(member.c.campaign == campaign, member.c.run == run, member.c.state == "grouped")
     if workflow is not None:
         query = query.where(group.c.workflow == workflow)
@@ -91,6 +102,8 @@ def meant(
     if task is not None:
         having = query.join(of_task, of_task.c.group_id == group.c.id).where(of_task.c.task == task)
     rows = connection.execute(having).all()
+    if run is not None:
+        the_one(run, {row.source for row in rows})
     if rows:
         return [Meant(row.id, row.workflow, row.name) for row in rows]
     if run is None and task is not None and len(without := connection.execute(query).all()) == 1:

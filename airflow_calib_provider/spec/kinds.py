@@ -29,6 +29,24 @@ FILES = "files"
 
 
 @dataclass(frozen=True)
+class Integration:
+    """What a member works with, as Airflow's provider information has it.
+
+    :ivar name: for people.
+    :ivar url: of a page that describes it.
+    :ivar tags: as those of Airflow's own providers: ``service``, ``software``, ``protocol``.
+    """
+
+    name: str
+    url: str
+    tags: Sequence[str] = ("software",)
+
+    def entry(self) -> dict[str, object]:
+        """Its entry in Airflow's provider information."""
+        return {"integration-name": self.name, "external-doc-url": self.url, "tags": list(self.tags)}
+
+
+@dataclass(frozen=True)
 class ConnectionType:
     """A type of Airflow connection.
 
@@ -38,6 +56,7 @@ class ConnectionType:
     :ivar title: what Airflow's form calls it.
     :ivar behaviour: hidden fields, labels and placeholders of Airflow's own fields.
     :ivar fields: those of its own, all as Airflow's provider information has them.
+    :ivar integration: what it leads to.
     """
 
     name: str
@@ -46,6 +65,7 @@ class ConnectionType:
     title: str
     behaviour: Mapping[str, object]
     fields: Mapping[str, object]
+    integration: Integration | None = None
 
     def form(self) -> dict[str, object]:
         """Its entry in Airflow's provider information."""

@@ -57,7 +57,7 @@ class TestEvents:
         assert changes(world) == [(7, {"events": [2, 3]})]
         (cause,) = told(calib, "7")
         assert cause["text"] == "the source changed after assignment: events: 2 → 3"
-        assert cause["about"] == "run 7 of hits in count"
+        assert cause["about"] == "run 7 in count"
         assert "calib campaign create NAME --source hits --runs 7" in cause["release"]
         assert told(calib, "8") == []
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from airflow_calib_provider.backends.condor.keys import CondorKeys
 from airflow_calib_provider.backends.condor.names import over
-from airflow_calib_provider.spec.kinds import BackendKind, ConnectionType, form_field
+from airflow_calib_provider.spec.kinds import BackendKind, ConnectionType, Integration, form_field
 
 CONNECTION = ConnectionType(
     name="calib_condor",
     settings="airflow_calib_provider.hooks.condor:condor_settings",
     hook="airflow_calib_provider.hooks.condor.CondorHook",
     title="HTCondor pool (calibration)",
+    integration=Integration("HTCondor", "https://htcondor.readthedocs.io/"),
     behaviour={
         "hidden-fields": ["login", "schema", "extra"],
         "relabeling": {"host": "Collector", "port": "Collector's port", "password": "Token"},
