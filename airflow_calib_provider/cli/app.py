@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from airflow_calib_provider.cli import (
+    airflow_commands,
     campaign_commands,
     db_commands,
     explain_command,
@@ -64,6 +65,7 @@ app.add_typer(campaign_commands.app, name="campaign")
 app.add_typer(payload_commands.app, name="payload")
 app.add_typer(mirror_commands.app, name="mirror")
 app.add_typer(db_commands.app, name="db")
+app.add_typer(airflow_commands.app, name="airflow")
 orphan_commands.register(job_commands.app)
 status_command.register(app)
 explain_command.register(app)

@@ -268,6 +268,13 @@ def products_of(connection: Connection, generation_id: int) -> list[Product]:
     return read_rows(connection, query.order_by(table.c.step, table.c.job_index, table.c.name), Product)
 
 
+def count_products(connection: Connection, generation_id: int) -> int:
+    """How many accepted products a generation has."""
+    table = tables.product
+    query = select(func.count()).select_from(table).where(table.c.generation_id == generation_id)
+    return int(connection.execute(query).scalar_one())
+
+
 def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[int, dict[str, int]]:
     """Generation → state → number of jobs."""
     query = select(job.c.generation_id, job.c.state, func.count().label("n"))

@@ -244,25 +244,22 @@ class DagJobsOperator(JobSetOperator):
 
     def result(self, context: Context, ledger: Ledger, row: Generation) -> dict[str, object]:
         """Folder and products by job; each product's files also as an XCom of its own, in the order of the jobs."""
-        from airflow_calib_provider.jobsets.folders import generation_folder, product_path
-        from airflow_calib_provider.ledger.generations import jobs_of, products_of
+        from airflow_calib_provider.ledger.generations import jobs_of
 
         with ledger.read() as connection:
             jobs = jobs_of(connection, [row.id])
-            rows = products_of(connection, row.id)
-        found = {**super().result(context, ledger, row), "folder": str(generation_folder(row.folder))}
-        states = {"jobs": len(jobs), "accepted": sum(1 for item in jobs if item.accepted_attempt is not None)}
+        found: dict[str, object] = {
+            **self.place(row),
+            "jobs": len(jobs),
+            "accepted": sum(1 for item in jobs if item.accepted_attempt is not None),
+        }
         if len(jobs) > MANY_JOBS:
             self.log.info("%d jobs: their products are not listed in XCom, but lie below the folder", len(jobs))
-            return {**found, **states, "products": None}
-        by_job: dict[str, dict[str, str]] = {}
-        for item in rows:
-            by_job.setdefault(str(item.job_index), {})[item.name] = str(
-                product_path(row.folder, item.job_index, item.file)
-            )
+            return {**found, "products": None}
+        by_job = self.products_by_job(ledger, row)
         for name in row.products:
             context["ti"].xcom_push(name, [files[name] for files in by_job.values()])
-        return {**found, **states, "products": by_job}
+        return {**found, "products": by_job}
 
 
 def _is_open(value: object) -> bool:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from airflow_calib_provider.spec.models import Task, Workflow
 
 
+MANY_PRODUCTS = 1_000
+"""More files than this are not listed in XCom, which is a row of Airflow's database."""
+
+
 class JobSetOperator(BaseOperator):
     """Submits the jobs of a group, watches them from the triggerer, and ends when the job set has ended.
 
@@ -52,11 +56,38 @@ class JobSetOperator(BaseOperator):
         """
 
     def result(self, context: Context, ledger: Ledger, row: Generation) -> dict[str, object]:
-        """What a done job set leaves in XCom.
+        """What a done job set leaves in XCom: where it lies, and the files of its products by job and name.
 
         :param row: its generation.
         """
-        return {"campaign": row.campaign, "group": row.group_name, "generation": row.n, "folder": row.folder}
+        from airflow_calib_provider.ledger.generations import count_products
+
+        with ledger.read() as connection:
+            n = count_products(connection, row.id)
+        if n > MANY_PRODUCTS:
+            self.log.info("%d products are not listed in XCom: `calib products` lists them", n)
+            return {**self.place(row), "products": None}
+        return {**self.place(row), "products": self.products_by_job(ledger, row)}
+
+    def place(self, row: Generation) -> dict[str, object]:
+        """Which generation it was, and the folder where it lies."""
+        from airflow_calib_provider.jobsets.folders import generation_folder
+
+        folder = str(generation_folder(row.folder))
+        return {"campaign": row.campaign, "group": row.group_name, "generation": row.n, "folder": folder}
+
+    def products_by_job(self, ledger: Ledger, row: Generation) -> dict[str, dict[str, str]]:
+        """The absolute paths of the accepted products by job and name."""
+        from airflow_calib_provider.jobsets.folders import product_path
+        from airflow_calib_provider.ledger.generations import products_of
+
+        with ledger.read() as connection:
+            rows = products_of(connection, row.id)
+        by_job: dict[str, dict[str, str]] = {}
+        for item in rows:
+            path = product_path(row.folder, item.job_index, item.file)
+            by_job.setdefault(str(item.job_index), {})[item.name] = str(path)
+        return by_job
 
     def ended(self, ledger: Ledger, group_id: int) -> None:
         """What the end of a job set, good or bad, is followed by."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -19,7 +18,7 @@ from rich.console import Console
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.ledger import schema
 from airflow_calib_provider.ledger.engine import Ledger
-from demo.airflow_server import AirflowFailed, AirflowServer
+from demo.airflow_server import AirflowServer
 from demo.places import BACKENDS, CONNECTION, NoPool, place
 from demo.stream import DemoFailed, Play, stream_cms, stream_synthetic
 
@@ -87,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             console.print("\nstopping" if kept else "\n[yellow]interrupted; cleaning up[/]")
             return 0 if kept else 130
-        except (AirflowFailed, DemoFailed, NoPool, CalibError) as error:
+        except (DemoFailed, NoPool, CalibError) as error:
             console.print(f"[red]error:[/] {error}", soft_wrap=True)
             return 1
         finally:
@@ -147,7 +146,7 @@ def _stop_jobs(home: Path) -> None:
 
 
 def _say_how_to_look(console: Console, server: AirflowServer, folder: Path, specs: Path) -> None:
-    file = write_environment(folder / "environment", {**server.variables, "CALIB_AIRFLOW_URL": server.url})
+    file = server.write_environment(folder / "environment")
     console.print(
         f"\nAirflow goes on running at [bold]{server.url}[/] (no login needed). Look at\n"
         "  • DAGs → zee__run: one column per run; zee__sum: one per group; the waiting task's XCom `reason`\n"
@@ -157,15 +156,6 @@ def _say_how_to_look(console: Console, server: AirflowServer, folder: Path, spec
         "Ctrl-C stops it.",
         soft_wrap=True,
     )
-
-
-def write_environment(file: Path, variables: Mapping[str, str]) -> Path:
-    """Write what a shell needs to see this Airflow and its ledger; some of it is secret."""
-    names = sorted(name for name in variables if name.startswith(("AIRFLOW", "CALIB_")))
-    lines = [f"export {name}={shlex.quote(variables[name])}" for name in names]
-    file.touch(0o600)
-    file.write_text("\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', ""]))
-    return file
 
 
 def _shown(path: Path) -> Path:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,10 +92,40 @@ def test_commands_that_need_airflow_are_not_shown_as_run() -> None:
     assert not [command for command in run if re.match(r"airflow|make|calib retry", command)]
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_blocks_that_need_airflow_work_in_any_folder(tmp_path: Path, shell: str) -> None:
+    """Programs are stood in for: what matters is what the shell makes of the lines."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    home = tmp_path / "it's a try"
+    programs = tmp_path / "bin"
+    for folder in (home, programs, home / "pedestals" / "airflow"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("airflow", "calib"):
+        (programs / name).write_text('#!/bin/sh\necho "$PWD|$CALIB_HOME|$*"\n')
+        (programs / name).chmod(0o755)
+    (home / "pedestals" / "airflow" / "environment").write_text("export CALIB_HOME=said\n")
+    said = []
+    for text in (text for kind, text in blocks() if kind == "text"):
+        script = text.replace("PATH/TO/", f"{shlex.quote(str(home))}/").replace("mkdir pedestals", "mkdir -p pedestals")
+        where = home if "cd " in text else home / "pedestals"
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [shell, "-euc", f'{script}\necho "$PWD|$CALIB_HOME"'],
+            cwd=where, env={"PATH": path, "CALIB_HOME": "none"}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), text
+        said += done.stdout.splitlines()
+    inside = home / "pedestals"
+    assert said[0] == f"{inside}|{inside / 'calib'}"
+    assert all(line.startswith(f"{inside}|") for line in said)
+    assert f"{inside}|said|dags trigger calib_inject" in said
+
+
 @pytest.mark.timeout(300)
 def test_the_tutorial_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "pedestals"
-    home.mkdir()
+    home = tmp_path / "it's a try" / "pedestals"
+    home.mkdir(parents=True)
     program = tmp_path / "bin" / "calib"
     program.parent.mkdir()
     program.write_text(CALIB.format(shlex.quote(sys.executable)))
