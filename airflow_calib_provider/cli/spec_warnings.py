@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_calib_provider.cli.command_warnings import HINT, above, wrong_with_command
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
-from airflow_calib_provider.spec.kinds import run_source_kind
+from airflow_calib_provider.spec.kinds import FILES, run_source_kind
 from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
 from airflow_calib_provider.spec.loader import load_sources, workflow_files
 from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
@@ -55,7 +56,7 @@ def warnings_of(paths: Sequence[Path], workflows: Mapping[str, Workflow]) -> lis
     """
     folders = dict.fromkeys(path if path.is_dir() else path.parent for path in paths)
     result = [item for folder in folders for item in _of_sources(folder / SOURCES_FILE)]
-    result += [item for workflow in workflows.values() for item in _of_programs(workflow)]
+    result += [item for workflow in workflows.values() for item in _of_tasks(workflow)]
     result += [item for path in paths if path.is_dir() for item in _not_read(path)]
     return result + list(_alike(workflows))
 
@@ -119,17 +120,47 @@ def _of_sources(file: Path) -> Iterator[Warned]:
             yield Warned(SpecError(message, place, suggestion=hint), source=name)
 
 
-def _of_programs(workflow: Workflow) -> Iterator[Warned]:
+def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
     folder = Path(workflow.file).resolve().parent
     document = read_document(Path(workflow.file))
     for task in workflow.tasks.values():
-        for keys, command in _commands(task):
-            program = _plain(command[0], folder)
-            wrong = None if program is None else _wrong_with(program)
-            if wrong is not None:
-                place = _place(document, "tasks", task.name, *keys)
-                message, hint = wrong
-                yield Warned(SpecError(message, place, suggestion=hint), workflow=workflow.name, task=task.name)
+        for keys, message, hint in (*_of_jobs(task, folder), *_of_publication(task, workflow)):
+            place = _place(document, "tasks", task.name, *keys)
+            yield Warned(SpecError(message, place, suggestion=hint), workflow=workflow.name, task=task.name)
+
+
+def _of_jobs(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What a job set names and its jobs will not find, with the keys that lead to it."""
+    for keys, command in _commands(task):
+        arguments = [_plain(item, folder) for item in command]
+        for number, message, hint in wrong_with_command(arguments, _transferred(task)):
+            yield (*keys, number), message, hint
+    inputs = task.jobs.inputs if task.jobs is not None else None
+    for number, item in enumerate(
+        (inputs,) if isinstance(inputs, str) else inputs if isinstance(inputs, tuple) else ()
+    ):
+        if (text := _plain(item, folder)) is not None and (path := above(text)):
+            message = f"the input {path} leads out of the folder where the job runs (CALIB_OUT), not from this file's"
+            yield ("jobs", "inputs", number), message, HINT
+
+
+def _transferred(task: Task) -> set[str]:
+    """Files that a backend puts where the job runs."""
+    files = task.jobs.options.get(FILES) if task.jobs is not None else None
+    return {Path(str(name)).name for name in files} if isinstance(files, list | tuple) else set()
+
+
+def _of_publication(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    if task.publish is None or any(name.startswith("tasks.") for name in variables_of(task.publish.file)):
+        return
+    made = [
+        f"tasks.{need.task}.products.{name}"
+        for need in task.needs
+        if need.workflow in (None, workflow.name) and need.task in workflow.tasks
+        for name in workflow.tasks[need.task].products
+    ]
+    hint = f'write "{{{{ {made[0] if made else "tasks.TASK.products.NAME"} }}}}"'
+    yield ("publish", "file"), f"no task makes the file {task.publish.file} that is published", hint
 
 
 def _commands(task: Task) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -142,39 +173,25 @@ def _commands(task: Task) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 def _plain(template: str, folder: Path) -> str | None:
-    """The path of a program; ``None`` for what is looked up in PATH, or known only when the job is made."""
+    """What an argument comes to; ``None``: that is known only when the job is made."""
     if variables_of(template) - {"spec.folder"}:
         return None
     try:
-        text = render_text(template, {"spec": {"folder": str(folder)}})
+        return render_text(template, {"spec": {"folder": str(folder)}})
     except RenderError:  # such as {{ spec.folder + 1 }}: no job will be made, and that says why
         return None
-    return text if "/" in text else None
 
 
-def _wrong_with(program: str) -> tuple[str, str] | None:
-    """What is wrong with a program, and what to do."""
-    path = Path(program)
-    if not path.is_absolute():
-        return (
-            f"the program {program} is looked for in the folder where it is started, not beside this file",
-            'write "{{ spec.folder }}/…", or a name that is in PATH',
-        )
-    path = Path(os.path.normpath(path))
-    if not path.exists():
-        return f"the program {path} does not exist", "the job cannot be started before it does"
-    if not path.is_file() or not os.access(path, os.X_OK):
-        return f"the program {path} is not executable", "" if path.is_dir() else f"chmod +x {path}"
-    return None
-
-
-def _place(document: Document, *keys: str) -> Place:
+def _place(document: Document, *keys: str | int) -> Place:
     """Where the value of nested keys stands; of a list its first element."""
     node: Node = document.root
     for key in keys:
-        if not isinstance(node, MappingNode) or key not in node.entries:
+        if isinstance(node, SequenceNode) and isinstance(key, int) and key < len(node.items):
+            node = node.items[key]
+        elif isinstance(node, MappingNode) and key in node.entries:
+            node = node.entries[str(key)].value
+        else:
             break
-        node = node.entries[key].value
     if isinstance(node, SequenceNode) and node.items:
         node = node.items[0]
     return Place(document.file, node.position.line, node.position.column)

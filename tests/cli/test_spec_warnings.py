@@ -179,3 +179,90 @@ def test_a_stub_of_no_workflow(complete: World, calib: Calib, how: str) -> None:
     assert json.loads(calib("spec", "stubs", "--check", "--json").stdout)["dead"] == ["dags/third.py"]
     Path("dags/third.py").unlink()
     assert calib("spec", "stubs", "--check").exit_code == 0
+
+
+def command(world: World, *arguments: str) -> None:
+    edit(world, '["{{ spec.folder }}/../jobs/skim.sh"]', json.dumps(list(arguments)))
+
+
+class TestScripts:
+    @pytest.mark.parametrize(
+        "before",
+        [
+            ("python",),
+            ("python3.12", "-u", "-W", "ignore"),
+            ("/usr/bin/env", "-S", "MODE=fast", "python3"),
+            ("bash", "-eu", "-o", "pipefail"),
+            ("perl", "-w", "--"),
+        ],
+    )
+    def test_one_that_is_not_there(self, complete: World, calib: Calib, before: tuple[str, ...]) -> None:
+        command(complete, *before, "/no/such.py", "/not/there/either.txt")
+        (line,) = warned(calib)
+        assert "the script /no/such.py does not exist" in line
+        text = (complete.specs / "demo.yaml").read_text().splitlines()
+        row, column = (int(part) for part in line.split(":")[1:3])
+        assert text[row - 1][column - 1 :].startswith('"/no/such.py"')
+
+    def test_relative_ones(self, complete: World, calib: Calib) -> None:
+        command(complete, "python", "../jobs/select.py")
+        (line,) = warned(calib)
+        assert "../jobs/select.py leads out of the folder where the job runs (CALIB_OUT)" in line
+        assert 'write "{{ spec.folder }}/…"' in line
+
+    def test_one_without_a_folder(self, complete: World, calib: Calib) -> None:
+        command(complete, "sh", "run.sh")
+        (line,) = warned(calib)
+        assert "the script run.sh is looked for in the folder where the job runs (CALIB_OUT)" in line
+
+    @pytest.mark.parametrize(
+        "good",
+        [
+            ("python", "-c", "print(1)", "/no/such.py"),
+            ("python", "-m", "fit", "/data/none.root"),
+            ("bash", "-ec", "cd /no/such && ls"),
+            ("sh", "-", "x"),
+            ("python", "{{ params.script }}"),
+            ("python", "{{ spec.folder }}/../jobs/skim.sh", "--name", "out/x.root"),
+            ("cat", "/no/such.py", "a..b", "https://host/../x"),
+            ("python",),
+        ],
+    )
+    def test_what_is_as_it_should_be(self, complete: World, calib: Calib, good: tuple[str, ...]) -> None:
+        edit(complete, "defaults: {retries: 1}", "params: {script: x.py}\ndefaults: {retries: 1}")
+        command(complete, *good)
+        assert warned(calib) == []
+
+    def test_files_that_the_pool_brings(self, complete: World, calib: Calib) -> None:
+        edit(
+            complete,
+            'command: ["{{ spec.folder }}/../jobs/skim.sh"]',
+            'condor: {transfer: true, files: ["{{ spec.folder }}/../jobs/skim.sh"]}, command: [sh, skim.sh]',
+        )
+        edit(complete, "defaults: {retries: 1}", "defaults: {retries: 1, backend: condor}")
+        assert warned(calib) == []
+
+    def test_of_a_query_for_inputs(self, complete: World, calib: Calib) -> None:
+        edit(complete, "split: {count: 2}, ", "inputs: {command: [python, /no/query.py]}, split: {count: 2}, ")
+        (line,) = warned(calib)
+        assert "the script /no/query.py does not exist" in line
+
+
+class TestPaths:
+    @pytest.mark.parametrize("argument", ["../data/map.root", "--map=../data/map.root", "a/../../map.root"])
+    def test_an_argument_that_leads_out(self, complete: World, calib: Calib, argument: str) -> None:
+        command(complete, "{{ spec.folder }}/../jobs/skim.sh", argument)
+        (line,) = warned(calib)
+        assert "leads out of the folder where the job runs" in line
+
+    def test_an_input_that_leads_out(self, complete: World, calib: Calib) -> None:
+        edit(complete, "split: {count: 2}, ", 'inputs: ["/data/a", "../data/b"], split: {count: 2}, ')
+        (line,) = warned(calib)
+        assert "the input ../data/b leads out" in line
+
+    @pytest.mark.parametrize("file", ["o.txt", "/data/o.txt", "{{ spec.folder }}/o.txt", "{{ group.name }}.txt"])
+    def test_a_published_file_that_no_task_makes(self, complete: World, calib: Calib, file: str) -> None:
+        edit(complete, "{{ tasks.scale.products.constants }}", file)
+        (line,) = warned(calib)
+        assert f"no task makes the file {file} that is published" in line
+        assert 'write "{{ tasks.scale.products.constants }}"' in line
