@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from sqlalchemy import select
 
@@ -60,7 +61,15 @@ def _run_synthetic(
     scenario: Scenario, folder: Path, specs: Path, server: AirflowServer, ledger: Ledger, console: Console
 ) -> int:
     begin = time.monotonic()
-    watch = Watch(server, ledger, console, "prompt")
+    with Watch(server, ledger, console, "prompt") as watch:
+        _stream(scenario, specs, watch)
+        console.print(f"everything has ended after {time.monotonic() - begin:.0f} s of stream")
+    return results.show_synthetic(scenario, ledger, folder, console)
+
+
+def _stream(scenario: Scenario, specs: Path, watch: Watch) -> None:
+    """Runs come in batches; one breaks and is skipped; the data taking ends."""
+    console, ledger = watch.console, watch.ledger
     for number, batch in enumerate(scenario.batches(), start=1):
         scenario.release(batch)
         console.print(f"[bold]batch {number}[/]: runs {_span(batch)} completed")
@@ -79,10 +88,8 @@ def _run_synthetic(
         raise DemoFailed("\n".join(str(error) for error in errors))
     close_campaign(ledger, workflows, "prompt", datetime.now(UTC))
     console.print("the data taking ends: the campaign is closed, what was still forming is closed with it")
-    server.trigger("calib_inject")
+    watch.server.trigger("calib_inject")
     watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
-    console.print(f"everything has ended after {time.monotonic() - begin:.0f} s of stream")
-    return results.show_synthetic(scenario, ledger, folder, console)
 
 
 def stream_cms(data: Path, folder: Path, ledger: Ledger) -> Play:
@@ -99,9 +106,9 @@ def stream_cms(data: Path, folder: Path, ledger: Ledger) -> Play:
 
     def run(server: AirflowServer, ledger: Ledger, console: Console, _: Path) -> int:
         console.print(f"the finite campaign {CMS_CAMPAIGN} has {len(runs)} runs")
-        watch = Watch(server, ledger, console, CMS_CAMPAIGN)
-        server.trigger("calib_inject", {"campaign": CMS_CAMPAIGN})
-        watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
+        with Watch(server, ledger, console, CMS_CAMPAIGN) as watch:
+            server.trigger("calib_inject", {"campaign": CMS_CAMPAIGN})
+            watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
         return results.show_cms(ledger, data, folder, console)
 
     return Play({"CALIB_ZEE_EVENTS": str(data)}, ("calib_inject", "zee_cms__run", "zee_cms__sum"), run)
@@ -112,12 +119,23 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 class Watch:
-    """Shows how everything stands, and waits."""
+    """Waits, and shows meanwhile how everything stands: on a terminal by one live table, below all that is printed;
+    without one by a line for each change."""
 
     def __init__(self, server: AirflowServer, ledger: Ledger, console: Console, campaign: str) -> None:
-        self._server, self._ledger, self._console, self._campaign = server, ledger, console, campaign
+        self.server, self.ledger, self.console, self._campaign = server, ledger, console, campaign
         self._rows: list[Any] = []
         self._printed = ""
+        self._live = Live(get_renderable=self._table, console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._live is not None:
+            self._live.stop()
 
     def look(self) -> None:
         """Read the states of all tasks of all groups."""
@@ -128,7 +146,7 @@ class Watch:
             .where(group.c.campaign == self._campaign)
             .order_by(group.c.workflow, group.c.grouping, task.c.position, group.c.first_run)
         )
-        with self._ledger.read() as connection:
+        with self.ledger.read() as connection:
             self._rows = list(connection.execute(query).all())
 
     def state(self, workflow: str, group: str, task: str) -> str | None:
@@ -143,34 +161,38 @@ class Watch:
     def nothing_wanted(self) -> bool:
         """Whether no DAG run is still to be opened."""
         request = tables.dag_run_request
-        with self._ledger.read() as connection:
+        with self.ledger.read() as connection:
             return connection.execute(select(request.c.group_id).where(request.c.state != "opened")).first() is None
 
     def inject(self, timeout: float = 400.0) -> None:
         """Trigger calib_inject and wait for it, as the DAQ would at the end of runs."""
-        run_id = self._server.trigger("calib_inject")
+        run_id = self.server.trigger("calib_inject")
         self.until(
-            lambda: self._server.run_state("calib_inject", run_id) in ("success", "failed"), "calib_inject", timeout
+            lambda: self.server.run_state("calib_inject", run_id) in ("success", "failed"), "calib_inject", timeout
         )
-        if self._server.run_state("calib_inject", run_id) != "success":
-            raise DemoFailed(f"calib_inject failed; see its log in the UI or below {self._server.home / 'logs'}")
+        if self.server.run_state("calib_inject", run_id) != "success":
+            raise DemoFailed(f"calib_inject failed; see its log in the UI or below {self.server.home / 'logs'}")
 
     def until(self, condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
         """
         :raises DemoFailed: the condition did not come true in time.
         """
         end = time.monotonic() + timeout
-        with self._console.status("") as status:
-            while True:
-                self.look()
-                self._server.check_alive()
-                if condition():
-                    return
-                if time.monotonic() > end:
-                    raise DemoFailed(f"after {timeout:g} s still waiting for {what}\n{self._waiting()}")
-                status.update(self._table())
-                self._print_plainly()
-                time.sleep(1)
+        while True:
+            self.look()
+            self._show()
+            self.server.check_alive()
+            if condition():
+                return
+            if time.monotonic() > end:
+                raise DemoFailed(f"after {timeout:g} s still waiting for {what}\n{self._waiting()}")
+            time.sleep(1)
+
+    def _show(self) -> None:
+        if self._live is not None:
+            self._live.refresh()
+        else:
+            self._print_plainly()
 
     def _counts(self) -> dict[tuple[str, str], Counter[str]]:
         counts: dict[tuple[str, str], Counter[str]] = {}
@@ -189,15 +211,12 @@ class Watch:
         return table
 
     def _print_plainly(self) -> None:
-        """Without a terminal, one line for each change."""
-        if self._console.is_terminal:
-            return
         text = "; ".join(
             f"{task}: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
             for (_, task), states in self._counts().items()
         )
         if text != self._printed:
-            self._console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", soft_wrap=True)
+            self.console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", soft_wrap=True)
             self._printed = text
 
     def _waiting(self) -> str:
