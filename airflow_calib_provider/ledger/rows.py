@@ -346,6 +346,10 @@ class RunLine(NamedTuple):
     start: datetime | None
     end: datetime | None
     completed: bool
+    fields: Mapping[str, object]
+    files: Sequence[str]
+    listed: bool | None
+    record: Mapping[str, object] | None
     workflow: str | None
     grouping: str | None
     state: str
