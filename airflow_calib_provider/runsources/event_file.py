@@ -51,17 +51,8 @@ def read_events(path: Path, source: EventsKeys, fields: Mapping[str, FieldType])
 def _count(stream: BinaryIO, column: str, faults: Faults) -> dict[int, int]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     reader = csv.reader(_lines(stream, faults), strict=True)
-    header = _next(reader, faults)
-    if header is None:
-        if not faults.messages:
-            faults.add(1, 1, "the file is empty", "a header line")
-        return {}
-    headers = [cell.strip() for cell in header]
-    if column not in headers:
-        faults.add(1, column, f"there is no column {column!r}", one_of(headers[:15]), nearest(column, headers))
-        return {}
-    if headers.count(column) > 1:
-        faults.add(1, column, f"the column {column!r} is there twice", "each column once")
+    headers = _headers(reader, column, faults)
+    if not headers:
         return {}
     position, n_columns = headers.index(column), len(headers)
     # Counting by text and reading each distinct text once is what makes this fast.
@@ -96,6 +87,23 @@ def _count(stream: BinaryIO, column: str, faults: Faults) -> dict[int, int]:
     for text, count in by_text.items():
         counts[numbers[text]] = counts.get(numbers[text], 0) + count
     return counts
+
+
+def _headers(reader: Iterator[list[str]], column: str, faults: Faults) -> list[str]:
+    """The headers of the file; empty where it has not this column once, which is noted as a fault."""
+    header = _next(reader, faults)
+    if header is None:
+        if not faults.messages:
+            faults.add(1, 1, "the file is empty", "a header line")
+        return []
+    headers = [cell.strip() for cell in header]
+    if column not in headers:
+        faults.add(1, column, f"there is no column {column!r}", one_of(headers[:15]), nearest(column, headers))
+        return []
+    if headers.count(column) > 1:
+        faults.add(1, column, f"the column {column!r} is there twice", "each column once")
+        return []
+    return headers
 
 
 def _ends(stream: BinaryIO) -> bool:

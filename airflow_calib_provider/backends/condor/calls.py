@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import re
@@ -16,10 +15,12 @@ import signal
 import struct
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypedDict
+
+from airflow_calib_provider.backends.condor.constraints import chunks, few_ranges, history_end, of_clusters, ranges
 
 Ad: TypeAlias = Mapping[str, bool | int | float | str]
 """The plain values of an ad or of an event: the only ones that leave the process with the bindings."""
@@ -67,9 +68,6 @@ _NO_ANSWER = (
     "failed to send",
 )
 """Words of errors after which the next call would only wait in vain again."""
-
-_HISTORY_MARGIN = 30 * 86_400
-"""Seconds: the longest time for which another job that has ended may stay in the queue, and clocks may differ."""
 
 _REFUSALS = re.compile(
     r"failed to (create job ad|create a cluster ad|make submit digest|append queue statement)"
@@ -160,7 +158,7 @@ class Calls:
         tried = path / "tried"
         if not clusters and tried.exists():
             # Without a try there is nothing to be found, and all of a long history would be searched for it.
-            since = _since(tried.stat().st_mtime)
+            since = history_end(tried.stat().st_mtime)
             ads = self._schedd().history(constraint, ["ClusterId"], 1, since=since)
             clusters = [int(ad["ClusterId"]) for ad in ads]
         return min(clusters) if clusters else _cluster_in_log(self._condor, path / "log")
@@ -198,7 +196,7 @@ class Calls:
     def query(self, clusters: Sequence[int]) -> list[Ad]:
         """What the queue has of these clusters; an ad without ``ProcId`` is a cluster's own."""
         options = self._condor.QueryOpts.IncludeClusterAd
-        return self._plain(self._schedd().query(_of(clusters), list(ATTRIBUTES), opts=options))
+        return self._plain(self._schedd().query(of_clusters(clusters), list(ATTRIBUTES), opts=options))
 
     def history(self, procs: Sequence[tuple[int, Sequence[int]]], since: float) -> list[Ad]:
         """What the history has of these procs, and perhaps of some between them.
@@ -208,10 +206,10 @@ class Calls:
         """
         parts, match = [], 0
         for cluster, numbers in procs:
-            of_procs, count = _few_ranges("ProcId", numbers)
+            of_procs, count = few_ranges("ProcId", numbers)
             parts.append(f"(ClusterId == {cluster} && ({of_procs}))")
             match += count
-        ads = self._schedd().history(" || ".join(parts), list(ATTRIBUTES), match, since=_since(since))
+        ads = self._schedd().history(" || ".join(parts), list(ATTRIBUTES), match, since=history_end(since))
         return self._plain(ads)
 
     def act(self, action: str, cluster: int, procs: Sequence[int] | None, reason: str, within: str = "true") -> int:
@@ -223,10 +221,10 @@ class Calls:
         """
         act = {"remove": self._condor.JobAction.Remove, "release": self._condor.JobAction.Release}[action]
         done = 0
-        for some in [None] if procs is None else list(_chunks(procs, 500)):
+        for some in [None] if procs is None else list(chunks(procs, 500)):
             constraint = f"ClusterId == {cluster} && ({within})"
             if some is not None:
-                constraint += f" && ({_ranges('ProcId', some)})"
+                constraint += f" && ({ranges('ProcId', some)})"
             ad = self._schedd().act(act, constraint, (reason, 0))
             if int(ad.get("TotalPermissionDenied", 0)):
                 raise RuntimeError(
@@ -298,51 +296,6 @@ def is_live(ad: Ad) -> bool:
     if int(ad.get("ProcId", -1)) >= 0:
         return int(ad.get("JobStatus", 0)) != 4
     return int(ad.get("JobMaterializeNextProcId", 0)) < int(ad.get("TotalSubmitProcs", 0))
-
-
-def _of(clusters: Sequence[int]) -> str:
-    return _ranges("ClusterId", clusters)
-
-
-def _ranges(attribute: str, numbers: Sequence[int]) -> str:
-    """A constraint for these numbers, short where they follow each other."""
-    parts: list[str] = []
-    ordered = sorted(set(numbers))
-    start = 0
-    for position in range(1, len(ordered) + 1):
-        if position == len(ordered) or ordered[position] != ordered[position - 1] + 1:
-            first, last = ordered[start], ordered[position - 1]
-            one = f"{attribute} == {first}" if first == last else f"({attribute} >= {first} && {attribute} <= {last})"
-            parts.append(one)
-            start = position
-    return " || ".join(parts)
-
-
-def _few_ranges(attribute: str, numbers: Sequence[int], most: int = 50) -> tuple[str, int]:
-    """A constraint that is true for these numbers, and for those in the narrowest gaps if there are many gaps.
-
-    :returns: the constraint, and for how many numbers it is true.
-    """
-    ordered = sorted(set(numbers))
-    gaps = sorted(range(1, len(ordered)), key=lambda at: ordered[at] - ordered[at - 1], reverse=True)
-    cuts = [0, *sorted(gaps[: most - 1]), len(ordered)]
-    ranges = [(ordered[a], ordered[b - 1]) for a, b in itertools.pairwise(cuts) if a < b]
-    constraint = " || ".join(f"({attribute} >= {first} && {attribute} <= {last})" for first, last in ranges)
-    return constraint, sum(last - first + 1 for first, last in ranges)
-
-
-def _since(submitted: float) -> str:
-    """Where to stop in the history, from the latest back, when jobs are looked for that were submitted then.
-
-    It is in the order in which jobs left the queue, in which they may be kept long after their end: ten days by
-    ``condor_submit -spool``.
-    """
-    return f"CompletionDate > 0 && CompletionDate < {int(submitted) - _HISTORY_MARGIN}"
-
-
-def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _known_cluster(path: Path) -> int | None:

@@ -141,12 +141,7 @@ def _open(file: Path, offset: int) -> Any:
 
 def _interpret(event: Ad, procs: Sequence[Proc], cursor: Cursor, news: News) -> None:
     number = int(event["EventTypeNumber"])
-    if number == _CLUSTER_REMOVED:
-        news.gone_after = int(event.get("NextProcId", len(procs)))
-    elif number == _FACTORY_PAUSED:
-        news.paused = str(event.get("Reason", "") or event.get("Notes", "") or "no reason given")
-    elif number == _FACTORY_RESUMED:
-        news.paused = ""
+    _note_cluster(number, event, procs, news)
     proc_number = int(event.get("Proc", event.get("proc", -1)))
     if not 0 <= proc_number < len(procs):
         return
@@ -167,9 +162,22 @@ def _interpret(event: Ad, procs: Sequence[Proc], cursor: Cursor, news: News) -> 
             cursor.ended.add(proc_number)
 
 
+def _note_cluster(number: int, event: Ad, procs: Sequence[Proc], news: News) -> None:
+    """Note what an event tells of the cluster as a whole."""
+    if number == _CLUSTER_REMOVED:
+        news.gone_after = int(event.get("NextProcId", len(procs)))
+    elif number == _FACTORY_PAUSED:
+        news.paused = str(event.get("Reason", "") or event.get("Notes", "") or "no reason given")
+    elif number == _FACTORY_RESUMED:
+        news.paused = ""
+
+
 def _is_vacated(number: int, event: Ad) -> bool:
-    """An eviction with the code of a hold: the event of the hold follows at once, unless the job was put back into the
-    queue, as where its container could not be started."""
+    """Whether it is an eviction with the code of a hold.
+
+    The event of the hold follows at once, unless the job was put back into the queue, as where its container could not
+    be started.
+    """
     return number == _EVICTED and 0 < int(event.get("ReasonCode", 0)) < _FIRST_VACATE_CODE
 
 
@@ -192,12 +200,16 @@ def _observation(number: int, event: Ad, proc: Proc) -> Observation | None:
         return outcomes.held(proc, at, code, int(event.get("HoldReasonSubCode", 0)), reason)
     if number == _ABORTED:
         return outcomes.gone(proc, at, str(event.get("Reason", "")))
+    if number in (_EVICTED, _SHADOW_EXCEPTION, _RECONNECT_FAILED):
+        evicted = not _is_vacated(number, event)
+        return _alive(proc, at, AttemptState.EVICTED, _why_evicted(number, event)) if evicted else None
+    return _living(number, event, proc, at)
+
+
+def _living(number: int, event: Ad, proc: Proc, at: datetime) -> Observation | None:
+    """What an event tells of an attempt that goes on."""
     if number == _EXECUTE:
         return _alive(proc, at, AttemptState.RUNNING, host=_host(event), start=at)
-    if _is_vacated(number, event):
-        return None
-    if number in (_EVICTED, _SHADOW_EXCEPTION, _RECONNECT_FAILED):
-        return _alive(proc, at, AttemptState.EVICTED, _why_evicted(number, event))
     if number == _SUSPENDED:
         return _alive(proc, at, AttemptState.RUNNING, "suspended")
     if number == _DISCONNECTED:
