@@ -167,8 +167,8 @@ def stubs(
     from airflow_calib_provider.errors import CalibError
 
     wanted = _wanted(specs, dags)
-    changed = {file: text for file, text in wanted.items() if not file.exists() or file.read_text("utf-8") != text}
-    foreign = [file for file in changed if file.exists() and OUR_IMPORT not in file.read_text("utf-8")]
+    changed = {file: text for file, text in wanted.items() if not file.exists() or file.read_bytes() != text.encode()}
+    foreign = [file for file in changed if file.exists() and OUR_IMPORT.encode() not in file.read_bytes()]
     if foreign and not force:
         names = ", ".join(map(str, foreign))
         raise CalibError(f"not a stub of ours: {names}; nothing was written", "move it away, or use --force")

@@ -16,6 +16,7 @@ from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.positions import Sequence as SequenceNode
+from airflow_calib_provider.spec.regular import open_regular
 from airflow_calib_provider.spec.templates import render_text, variables_of
 
 SHOWN = 20
@@ -87,7 +88,7 @@ def _where_to(file: Path, folder: Path) -> str:
 
 def _looks_like_a_spec(file: Path) -> bool:
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             head = stream.read(LOOKED_AT)
     except OSError:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.run import FILL
 from airflow_calib_provider.errors import CalibError, KindError
 from airflow_calib_provider.kinds import GROUPINGS
+
+_LARGEST = sys.float_info.max
 
 
 class Grouping(Model):
@@ -103,7 +106,7 @@ class GroupDraft:
         self.start = min((t for t in (self.start, run.start) if t), default=None)
         self.end = max((t for t in (self.end, run.end) if t), default=None)
         for name in self.policy.minimum:
-            self.amounts[name] = self.amounts.get(name, 0.0) + _amount(run.fields[name])
+            self.amounts[name] = _sum(self.amounts.get(name, 0.0), _amount(run.fields[name]))
         fill = run.fields.get(FILL)
         if fill is not None and fill not in self.fills:
             self.fills.append(fill)
@@ -297,6 +300,11 @@ def _tail(group: GroupDraft, result: Assignment, finite: bool) -> None:
         group.close("tail", rule="keep")
 
 
+def _sum(amount: float, more: float) -> float:
+    """A sum that can be stored: JSON has no infinity."""
+    return max(-_LARGEST, min(amount + more, _LARGEST))
+
+
 def _join(before: GroupDraft, tail: GroupDraft) -> None:
     before.last_run = tail.last_run
     before.n_runs += tail.n_runs
@@ -304,5 +312,5 @@ def _join(before: GroupDraft, tail: GroupDraft) -> None:
     before.end = max((t for t in (before.end, tail.end) if t), default=None)
     before.fills.extend(fill for fill in tail.fills if fill not in before.fills)
     for name, amount in tail.amounts.items():
-        before.amounts[name] = before.amounts.get(name, 0.0) + amount
+        before.amounts[name] = _sum(before.amounts.get(name, 0.0), amount)
     before.close("tail", rule="previous", joined_runs=list(tail.added))

@@ -41,13 +41,18 @@ def source_changes(
     found: Changes = {
         name: [frozen[name], now[name]]
         for name in [*sorted(fields), "start", "end", "files"]
-        if name in frozen and frozen[name] != now[name]
+        if name in frozen and not _same(frozen[name], now[name])
     }
     if not completed and (reason or {}).get("code") not in _NEVER_COMPLETED:
         found["completed"] = [True, False]
     if listed is False and (reason or {}).get("code") != "not_listed":
         found["listed"] = [True, False]
     return found
+
+
+def _same(old: object, new: object) -> bool:
+    """A field that is declared with another type since then says the same still."""
+    return old == new or (type(old) is not type(new) and None not in (old, new) and _text(old) == _text(new))
 
 
 def told(changes: Mapping[str, Sequence[object]]) -> str:
@@ -58,12 +63,14 @@ def told(changes: Mapping[str, Sequence[object]]) -> str:
 
 
 def _short(value: object) -> str:
-    if value is None:
-        return "nothing"
+    text = escaped("" if value is None else _text(value)) or "nothing"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    text = escaped(" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "nothing"
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _iso(at: datetime | None) -> str | None:

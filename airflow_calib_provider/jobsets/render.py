@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from airflow_calib_provider.backends.environment import for_job
 from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
+from airflow_calib_provider.jobsets.query import query
 from airflow_calib_provider.ledger.rows import Definition, Generation
 from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.language import MAX_JOBS
@@ -30,10 +30,6 @@ OUT, REPORT, INPUTS_FILE, ATTEMPT = "⟦out⟧", "⟦report⟧", "⟦inputs_file
 
 # For texts that Airflow renders, once for all jobs.
 INDEX, COUNT = "⟦index⟧", "⟦count⟧"
-
-INPUTS_TIMEOUT = 300.0
-"""Seconds that a catalogue query may take."""
-
 
 MAX_RUNS_TEXT = 16_000
 """Characters of ``CALIB_RUNS``; with more there is only ``CALIB_RUNS_FILE``. Linux passes on 128 KiB at most."""
@@ -157,7 +153,7 @@ def _inputs(jobs: Jobs, variables: Mapping[str, object], where: Mapping[str, str
     if isinstance(wanted, InputsCommand):
         command = render_command(wanted.command, variables)
         folder = where[SPEC_FOLDER]
-        listed = _query([_fill(argument, where) for argument in command])
+        listed = query([_fill(argument, where) for argument in command])
         return [SPEC_FOLDER + item.removeprefix(folder) if item.startswith(f"{folder}/") else item for item in listed]
     items: list[object] = []
     for template in (wanted,) if isinstance(wanted, str) else wanted:
@@ -165,31 +161,11 @@ def _inputs(jobs: Jobs, variables: Mapping[str, object], where: Mapping[str, str
         items += found if isinstance(found, list | tuple) else [found]
     if not all(isinstance(item, str) for item in items):
         raise RenderError(f"inputs must be a list of paths or URLs, not {items!r}"[:300])
-    if broken := next((item for item in map(str, items) if "\n" in item or "\0" in item), None):
-        raise RenderError(f"an input holds a line break: {broken!r}")
-    return [str(item) for item in items]
-
-
-def _query(command: Sequence[str]) -> list[str]:
-    try:
-        result = subprocess.run(
-            list(command),
-            capture_output=True,
-            text=True,
-            timeout=INPUTS_TIMEOUT,
-            check=False,
-            env=for_job(os.environ, {}),
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
-        raise RenderError(f"the query for inputs {command[0]} failed: {error}") from error
-    if result.returncode:
-        said = result.stderr.strip()[-500:]
-        raise RenderError(f"the query for inputs {command[0]} ended with exit code {result.returncode}: {said}")
-    lines = [line.strip() for line in result.stdout.split("\n") if line.strip()]
-    if not lines:
-        raise RenderError(f"the query for inputs {command[0]} printed nothing")
-    return lines
+    texts = [str(item) for item in items]
+    broken = next((text for text in texts if not text.strip() or any(sign in text for sign in "\n\r\0")), None)
+    if broken is not None:
+        raise RenderError(f"an input is empty or holds a line break: {broken!r}")
+    return texts
 
 
 def _shares(

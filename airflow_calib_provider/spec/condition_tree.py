@@ -6,7 +6,9 @@ numbers of its fields: Python knows no class for it.
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from dataclasses import dataclass, field
 from math import prod
 from typing import Final
@@ -28,7 +30,7 @@ _COUNTED = re.compile(r"(\))?\{(\d+)(?:,(\d*))?\}")
 _TYPES, _EXPRESSION, _SOURCE = 3, 4, 5
 _POSITIONS = 4
 _ID, _CONSTANT, _SELECT, _CALL, _LIST, _LOOP = 2, 3, 5, 6, 7, 9
-_STRING = 6
+_DOUBLE, _STRING = 5, 6
 # Primitive: INT64, DOUBLE; and the abstract type of a choice between them.
 _NUMBER_TYPES: Final = {b"\x18\x02", b"\x18\x04", b"\x72\x08\x0a\x06" + NUMBER.encode()}
 _LIST_OF_ANYTHING: Final = b"\x32\x04\x0a\x02\x0a\x00"
@@ -119,6 +121,8 @@ class _TreeCheck:
             raise self._error(
                 "a list of whole numbers and fractions cannot be gone through", node.parts[0], "write 1.0 for 1"
             )
+        elif node.kind == _CONSTANT:
+            self._check_finite(_double(node), node)
         elif node.kind == _CALL:
             self._check_call(node)
             if node.is_constant:
@@ -155,15 +159,29 @@ class _TreeCheck:
             # The pattern alone is tried.
             self._evaluate(_call("matches", _put(_CONSTANT, _put(_STRING, b"")), node.parts[-1].raw), node)
 
+    def _check_finite(self, value: object, node: _Node) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._error("a number that is too large, or none", node, "write a number that a computer can hold")
+
     def _evaluate(self, raw: bytes, node: _Node) -> None:
         """Evaluate what is the same for every run: an error in it is one for every run."""
         parsed = _put(1, _URL) + _put(2, _put(2, raw))
         result = self._environment.deserialize(parsed).eval()
+        self._check_finite(result.value(), node)
         if result.type() == cel.Type.ERROR:
             reason = str(result.value()).partition(": ")[2]
             raise self._error(
                 f"a part of the condition fails for every run: {reason}", node, _FORMS.get(node.function, "")
             )
+
+
+def _double(node: _Node) -> float | None:
+    """The fraction that is written there."""
+    bits = next((found for number, found in _fields(node.content) if number == _DOUBLE), None)
+    if not isinstance(bits, int):
+        return None
+    value: float = struct.unpack("<d", struct.pack("<Q", bits))[0]
+    return value
 
 
 def _pattern(node: _Node) -> str:

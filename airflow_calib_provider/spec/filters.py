@@ -23,6 +23,7 @@ TESTS = (
 )  # fmt: skip
 """What may stand behind ``is``, and what ``select`` and its like may ask."""
 
+_CONVERSIONS = ("float", "int")
 _TEXT_ONLY = ("capitalize", "lower", "title", "trim", "upper")
 
 
@@ -37,6 +38,7 @@ class FilterEnvironment(jinja2.Environment):
         self.filters.update({name: _of_text(self.filters[name]) for name in _TEXT_ONLY})
         own = {"join": _join, "map": _map, "replace": _replace, "round": _round, "string": as_text, "sum": _sum}
         self.filters.update(own)
+        self.filters.update({name: _converted(self.filters[name]) for name in _CONVERSIONS})
         self._context = self.from_string("").new_context()
 
     def getitem(self, obj: object, argument: object) -> object:
@@ -70,6 +72,21 @@ class FilterEnvironment(jinja2.Environment):
 def _of_text(function: Callable[..., object]) -> Callable[..., str]:
     """A filter of one text; of a list or mapping it would make Python's notation."""
     return lambda value, *args: str(function(as_text(value), *args))
+
+
+def _converted(function: Callable[..., object]) -> Callable[..., object]:
+    """A filter that makes a number; of what is none it would make 0, unless a default is stated."""
+    missing = object()
+
+    def convert(value: object, *args: object, **stated: object) -> object:
+        if args or "default" in stated:
+            return function(value, *args, **stated)
+        found = function(value, default=missing, **stated)
+        if found is missing:
+            raise ValueError(f"{described(value)} that is no number: {value!r:.60}")
+        return found
+
+    return convert
 
 
 def _join(values: Iterable[object], d: str = "", attribute: str | None = None) -> str:

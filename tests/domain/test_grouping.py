@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -213,6 +215,13 @@ def test_forming_group_keeps_the_policy_that_it_opened_with() -> None:
     (old,) = assign(fill(50, short="next"), None, [facts(1, 1)], T0).groups
     groups = assign(fill(5, short="drop"), old, [facts(2, 2), facts(3, 3, 60), facts(4, 4)], T0).groups
     assert [(g.policy.short, g.first_run, g.state) for g in groups] == [("next", 1, "closed"), ("drop", 4, "forming")]
+
+
+def test_a_sum_beyond_what_a_number_holds_can_be_stored() -> None:
+    result = assign(fill(50), None, [*(facts(n, 1, 1e308) for n in (1, 2, 3)), facts(4, 2, 1.0)], T0)
+    first = result.groups[0]
+    assert (first.state, list(first.amounts.values())) == ("closed", [sys.float_info.max])
+    json.dumps([first.amounts, first.close_reason], allow_nan=False)
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), "much", True])

@@ -182,6 +182,10 @@ def test_null_is_asked_for_with_has(text: str) -> None:
         ("run.lumi + 1 > 2.0", 10, r"a number and a whole number; convert with int\(…\), double\(…\)"),
         ("run.number && run.ok", 12, "a whole number and a truth value"),
         ("run.number / 0 == 1", 12, "divide by zero"),
+        ("run.lumi > 1e400", 12, "a number that is too large"),
+        ("run.lumi in [1.0, -1e400]", 19, "a number that is too large"),
+        ("run.lumi != double('nan')", 13, "a number that is too large, or none"),
+        ("run.lumi < 1.0 / 0.0", 16, "a number that is too large"),
         ("run.t > timestamp('2025')", 9, r"fails for every run: .*; a time is written as in timestamp\('2026"),
         ("run.end - run.t > duration('1x')", 19, r"a duration is written as in duration\('1h30m'\)"),
         ("int('a') == run.number", 1, "fails for every run: cannot convert string to int"),
@@ -423,7 +427,9 @@ def test_what_fits_is_accepted_and_then_true_false_or_refused(text: str, runs: l
     accepted = _read(text)
     if accepted is None:
         # Of what fits together only what is the same error for every run, or too long, is refused.
-        with pytest.raises(ConditionError, match=r"fails for every run|nested too deeply|more than 5,000"):
+        with pytest.raises(
+            ConditionError, match=r"fails for every|too large, or none|nested too deeply|more than 5,000"
+        ):
             condition(text)
         return
     for run in runs:

@@ -79,6 +79,13 @@ def test_values(template: str, value: object) -> None:
     assert render_value(template, VARIABLES) == value
 
 
+def test_a_default_may_be_stated_for_what_is_no_number() -> None:
+    assert render_value("{{ 'abc' | int(7) }}", VARIABLES) == 7
+    assert render_value("{{ 'abc' | float(default=0.5) }}", VARIABLES) == 0.5
+    assert render_value("{{ '0012' | int }}", VARIABLES) == 12
+    assert render_value("{{ 'ff' | int(base=16) }}", VARIABLES) == 255
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -98,6 +105,9 @@ def test_values(template: str, value: object) -> None:
         ("{% set a = 1 %}", "only {{ expressions }}"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ run.number / 0 }}", "division by zero"),
+        ("{{ 'abc' | int }}", "a text that is no number: 'abc'"),
+        ("{{ '1,5' | float }}", "a text that is no number: '1,5'"),
+        ("{{ run.fill | int }}", "a null that is no number|no number: None"),
         ("{{ 1e9999 }}", "a number that is too large"),
         ("{{ 1e308 * 10 * run.number }}", "a number that is too large"),
         ("{{ run.files | upper }}", "inside the text"),
