@@ -93,14 +93,17 @@ class SpecError(CalibError):
 
     @property
     def file(self) -> Path | None:
+        """Where it is wrong; ``None`` for a text of no file."""
         return self.place.file
 
     @property
     def line(self) -> int:
+        """From 1; 0 where the file as a whole is meant."""
         return self.place.line
 
     @property
     def column(self) -> int:
+        """From 1; 0 where the file as a whole is meant."""
         return self.place.column
 
     def __str__(self) -> str:

@@ -33,6 +33,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
+        """Its environment variable."""
         return f"CALIB_{self.name}"
 
     @property

@@ -78,9 +78,7 @@ def start(
 
 
 def _server(home: Path, dags: Path, port: int | None) -> AirflowServer:
-    """
-    :raises CalibError: there can be none in this folder, or at this port.
-    """
+    """:raises CalibError: there can be none in this folder, or at this port."""
     from airflow_calib_provider.cli.airflow_server import AirflowServer, free_port, usual_port
     from airflow_calib_provider.errors import CommandLineError
     from airflow_calib_provider.settings import calib_home

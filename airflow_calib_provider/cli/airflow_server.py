@@ -209,17 +209,13 @@ class AirflowServer:
         self.processes.clear()
 
     def check_alive(self) -> None:
-        """
-        :raises AirflowFailed: a component has died.
-        """
+        """:raises AirflowFailed: a component has died."""
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise AirflowFailed(f"airflow {name} died ({process.returncode}); see {self.logs / f'{name}.log'}")
 
     def wait_healthy(self, timeout: float = 400.0) -> None:
-        """
-        :raises AirflowFailed: a component died, or not all were healthy in time.
-        """
+        """:raises AirflowFailed: a component died, or not all were healthy in time."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             self.check_alive()

@@ -81,9 +81,7 @@ def create(
 
 
 def _hashes(specs: Path, names: Sequence[str]) -> dict[str, str]:
-    """
-    :raises NotFound: there is no such workflow.
-    """
+    """:raises NotFound: there is no such workflow."""
     if not names:
         return {}
     from airflow_calib_provider.errors import NotFound
@@ -96,9 +94,7 @@ def _hashes(specs: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _workflows(specs: Path) -> Mapping[str, Workflow]:
-    """
-    :raises SpecErrors: files have mistakes.
-    """
+    """:raises SpecErrors: files have mistakes."""
     from airflow_calib_provider.errors import SpecErrors
     from airflow_calib_provider.spec.loader import load_folder
 
@@ -109,9 +105,7 @@ def _workflows(specs: Path) -> Mapping[str, Workflow]:
 
 
 def _finite_runs(streamed: bool, source: str | None, runs: str | None, specs: Path) -> list[RunRecord]:
-    """
-    :raises CalibError: the options do not fit each other, or the range names no run of the source.
-    """
+    """:raises CalibError: the options do not fit each other, or the range names no run of the source."""
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.runsources import read_source
 

@@ -77,9 +77,7 @@ def existing_names(
 
 
 def existing_state(state: str | None, known: Sequence[str]) -> None:
-    """
-    :raises typer.BadParameter: there is no such state.
-    """
+    """:raises typer.BadParameter: there is no such state."""
     if state is None or state in known:
         return
     from airflow_calib_provider.spec.problems import nearest

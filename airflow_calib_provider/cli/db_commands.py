@@ -32,9 +32,7 @@ def upgrade(as_json: Json = False) -> None:
 
 
 def _refuse_spool_of_another() -> None:
-    """
-    :raises LedgerError: the spool has rounds, which only another ledger can know.
-    """
+    """:raises LedgerError: the spool has rounds, which only another ledger can know."""
     from airflow_calib_provider.errors import LedgerError
     from airflow_calib_provider.settings import calib_home, spool_folder
 

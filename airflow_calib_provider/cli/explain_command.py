@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
+    """Add ``calib explain``."""
     app.command(
         epilog=examples(
             "calib explain 355872",
@@ -87,9 +88,7 @@ def explain(
 
 
 def _check_task_of_group(connection: Connection, scope: Scope, name: str, task: str) -> None:
-    """
-    :raises NotFound: neither the group nor the spec of its grouping has this task.
-    """
+    """:raises NotFound: neither the group nor the spec of its grouping has this task."""
     from airflow_calib_provider.ledger.groups import find_group, task_of
 
     group = find_group(connection, scope.campaign, scope.workflow, name)

@@ -21,6 +21,7 @@ from airflow_calib_provider.cli.common import (
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands that list groups."""
     app.command(epilog=examples("calib groups", "calib groups --state failed", "calib groups --state forming -w zee"))(
         groups
     )

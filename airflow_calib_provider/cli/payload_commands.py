@@ -116,9 +116,7 @@ def _about(row: Payload, output: Path | None, provenance: bool) -> dict[str, obj
 
 
 def _content(row: Payload) -> Path:
-    """
-    :raises PayloadError: the store does not have the file any more, or its content is not what was published.
-    """
+    """:raises PayloadError: the store does not have the file any more, or its content is not what was published."""
     import hashlib
 
     from airflow_calib_provider.errors import PayloadError

@@ -32,6 +32,7 @@ TREND = 32
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands that show what jobs have left: products, values and logs."""
     app.command(
         epilog=examples(
             "calib products fill-r355872",

@@ -78,8 +78,10 @@ class RootGroup(TyperGroup):
 
 
 def _prepare_output() -> None:
-    """Whatever the process was started with: a stream that is closed takes everything and shows nothing, and letters
-    that its encoding has not are written as escapes."""
+    """Make the output take whatever is written, with whatever streams the process was started.
+
+    A stream that is closed takes everything and shows nothing; letters that an encoding has not are written as escapes.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             # Open for as long as the process runs.
@@ -90,9 +92,7 @@ def _prepare_output() -> None:
 
 
 def _check_encoding(arguments: Sequence[str]) -> None:
-    """
-    :raises CommandLineError: an argument is no text.
-    """
+    """:raises CommandLineError: an argument is no text."""
     for argument in arguments:
         if any("\ud800" <= letter <= "\udfff" for letter in argument):
             raise CommandLineError(f"the argument {argument!a} is no text in UTF-8", "names and numbers are plain text")

@@ -20,6 +20,7 @@ from airflow_calib_provider.cli.common import (
 
 
 def register(app: typer.Typer) -> None:
+    """Add ``calib status``."""
     app.command(
         epilog=examples("calib status", "calib status --last 100 --workflow zee", "calib status --run 7 --run 8")
     )(status)
@@ -35,10 +36,10 @@ def status(
     source: SourceName = None,
     as_json: Json = False,
 ) -> None:
-    """Show where every run stands in every task: new, waiting, processing, done, failed, skipped; late, refused or
-    not_selected for runs that are in no group.
+    """Show where every run stands in every task.
 
-    The totals count all runs of the campaign.
+    It is new, waiting, processing, done, failed or skipped; late, refused or not_selected if it is in no group. The
+    totals count all runs of the campaign.
     """
     from airflow_calib_provider.cli.output import counted, emit_json, table
     from airflow_calib_provider.errors import NotFound

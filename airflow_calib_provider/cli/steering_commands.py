@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands that change what is to be processed."""
     app.command(
         epilog=examples(
             'calib skip 355872 --reason "magnet off"',

@@ -1,0 +1,1 @@
+"""DAGs made of workflow specs, and the DAG that keeps the house."""

@@ -118,8 +118,9 @@ def classify(observation: Observation) -> FailureClass | None:
 
 
 def decide(job: Job, rules: Sequence[Rule]) -> Decision:
-    """What follows from the failure, loss or hold of a job's present attempt: the first rule that matches, else the
-    built-in ones.
+    """Say what follows from the failure, loss or hold of a job's present attempt.
+
+    The first rule that matches decides, else the built-in ones.
 
     :param job: with ``failure``, codes and ``releases``; held, or with what the attempt ended with.
     """

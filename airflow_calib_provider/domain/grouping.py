@@ -113,6 +113,7 @@ class GroupDraft:
 
     @property
     def has_enough(self) -> bool:
+        """Whether it has of every field at least what its policy asks for."""
         return all(self.amounts.get(name, 0.0) >= least for name, least in self.policy.minimum.items())
 
     def close(self, why: str, **params: Any) -> None:

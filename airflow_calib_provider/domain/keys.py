@@ -132,8 +132,10 @@ class Keys(BaseModel):
         return cast(Self, cls.model_construct(None, **values))
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
-        """What is wrong with the keys together, each with its place in this mapping; keys that could not be read are
-        as if left out, but for :meth:`has`."""
+        """What is wrong with the keys together, each with its place in this mapping.
+
+        Keys that could not be read are as if left out, but for :meth:`has`.
+        """
         yield from ()
 
     def extra_keys(self) -> tuple[str, ...]:

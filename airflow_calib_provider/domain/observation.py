@@ -26,6 +26,7 @@ class AttemptState(StrEnum):
 
     @property
     def final(self) -> bool:
+        """Whether this attempt has ended for good."""
         return self not in (AttemptState.SUBMITTED, AttemptState.RUNNING, AttemptState.HELD, AttemptState.EVICTED)
 
 

@@ -369,14 +369,17 @@ class Cause:
 
     @property
     def code(self) -> str:
+        """Which reason it is: a key of :data:`TEXTS`, or the kind of a lock."""
         return str(self.reason.get("code", ""))
 
     @property
     def text(self) -> str:
+        """What is the matter, in words."""
         return render(self.reason)
 
     @property
     def release(self) -> str:
+        """What ends it, or what a person can do; empty where there is nothing to say."""
         if self.code == "source_changed":
             return _redo(self.reason)
         lock = None if self.code in TEXTS else lock_of(self.reason)

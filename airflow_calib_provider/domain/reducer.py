@@ -28,6 +28,7 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
+        """Whether a job in this state has ended, whatever becomes of its round."""
         return self not in (JobState.WAITING, JobState.SUBMITTED, JobState.RUNNING, JobState.HELD)
 
 

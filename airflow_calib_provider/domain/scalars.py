@@ -124,6 +124,10 @@ class Reads:
         self.words = words
 
     def __call__(self, value: object) -> object:
+        """The value of a scalar or of a key.
+
+        :raises PydanticCustomError: it is missing, or none of these.
+        """
         if value.__class__ is nodes.Scalar and value is not MISSING:
             return self.read(value)
         if value is MISSING:

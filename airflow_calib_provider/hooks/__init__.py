@@ -1,0 +1,1 @@
+"""Airflow's connections, and what reads or steers Airflow itself."""

@@ -103,9 +103,7 @@ def _open(ledger: Ledger, request: Request, claimant: str, log: FilteringBoundLo
 
 
 def _trigger(request: Request) -> str | None:
-    """
-    :returns: ``None`` if Airflow has the DAG run now, by us or by somebody before us, else why not.
-    """
+    """:returns: ``None`` if Airflow has the DAG run now, by us or by somebody before us, else why not."""
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun

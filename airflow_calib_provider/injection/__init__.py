@@ -1,0 +1,1 @@
+"""From what sources say to runs and groups in the ledger."""

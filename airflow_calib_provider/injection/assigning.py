@@ -78,6 +78,7 @@ class Pass:
 
     @property
     def finite(self) -> bool:
+        """Whether the campaign has a list of runs, and so an end."""
         return self.members is not None
 
     @property
@@ -219,9 +220,7 @@ def _has_begun(connection: Connection, campaign: str, workflow: str) -> bool:
 def _assign_grouping(
     ledger: Ledger, here: Pass, label: str, policy: Grouping, judge: Judge, report: InjectionReport
 ) -> bool:
-    """
-    :returns: whether all is assigned.
-    """
+    """:returns: whether all is assigned."""
     with ledger.read() as connection:
         known = _known(connection, here, label)
         if here.waits and not (known and known.assigned_below):
@@ -284,8 +283,10 @@ def _known(connection: Connection, here: Pass, label: str) -> KnownGrouping | No
 
 
 def _seen(here: Pass) -> datetime:
-    """When a grouping counts as seen that is seen now: those of the first injection are as old as the workflow; one
-    that an edit adds takes no history (rule 10)."""
+    """When a grouping counts as seen that is seen now.
+
+    Those of the first injection are as old as the workflow; one that an edit adds takes no history (rule 10).
+    """
     return here.now if here.begun else here.first_seen
 
 
@@ -304,8 +305,11 @@ def _advance_bound(connection: Connection, here: Pass, label: str, bound: int) -
 
 
 def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: int) -> list[Run]:
-    """Runs below the bound of which nothing is recorded yet. Of a finite campaign only those between its runs are told
-    that they are none of them: it does not concern itself with years before."""
+    """Runs below the bound of which nothing is recorded yet.
+
+    Of a finite campaign only those between its runs are told that they are none of them: it does not concern itself
+    with years before.
+    """
     held = (
         membership.c.campaign == here.campaign,
         membership.c.workflow == here.workflow.name,

@@ -36,7 +36,8 @@ class Parts:
         self._first: set[int] = set()
 
     def check(self, forming: GroupDraft | None) -> None:
-        """
+        """Make sure that nobody else has grouped meanwhile.
+
         :param forming: the group that takes runs now.
         :raises IllegalTransition: it is another one than is known here.
         """

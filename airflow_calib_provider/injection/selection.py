@@ -24,8 +24,9 @@ ADMITTED = Admission("grouped")
 
 
 class Judge:
-    """What a workflow's condition says of runs. Each run is asked about once in an injection, however many groupings
-    and campaigns want to know.
+    """What a workflow's condition says of runs.
+
+    Each run is asked about once in an injection, however many groupings and campaigns want to know.
 
     :param source: where the runs come from: it declares the types of their fields.
     :raises ConditionError: the condition cannot be read.

@@ -182,9 +182,7 @@ def _as_it_was(old: Generation, text: str | None, workflow: Workflow, task: Task
 
 
 def _old_code(old: Generation) -> Code:
-    """
-    :raises RenderError: the copy is gone.
-    """
+    """:raises RenderError: the copy is gone."""
     folder = Path(old.spec_folder or "")
     if not old.spec_folder or not folder.is_dir():
         said = f"the files of commit {old.git_commit} that generation {old.n} was made from are not there any more"

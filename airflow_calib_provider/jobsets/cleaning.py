@@ -101,7 +101,8 @@ def _over(ledger: Ledger, now: datetime, at_once: int) -> list[int]:
 
 
 def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
-    """
+    """Remove what one generation has left, in the backend and in its folders.
+
     :raises BackendError: the backend has jobs of it that live, or does not answer.
     :raises OSError: a folder cannot be removed.
     """

@@ -194,7 +194,8 @@ class _Needed:
 def _needed(
     connection: Connection, workflow: Workflow, task: Task, need: Need, group: Group, runs: Sequence[int]
 ) -> _Needed:
-    """
+    """Find what another task has left for these runs.
+
     :raises NotOpen: the task has not been done for all of the runs. The locks say so too, unless the spec that runs is
         another than the one that they were made from.
     """

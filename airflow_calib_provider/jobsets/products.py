@@ -16,7 +16,8 @@ _ABOVE = 3
 
 
 def check_folder(folder: Path) -> None:
-    """
+    """Make sure that the folder is where it was made.
+
     :param folder: an attempt's.
     :raises ProductError: it, its ``out`` or what they lie in was replaced, for example by a link to elsewhere.
     """
@@ -30,9 +31,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_product(out: Path, name: str, file: str) -> None:
-    """
-    :raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link).
-    """
+    """:raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link)."""
     try:
         check_folder(out.parent)
         path = Path(os.path.normpath(out / file))

@@ -55,9 +55,7 @@ def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
 
 
 def read_report(file: Path) -> Report:
-    """
-    :raises ProductError: a line is not JSON or not one of the documented objects.
-    """
+    """:raises ProductError: a line is not JSON or not one of the documented objects."""
     values: dict[str, tuple[str, float, float | None]] = {}
     products: dict[str, str] = {}
     for number, line in enumerate(_lines(file), start=1):

@@ -37,8 +37,10 @@ class Watched:
     known: dict[int, Job] = field(default_factory=dict)
 
     def jobs_of(self, indices: Iterable[int]) -> Mapping[int, Job]:
-        """Jobs by their indices, among them at least these as far as there are any: a step reads only those that there
-        is news of."""
+        """Jobs by their indices, among them at least these, as far as there are any.
+
+        A step reads only those that there is news of.
+        """
         if unread := set(indices) - self.known.keys():
             self._read(unread)
         return self.known

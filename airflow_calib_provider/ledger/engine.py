@@ -37,9 +37,7 @@ def default_url() -> str:
 
 
 def _with_absolute_file(url: URL) -> URL:
-    """
-    :raises LedgerError: the file of an SQLite ledger is relative, so that each process would open another one.
-    """
+    """:raises LedgerError: the file of an SQLite ledger is relative, so that each process would open another one."""
     named = url.database
     if url.get_backend_name() != "sqlite" or named in (None, "", ":memory:") or str(named).startswith("file:"):
         return url
@@ -141,6 +139,7 @@ class Ledger:
         return LedgerError(f"the ledger {self.place} {what}", _UPGRADE if missing else _remedy(said))
 
     def close(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
 
 

@@ -39,7 +39,8 @@ def task_causes(
     spec: Workflow | None,
     now: datetime,
 ) -> TaskCauses:
-    """
+    """Say what holds each of a group's tasks.
+
     :param tasks: all rows of ``group_task`` of the group, in order.
     :param chosen: the names of those that are asked for.
     :param spec: tells which tasks of the group come before which; without it every earlier one does.

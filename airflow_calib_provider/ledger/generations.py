@@ -251,8 +251,10 @@ def jobs_of(
 
 
 def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int]]:
-    """Job → its attempts, the newest first, whose program ended with success, accepted or not: what they left behind is
-    whole, if it is there."""
+    """Job → its attempts, the newest first, whose program ended with success, accepted or not.
+
+    What they left behind is whole, if it is there.
+    """
     well = (attempt.c.state == AttemptState.SUCCEEDED) | (attempt.c.failure == FailureClass.PRODUCT)
     query = select(attempt.c.job_index, attempt.c.n).where(attempt.c.generation_id == generation_id, well)
     found: dict[int, list[int]] = {}
@@ -341,8 +343,11 @@ def end(
     live_jobs: JobState | None = None,
     person: str | None = None,
 ) -> None:
-    """End a generation, with the state of its task; jobs that still live get ``live_jobs``: by default left out of a
-    done one, and removed from a failed one, which a clear may continue."""
+    """End a generation, with the state of its task.
+
+    Jobs that still live get ``live_jobs``: by default left out of a done one, and removed from a failed one, which a
+    clear may continue.
+    """
     live_jobs = live_jobs or (JobState.LEFT_OUT if target == "done" else JobState.REMOVED)
     subject = Subject.of_generation(row)
     live = connection.execute(select(job).where(job.c.generation_id == row.id, job.c.state.in_(LIVE))).all()

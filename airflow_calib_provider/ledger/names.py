@@ -40,7 +40,8 @@ def known_as(name: str, known: Collection[str], none: str) -> str:
 
 
 def check_workflow(connection: Connection, name: str | None, also: Iterable[str] = ()) -> None:
-    """
+    """Refuse the name of a workflow that nothing is known of.
+
     :param also: names that are known from elsewhere, such as YAML files.
     :raises NotFound: no workflow of this name was ever injected, or has groups.
     """
@@ -56,7 +57,8 @@ def check_workflow(connection: Connection, name: str | None, also: Iterable[str]
 
 
 def check_task(connection: Connection, workflow: str | None, task: str | None, also: Iterable[str] = ()) -> None:
-    """
+    """Refuse the name of a task that nothing is known of.
+
     :param workflow: where it is looked for; ``None``: in all.
     :param also: names that are known from elsewhere, such as YAML files.
     :raises NotFound: no group and no recorded spec has a task of this name.
@@ -80,9 +82,7 @@ def check_task(connection: Connection, workflow: str | None, task: str | None, a
 
 
 def check_tag(connection: Connection, tag: str | None) -> None:
-    """
-    :raises NotFound: nothing was published under this tag, and no recorded spec publishes it or waits for it.
-    """
+    """:raises NotFound: nothing was published under this tag, and no recorded spec publishes it or waits for it."""
     if tag is None:
         return
     known = set(connection.execute(select(tables.payload.c.tag).distinct()).scalars())

@@ -124,8 +124,11 @@ class _Room:
 
 
 def _queues(connection: Connection) -> list[tuple[str, str, str]]:
-    """Campaign, workflow and label of all groupings whose groups may be opened. Of a finite campaign none is, before it
-    is grouped completely (rule 3); nor of a workflow that two files declare (rule 43)."""
+    """Campaign, workflow and label of all groupings whose groups may be opened.
+
+    Of a finite campaign none is, before it is grouped completely (rule 3); nor of a workflow that two files declare
+    (rule 43).
+    """
     table, campaign = tables.grouping, tables.campaign
     rows = connection.execute(
         select(table.c.campaign, table.c.workflow, table.c.label)
@@ -140,8 +143,10 @@ def _queues(connection: Connection) -> list[tuple[str, str, str]]:
 
 
 def _next_of(connection: Connection, campaign: str, workflow: str, label: str) -> list[Queued]:
-    """The forming group and the oldest closed ones of a queue. Those in which nothing is left to do, as all of their
-    runs are skipped, leave it: they need no DAG run."""
+    """The forming group and the oldest closed ones of a queue.
+
+    Those in which nothing is left to do, as all of their runs are skipped, leave it: they need no DAG run.
+    """
     here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == label)
     for _ in range(SWEEPS):
         query = _queued(*here)
@@ -178,8 +183,10 @@ def _queued(*where: ColumnElement[bool]) -> Select[Any]:
 
 
 def concerned(connection: Connection, group_id: int) -> list[int]:
-    """The next groups without a DAG run that hold runs between those of this group: what has become of it may be what
-    they wait for."""
+    """The next groups without a DAG run that hold runs between those of this group.
+
+    What has become of it may be what they wait for.
+    """
     about = connection.execute(
         select(group.c.campaign, group.c.first_run, group.c.last_run).where(group.c.id == group_id)
     )
@@ -202,8 +209,10 @@ def concerned(connection: Connection, group_id: int) -> list[int]:
 
 
 def ready_beyond(ledger: Ledger) -> list[int]:
-    """Groups that have become ready behind those at which :func:`plan` looks by itself: what each of them waits for is
-    looked at, in pieces, and nobody is kept from writing meanwhile."""
+    """Groups that have become ready behind those at which :func:`plan` looks by itself.
+
+    What each of them waits for is looked at, in pieces, and nobody is kept from writing meanwhile.
+    """
     found: list[int] = []
     with ledger.read() as connection:
         queues = _queues(connection)

@@ -30,6 +30,7 @@ class Column:
 
     @property
     def name(self) -> str:
+        """As people write it."""
         return f"{self.workflow}.{self.task}"
 
 
@@ -244,8 +245,9 @@ def runs_listed(
     last: int = 0,
     source: str | None = None,
 ) -> list[RunLine]:
-    """Runs with what each workflow and grouping of a campaign decided about them; a run that nothing decided about yet
-    has one row without.
+    """Runs with what each workflow and grouping of a campaign decided about them.
+
+    A run that nothing decided about yet has one row without.
 
     :param workflow: only this one, and only runs of its source.
     :param state: of the membership, or :data:`UNASSIGNED`.

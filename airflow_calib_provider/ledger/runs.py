@@ -34,6 +34,7 @@ class Recorded:
 
     @property
     def changed(self) -> int:
+        """How many runs changed."""
         return len(self.changes)
 
 

@@ -19,9 +19,7 @@ run, membership = tables.run, tables.membership
 
 
 def check_source(connection: Connection, name: str | None) -> None:
-    """
-    :raises NotFound: the ledger has no run of a source of this name.
-    """
+    """:raises NotFound: the ledger has no run of a source of this name."""
     from airflow_calib_provider.ledger.names import known_as
 
     if name is None or connection.execute(select(run.c.number).where(run.c.source == name).limit(1)).first():
@@ -36,9 +34,7 @@ def of_run(connection: Connection, number: int) -> list[str]:
 
 
 def the_one(number: int, found: Collection[str]) -> None:
-    """
-    :raises NotFound: a run of this number is in several sources.
-    """
+    """:raises NotFound: a run of this number is in several sources."""
     if len(found) > 1:
         raise NotFound(
             f"several sources have a run {number}: {listed(sorted(found))}", "name one with --source, or a --workflow"

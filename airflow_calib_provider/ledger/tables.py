@@ -39,6 +39,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Stored in UTC."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -47,19 +48,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read in UTC, which SQLite does not say."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class AnyText(TypeDecorator[str]):
-    """What a job, a machine or a server said, whatever is in it: PostgreSQL has no NUL in a text, no database half a
-    character."""
+    """What a job, a machine or a server said, whatever is in it.
+
+    PostgreSQL has no NUL in a text, no database half a character.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Stored without what a database refuses."""
         return None if value is None else value.replace("\x00", " ").encode("utf-8", "replace").decode()
 
 

@@ -70,8 +70,11 @@ def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, L
 
 
 def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Select[Any]:
-    """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`: one per lock and run that is not satisfied,
-    one per lock and other status with a count, and one per forming group with position -1."""
+    """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`.
+
+    One per lock and run that is not satisfied, one per lock and other status with a count, and one per forming group
+    with position -1.
+    """
     parts = [kind.statement(group_ids) for name, kind in kinds.items() if name in LOCKS.own]
     known = [part for part in parts if part is not None]
     standing = union_all(*known, of_no_kind(group_ids, list(kinds))).cte("standing")

@@ -1,0 +1,1 @@
+"""The ledger's events as points in an InfluxDB."""

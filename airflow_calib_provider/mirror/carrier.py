@@ -336,8 +336,10 @@ class Carrier:
         return False
 
     def _only_here(self, route: str, answer: Answer) -> bool:
-        """Whether a place of this target is not there, or may not be written, while another one can be: what goes to
-        the others must not wait for it."""
+        """Whether a place of this target is not there, or may not be written, while another one can be.
+
+        What goes to the others must not wait for it.
+        """
         if answer.kind not in (Kind.MISSING, Kind.REFUSED):
             return False
         others = (other for other in self.client.target.routes_of() if other != route and other not in self._missing)

@@ -50,6 +50,7 @@ class Counts:
 
     @property
     def clean(self) -> bool:
+        """Whether every point is there as it should be, and no other."""
         return not (self.missing or self.extra or self.different)
 
     def show(self, kind: str, text: str) -> None:
@@ -76,6 +77,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
+        """Whether nothing differs in any measurement."""
         return all(counts.clean for counts in self.measurements.values())
 
     def drift(self) -> list[str]:
@@ -225,8 +227,11 @@ class _Comparison:
             self._extra(counts, reading.without_event(self._client, name, times), "without the field event")
 
     def _times(self, name: str) -> str:
-        """The period as a condition: an InfluxDB that has years must not be read as a whole for some hours. A value's
-        time says nothing about when it was written."""
+        """The period as a condition.
+
+        An InfluxDB that has years must not be read as a whole for some hours. A value's time says nothing about when it
+        was written.
+        """
         if self._since is None or name == "value":
             return ""
         return f"time >= {min(self._since, self._earliest.get(name, self._since))}"
@@ -237,8 +242,10 @@ class _Comparison:
             counts.show("extra", f"{number} points {what}")
 
     def _of_no_event(self, name: str, times: str) -> int:
-        """Points of events after the newest one, such as when the ledger was restored from a backup, or before the
-        first."""
+        """Points of events that the ledger has not, after the newest one or before the first.
+
+        There are such when the ledger was restored from a backup.
+        """
         while True:
             with self._ledger.read() as connection:
                 newest = outbox.last_id(connection)

@@ -58,6 +58,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is left to send: points older than what is retained are not wanted."""
         return self.kind in (Kind.OK, Kind.TOO_OLD)
 
 

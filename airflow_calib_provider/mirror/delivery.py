@@ -34,6 +34,7 @@ class Delivery:
 
     @property
     def stopped(self) -> bool:
+        """Whether something was not sent: time was up, or the target is in trouble."""
         return self.cut or self.trouble is not None
 
 

@@ -73,6 +73,7 @@ class TaskHistory:
 
     @property
     def code(self) -> str:
+        """The code of its reason; empty without one."""
         return str((self.reason or {}).get("code") or "")
 
 

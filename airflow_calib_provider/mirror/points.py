@@ -47,8 +47,11 @@ class GroupFacts(NamedTuple):
 
 
 def time_of(row: Event) -> int:
-    """The time of an event's points: its own to a millisecond, made unique by its id, since a point overwrites another
-    one of its series and time, and processes on several hosts may write within one nanosecond."""
+    """The time of an event's points: its own to a millisecond, made unique by its id.
+
+    A point overwrites another one of its series and time, and processes on several hosts may write within one
+    nanosecond.
+    """
     return int(row.at // MILLISECOND * MILLISECOND + row.id % MILLISECOND)
 
 
@@ -60,8 +63,10 @@ def group_of(row: Event) -> GroupKey | None:
 
 
 class PointMaker:
-    """Makes the points of events that come in the order of their ids; after the first of a group none of it is left
-    out."""
+    """Makes the points of events that come in the order of their ids.
+
+    After the first of a group none of it is left out.
+    """
 
     def __init__(self) -> None:
         self._histories: OrderedDict[GroupKey, GroupHistory] = OrderedDict()

@@ -36,12 +36,14 @@ class CondorJobsOperator(DagJobsOperator):
 
     @property
     def backend(self) -> str:
+        """The pool of the connection, as a backend's name."""
         from airflow_calib_provider.backends.condor.settings import DEFAULT_CONNECTION
 
         return "condor" if self.condor_conn_id == DEFAULT_CONNECTION else f"condor:{self.condor_conn_id}"
 
     @property
     def options(self) -> Mapping[str, object]:
+        """What the submit descriptions get."""
         return {"condor": self._condor}
 
     def _mistakes(self) -> list[str]:

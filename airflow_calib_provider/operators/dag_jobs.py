@@ -162,14 +162,17 @@ class DagJobsOperator(JobSetOperator):
 
     @property
     def ledger_task(self) -> str:
+        """The task's id, as the ledger writes names."""
         from airflow_calib_provider.ledger.dag_groups import task_name
 
         return task_name(self.task_id)
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """As Airflow does, but ``job`` is left to be rendered for each job."""
         super().render_template_fields(cast("Context", {**context, "job": _job()}), jinja_env)
 
     def find_group(self, ledger: Ledger, context: Context) -> Group:
+        """The group of this DAG run, made if this is its first task."""
         from airflow_calib_provider.ledger import dag_groups
 
         instance = context["ti"]
@@ -188,6 +191,7 @@ class DagJobsOperator(JobSetOperator):
         return row
 
     def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
+        """With what the operator's arguments say, as no spec does."""
         from airflow_calib_provider.jobsets.begin import begin_with
 
         instance = context["ti"]

@@ -44,6 +44,7 @@ class InjectOperator(BaseOperator):
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
+        """Inject every workflow; what is wrong with one keeps no other back, and fails the task in the end."""
         from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.inject import inject_folder
 
@@ -70,13 +71,16 @@ class InjectOperator(BaseOperator):
 
 
 class HousekeepingOperator(BaseOperator):
-    """Removes what a missed kill left, and logs and failed attempts whose time is over; reports drift between Airflow,
-    the ledger and the backends."""
+    """Removes what is left over, and reports drift between Airflow, the ledger and the backends.
+
+    Left over is what a missed kill left, and logs and failed attempts whose time is over.
+    """
 
     ui_color = "#eadcf4"
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
+        """Clean up; a backend that does not answer fails the task, after all others."""
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle

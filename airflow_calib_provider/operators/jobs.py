@@ -94,6 +94,7 @@ class JobSetOperator(BaseOperator):
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
+        """Begin the job set, or find the one that was begun, and defer until it has ended."""
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
         from airflow_calib_provider.ledger import source_changes
@@ -164,12 +165,15 @@ class JobsOperator(JobSetOperator):
 
     @property
     def ledger_task(self) -> str:
+        """The task's name in the spec."""
         return self._task_name
 
     def find_group(self, ledger: Ledger, context: Context) -> Group:
+        """The group that this DAG run was opened for."""
         return group_of(ledger, context)
 
     def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
+        """As the spec says that was recorded for the workflow."""
         from airflow_calib_provider.jobsets.begin import begin
 
         instance = context["ti"]
@@ -186,4 +190,5 @@ class JobsOperator(JobSetOperator):
         )
 
     def ended(self, ledger: Ledger, group_id: int) -> None:
+        """Open DAG runs of groups that this one has kept waiting."""
         open_dag_runs(ledger, self.log, ended=group_id)

@@ -30,6 +30,7 @@ class MirrorOperator(BaseOperator):
         self.influx_conn_id = influx_conn_id
 
     def execute(self, context: Context) -> None:
+        """Defer at once: carrying is the trigger's work, and holds no worker."""
         until = time.time() + 3600 * number("MIRROR_DAG_HOURS")
         self.defer(trigger=MirrorTrigger(self.influx_conn_id, until), method_name="execute_complete")
 

@@ -34,6 +34,7 @@ class PublishOperator(BaseOperator):
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
+        """Publish the group's product; doing it again publishes nothing twice."""
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
         from airflow_calib_provider.jobsets.publish import publish_group
 

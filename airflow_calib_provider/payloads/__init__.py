@@ -1,0 +1,1 @@
+"""Published constants, with the interval of runs for which they hold."""

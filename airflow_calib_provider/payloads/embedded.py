@@ -56,6 +56,7 @@ class EmbeddedStore(PayloadStore):
         return digest, final.stat().st_size
 
     def path(self, digest: str) -> Path:
+        """Where the content of this digest lies, in a folder for the digest's first two letters."""
         return payloads_folder() / digest[:2] / digest
 
 

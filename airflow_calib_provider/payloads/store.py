@@ -218,8 +218,10 @@ def _published(campaign: str, tag: str) -> Select[Any]:
 
 
 def _between(connection: Connection, published: Select[Any], iov: Iov) -> list[Payload]:
-    """Those of these payloads that hold for any run of an interval. No two overlap: of those that begin before it only
-    the last one can reach into it."""
+    """Those of these payloads that hold for any run of an interval.
+
+    No two overlap: of those that begin before it only the last one can reach into it.
+    """
     before = published.where(payload.c.first_run < iov.first).order_by(payload.c.first_run.desc()).limit(1)
     inside = published.where(payload.c.first_run.between(iov.first, iov.last)).order_by(payload.c.first_run)
     rows = [*read_rows(connection, before, Payload), *read_rows(connection, inside, Payload)]
@@ -240,8 +242,10 @@ def find(connection: Connection, campaign: str, tag: str, run: int) -> Payload:
 
 
 def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int]) -> list[Payload]:
-    """The payloads that cover any of these runs, each once, by first run; a base campaign's only where the campaign
-    itself has none."""
+    """The payloads that cover any of these runs, each once, by first run.
+
+    A base campaign's only where the campaign itself has none.
+    """
     base = connection.execute(
         select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign)
     ).scalar()

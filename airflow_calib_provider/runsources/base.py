@@ -44,9 +44,11 @@ class FileKind(RunSourceKind):
         """
 
     def read(self, source: RunSource, folder: Path) -> list[RunRecord]:
+        """The runs of the file that the keys name."""
         return self.read_file(source_file(source, base_folder=folder), source)
 
     def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
+        """A file that is not there yet may still come."""
         path = source_file(source, base_folder=folder)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"

@@ -49,6 +49,7 @@ class CsvKeys(Keys):
     files_separator: Annotated[_Separator, Field(description="between files inside the column of `files`")] = ";"
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """Two separators that are the same could not be told apart."""
         if "separator" in self.model_fields_set and self.separator == self.files_separator:
             yield ("separator",), mistake("separator and files_separator are the same", "different characters")
 
@@ -60,15 +61,18 @@ class CsvKind(FileKind):
     keys = CsvKeys
 
     def read_file(self, path: Path, source: RunSource) -> list[RunRecord]:
+        """A run for each line."""
         from airflow_calib_provider.runsources.csv_file import read_csv
 
         return read_csv(path, CsvKeys.model_validate(source.options), source.fields)
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
+        """What the columns map to reserved fields."""
         assert isinstance(keys, CsvKeys)
         return {name: RESERVED[name] for name in keys.columns if name in RESERVED}
 
     def check(self, keys: Keys, fields: Mapping[str, FieldType]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What is mapped to a column is a reserved or a declared field."""
         assert isinstance(keys, CsvKeys)
         options = tuple(dict.fromkeys([*RESERVED, *fields]))
         for name in keys.columns:

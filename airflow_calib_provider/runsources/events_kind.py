@@ -38,14 +38,17 @@ class EventsKind(FileKind):
     timeless = "an event file does not say when its runs were taken"
 
     def read_file(self, path: Path, source: RunSource) -> list[RunRecord]:
+        """A run for each number in the run column."""
         from airflow_calib_provider.runsources.event_file import read_events
 
         return read_events(path, EventsKeys.model_validate(source.options), source.fields)
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
+        """The count of a run's events."""
         return {"events": FieldType.INT}
 
     def check(self, keys: Keys, fields: Mapping[str, FieldType]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A count is an integer, so that ``events`` cannot be declared as anything else."""
         if fields.get("events", FieldType.INT) is not FieldType.INT:
             yield ("fields", "events"), mistake("the field 'events' of an event file is counted", "int")
 

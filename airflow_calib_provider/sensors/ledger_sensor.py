@@ -30,6 +30,7 @@ class LedgerSensor(BaseSensorOperator):
 
     @told
     def execute(self, context: Context) -> None:
+        """Look once; defer if the ledger says wait."""
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger.waiting import look_and_record
 

@@ -1,0 +1,1 @@
+"""Workflow specs: YAML read, checked and made a workflow."""

@@ -63,6 +63,7 @@ class ArgumentKeys(Keys):
     products: Annotated[dict[Name, ProductFile], Words(name="products", key="the product"), Field(default_factory=dict)]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """No two products may be the same file."""
         yield from same_files(self.products, ("products",))
 
 
@@ -91,9 +92,11 @@ class ArgumentsReader:
         self.problems.add(message, _NOWHERE, expected=expected, hint=hint)
 
     def settings(self) -> Jobs:
-        """Everything of a job set but its command, environment and inputs, as far as it can be read: from ``count``,
-        ``per_job``, ``all_inputs``, ``cpus``, ``memory``, ``disk``, ``gpus``, ``timeout``, ``retries_of_jobs``,
-        ``quorum``, ``failures``, ``keep`` and the block of a backend."""
+        """Everything of a job set but its command, environment and inputs, as far as it can be read.
+
+        From ``count``, ``per_job``, ``all_inputs``, ``cpus``, ``memory``, ``disk``, ``gpus``, ``timeout``,
+        ``retries_of_jobs``, ``quorum``, ``failures``, ``keep`` and the block of a backend.
+        """
         keys = self.keys
         if "count" in self.values and "per_job" in self.values:
             self.add("both count and per_job are given", "one of them")

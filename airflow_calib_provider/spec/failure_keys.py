@@ -127,6 +127,7 @@ class RuleKeys(Keys):
     ] = None
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A key that only one action has goes with that action."""
         for key, needed in (("memory", "retry"), ("times", "release"), ("after", "release")):
             if self.has(key) and self.then is not None and self.then != needed:
                 said = f"{key!r} in a rule that says 'then: {self.then}'"
@@ -138,6 +139,7 @@ class RuleKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         actions = {"memory": "retry", "times": "release", "after": "release"}
         needed = {key: {"properties": {"then": {"const": action}}} for key, action in actions.items()}
         return {"dependentSchemas": needed}

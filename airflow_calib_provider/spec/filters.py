@@ -42,9 +42,11 @@ class FilterEnvironment(jinja2.Environment):
         self._context = self.from_string("").new_context()
 
     def getitem(self, obj: object, argument: object) -> object:
+        """What ``x[y]`` is: an element, never an attribute."""
         return self.part(obj, argument)
 
     def getattr(self, obj: object, attribute: str) -> object:
+        """What ``x.y`` is: an element, never an attribute."""
         return self.part(obj, attribute)
 
     def part(self, value: object, key: object) -> object:

@@ -162,6 +162,7 @@ class SplitKeys(Keys):
         return self.has("count") and self.has("per_job")
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """Jobs are split in one way, and inputs only by count."""
         if self.is_both():
             yield (), mistake(f"{WHAT} has both count and per_job", "one of them")
         if self.has("inputs") and not self.has("count"):
@@ -169,6 +170,7 @@ class SplitKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         return {"not": {"required": ["count", "per_job"]}, "dependentRequired": {"inputs": ["count"]}}
 
 
@@ -307,6 +309,7 @@ class JobsKeys(Keys):
     ] = None
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What is split must be there, and fit how it is split."""
         if self.split is None or self.split.is_both():
             return
         if self.split.has("per_job") and not self.has("inputs"):
@@ -317,6 +320,7 @@ class JobsKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """Inputs that are shared out must be listed."""
         shared = {"anyOf": [{"required": ["per_job"]}, {"required": ["inputs"]}]}
         return {"if": {"properties": {"split": shared}, "required": ["split"]}, "then": {"required": ["inputs"]}}
 

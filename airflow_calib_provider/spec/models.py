@@ -174,6 +174,7 @@ class Workflow(Model):
         return tuple(task for task in self.tasks.values() if task.grouping.label == label)
 
     def dag_id(self, label: str) -> str:
+        """The DAG of one grouping of this workflow."""
         return f"{self.name}__{label}"
 
     def inside_needs(self, task: Task) -> tuple[Need, ...]:
@@ -193,6 +194,8 @@ class Workflow(Model):
 
 
 class FieldType(StrEnum):
+    """What a field of a run holds."""
+
     INT = "int"
     FLOAT = "float"
     STRING = "string"

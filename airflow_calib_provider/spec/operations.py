@@ -56,6 +56,11 @@ class Scope:
 
 
 def check_format(text: str, offset: int) -> None:
+    """Refuse a ``%`` format whose result is not bounded by its values.
+
+    :param offset: of the format in the template.
+    :raises Refused: a directive is none of those that are known, or is too wide.
+    """
     _, percent, rest = _FORMAT.sub("", text).partition("%")
     if percent:
         shown = f"%{rest[:12]}"

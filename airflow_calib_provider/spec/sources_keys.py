@@ -71,6 +71,7 @@ class SourceKeys(Keys):
         return [name for name in RUN_SOURCES.names() if name in self.blocks or self.has(name)]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A source is of exactly one kind."""
         known, stated = RUN_SOURCES.names(), self.stated()
         if len(stated) > 1:
             both = "both " if len(stated) == 2 else ""
@@ -80,6 +81,7 @@ class SourceKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         return {"oneOf": [{"required": [name]} for name in RUN_SOURCES.names()]}
 
 

@@ -144,12 +144,14 @@ class PolicyKeys(Keys):
     blocks: Annotated[dict[str, Keys], Blocks(GROUPINGS), Field(default_factory=dict, alias=BLOCKS)]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A grouping is of exactly one kind."""
         stated = [kind for kind in GROUPINGS.names() if kind in self.blocks or self.has(kind)]
         if len(stated) > 1:
             yield (), mistake(f"{WHAT} has {' and '.join(stated)}", f"expected {grouping_forms()}")
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         return {"minProperties": 1, "maxProperties": 1}
 
 
@@ -162,6 +164,7 @@ class LockKeys(Keys):
     blocks: Annotated[dict[str, Keys], Blocks(LOCKS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A lock is of exactly one kind."""
         known = Blocks(LOCKS).names()
         stated = [kind for kind in known if kind in self.blocks or self.has(kind)]
         if len(stated) > 1:
@@ -176,6 +179,7 @@ class LockKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         return {"minProperties": 1, "maxProperties": 1}
 
 
@@ -243,6 +247,7 @@ class TaskKeys(Keys):
     ] = None
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A task runs jobs or publishes, and has the keys of what it does."""
         yield from same_files(self.products, ("products",))
         if self.has("jobs") == self.has("publish"):
             has = "both jobs and publish" if self.has("jobs") else "neither jobs nor publish"
@@ -256,6 +261,7 @@ class TaskKeys(Keys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         refused: dict[str, object] = {"products": False, "backend": False}
         return {
             "oneOf": [
@@ -366,6 +372,7 @@ class WorkflowKeys(Keys):
     ]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A named grouping has its name from its key, and no other."""
         for label, policy in self.groupings.items():
             for kind, block in policy.blocks.items():
                 if "name" in block.model_fields_set:

@@ -51,6 +51,7 @@ class Loaded:
 
     @property
     def errors(self) -> list[SpecError]:
+        """What is wrong with the file, in the order of its lines."""
         return self.problems.sorted()
 
 

@@ -1,5 +1,8 @@
-"""Reading nodes by the models of their keys: everything that is wrong is reported with its place, in the words of the
-declarations, and what could be read is there all the same."""
+"""Reading nodes by the models of their keys.
+
+Everything that is wrong is reported with its place, in the words of the declarations, and what could be read is there
+all the same.
+"""
 
 from __future__ import annotations
 

@@ -65,10 +65,12 @@ class JobSetTrigger(BaseTrigger):
         self.backend = backend
 
     def serialize(self) -> tuple[str, dict[str, object]]:
+        """With these arguments a triggerer makes it again."""
         arguments = {"generation_id": self.generation_id, "backend": self.backend}
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait until the job set has ended; all of one backend and ledger share a poller."""
         url = await trigger_url()
         await self._prepare(at_once=True)
         name = f"job sets of {self.backend} in {url}"

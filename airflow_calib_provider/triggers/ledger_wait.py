@@ -40,9 +40,11 @@ class LedgerWaitTrigger(BaseTrigger):
         self.task_name = task
 
     def serialize(self) -> tuple[str, dict[str, object]]:
+        """With these arguments a triggerer makes it again."""
         return f"{type(self).__module__}.{type(self).__name__}", {"group_id": self.group_id, "task": self.task_name}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait until the ledger says go; all that wait in one ledger share a poller."""
         from airflow_calib_provider.domain.reasons import render
 
         url = await trigger_url()

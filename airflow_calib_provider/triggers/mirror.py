@@ -36,10 +36,12 @@ class MirrorTrigger(BaseTrigger):
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, object]]:
+        """With these arguments a triggerer makes it again."""
         arguments = {"connection_id": self.connection_id, "until": self.until}
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Carry events until the time is up, as long as there is a target."""
         state = "ended"
         while time.time() < self.until:
             target = await self._first_target()

@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(part: str, place: Place, report: Report, size: int | None, done: jobset.Ours | None) -> jobset.Ours | None:
-    """
+    """Run one part of the benchmark.
+
     :param done: our run of a job set, if there was one in this run.
     :returns: the same, or a newer one.
     """

@@ -45,7 +45,8 @@ mapped()
 
 
 def run(place: Place, report: Report, ours: Ours, alone: Ours, tasks: int = TASKS) -> None:
-    """
+    """Measure as many mapped tasks beside a job set.
+
     :param ours: our run of a job set, in this run.
     :param alone: our run of a job set of one job.
     """

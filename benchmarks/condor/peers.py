@@ -84,6 +84,7 @@ class Peer:
 
     @property
     def environment(self) -> Path:
+        """Where it is installed, apart from all others."""
         return peers_folder() / self.name
 
     def install(self) -> str:

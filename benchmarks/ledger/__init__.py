@@ -1,0 +1,1 @@
+"""How long the ledger takes, and how that grows with the runs in it."""

@@ -102,6 +102,7 @@ def show(folder: Path) -> str:
 
 
 def main() -> None:
+    """Make what is missing, or show how a person logs in."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--show", action="store_true", help="print how a person logs in, and make nothing")

@@ -9,6 +9,7 @@ from deploy.grafana.writing import AIRFLOW_URL, FOLDER, write
 
 
 def main() -> None:
+    """Write the dashboards."""
     parser = argparse.ArgumentParser(prog="python -m deploy.grafana", description=__doc__)
     parser.add_argument("--airflow-url", default=AIRFLOW_URL, help="where links lead at first (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: %(default)s)")

@@ -121,6 +121,7 @@ def queries(name: str, board: Mapping[str, Any], chosen: Chosen, period: Period)
 
 
 def main() -> None:
+    """Ask every query of every panel, and print those that return nothing."""
     parser = argparse.ArgumentParser(prog="python -m deploy.grafana.filled", description=__doc__)
     parser.add_argument("--days", type=float, default=7.0, help="length of the time range, which ends now")
     for name in ("campaign", "workflow", "task", "run", "group", "name"):

@@ -26,9 +26,7 @@ class Frame:
     rows: list[Row]
 
     def need(self, *names: str) -> None:
-        """
-        :raises KeyError: it has no such column.
-        """
+        """:raises KeyError: it has no such column."""
         for name in names:
             if name not in self.columns:
                 raise KeyError(f"no column {name!r}; there are {self.columns}")

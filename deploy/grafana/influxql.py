@@ -50,6 +50,7 @@ class InfluxQuery(Dataquery):
     ref_id: str = "A"
 
     def to_json(self) -> dict[str, object]:
+        """As Grafana stores a query of its InfluxDB data source."""
         payload: dict[str, object] = {
             "refId": self.ref_id,
             "datasource": SOURCE,
@@ -63,9 +64,7 @@ class InfluxQuery(Dataquery):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """
-        :raises ValueError: it has keys that this class would lose, or is no raw query.
-        """
+        """:raises ValueError: it has keys that this class would lose, or is no raw query."""
         if unknown := data.keys() - _KEYS:
             raise ValueError(f"unknown keys of an InfluxDB query: {sorted(unknown)}")
         if data.get("rawQuery") is not True:
@@ -80,6 +79,7 @@ class Target(Builder[InfluxQuery]):
         self._query = query
 
     def build(self) -> InfluxQuery:
+        """The query, as the builders of panels ask for it."""
         return self._query
 
 

@@ -384,6 +384,7 @@ def choice(
 
 
 def campaign() -> dashboard.QueryVariable:
+    """The choice of one campaign, by which all others are narrowed."""
     return choice(
         "campaign",
         "Campaign",
@@ -394,6 +395,7 @@ def campaign() -> dashboard.QueryVariable:
 
 
 def workflow(*, several: bool) -> dashboard.QueryVariable:
+    """The choice of a workflow of the campaign."""
     query = tag_values("run_task", "workflow", CAMPAIGN)
     return choice("workflow", "Workflow", query, "One YAML file each", several=several)
 

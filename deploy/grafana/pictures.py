@@ -266,6 +266,7 @@ _KINDS: dict[str, Callable[[Axes, Mapping[str, Any], Answers, Period], None]] = 
 
 
 def main() -> None:
+    """Take a picture of every dashboard."""
     parser = argparse.ArgumentParser(prog="python -m deploy.grafana.pictures", description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--database", required=True)

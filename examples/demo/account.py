@@ -31,6 +31,7 @@ class Account:
 
     @property
     def total_events(self) -> int:
+        """Events of all runs."""
         return sum(self.events.values())
 
 

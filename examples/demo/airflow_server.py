@@ -63,9 +63,7 @@ class AirflowServer(Server):
         return str(self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def wait_for_dags(self, *dag_ids: str, timeout: float = 300.0) -> None:
-        """
-        :raises AirflowFailed: not all of these DAGs were parsed in time.
-        """
+        """:raises AirflowFailed: not all of these DAGs were parsed in time."""
         until = time.monotonic() + timeout
         known: set[str] = set()
         texts = ""

@@ -41,10 +41,12 @@ class Place:
 
     @property
     def dags(self) -> Path:
+        """Airflow's DAGs: a stub for each workflow."""
         return self.folder / "dags"
 
     @property
     def specs(self) -> Path:
+        """The workflows."""
         return self.folder / "workflow_specs"
 
 

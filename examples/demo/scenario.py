@@ -42,10 +42,12 @@ class Scenario:
 
     @property
     def runs_file(self) -> Path:
+        """The run list, as the detector would write it."""
         return self.folder / "runs.csv"
 
     @property
     def truth_file(self) -> Path:
+        """What was put into the events, for comparison at the end."""
         return self.folder / "truth.json"
 
     @property

@@ -119,8 +119,10 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 class Watch:
-    """Waits, and shows meanwhile how everything stands: on a terminal by one live table, below all that is printed;
-    without one by a line for each change."""
+    """Waits, and shows meanwhile how everything stands.
+
+    On a terminal by one live table, below all that is printed; without one by a line for each change.
+    """
 
     def __init__(self, server: AirflowServer, ledger: Ledger, console: Console, campaign: str) -> None:
         self.server, self.ledger, self.console, self._campaign = server, ledger, console, campaign
@@ -174,9 +176,7 @@ class Watch:
             raise DemoFailed(f"calib_inject failed; see its log in the UI or below {self.server.home / 'logs'}")
 
     def until(self, condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
-        """
-        :raises DemoFailed: the condition did not come true in time.
-        """
+        """:raises DemoFailed: the condition did not come true in time."""
         end = time.monotonic() + timeout
         while True:
             self.look()

@@ -61,7 +61,7 @@ class Scales:
 
     @property
     def values(self) -> FloatArray:
-        """s of EB and EE."""
+        """The widths s of EB and EE."""
         return np.asarray(np.exp(self.fit.log_scales))
 
     @property
@@ -199,7 +199,7 @@ def spectrum(scales: Scales) -> dict[str, Any]:
 
 
 def read_scales(path: Path) -> FloatArray:
-    """s of EB and EE from a ``constants.json``.
+    """Read the widths s of EB and EE from a ``constants.json``.
 
     :param path: the file.
     """

@@ -21,13 +21,19 @@ class FullAd(Protocol):
     """What is needed of an ad as the bindings have it, with expressions."""
 
     def __contains__(self, name: object) -> bool: ...
-    def get(self, name: str, default: object) -> object: ...
-    def lookup(self, name: str) -> object: ...
-    def eval(self, name: str) -> object: ...
+    def get(self, name: str, default: object) -> object:
+        """The value of an attribute, or what stands for one that is not there."""
+
+    def lookup(self, name: str) -> object:
+        """The expression of an attribute, not evaluated."""
+
+    def eval(self, name: str) -> object:
+        """The value of an attribute, evaluated within the ad."""
 
 
 def why_idle(classad: ModuleType, job: FullAd, machines: Sequence[FullAd]) -> str:
-    """
+    """Say why an idle job does not start.
+
     :param classad: the module ``classad2``.
     :param job: the job's full ad.
     :param machines: the ads of the pool's slots, without dynamic ones.

@@ -156,9 +156,7 @@ class CondorBackend:
                 self._wait_until_gone(key, folder, one, procs)
 
     def _check_unknown(self, key: RoundKey, folder: RoundFolder) -> None:
-        """
-        :raises BackendError: the queue has the round; only its folder says which of its procs are which jobs.
-        """
+        """:raises BackendError: the queue has the round; only its folder says which of its procs are which jobs."""
         if self._helper.call("find", constraints=[submission.this_round(key, self.spool)]):
             raise BackendError(
                 f"{folder.path} is gone, or empty, though jobs of it are in the queue",

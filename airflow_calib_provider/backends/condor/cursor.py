@@ -14,9 +14,7 @@ class Numbers:
 
     @classmethod
     def parse(cls, text: str) -> Numbers:
-        """
-        :raises ValueError: the text is not one of ``str()``.
-        """
+        """:raises ValueError: the text is not one of ``str()``."""
         made = cls()
         for part in text.split(",") if text else ():
             first, _, last = part.partition("-")
@@ -48,11 +46,13 @@ class Numbers:
         return iter(sorted(self._numbers))
 
     def add(self, number: int) -> None:
+        """Note the end of a proc."""
         self._numbers.add(number)
 
 
 class Cursor:
-    """
+    """How far the news of a round were told.
+
     :ivar offset: how many bytes of the event log were read.
     :ivar inode: of that file; another one is another log.
     :ivar ended: the procs whose end was told.

@@ -92,8 +92,11 @@ def read(file: Path, cursor: Cursor, procs: Sequence[Proc]) -> News:
 
 
 def _complete(file: Path, offset: int, size: int) -> int:
-    """Up to where events are written as a whole. The bindings wait for the rest of one for a second, and lose it
-    in silence if no more than its first characters are there."""
+    """Up to where events are written as a whole.
+
+    The bindings wait for the rest of one for a second, and lose it in silence if no more than its first characters are
+    there.
+    """
     with file.open("rb") as stream:
         first = max(offset, size - _LONGEST_EVENT)
         stream.seek(first)

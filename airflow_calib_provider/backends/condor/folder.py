@@ -62,6 +62,7 @@ class RoundFolder:
 
     @property
     def log(self) -> Path:
+        """HTCondor's event log of the cluster."""
         return self.path / "log"
 
     def prepare(self, jobs: Sequence[JobSubmission], submit: Submit, items: str) -> None:
@@ -114,9 +115,7 @@ class RoundFolder:
             return ""
 
     def check_schedd(self, asked: str) -> None:
-        """
-        :raises BackendError: the connection names another schedd by now, which knows nothing of this round.
-        """
+        """:raises BackendError: the connection names another schedd by now, which knows nothing of this round."""
         submitted = self.schedd()
         if submitted and asked and submitted != asked:
             raise BackendError(
@@ -125,9 +124,7 @@ class RoundFolder:
             )
 
     def procs(self) -> Procs:
-        """
-        :raises BackendError: the list of jobs is damaged.
-        """
+        """:raises BackendError: the list of jobs is damaged."""
         try:
             content = json.loads((self.path / "jobs.json").read_text())
             return Procs(content["root"], [(int(a), int(b), str(c)) for a, b, c in content["jobs"]])
@@ -158,9 +155,7 @@ class RoundFolder:
         write_durably(self.path / "removed", str(noted))
 
     def delete(self) -> None:
-        """
-        :raises OSError: it cannot be deleted.
-        """
+        """:raises OSError: it cannot be deleted."""
         doomed = self.path.with_name(f".forgotten-{uuid.uuid4().hex}")
         try:
             self.path.rename(doomed)

@@ -54,7 +54,8 @@ class Helper:
         self._not_before = 0.0
 
     def call(self, name: str, **arguments: object) -> Any:
-        """
+        """Have a call made, and wait for its answer.
+
         :param name: a function of :mod:`airflow_calib_provider.backends.condor.calls`.
         :raises SubmissionRefused: the pool will not have these jobs as they are.
         :raises BackendError: the pool did not answer in time, or refused.

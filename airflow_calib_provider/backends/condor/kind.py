@@ -49,6 +49,7 @@ class CondorKind(BackendKind):
     release = "`condor_release`"
 
     def merged(self, defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+        """Key by key, as for any backend; a mapping that is empty then is left out."""
         return {name: value for name, value in over(defaults, own).items() if value != {}}
 
 

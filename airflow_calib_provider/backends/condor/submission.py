@@ -120,8 +120,10 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
 
 
 def _with_moved_paths(text: str, moved: Mapping[str, str], paths: re.Pattern[str]) -> str:
-    """A shell word in which every path that was moved is replaced, also at the begin of a longer one; the longest one
-    that begins at a place counts."""
+    """A shell word in which every path that was moved is replaced.
+
+    Also at the begin of a longer path; the longest one that begins at a place counts.
+    """
     parts: list[str] = []
     done = 0
     for found in paths.finditer(text):

@@ -143,6 +143,7 @@ class IdleReasons:
         self._said: dict[RoundKey, tuple[float, str]] = {}
 
     def known(self, key: RoundKey) -> str:
+        """Why jobs of the round are idle, as it was last told; empty if it was not."""
         return self._said.get(key, (0.0, ""))[1]
 
     def update(self, helper: Helper, idle: Sequence[tuple[Subject, int]], now: float) -> None:

@@ -71,7 +71,8 @@ class Watch:
         self._lock = threading.Lock()
 
     def look(self, wanted: Mapping[RoundKey, tuple[RoundFolder, Cursor]]) -> dict[RoundKey, RoundObservations]:
-        """
+        """Say what is new of these rounds.
+
         :param wanted: each round's folder, and how far its news were told.
         :raises BackendError: a round's folder is damaged.
         """
@@ -122,8 +123,11 @@ class Watch:
     def _without_folder(
         self, unknown: Mapping[RoundKey, tuple[RoundFolder, Cursor]]
     ) -> dict[RoundKey, RoundObservations]:
-        """Rounds that the spool does not have are over, unless the queue has jobs of them: a spool may be away for a
-        while, as a file system that is not mounted, and what runs must not be submitted again meanwhile."""
+        """Say of rounds that the spool does not have that they are over, unless the queue has jobs of them.
+
+        A spool may be away for a while, as a file system that is not mounted, and what runs must not be submitted again
+        meanwhile.
+        """
         due = {key: folder for key, (folder, _) in unknown.items() if self._trouble_of(key) is None}
         if due:
             self._look_for(due)

@@ -61,14 +61,17 @@ class RoundFolder:
 
     @property
     def events(self) -> Path:
+        """What the supervisor writes: an event a line."""
         return self.path / "events.jsonl"
 
     @property
     def starts(self) -> Path:
+        """One byte for each attempt to start a supervisor."""
         return self.path / "starts"
 
     @property
     def output(self) -> Path:
+        """What the supervisor itself printed."""
         return self.path / "supervisor.out"
 
     @property

@@ -36,7 +36,7 @@ class Host:
 
     @classmethod
     def here(cls) -> Host:
-        """This machine.
+        """The machine that this process runs on.
 
         :raises OSError: the machine has no boot id (it is not Linux).
         """

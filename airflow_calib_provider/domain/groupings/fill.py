@@ -45,11 +45,13 @@ class FillKeys(GroupingKeys):
     ] = None
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What to do with a short fill is only a question where there is an amount."""
         if "short" in self.model_fields_set and self.short != "keep" and not self.has("at_least"):
             yield ("short",), mistake(f"{ABOVE}.short without at_least", "expected at_least: {<field>: <amount>}")
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
         needs_amount = {"properties": {"short": {"enum": ["next", "drop"]}}, "required": ["short"]}
         return {"if": needs_amount, "then": {"required": ["at_least"]}}
 
@@ -62,28 +64,33 @@ class FillKind(GroupingKind):
     until = "closes when a run of a later fill completes"
 
     def fields(self, keys: FillKeys) -> Iterator[FieldUse]:
+        """The fill of a run, and what is summed."""
         yield FieldUse((), FILL, is_amount=False)
         for field in keys.at_least:
             yield FieldUse(("at_least", field), field)
 
     def policy(self, keys: FillKeys, label: str) -> Grouping:
+        """With the amounts that a fill must have, if there are any."""
         return Grouping(kind=self.name, label=label, minimum=keys.at_least, short=keys.short, max_wait=keys.max_wait)
 
     def needed(self, policy: Grouping) -> Sequence[str]:
+        """A run of no fill cannot be grouped."""
         return (FILL,)
 
     def before(self, group: GroupDraft, run: RunFacts) -> None:
+        """A run of another fill ends the one before."""
         fill = run.fields.get(FILL)
         if fill is not None and fill != group.fills[-1]:
             _finish(group, "later_fill", by=run.number)
 
     def by_clock(self, group: GroupDraft, now: datetime) -> None:
+        """A fill that nothing follows ends when its last run is long over."""
         wait = group.policy.max_wait
         if wait and group.end and now - group.end >= wait:
             _finish(group, "max_wait", max_wait=wait.total_seconds())
 
     def at_last(self, group: GroupDraft) -> None:
-        # Nothing follows, so its fill is over: only a fill that would join the next one is unfinished.
+        """Nothing follows, so its fill is over: only a fill that would join the next one is unfinished."""
         _finish(group, "last_fill")
 
 

@@ -22,9 +22,11 @@ class RunKind(GroupingKind):
     single = True
 
     def policy(self, keys: GroupingKeys, label: str) -> Grouping:
+        """Without parameters."""
         return Grouping(kind=self.name, label=label)
 
     def after(self, group: GroupDraft) -> None:
+        """One run is all that a group takes."""
         group.close("run")
 
 

@@ -37,6 +37,7 @@ class SumKeys(GroupingKeys):
         return dict(self.__pydantic_extra__ or {})
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """Exactly one field is summed, and its name is the key."""
         fields = self.extra_keys()
         if len(fields) != 1:
             has = "no field" if not fields else f"several fields: {', '.join(fields)}"
@@ -44,6 +45,7 @@ class SumKeys(GroupingKeys):
 
     @classmethod
     def more_schema(cls) -> Schema:
+        """A key that is not declared is the field."""
         known = dict.fromkeys(cls.declared, True)
         return {"minProperties": 1, "not": {"additionalProperties": False, "properties": known}}
 
@@ -57,16 +59,20 @@ class SumKind(GroupingKind):
     example = "{sum: {<field>: <amount>}}"
 
     def is_short(self) -> bool:
+        """Never: a group that has not enough takes more runs."""
         return False
 
     def fields(self, keys: SumKeys) -> Iterator[FieldUse]:
+        """The field that is summed."""
         for field in keys.extra_keys():
             yield FieldUse((field,), field, others=tuple(keys.declared))
 
     def policy(self, keys: SumKeys, label: str) -> Grouping:
+        """With the amount that a group must reach."""
         return Grouping(kind=self.name, label=label, minimum=keys.amounts(), tail=keys.tail)
 
     def after(self, group: GroupDraft) -> None:
+        """It closes with the run that reaches the amount."""
         if group.has_enough:
             group.close("reached")
 

@@ -37,13 +37,16 @@ class PayloadLockKind(LockKind):
     release = "a payload of the tag that covers the missing runs"
 
     def what(self, reason: Mapping[str, object]) -> str:
+        """The tag."""
         return str(reason["tag"])
 
     def text(self, reason: Mapping[str, object]) -> str:
+        """How many runs are covered, and which are not."""
         covered = f"{reason['done']} of {reason['total']} runs covered by payloads of {reason['tag']}"
         return f"{covered}; missing {missing(reason)}"
 
     def on(self, keys: PayloadKeys) -> str:
+        """The tag, as the spec names it."""
         return f"the tag {keys.tag!r}"
 
 

@@ -17,12 +17,15 @@ class TaskLockKind(LockKind):
     release = "the missing runs done there (`calib explain` each), or `calib skip` them"
 
     def what(self, reason: Mapping[str, object]) -> str:
+        """The other task."""
         return str(reason["needs"])
 
     def text(self, reason: Mapping[str, object]) -> str:
+        """How many runs are done in the other task, and which are not."""
         return f"{reason['done']} of {reason['total']} runs done in {reason['needs']}; missing {missing(reason)}"
 
     def on(self, keys: object) -> str:
+        """Nobody asks: ``needs`` makes this lock, no key of ``locks``."""
         raise NotImplementedError
 
 

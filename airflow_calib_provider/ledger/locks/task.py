@@ -38,6 +38,7 @@ class TaskLock(LedgerLock):
     }
 
     def statement(self, group_ids: Sequence[int]) -> Select[Any]:
+        """A run is satisfied where the other task is done in the latest group that holds it."""
         workflow, grouping, task = parameter("workflow"), parameter("grouping"), parameter("task")
         other = membership.alias("other")
         latest = (
@@ -72,11 +73,13 @@ class TaskLock(LedgerLock):
         )
 
     def never(self, what: str, counts: Mapping[str, int], total: int) -> Reason | None:
+        """Where the other workflow has selected none of the runs, nothing will ever be done."""
         if counts.get(NOT_SELECTED) == total:
             return {"code": "needs_selected_none", "needs": what, "total": total}
         return super().never(what, counts, total)
 
     def reason(self, what: str, standing: Mapping[str, object]) -> Reason:
+        """With the other task."""
         return {"code": "needs", "needs": what, **standing}
 
 

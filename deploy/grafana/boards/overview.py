@@ -1,4 +1,4 @@
-"""The first look: does anything wait, fail or fill up?"""
+"""The first look: whether anything waits, fails or fills up."""
 
 from __future__ import annotations
 
