@@ -64,6 +64,8 @@ def of_assigned(connection: Connection, source: str, numbers: Sequence[int]) -> 
         .where(
             run.c.source == source,
             tables.one_of(run.c.number, numbers[:AT_ONCE]),
+            # Each campaign's, since the quick way to what was decided about a run begins with the campaign.
+            membership.c.campaign.in_(select(tables.campaign.c.name)),
             membership.c.source == source,
             membership.c.state == "grouped",
         )

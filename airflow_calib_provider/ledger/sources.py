@@ -44,13 +44,24 @@ def the_one(number: int, found: Collection[str]) -> None:
 def of_workflows(connection: Connection, names: Collection[str]) -> dict[str, set[str]]:
     """Workflow → the sources of its runs: of those that were assigned; before that, of its text as it was injected.
 
-    Of a workflow that nothing tells about there is no entry.
+    Of a workflow that nothing tells about there is no entry. Only the first and the last run of each grouping are
+    looked at: the source changes with an edit of the file, if ever.
     """
     found: dict[str, set[str]] = {}
+    table = tables.grouping
+    known = select(table.c.campaign, table.c.workflow, table.c.label).where(table.c.workflow.in_(sorted(names)))
+    for row in connection.execute(known).all():
+        here = select(membership.c.source).where(
+            membership.c.campaign == row.campaign,
+            membership.c.workflow == row.workflow,
+            membership.c.grouping == row.label,
+        )
+        for order in (membership.c.run, membership.c.run.desc()):
+            source = connection.execute(here.order_by(order).limit(1)).scalar()
+            if source is not None:
+                found.setdefault(row.workflow, set()).add(source)
     for name in names:
-        assigned = select(membership.c.source).where(membership.c.workflow == name).distinct()
-        sources = set(connection.execute(assigned).scalars()) or _written(connection, name)
-        if sources:
+        if name not in found and (sources := _written(connection, name)):
             found[name] = sources
     return found
 

@@ -15,7 +15,18 @@ from sqlalchemy import Connection, event, select
 
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.watched import load
-from airflow_calib_provider.ledger import campaigns, generations, groups, openings, planner, queries, tables, waiting
+from airflow_calib_provider.ledger import (
+    campaigns,
+    generations,
+    groups,
+    openings,
+    planner,
+    queries,
+    source_changes,
+    sources,
+    tables,
+    waiting,
+)
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
 from airflow_calib_provider.payloads import store
@@ -132,6 +143,11 @@ HOT: dict[str, Callable[[Hot], object]] = {
     "explain a run": lambda hot: explain_run(hot.connection, SCOPE, 5),
     "explain a group": lambda hot: explain_group(hot.connection, SCOPE, "run-r5"),
     "runs": lambda hot: queries.runs_listed(hot.connection, "prompt", last=20),
+    "runs of a workflow": lambda hot: queries.runs_listed(hot.connection, "prompt", workflow="ecal", last=20),
+    "sources of a workflow": lambda hot: sources.of_workflows(hot.connection, ["ecal"]),
+    "sources of a run": lambda hot: sources.of_run(hot.connection, 5),
+    "changes of a group": lambda hot: source_changes.of_group(hot.connection, 5),
+    "changes of runs": lambda hot: source_changes.of_assigned(hot.connection, "daq", [5, 6]),
     "groups": lambda hot: queries.groups_listed(hot.connection, "prompt", last=20),
     "jobs": lambda hot: queries.jobs_listed(hot.connection, "prompt", last=20),
     "jobs of a group": lambda hot: queries.jobs_listed(hot.connection, "prompt", group_name="run-r5"),
