@@ -17,6 +17,7 @@ _BYTES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,6})?) ?(?P<unit>[kKMGT]?i?B)", re.ASCII)
+_LARGEST = 10**18
 _LONGEST = timedelta(days=3_650)
 
 
@@ -48,12 +49,15 @@ def format_duration(value: timedelta) -> str:
 def parse_size(text: str) -> int:
     """``2GB`` → 2,000,000,000 bytes; ``2GiB`` → 2,147,483,648 bytes.
 
-    :raises ValueError: it is not a size.
+    :raises ValueError: it is not a size, or beyond what a ledger holds.
     """
     match = _SIZE.fullmatch(text)
     if match is None or match["unit"] not in _BYTES:
         raise ValueError(f"{text!r} is not a size")
-    return round(float(match["number"]) * _BYTES[match["unit"]])
+    value = round(float(match["number"]) * _BYTES[match["unit"]])
+    if value > _LARGEST:
+        raise ValueError(f"{text!r} is more than a million TB")
+    return value
 
 
 def parse_time(text: str) -> datetime:

@@ -32,7 +32,7 @@ from airflow_calib_provider.spec.job_keys import (
     ResourcesKeys,
     Retries,
 )
-from airflow_calib_provider.spec.language import MAX_JOBS
+from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS
 from airflow_calib_provider.spec.models import Jobs, Split
 from airflow_calib_provider.spec.positions import Document
 from airflow_calib_provider.spec.problems import Problems
@@ -175,6 +175,8 @@ class ArgumentsReader:
         for name in value:
             if not isinstance(name, str) or not NAME.fullmatch(name.lstrip("_")):
                 self.add(f"{name!r} in environment is no name of a variable", "letters, digits and '_'")
+            elif name in CONTRACT:
+                self.add(f"{name} in environment is set for every job, and cannot be set otherwise", "another name")
         texts = self._texts("environment", value.values(), [f"[{name!r}]" for name in value])
         return dict(zip((str(name) for name in value), texts, strict=True))
 

@@ -22,8 +22,8 @@ from airflow_calib_provider.domain.scalars import (
     Reads,
     Schema,
     Size,
-    Template,
     Text,
+    filled,
     integer,
     is_text,
     mistake,
@@ -35,7 +35,7 @@ from airflow_calib_provider.errors import KindError, RenderError
 from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
 from airflow_calib_provider.spec.failure_keys import RuleKeys
 from airflow_calib_provider.spec.kinds import backend_kind
-from airflow_calib_provider.spec.language import MAX_JOBS
+from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS
 from airflow_calib_provider.spec.templates import is_template, split_command
 
 KEEP = timedelta(days=30)
@@ -73,6 +73,15 @@ def _variable(value: object) -> str:
     found = text(value)
     if not NAME.fullmatch(found.lstrip("_")):
         raise mistake(f"{found!r} is no name of an environment variable", "letters, digits and '_'")
+    if found in CONTRACT:
+        raise mistake(f"{found} is set for every job, and cannot be set otherwise", "another name")
+    return found
+
+
+def _input(value: object) -> str:
+    found = filled(value)
+    if not is_template(found) and any(sign in found for sign in "\n\r"):
+        raise mistake(f"{WHAT} holds a line break", "one path or URL")
     return found
 
 
@@ -184,11 +193,12 @@ class InputsKeys(Keys):
     ] = None
 
 
+_Input = Annotated[str, Reads(_input, {"type": "string", "pattern": r"\S"}, "template")]
 Inputs = Annotated[
     str | tuple[str, ...] | InputsKeys,
     Either(
-        scalar=Template,
-        sequence=Annotated[tuple[Template, ...], NotEmpty("at least one input")],
+        scalar=_Input,
+        sequence=Annotated[tuple[_Input, ...], NotEmpty("at least one input")],
         mapping=InputsKeys,
     ),
 ]

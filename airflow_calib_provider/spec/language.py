@@ -8,6 +8,12 @@ SOURCES_FILE = "sources.yaml"
 MAX_JOBS = 100_000
 """Of a job set."""
 
+CONTRACT = (
+    "CALIB_CAMPAIGN", "CALIB_WORKFLOW", "CALIB_TASK", "CALIB_GROUP", "CALIB_RUNS", "CALIB_RUNS_FILE", "CALIB_JOB",
+    "CALIB_ATTEMPT", "CALIB_OUT", "CALIB_REPORT", "CALIB_INPUTS",
+)  # fmt: skip
+"""Variables that every job is given, which nobody sets otherwise."""
+
 GROUP_SENSOR = "wait_for_group"
 LOCKS_SUFFIX = "__and_locks"
 """Names of a DAG's own nodes beside its tasks: the sensor of its group, and the box around a task and its locks."""

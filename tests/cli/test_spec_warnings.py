@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,10 @@ class TestPaths:
         (line,) = warned(calib)
         assert f"no task makes the file {file} that is published" in line
         assert 'write "{{ tasks.scale.products.constants }}"' in line
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_not_waited_for(complete: World, calib: Calib) -> None:
+    os.mkfifo(complete.specs / "pipe.yml")
+    (complete.specs / "zero.yml").symlink_to("/dev/zero")
+    assert warned(calib) == []

@@ -65,6 +65,13 @@ def test_bad_sizes(text: str) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["1000001TB", "999999999999999TiB"])
+def test_a_size_beyond_what_a_ledger_holds(text: str) -> None:
+    assert parse_size("1000000TB") < 2**63
+    with pytest.raises(ValueError, match="more than a million TB"):
+        parse_size(text)
+
+
 def test_times_without_a_zone_are_utc() -> None:
     assert parse_time("2026-03-01") == datetime(2026, 3, 1, tzinfo=UTC)
     assert parse_time("2026-03-01T12:00:00+02:00") == datetime(2026, 3, 1, 10, tzinfo=UTC)

@@ -15,6 +15,7 @@ from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import RenderError, SubmissionRefused
 from airflow_calib_provider.jobsets.render import submission
+from airflow_calib_provider.spec.language import CONTRACT
 from airflow_calib_provider.spec.models import Jobs
 from tests.backends.conformance import Round, follow, states
 from tests.jobsets.test_render import Row, rendered
@@ -95,6 +96,7 @@ def test_runs_go_with_a_job_whose_files_are_transferred(tmp_path: Path, monkeypa
     job = submission(Row, 0, 1, rendered(Jobs(command=("x",))).definitions[0])
     (item,) = items([job], transfer=True)
     assert "runs.txt" in item["inputs"].split(",")
+    assert set(job.environment) == set(CONTRACT), "what a spec cannot set is what every job is given"
     assert Path(job.environment["CALIB_RUNS_FILE"]).read_text() == "1\n2\n"
     again = submission(Row, 0, 2, rendered(Jobs(command=("x",))).definitions[0])
     assert Path(again.environment["CALIB_RUNS_FILE"]).read_text() == "1\n2\n"

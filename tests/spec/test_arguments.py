@@ -105,6 +105,7 @@ def test_a_mistake_names_its_argument(values: dict[str, Any], said: str) -> None
         ("environment", ["A"], "environment is ['A']"),
         ("environment", {"A": None}, "environment['A'] is None"),
         ("environment", {"A B": "x"}, "'A B' in environment is no name"),
+        ("environment", {"CALIB_JOB": "1"}, "CALIB_JOB in environment is set for every job"),
     ],
 )
 def test_a_mistake_of_what_is_rendered_names_its_argument(read: str, value: Any, said: str) -> None:
