@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
-from airflow_calib_provider.domain.reasons import Cause
+from airflow_calib_provider.domain.reasons import Cause, Reason
 from airflow_calib_provider.ledger import campaigns, openings, source_changes, sources, spec_files, tables
 from airflow_calib_provider.ledger.explain_tasks import task_causes
-from airflow_calib_provider.ledger.groups import find_group
-from airflow_calib_provider.ledger.rows import Campaign
+from airflow_calib_provider.ledger.groups import find_group, group_by_id
+from airflow_calib_provider.ledger.rows import Campaign, Group, GroupTask, Run, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.waiting import FORMING, look
 from airflow_calib_provider.spec.models import Workflow
 
@@ -101,7 +101,7 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
     :raises NotFound: there is no such campaign.
     """
     campaign = campaigns.get(connection, scope.campaign)
-    rows = connection.execute(select(run).where(run.c.number == number).order_by(run.c.source)).all()
+    rows = read_rows(connection, select_of(Run, run).where(run.c.number == number).order_by(run.c.source), Run)
     scope = replace(scope, several=len(rows) > 1)
     rows = [row for row in rows if scope.source in (None, row.source)]
     result = Explanation(_closed_campaign(campaign))
@@ -141,7 +141,7 @@ def _closed_campaign(campaign: Campaign) -> list[Cause]:
     return [Cause(f"campaign {campaign.name}", reason, since=campaign.closed_at)]
 
 
-def _skips(connection: Connection, scope: Scope, number: int, runs: Sequence[Any]) -> list[Cause]:
+def _skips(connection: Connection, scope: Scope, number: int, runs: Sequence[Run]) -> list[Cause]:
     query = select(skip).where(skip.c.campaign == scope.campaign, skip.c.run == number)
     skips = connection.execute(query).all()
     having = {item.source: scope.of(item) for item in runs}
@@ -167,7 +167,7 @@ def _skips(connection: Connection, scope: Scope, number: int, runs: Sequence[Any
 
 
 def _explain_in_groupings(
-    connection: Connection, scope: Scope, campaign: Campaign, row: Any, members: Sequence[Any], result: Explanation
+    connection: Connection, scope: Scope, campaign: Campaign, row: Run, members: Sequence[Any], result: Explanation
 ) -> None:
     targets = _targets(connection, scope, row, members)
     if not targets:
@@ -182,11 +182,11 @@ def _explain_in_groupings(
         elif member.state != "grouped":
             result.causes += _left_out(connection, scope, member, scope.of(row))
         else:
-            held = connection.execute(select(group).where(group.c.id == member.group_id)).one()
+            held = group_by_id(connection, member.group_id)
             _add_group(connection, scope, held, result)
 
 
-def _changed(name: str, row: Any, members: Sequence[Any]) -> list[Cause]:
+def _changed(name: str, row: Run, members: Sequence[Any]) -> list[Cause]:
     """What the source says otherwise since the run was assigned; once for each workflow, as a rule."""
     causes: list[Cause] = []
     for member in members:
@@ -198,7 +198,7 @@ def _changed(name: str, row: Any, members: Sequence[Any]) -> list[Cause]:
     return causes
 
 
-def _targets(connection: Connection, scope: Scope, row: Any, members: Sequence[Any]) -> list[tuple[str, str]]:
+def _targets(connection: Connection, scope: Scope, row: Run, members: Sequence[Any]) -> list[tuple[str, str]]:
     """Workflow and grouping of everything that takes runs of this run's source."""
     found = {(item.workflow, item.grouping) for item in members if item.source == row.source}
     taken = exists().where(
@@ -243,7 +243,7 @@ def _left_out(connection: Connection, scope: Scope, member: Any, name: str) -> l
 
 
 def _unassigned(
-    connection: Connection, scope: Scope, campaign: Campaign, row: Any, workflow: str, label: str
+    connection: Connection, scope: Scope, campaign: Campaign, row: Run, workflow: str, label: str
 ) -> list[Cause]:
     """A run that the horizon has not passed (rule 2)."""
     about = f"{scope.of(row)} in {workflow} ({label})"
@@ -280,41 +280,43 @@ def _unassigned(
     return [Cause(about, hold or {"code": "next_inject"}, since=since, workflow=workflow)]
 
 
-def _is_listed(connection: Connection, campaign: Campaign, row: Any) -> bool:
+def _is_listed(connection: Connection, campaign: Campaign, row: Run) -> bool:
     query = select(run.c.number).where(
         run.c.source == row.source, run.c.number == row.number, _listed_in(campaign.name)
     )
     return connection.execute(query).first() is not None
 
 
-def _listed_in(campaign: str) -> Any:
+def _listed_in(campaign: str) -> ColumnElement[bool]:
     """The run is one of a finite campaign's."""
     listed = tables.campaign_run
     return exists().where(listed.c.campaign == campaign, listed.c.source == run.c.source, listed.c.run == run.c.number)
 
 
-def _holder(connection: Connection, scope: Scope, campaign: Campaign, row: Any, workflow: str) -> Any:
+def _holder(connection: Connection, scope: Scope, campaign: Campaign, row: Run, workflow: str) -> Run | None:
     """The lowest run that is not completed and that nothing passes, up to this one."""
     skipped = exists().where(
         skip.c.campaign == scope.campaign, skip.c.workflow == workflow, skip.c.task == "", skip.c.run == run.c.number
     )
-    query = select(run).where(run.c.source == row.source, run.c.number <= row.number, ~run.c.completed, ~skipped)
+    query = select_of(Run, run).where(
+        run.c.source == row.source, run.c.number <= row.number, ~run.c.completed, ~skipped
+    )
     if campaign.kind == "finite":
         query = query.where(_listed_in(campaign.name))
     spec = scope.specs.get(workflow)
     if spec is not None and spec.runs.incomplete_after is not None:
         query = query.where(or_(run.c.start.is_(None), run.c.start >= scope.now - spec.runs.incomplete_after))
-    return connection.execute(query.order_by(run.c.number).limit(1)).first()
+    return first_row(connection, query.order_by(run.c.number).limit(1), Run)
 
 
-def _behind(connection: Connection, holder: Any) -> dict[str, Any]:
+def _behind(connection: Connection, holder: Run) -> Reason:
     here = and_(run.c.source == holder.source, run.c.number > holder.number, run.c.completed)
     total = connection.execute(select(func.count()).where(here)).scalar()
     query = select(run.c.number).where(here).order_by(run.c.number).limit(SHOWN_RUNS)
     return {"n_behind": total, "behind": list(connection.execute(query).scalars())}
 
 
-def _settling(connection: Connection, scope: Scope, row: Any, workflow: str) -> dict[str, Any] | None:
+def _settling(connection: Connection, scope: Scope, row: Run, workflow: str) -> Reason | None:
     spec = scope.specs.get(workflow)
     settle: timedelta | None = spec.runs.settle if spec is not None else None
     if settle is None:
@@ -328,7 +330,7 @@ def _settling(connection: Connection, scope: Scope, row: Any, workflow: str) -> 
     return {"code": "settle", "run": young.number, "settle": str(settle), "until": _iso(young.end + settle)}
 
 
-def _finite_incomplete(connection: Connection, campaign: Campaign, row: Any) -> dict[str, Any] | None:
+def _finite_incomplete(connection: Connection, campaign: Campaign, row: Run) -> Reason | None:
     """A finite campaign waits until all of its runs are completed: it is grouped in one go (rule 3)."""
     if campaign.kind != "finite":
         return None
@@ -339,11 +341,11 @@ def _finite_incomplete(connection: Connection, campaign: Campaign, row: Any) -> 
     return {"code": "finite_incomplete", "missing": missing} if missing else None
 
 
-def _add_group(connection: Connection, scope: Scope, row: Any, result: Explanation) -> None:
+def _add_group(connection: Connection, scope: Scope, row: Group, result: Explanation) -> None:
     """The causes of a group, once, however many of its runs are asked for."""
     asked = connection.execute(select(request).where(request.c.group_id == row.id)).first()
-    listed = select(group_task).where(group_task.c.group_id == row.id).order_by(group_task.c.position)
-    tasks = list(connection.execute(listed).all())
+    listed = select_of(GroupTask, group_task).where(group_task.c.group_id == row.id).order_by(group_task.c.position)
+    tasks = read_rows(connection, listed, GroupTask)
     chosen = [item for item in tasks if scope.task in (None, item.task)]
     if row.state == "dropped":
         reason = {"code": "dropped", **(row.close_reason or {})}
@@ -369,13 +371,13 @@ def _add_group(connection: Connection, scope: Scope, row: Any, result: Explanati
 
 
 def _of_group(
-    row: Any, reason: Mapping[str, Any], state: str, since: datetime | None, looked_at: datetime | None = None
+    row: Group, reason: Reason, state: str, since: datetime | None, looked_at: datetime | None = None
 ) -> Cause:
     about = f"group {row.name} of {row.workflow}"
     return Cause(about, dict(reason), state, since, looked_at, row.workflow, row.name)
 
 
-def _no_dag_run(connection: Connection, scope: Scope, row: Any) -> dict[str, Any]:
+def _no_dag_run(connection: Connection, scope: Scope, row: Group) -> Reason:
     working, _ = openings._open_counts(connection)
     open_now = working[row.workflow, row.grouping]
     reserved = 0 if row.campaign == campaigns.PROMPT else int(scope.limits.max_open * scope.limits.prompt_share)
@@ -386,7 +388,7 @@ def _no_dag_run(connection: Connection, scope: Scope, row: Any) -> dict[str, Any
     return {"code": "dag_run_not_asked", "dag_id": dag_id}
 
 
-def _of_request(row: Any, asked: Any, ready: Iterable[str], now: datetime) -> list[Cause]:
+def _of_request(row: Group, asked: Any, ready: Iterable[str], now: datetime) -> list[Cause]:
     names = list(ready)
     if asked.state == "opened":
         reason = {"code": "dag_run_opened", "run_id": asked.run_id, "since": _iso(asked.opened_at), "tasks": names}

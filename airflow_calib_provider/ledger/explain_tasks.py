@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
 from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.generations import with_group
 from airflow_calib_provider.ledger.live_reasons import LiveReason, live_reasons
+from airflow_calib_provider.ledger.locks.base import Look
+from airflow_calib_provider.ledger.rows import Generation, Group, GroupTask, JobRecord, read_rows, select_of
 from airflow_calib_provider.ledger.waiting import look
 from airflow_calib_provider.spec.models import Workflow
 
@@ -33,8 +35,8 @@ class TaskCauses:
 
 def task_causes(
     connection: Connection,
-    group: Any,
-    tasks: Sequence[Any],
+    group: Group,
+    tasks: Sequence[GroupTask],
     chosen: Sequence[str],
     spec: Workflow | None,
     now: datetime,
@@ -62,14 +64,14 @@ def task_causes(
     return result
 
 
-def _cause(group: Any, row: Any, reason: Mapping[str, Any], state: str | None = None) -> Cause:
+def _cause(group: Group, row: GroupTask, reason: Mapping[str, object], state: str | None = None) -> Cause:
     about = f"{group.workflow}.{row.task} of {group.name}"
     # Of what runs, the sensors that waited for it do not look any more.
     looked_at = row.looked_at if row.state in ("new", "waiting") else None
     return Cause(about, dict(reason), state or row.state, row.since, looked_at, group.workflow, group.name, row.task)
 
 
-def _before(row: Any, tasks: Sequence[Any], spec: Workflow | None) -> list[str]:
+def _before(row: GroupTask, tasks: Sequence[GroupTask], spec: Workflow | None) -> list[str]:
     """The tasks of the same DAG that must be done before."""
     known = spec.tasks.get(row.task) if spec is not None else None
     if spec is not None and known is not None:
@@ -78,9 +80,9 @@ def _before(row: Any, tasks: Sequence[Any], spec: Workflow | None) -> list[str]:
 
 
 def _waiting(
-    group: Any,
-    row: Any,
-    seen: Any,
+    group: Group,
+    row: GroupTask,
+    seen: Look,
     before: Sequence[str],
     states: Mapping[str, str],
     result: TaskCauses,
@@ -102,10 +104,10 @@ def _waiting(
 
 @dataclass
 class _Counts:
-    generation: Any
+    generation: Generation
     states: dict[str, int] = field(default_factory=dict)
-    retrying: list[Any] = field(default_factory=list)
-    failed: list[Any] = field(default_factory=list)
+    retrying: list[JobRecord] = field(default_factory=list)
+    failed: list[JobRecord] = field(default_factory=list)
     live: list[LiveReason] = field(default_factory=list)
 
 
@@ -117,31 +119,29 @@ def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Co
         .group_by(generation.c.task)
         .subquery()
     )
-    rows = connection.execute(
-        select(generation)
-        .join(latest, and_(latest.c.task == generation.c.task, latest.c.n == generation.c.n))
-        .where(generation.c.group_id == group_id)
-    ).all()
+    newest = with_group().join(latest, and_(latest.c.task == generation.c.task, latest.c.n == generation.c.n))
+    rows = read_rows(connection, newest.where(generation.c.group_id == group_id), Generation)
     result = {row.task: _Counts(row) for row in rows}
     by_id = {row.id: result[row.task] for row in rows}
     counted = select(job.c.generation_id, job.c.state, func.count()).where(job.c.generation_id.in_(by_id))
     for generation_id, state, n in connection.execute(counted.group_by(job.c.generation_id, job.c.state)).all():
         by_id[generation_id].states[state] = n
-    notable = select(job).where(
+    notable = select_of(JobRecord, job).where(
         job.c.generation_id.in_(by_id),
         (job.c.state == "failed") | ((job.c.state == "waiting") & (job.c.retry_at > now)),
     )
-    for row in connection.execute(notable.order_by(job.c.job_index)).all():
-        counts = by_id[row.generation_id]
-        (counts.failed if row.state == "failed" else counts.retrying).append(row)
+    for item in read_rows(connection, notable.order_by(job.c.job_index), JobRecord):
+        counts = by_id[item.generation_id]
+        (counts.failed if item.state == "failed" else counts.retrying).append(item)
     said = live_reasons(connection, [row.id for row in rows if row.state == "running"])
     for row in rows:
         result[row.task].live = said.get(row.id, [])
     return result
 
 
-def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
+def _processing(group: Group, row: GroupTask, counts: _Counts | None) -> list[Cause]:
     stored = row.reason or {}
+    reason: dict[str, object]
     causes = []
     if stored.get("code") == "marked_success_without_products":
         causes.append(_cause(group, row, stored))
@@ -164,7 +164,7 @@ def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
         reason = {
             "code": "retry_pending",
             "n_jobs": len(counts.retrying),
-            "until": min(item.retry_at for item in counts.retrying).isoformat(timespec="seconds"),
+            "until": min(item.retry_at for item in counts.retrying if item.retry_at).isoformat(timespec="seconds"),
             "jobs": [[item.job_index, job_problem(item)] for item in counts.retrying[:SHOWN_JOBS]],
         }
         causes.append(_cause(group, row, reason))
@@ -176,7 +176,7 @@ def _processing(group: Any, row: Any, counts: _Counts | None) -> list[Cause]:
     return causes
 
 
-def job_problem(row: Any) -> str:
+def job_problem(row: JobRecord) -> str:
     """What the last attempt of a job came to, in a few words."""
     if row.reason:
         return str(row.reason)
@@ -185,7 +185,7 @@ def job_problem(row: Any) -> str:
     return f"exit code {row.exit_code}" if row.exit_code is not None else str(row.state)
 
 
-def _ended(group: Any, row: Any) -> Cause:
+def _ended(group: Group, row: GroupTask) -> Cause:
     reason = dict(row.reason or {"code": row.state})
     if row.kind == "publish" and row.state == "failed" and reason.get("code") == "error":
         reason["code"] = "publish_failed"
