@@ -36,10 +36,10 @@ class _TryAgain(Exception):
 def token_from_environment() -> str | None:
     """The token that the user has set.
 
-    :raises CalibError: its file cannot be read, or others can read it.
+    :raises CalibError: its file cannot be read, or others can read it; or it is no token.
     """
     if token := os.environ.get("CALIB_AIRFLOW_TOKEN"):
-        return token.strip()
+        return _usable(token.strip(), "CALIB_AIRFLOW_TOKEN")
     name = os.environ.get("CALIB_AIRFLOW_TOKEN_FILE")
     if not name:
         return None
@@ -48,13 +48,23 @@ def token_from_environment() -> str | None:
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & 0o077:
             raise CalibError(f"the token file {file} has mode {mode:04o}: others may use it", f"chmod 0600 {file}")
-        token = file.read_text(encoding="utf-8").strip()
+        token = file.read_bytes().decode(errors="replace").strip()
     except OSError as error:
         raise CalibError(
             f"the token file {file} cannot be read: {error.strerror}", "check CALIB_AIRFLOW_TOKEN_FILE"
         ) from error
     if not token:
         raise CalibError(f"the token file {file} is empty", "put Airflow's token into it")
+    return _usable(token, f"the token file {file}")
+
+
+def _usable(token: str, where: str) -> str:
+    """What HTTP can carry; the token itself is never told."""
+    if not all("!" <= letter <= "~" for letter in token):
+        raise CalibError(
+            f"{where} holds no token: a blank, a line end or another letter than those of ASCII is in it",
+            "put nothing but Airflow's token there",
+        )
     return token
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from airflow_calib_provider.cli.airflow import token_from_environment
 from airflow_calib_provider.domain.reasons import RELEASES
-from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.errors import CalibError, NotOpen
 from airflow_calib_provider.jobsets.begin import record_failure
 from tests.cli.conftest import Calib
 from tests.cli.world import NOW, World, row
@@ -207,6 +209,20 @@ def test_the_token_file(
 
 
 CLEAR = "/api/v2/dags/demo__run/clearTaskInstances"
+
+
+@pytest.mark.parametrize("content", [b"one\ntwo", "é".encode(), b"\xff\xfe", b"Bearer x"])
+def test_what_is_no_token_is_not_sent(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    monkeypatch.delenv("CALIB_AIRFLOW_TOKEN", raising=False)
+    monkeypatch.setenv("CALIB_AIRFLOW_TOKEN_FILE", str(file))
+    with pytest.raises(CalibError, match="holds no token"):
+        token_from_environment()
+    monkeypatch.setenv("CALIB_AIRFLOW_TOKEN", os.fsdecode(content))
+    with pytest.raises(CalibError, match="CALIB_AIRFLOW_TOKEN holds no token"):
+        token_from_environment()
 
 
 def test_retry(opened: World, airflow: FakeAirflow, calib: Calib) -> None:
