@@ -118,7 +118,7 @@ def _act(pool: Pool, backend: CondorBackend, command: str, rows: list, done: set
 def test_jobs_that_the_pool_refuses_fail_the_task_with_the_reason(pool_world):
     folder, backend = pool_world
     world = World(folder, "true", 3, backend)
-    world.edit("true", 3, condor={"requirements": "this is (not an expression"})
+    world.edit("true", 3, options={"requirements": "this is (not an expression"})
     standing = world.run()
     assert standing.state == "failed"
     assert "requirements" in standing.reason["message"].lower()
