@@ -8,7 +8,7 @@ from typing import Any
 from airflow_calib_provider import __version__
 from airflow_calib_provider.spec.kinds import Integration, form_field
 
-CALIBRATION = Integration("Calibration", "https://pypi.org/project/airflow-calib-provider/")
+CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
 
 OPERATORS = ("jobs", "dag_jobs", "publish", "inject", "mirror")
