@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.influxql import CAMPAIGN, SOURCE, InfluxQuery, Target, tag_values
+from deploy.grafana.transformations import GROUPING
 
 GREEN, RED, CYAN, PURPLE, PINK, GRAY, AMBER, STONE = (
     "#22c55e",
@@ -59,18 +60,6 @@ DAG_RUN = (
 
 TASK_LOG = DAG_RUN + "/tasks/${__data.fields.task}"
 """Airflow's page of a task of a group, which shows its log."""
-
-GROUPING = (
-    "extractFields",
-    {
-        "source": "group",
-        "format": "regexp",
-        "regExp": r"/^(?<grouping>.*)-r\d+$/",
-        "replace": False,
-        "keepTime": False,
-    },
-)
-"""Transformation: the grouping, out of the name of a group."""
 
 RUN_BOARD = "/d/calib-run?${campaign:queryparam}&var-workflow=${__data.fields.workflow}&var-run=${__data.fields.run}"
 
@@ -176,22 +165,11 @@ def curves(
     panel.unit(unit).span(span).height(height).line_width(1).show_points(
         options.VisibilityMode.ALWAYS if points else options.VisibilityMode.NEVER
     )
-    panel.draw_style(
-        options.GraphDrawStyle.BARS
-        if bars
-        else options.GraphDrawStyle.POINTS
-        if points
-        else options.GraphDrawStyle.LINE
-    )
+    style = options.GraphDrawStyle
+    panel.draw_style(style.BARS if bars else style.POINTS if points else style.LINE)
     panel.fill_opacity(60 if bars or stacked else 5 if not points else 0).span_nulls(not bars)
     panel.tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(options.LegendDisplayMode.LIST)
-        .placement(options.LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs([])
-    )
+    panel.legend(_legend())
     if minimum is not None:
         panel.min(minimum)
     if stacked:
@@ -216,6 +194,11 @@ def curves(
     return panel
 
 
+def _legend() -> common.VizLegendOptions:
+    legend = common.VizLegendOptions().display_mode(options.LegendDisplayMode.LIST)
+    return legend.placement(options.LegendPlacement.BOTTOM).show_legend(True).calcs([])
+
+
 def lanes(title: str, text: str, *queries: InfluxQuery, span: int = 24, height: int = 14) -> statetimeline.Panel:
     """States over time, one lane for each series."""
     panel: statetimeline.Panel = _add(statetimeline.Panel(), queries, title, text)
@@ -223,13 +206,7 @@ def lanes(title: str, text: str, *queries: InfluxQuery, span: int = 24, height: 
     panel.show_value(options.VisibilityMode.AUTO).row_height(0.85).fill_opacity(90).line_width(0)
     panel.align_value(options.TimelineValueAlignment.LEFT)
     panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(GRAY))
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(options.LegendDisplayMode.LIST)
-        .placement(options.LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs([])
-    )
+    panel.legend(_legend())
     return panel
 
 
@@ -313,39 +290,6 @@ def bars(
     panel.orientation(options.VizOrientation.HORIZONTAL).display_mode(options.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(common.ReduceDataOptions().calcs([reduce]).values(False).fields(""))
     return panel
-
-
-def columns(
-    *order: str, hide: Sequence[str] = (), rename: Mapping[str, str] | None = None
-) -> tuple[str, Mapping[str, Any]]:
-    """Transformation: the columns of a table in this order, without some, with other names."""
-    return "organize", {
-        "indexByName": {name: place for place, name in enumerate(order)},
-        "excludeByName": dict.fromkeys(hide, True),
-        "renameByName": dict(rename or {}),
-    }
-
-
-def latest(by: Sequence[str], keep: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Transformations: of all rows with the same ``by``, the one with the highest event; its columns ``keep``."""
-    fields: dict[str, Any] = {name: {"operation": "groupby", "aggregations": []} for name in by}
-    fields |= {name: {"operation": "aggregate", "aggregations": ["last"]} for name in keep}
-    return [
-        ("sortBy", {"fields": {}, "sort": [{"field": "event", "desc": False}]}),
-        ("groupBy", {"fields": fields}),
-        columns(*by, *(f"{name} (last)" for name in keep), rename={f"{name} (last)": name for name in keep}),
-    ]
-
-
-def only(column: str, value: object) -> tuple[str, Mapping[str, Any]]:
-    """Transformation: rows whose column has this value."""
-    match = {"id": "equal", "options": {"value": value}}
-    return "filterByValue", {"type": "include", "match": "all", "filters": [{"fieldName": column, "config": match}]}
-
-
-def matrix(column: str, row: str, value: str) -> tuple[str, Mapping[str, Any]]:
-    """Transformation: a column for each value of one column, a row for each value of another."""
-    return "groupingToMatrix", {"columnField": column, "rowField": row, "valueField": value, "emptyValue": "empty"}
 
 
 def choice(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.influxql import CAMPAIGN, HERE, WORKFLOW, select, series, table, tag_values
-from deploy.grafana.look import campaign, choice, columns, curves, make, rows, workflow
+from deploy.grafana.look import AnyPanel, campaign, choice, curves, make, rows, workflow
+from deploy.grafana.transformations import columns
 
 NAME = '"name" =~ /^${name:regex}$/'
 
@@ -20,96 +21,9 @@ def board(airflow_url: str) -> Dashboard:
         several=True,
     )
     panels = [
-        curves(
-            "$name",
-            "The value over the time at which the data were taken, with its error as a band; points of a newer "
-            "generation replace the older ones. A step where nothing happened to the detector: tell the expert of the"
-            " workflow before the next payload is published.",
-            series(
-                select('"value"', "value", HERE, NAME, by='"workflow", "task", "name"'),
-                "$tag_workflow $tag_task",
-            ),
-            series(
-                select('"value" + "error"', "value", HERE, NAME, by='"workflow", "task", "name"'),
-                "$tag_workflow $tag_task + error",
-            ),
-            series(
-                select('"value" - "error"', "value", HERE, NAME, by='"workflow", "task", "name"'),
-                "$tag_workflow $tag_task − error",
-            ),
-            points=True,
-            minimum=None,
-            repeat="name",
-            span=24,
-            height=9,
-        ),
-        rows(
-            "Latest values",
-            "Every value of the chosen time range: where it comes from, with its error. Click a head of a column to "
-            "sort; one that is far off: open its group's run, and look at the closure of the task.",
-            table(
-                select(
-                    '"value", "error", "group", "first_run", "last_run", "generation", "job", "final"',
-                    "value",
-                    HERE,
-                    NAME,
-                    by='"workflow", "task", "name"',
-                )
-            ),
-            steps=[
-                columns(
-                    "Time",
-                    "workflow",
-                    "task",
-                    "name",
-                    "value",
-                    "error",
-                    "group",
-                    "first_run",
-                    "last_run",
-                    "generation",
-                    "job",
-                    "final",
-                    rename={"Time": "data from"},
-                )
-            ],
-            states=(),
-            sort=("data from", True),
-            span=24,
-            height=10,
-        ),
-        rows(
-            "Published payloads",
-            "What was published in the chosen time range, with its interval of validity. A tag whose newest payload "
-            "is much older than its neighbours' is late: open its workflow.",
-            table(
-                select(
-                    '"event", "first_run", "last_run", "revision", "group", "size", "content_hash"',
-                    "payload",
-                    HERE,
-                    by='"workflow", "tag", "state"',
-                )
-            ),
-            steps=[
-                columns(
-                    "Time",
-                    "workflow",
-                    "tag",
-                    "first_run",
-                    "last_run",
-                    "revision",
-                    "state",
-                    "group",
-                    "size",
-                    "content_hash",
-                    hide=["event"],
-                    rename={"content_hash": "content"},
-                )
-            ],
-            units={"size": "bytes"},
-            sort=("Time", True),
-            span=24,
-        ),
+        _value(),
+        _latest_values(),
+        _published_payloads(),
     ]
     return make(
         "values",
@@ -119,4 +33,103 @@ def board(airflow_url: str) -> Dashboard:
         panels,
         airflow_url,
         since="now-30d",
+    )
+
+
+def _value() -> AnyPanel:
+    return curves(
+        "$name",
+        "The value over the time at which the data were taken, with its error as a band; points of a newer "
+        "generation replace the older ones. A step where nothing happened to the detector: tell the expert of the"
+        " workflow before the next payload is published.",
+        series(
+            select('"value"', "value", HERE, NAME, by='"workflow", "task", "name"'),
+            "$tag_workflow $tag_task",
+        ),
+        series(
+            select('"value" + "error"', "value", HERE, NAME, by='"workflow", "task", "name"'),
+            "$tag_workflow $tag_task + error",
+        ),
+        series(
+            select('"value" - "error"', "value", HERE, NAME, by='"workflow", "task", "name"'),
+            "$tag_workflow $tag_task − error",
+        ),
+        points=True,
+        minimum=None,
+        repeat="name",
+        span=24,
+        height=9,
+    )
+
+
+def _latest_values() -> AnyPanel:
+    return rows(
+        "Latest values",
+        "Every value of the chosen time range: where it comes from, with its error. Click a head of a column to "
+        "sort; one that is far off: open its group's run, and look at the closure of the task.",
+        table(
+            select(
+                '"value", "error", "group", "first_run", "last_run", "generation", "job", "final"',
+                "value",
+                HERE,
+                NAME,
+                by='"workflow", "task", "name"',
+            )
+        ),
+        steps=[
+            columns(
+                "Time",
+                "workflow",
+                "task",
+                "name",
+                "value",
+                "error",
+                "group",
+                "first_run",
+                "last_run",
+                "generation",
+                "job",
+                "final",
+                rename={"Time": "data from"},
+            )
+        ],
+        states=(),
+        sort=("data from", True),
+        span=24,
+        height=10,
+    )
+
+
+def _published_payloads() -> AnyPanel:
+    return rows(
+        "Published payloads",
+        "What was published in the chosen time range, with its interval of validity. A tag whose newest payload "
+        "is much older than its neighbours' is late: open its workflow.",
+        table(
+            select(
+                '"event", "first_run", "last_run", "revision", "group", "size", "content_hash"',
+                "payload",
+                HERE,
+                by='"workflow", "tag", "state"',
+            )
+        ),
+        steps=[
+            columns(
+                "Time",
+                "workflow",
+                "tag",
+                "first_run",
+                "last_run",
+                "revision",
+                "state",
+                "group",
+                "size",
+                "content_hash",
+                hide=["event"],
+                rename={"content_hash": "content"},
+            )
+        ],
+        units={"size": "bytes"},
+        sort=("Time", True),
+        span=24,
     )
