@@ -76,16 +76,7 @@ def gather(
         "campaign": group.campaign,
         "workflow": workflow.name,
         "task": task.name,
-        "group": {
-            "name": group.name,
-            "first_run": group.first_run,
-            "last_run": group.last_run,
-            "start": group.start.isoformat() if group.start else None,
-            "end": group.end.isoformat() if group.end else None,
-            "runs": kept,
-            "n_runs": len(kept),
-            "files": [file for one in records if isinstance(files := one["files"], list) for file in files],
-        },
+        "group": _described(group, kept, records),
         "runs": records,
         "params": {**workflow.params, **(params or {})},
         "tasks": tasks,
@@ -115,6 +106,20 @@ def gather(
         used=used,
         folder=Path(workflow.file).resolve().parent,
     )
+
+
+def _described(group: Group, runs: Sequence[int], records: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """A group as templates see it."""
+    return {
+        "name": group.name,
+        "first_run": group.first_run,
+        "last_run": group.last_run,
+        "start": group.start.isoformat() if group.start else None,
+        "end": group.end.isoformat() if group.end else None,
+        "runs": runs,
+        "n_runs": len(runs),
+        "files": [file for one in records if isinstance(files := one["files"], list) for file in files],
+    }
 
 
 def _needed_inside(workflow: Workflow, task: Task) -> set[str]:

@@ -51,39 +51,7 @@ def run(place: Place, report: Report, ours: Ours, alone: Ours, tasks: int = TASK
     :param alone: our run of a job set of one job.
     """
     machine = report.machine()
-    folder = place.new("mapped")
-    (folder / "dags").mkdir()
-    (folder / "dags" / "mapped.py").write_text(DAG)
-    products = folder / "products"
-    environment = {
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "BENCH_PRODUCTS": str(products),
-        "BENCH_SCRIPT": SCRIPT,
-        "BENCH_TASKS": str(tasks),
-    }
-    airflow = AirflowServer(folder / "airflow", folder / "dags", environment)
-    airflow.prepare()
-    airflow.start()
-    try:
-        airflow.wait_healthy()
-        airflow.wait_for_dags("mapped")
-        time.sleep(5)
-        before = _used(airflow)
-        time.sleep(IDLE_SECONDS)
-        idle = {name: (value - before[name]) / IDLE_SECONDS for name, value in _used(airflow).items()}
-        before, begin = _used(airflow), time.perf_counter()
-        run_id = airflow.trigger("mapped")
-        until = time.monotonic() + PATIENCE
-        while (state := airflow.run_state("mapped", run_id)) not in ("success", "failed"):
-            if time.monotonic() > until:
-                raise TimeoutError(f"the mapped tasks are not done after {PATIENCE:g} s")
-            time.sleep(2)
-        wall, after = time.perf_counter() - begin, _used(airflow)
-    finally:
-        airflow.stop()
-    if state != "success" or len(list(products.glob("*/out.txt"))) != tasks:
-        raise RuntimeError(f"the run of the mapped tasks is {state}")
-    spent = {name: max(0.0, value - before[name] - idle[name] * wall) for name, value in after.items()}
+    wall, spent, idle = _measure(place, tasks)
     scheduler, server = spent["scheduler"] / tasks, spent["api-server"] / tasks
     each = scheduler + server
     scaled, own_tasks = each * SCALED, OWN_TASKS * each
@@ -120,6 +88,47 @@ def run(place: Place, report: Report, ours: Ours, alone: Ours, tasks: int = TASK
             },
         )
     )
+
+
+def _measure(place: Place, tasks: int) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Run the mapped tasks.
+
+    :returns: seconds on the clock; CPU seconds of each component, without what it spends when idle; and that, a second.
+    """
+    folder = place.new("mapped")
+    (folder / "dags").mkdir()
+    (folder / "dags" / "mapped.py").write_text(DAG)
+    products = folder / "products"
+    environment = {
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "BENCH_PRODUCTS": str(products),
+        "BENCH_SCRIPT": SCRIPT,
+        "BENCH_TASKS": str(tasks),
+    }
+    airflow = AirflowServer(folder / "airflow", folder / "dags", environment)
+    airflow.prepare()
+    airflow.start()
+    try:
+        airflow.wait_healthy()
+        airflow.wait_for_dags("mapped")
+        time.sleep(5)
+        before = _used(airflow)
+        time.sleep(IDLE_SECONDS)
+        idle = {name: (value - before[name]) / IDLE_SECONDS for name, value in _used(airflow).items()}
+        before, begin = _used(airflow), time.perf_counter()
+        run_id = airflow.trigger("mapped")
+        until = time.monotonic() + PATIENCE
+        while (state := airflow.run_state("mapped", run_id)) not in ("success", "failed"):
+            if time.monotonic() > until:
+                raise TimeoutError(f"the mapped tasks are not done after {PATIENCE:g} s")
+            time.sleep(2)
+        wall, after = time.perf_counter() - begin, _used(airflow)
+    finally:
+        airflow.stop()
+    if state != "success" or len(list(products.glob("*/out.txt"))) != tasks:
+        raise RuntimeError(f"the run of the mapped tasks is {state}")
+    spent = {name: max(0.0, value - before[name] - idle[name] * wall) for name, value in after.items()}
+    return wall, spent, idle
 
 
 def _used(airflow: AirflowServer) -> dict[str, float]:

@@ -6,6 +6,7 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from benchmarks.condor.place import Place
-from benchmarks.figures import Figure, Report, spread
+from benchmarks.figures import Figure, Machine, Report, spread
 
 JOBS, PAIRS = 10_000, 7
 GOAL = 1.1
@@ -59,33 +60,42 @@ def run(place: Place, report: Report, count: int = JOBS) -> None:
             place.empty()
     finally:
         backend.close()
+    report.add(_figure(machine, count, ours, calls, peers, empty))
+
+
+def _figure(
+    machine: Machine,
+    count: int,
+    ours: Sequence[float],
+    calls: Sequence[float],
+    peers: Sequence[float],
+    empty: Sequence[float],
+) -> Figure:
     # The first of each warms caches up.
     ratios = [one / other for one, other in zip(ours[1:], peers[1:], strict=True)]
     ratio = statistics.median(ratios)
     call_ratios = [one / other for one, other in zip(calls[1:], peers[1:], strict=True)]
-    report.add(
-        Figure(
-            "submit",
-            f"{count:,} jobs: CondorBackend.submit {spread(ours[1:])} s, condor_submit {spread(peers[1:])} s, "
-            f"ratio {spread(ratios)}; {PAIRS} pairs, in turn",
-            machine,
-            f"ratio at most {GOAL}",
-            ratio <= GOAL,
-            [
-                "ours is the whole call: scripts of all jobs made, the round's files written durably, "
-                "then the pool asked; condor_submit finds its files written",
-                f"of ours, asking the pool takes {spread(calls[1:])} s, {spread(call_ratios)} x condor_submit",
-                f"of condor_submit, entering the pool's namespaces takes {statistics.median(empty):.3f} s",
-            ],
-            {
-                "jobs": count,
-                "ours": ours[1:],
-                "calls": calls[1:],
-                "condor_submit": peers[1:],
-                "ratio": ratio,
-                "enter": empty[1:],
-            },
-        )
+    return Figure(
+        "submit",
+        f"{count:,} jobs: CondorBackend.submit {spread(ours[1:])} s, condor_submit {spread(peers[1:])} s, "
+        f"ratio {spread(ratios)}; {PAIRS} pairs, in turn",
+        machine,
+        f"ratio at most {GOAL}",
+        ratio <= GOAL,
+        [
+            "ours is the whole call: scripts of all jobs made, the round's files written durably, "
+            "then the pool asked; condor_submit finds its files written",
+            f"of ours, asking the pool takes {spread(calls[1:])} s, {spread(call_ratios)} x condor_submit",
+            f"of condor_submit, entering the pool's namespaces takes {statistics.median(empty):.3f} s",
+        ],
+        {
+            "jobs": count,
+            "ours": ours[1:],
+            "calls": calls[1:],
+            "condor_submit": peers[1:],
+            "ratio": ratio,
+            "enter": empty[1:],
+        },
     )
 
 

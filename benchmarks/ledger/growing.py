@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,17 @@ def _work_off(connection: Connection, last_run: int) -> None:
         *here,
         group_task.c.kind == "publish",
     )
+    finished = select(group_task.c.group_id).select_from(concerned).where(*here)
+    _tell_of(connection, concerned, here, finished)
+    connection.execute(update(group_task).where(group_task.c.group_id.in_(finished)).values(state="done"))
+
+
+def _tell_of(connection: Connection, concerned: Any, here: Sequence[Any], finished: Any) -> None:
+    """The requests and events that such groups leave."""
     dag_id, run_id = run_group.c.workflow + "__" + run_group.c.grouping, "prompt__" + run_group.c.name
     known = select(tables.dag_run_request.c.group_id)
     times = {"run_after": NOW, "wanted_at": NOW, "not_before": NOW, "opened_at": NOW}
     of_request = {"group_id": run_group.c.id, "dag_id": dag_id, "run_id": run_id, "note": "n", "refusals": 0}
-    finished = select(group_task.c.group_id).select_from(concerned).where(*here)
     _fill(
         connection,
         tables.dag_run_request,
@@ -169,7 +175,6 @@ def _work_off(connection: Connection, last_run: int) -> None:
         concerned,
         *here,
     )
-    connection.execute(update(group_task).where(group_task.c.group_id.in_(finished)).values(state="done"))
 
 
 def _fill(connection: Connection, table: Table, columns: Mapping[str, Any], source: Any, *where: Any) -> None:
