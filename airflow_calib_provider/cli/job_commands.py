@@ -25,7 +25,8 @@ from airflow_calib_provider.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from airflow_calib_provider.ledger.rows import Generation, JobLine, JobRecord
+    from airflow_calib_provider.ledger.lines import JobLine
+    from airflow_calib_provider.ledger.rows import Generation, JobRecord
 
 app = typer.Typer(help="Jobs and their logs.", no_args_is_help=True)
 

@@ -25,7 +25,7 @@ from airflow_calib_provider.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from airflow_calib_provider.ledger.rows import RunLine
+    from airflow_calib_provider.ledger.lines import RunLine
 
 app = typer.Typer(help="Runs as the ledger knows them.", no_args_is_help=True)
 

@@ -16,7 +16,7 @@ from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.parts import Parts
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Judge, Selector
-from airflow_calib_provider.ledger import campaigns, groups, skips, tables
+from airflow_calib_provider.ledger import campaigns, edited_specs, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -169,7 +169,7 @@ def _follow_spec(ledger: Ledger, here: Pass) -> bool:
         with ledger.write() as connection:
             if not _is_open(connection, here):
                 return False
-            followed = groups.sync_tasks(connection, here.campaign, here.workflow, here.now, after)
+            followed = edited_specs.sync_tasks(connection, here.campaign, here.workflow, here.now, after)
             after, left = followed.last, left or followed.left
             if after is None and not left:
                 connection.execute(update(table).where(*key).values(spec_hash=text))

@@ -7,15 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Table,
-    bindparam,
-    delete,
-    exists,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -24,8 +18,8 @@ from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.rows import EditedTask, Group, GroupTask, first_row, read_rows, select_of
-from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
+from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows, select_of
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
 
@@ -204,16 +198,16 @@ def add_tasks(
             None,
             "new",
             replace(subject, task=task.name),
-            {**_of_spec(workflow, task), "reason": None, "since": at, "looked_at": None},
+            {**columns_of_spec(workflow, task), "reason": None, "since": at, "looked_at": None},
         )
         for group_id, subject, tasks in wanted
         for task in tasks
     ]
     move(connection, tables.group_task, moves)
-    _add_locks(connection, workflow, [(group_id, task) for group_id, _, tasks in wanted for task in tasks])
+    add_locks(connection, workflow, [(group_id, task) for group_id, _, tasks in wanted for task in tasks])
 
 
-def _of_spec(workflow: Workflow, task: Task) -> dict[str, object]:
+def columns_of_spec(workflow: Workflow, task: Task) -> dict[str, object]:
     """What the row of a group's task says of the spec."""
     return {
         "position": list(workflow.tasks).index(task.name),
@@ -223,7 +217,8 @@ def _of_spec(workflow: Workflow, task: Task) -> dict[str, object]:
     }
 
 
-def _add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tuple[int, Task]]) -> None:
+def add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tuple[int, Task]]) -> None:
+    """Write the locks of tasks of groups, each with the group's id."""
     of_task = {task.name: _locks(workflow, task) for _, task in wanted}
     rows = [{"group_id": group_id, "task": task.name, **row} for group_id, task in wanted for row in of_task[task.name]]
     if rows:
@@ -255,122 +250,6 @@ def has_task(connection: Connection, group_id: int, task: str) -> bool:
     table = tables.group_task
     here = (table.c.group_id == group_id, table.c.task == task)
     return connection.execute(select(table.c.task).where(*here)).first() is not None
-
-
-AT_ONCE = 500
-"""Groups that follow an edit of their spec in one transaction."""
-
-
-@dataclass(frozen=True)
-class Followed:
-    """How far an edit of a spec was followed.
-
-    :ivar last: the id of the last group that was treated; ``None``: there is no further one.
-    :ivar left: whether a task is left that an older text wrote, as it runs now, or ran and is in the spec no more.
-    """
-
-    last: int | None
-    left: bool
-
-
-def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: datetime, after: int = 0) -> Followed:
-    """After an edit of the spec, let groups wait for what it says now (rule 11: their runs and policy stay).
-
-    Tasks that are not running or done get the new locks; tasks that the spec no longer has are taken out of the groups
-    where they never ran; new tasks are added to groups that have anything left to do. Groups of a grouping that the
-    spec no longer has stay as they are: taking them out in silence would lose their runs.
-
-    :param after: the id of a group, behind which the next ones are treated.
-    """
-    table = tables.group_task
-    wanted = {label: {task.name: task for task in workflow.tasks_of(label)} for label in workflow.groupings()}
-    removed, edited = [], []
-    events: list[tuple[Subject, str, str | None]] = []
-    added: list[tuple[int, Subject, Sequence[Task]]] = []
-    edits = _edited_groups(connection, campaign, workflow, after)
-    for rows in edits.values():
-        first, tasks = rows[0], wanted[rows[0].grouping]
-        subject = Subject(campaign=campaign, workflow=workflow.name, group_name=first.name)
-        missing = [task for name, task in tasks.items() if name not in {row.task for row in rows}]
-        old = [row for row in rows if row.state in UNBEGUN and row.spec_hash != workflow.hash]
-        gone = [row for row in old if row.task not in tasks and not row.begun]
-        stay = [row for row in old if row.task in tasks]
-        added += [(first.group_id, subject, missing)] if missing else []
-        removed += [{"key_group_id": row.group_id, "key_task": row.task} for row in gone]
-        edited += [(row.group_id, tasks[row.task]) for row in stay]
-        events += [(replace(subject, task=row.task), row.state, None) for row in gone]
-        events += [(replace(subject, task=row.task), row.state, row.state) for row in stay]
-    _delete_locks(connection, [*removed, *({"key_group_id": i, "key_task": task.name} for i, task in edited)])
-    if removed:
-        connection.execute(delete(table).where(*_key(table)), removed)
-    if edited:
-        columns = [{f"new_{name}": value for name, value in _of_spec(workflow, task).items()} for _, task in edited]
-        values: dict[str, object] = {name.removeprefix("new_"): bindparam(name) for name in columns[0]}
-        keys = [{"key_group_id": group_id, "key_task": task.name} for group_id, task in edited]
-        statement = update(table).where(*_key(table)).values(values)
-        connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])
-        _add_locks(connection, workflow, edited)
-    add_tasks(connection, workflow, added, at)
-    data = {"spec_hash": workflow.hash}
-    append_events(
-        connection,
-        [
-            {"entity": "group_task", "subject": subject, "from_state": before, "to_state": after, "data": data}
-            for subject, before, after in events
-        ],
-    )
-    older = [row for rows in edits.values() for row in rows if row.spec_hash != workflow.hash]
-    awaited = sum(row.state in (*UNBEGUN, "processing") for row in older)
-    return Followed(max(edits, default=None) if len(edits) >= AT_ONCE else None, awaited > len(removed) + len(edited))
-
-
-def _key(table: Table) -> tuple[ColumnElement[bool], ...]:
-    return table.c.group_id == bindparam("key_group_id"), table.c.task == bindparam("key_task")
-
-
-def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, object]]) -> None:
-    if keys:
-        connection.execute(delete(tables.lock).where(*_key(tables.lock)), keys)
-
-
-def _edited_groups(
-    connection: Connection, campaign: str, workflow: Workflow, after: int
-) -> dict[int, list[EditedTask]]:
-    """All task rows of the next groups in which something is left to do that an older text of the spec wrote."""
-    table, group = tables.group_task, tables.run_group
-    old = table.alias("old")
-    stale = (
-        select(old.c.group_id)
-        .join(group, group.c.id == old.c.group_id)
-        .where(
-            group.c.campaign == campaign,
-            group.c.workflow == workflow.name,
-            group.c.grouping.in_(list(workflow.groupings())),
-            old.c.state.in_([*UNBEGUN, "processing"]),
-            old.c.spec_hash != workflow.hash,
-            group.c.id > after,
-        )
-        .distinct()
-        .order_by(old.c.group_id)
-        .limit(AT_ONCE)
-        .subquery()
-    )
-    ran, published = tables.generation, tables.payload
-    begun = or_(
-        exists().where(ran.c.group_id == table.c.group_id, ran.c.task == table.c.task),
-        exists().where(published.c.group_id == table.c.group_id, published.c.task == table.c.task),
-    )
-    columns = (table.c.group_id, table.c.task, table.c.state, table.c.spec_hash, group.c.name, group.c.grouping)
-    query = (
-        select(*columns, begun.label("begun"))
-        .join(group, group.c.id == table.c.group_id)
-        .where(table.c.group_id.in_(select(stale.c.group_id)))
-        .order_by(table.c.group_id, table.c.position)
-    )
-    result: dict[int, list[EditedTask]] = {}
-    for row in read_rows(connection, query, EditedTask):
-        result.setdefault(row.group_id, []).append(row)
-    return result
 
 
 @dataclass(frozen=True)

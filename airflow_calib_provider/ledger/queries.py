@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select
 
 from airflow_calib_provider.ledger import campaigns, source_changes, sources, tables
-from airflow_calib_provider.ledger.rows import CampaignLine, JobLine, RunLine, read_rows
+from airflow_calib_provider.ledger.lines import CampaignLine, JobLine, RunLine
+from airflow_calib_provider.ledger.rows import read_rows
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
 generation, job, attempt = tables.generation, tables.job, tables.attempt
@@ -350,11 +351,26 @@ def jobs_listed(
     last: int = 0,
 ) -> list[JobLine]:
     """The jobs of the latest generation of every job set of a campaign."""
+    query = _latest_jobs(campaign)
+    filters = (
+        (group.c.workflow, workflow),
+        (group.c.name, group_name),
+        (generation.c.task, task),
+        (job.c.state, state),
+    )
+    for column, value in filters:
+        if value is not None:
+            query = query.where(column == value)
+    query = query.order_by(group.c.first_run.desc(), generation.c.id.desc(), job.c.step.desc(), job.c.job_index.desc())
+    return read_rows(connection, query.limit(last) if last else query, JobLine)[::-1]
+
+
+def _latest_jobs(campaign: str) -> Select[Any]:
     newer = generation.alias("newer")
     latest = ~exists().where(
         newer.c.group_id == generation.c.group_id, newer.c.task == generation.c.task, newer.c.n > generation.c.n
     )
-    query = (
+    return (
         select(
             group.c.workflow,
             group.c.name.label("group_name"),
@@ -390,17 +406,6 @@ def jobs_listed(
         .join(group, group.c.id == generation.c.group_id)
         .where(group.c.campaign == campaign, latest)
     )
-    filters = (
-        (group.c.workflow, workflow),
-        (group.c.name, group_name),
-        (generation.c.task, task),
-        (job.c.state, state),
-    )
-    for column, value in filters:
-        if value is not None:
-            query = query.where(column == value)
-    query = query.order_by(group.c.first_run.desc(), generation.c.id.desc(), job.c.step.desc(), job.c.job_index.desc())
-    return read_rows(connection, query.limit(last) if last else query, JobLine)[::-1]
 
 
 def campaigns_listed(connection: Connection) -> list[CampaignLine]:

@@ -6,8 +6,6 @@ Keys follow rule 13. Who may change a ``state`` column, and how, stands in :mod:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -15,71 +13,20 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     bindparam,
     text,
 )
 
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time, always UTC, on every database."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Stored in UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"a naive time cannot be stored: {value}")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Read in UTC, which SQLite does not say."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class AnyText(TypeDecorator[str]):
-    """What a job, a machine or a server said, whatever is in it.
-
-    PostgreSQL has no NUL in a text, no database half a character.
-    """
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Stored without what a database refuses."""
-        return None if value is None else value.replace("\x00", " ").encode("utf-8", "replace").decode()
-
-
-BigId = BigInteger().with_variant(Integer, "sqlite")
-Name = String(120)
-State = String(20)
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from airflow_calib_provider.ledger.column_types import AnyText, BigId, Name, State, UtcDateTime, name_column
+from airflow_calib_provider.ledger.column_types import metadata as metadata
 
 
 def one_of(column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[bool]:
@@ -88,14 +35,10 @@ def one_of(column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[
     return column.in_(bindparam(None, values, expanding=True, literal_execute=True, type_=BigInteger()))
 
 
-def _name(name: str, **options: Any) -> Column[str]:
-    return Column(name, Name, nullable=False, **options)
-
-
 run = Table(
     "run",
     metadata,
-    _name("source", primary_key=True),
+    name_column("source", primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("start", UtcDateTime),
     Column("end", UtcDateTime),
@@ -112,7 +55,7 @@ run = Table(
 campaign = Table(
     "campaign",
     metadata,
-    _name("name", primary_key=True),
+    name_column("name", primary_key=True),
     Column("kind", State, nullable=False, comment="streamed or finite"),
     Column("state", State, nullable=False, comment="open or closed"),
     Column("base_campaign", Name, ForeignKey("campaign.name")),
@@ -125,8 +68,8 @@ campaign = Table(
 campaign_run = Table(
     "campaign_run",
     metadata,
-    _name("campaign", primary_key=True),
-    _name("source", primary_key=True),
+    name_column("campaign", primary_key=True),
+    name_column("source", primary_key=True),
     Column("run", BigInteger, primary_key=True, autoincrement=False),
 )
 
@@ -134,7 +77,7 @@ spec_text = Table(
     "spec_text",
     metadata,
     Column("hash", String(64), primary_key=True),
-    _name("workflow"),
+    name_column("workflow"),
     Column("text", Text, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
 )
@@ -142,7 +85,7 @@ spec_text = Table(
 spec_file = Table(
     "spec_file",
     metadata,
-    _name("workflow", primary_key=True),
+    name_column("workflow", primary_key=True),
     Column("file", Text, nullable=False, comment="its name in the folder of the specs"),
     Column("hash", String(64), nullable=False, comment="of the last good text"),
     Column("good_at", UtcDateTime, nullable=False),
@@ -154,16 +97,16 @@ spec_file = Table(
 workflow_seen = Table(
     "workflow_seen",
     metadata,
-    _name("workflow", primary_key=True),
+    name_column("workflow", primary_key=True),
     Column("first_seen_at", UtcDateTime, nullable=False),
 )
 
 grouping = Table(
     "grouping",
     metadata,
-    _name("campaign", primary_key=True),
-    _name("workflow", primary_key=True),
-    _name("label", primary_key=True),
+    name_column("campaign", primary_key=True),
+    name_column("workflow", primary_key=True),
+    name_column("label", primary_key=True),
     Column("assigned_below", BigInteger, nullable=False, comment="runs below are assigned; what arrives there is late"),
     Column("first_seen_at", UtcDateTime, nullable=False, comment="a grouping added later takes no history (rule 10)"),
     Column("spec_hash", String(64), comment="all that has not begun follows it"),
@@ -173,10 +116,10 @@ run_group = Table(
     "run_group",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    _name("campaign"),
-    _name("workflow"),
-    _name("grouping"),
-    _name("name"),
+    name_column("campaign"),
+    name_column("workflow"),
+    name_column("grouping"),
+    name_column("name"),
     Column("first_run", BigInteger, nullable=False),
     Column("last_run", BigInteger, nullable=False),
     Column("state", State, nullable=False, comment="forming, closed, dropped"),
@@ -211,11 +154,11 @@ Index(
 membership = Table(
     "membership",
     metadata,
-    _name("campaign", primary_key=True),
-    _name("workflow", primary_key=True),
-    _name("grouping", primary_key=True),
+    name_column("campaign", primary_key=True),
+    name_column("workflow", primary_key=True),
+    name_column("grouping", primary_key=True),
     Column("run", BigInteger, primary_key=True, autoincrement=False),
-    _name("source"),
+    name_column("source"),
     Column("state", State, nullable=False, comment="grouped, late, not_selected, refused, dropped"),
     Column("group_id", BigId, ForeignKey("run_group.id"), index=True),
     Column("reason", JSON),
@@ -228,7 +171,7 @@ group_task = Table(
     "group_task",
     metadata,
     Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
-    _name("task", primary_key=True),
+    name_column("task", primary_key=True),
     Column("position", Integer, nullable=False),
     Column("kind", State, nullable=False, comment="jobs or publish"),
     Column("is_root", Boolean, nullable=False, comment="nothing inside its own DAG comes before it"),
@@ -244,7 +187,7 @@ lock = Table(
     "lock",
     metadata,
     Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
-    _name("task", primary_key=True),
+    name_column("task", primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("kind", State, nullable=False, comment="one of the table of locks"),
     Column("parameters", JSON, nullable=False, server_default="{}", comment="what the kind needs to know"),
@@ -254,8 +197,8 @@ lock = Table(
 skip = Table(
     "skip",
     metadata,
-    _name("campaign", primary_key=True),
-    _name("workflow", primary_key=True),
+    name_column("campaign", primary_key=True),
+    name_column("workflow", primary_key=True),
     Column("run", BigInteger, primary_key=True, autoincrement=False),
     Column("task", Name, primary_key=True, comment="empty: every task"),
     Column("reason", AnyText, nullable=False),
@@ -268,7 +211,7 @@ generation = Table(
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
     Column("group_id", BigId, ForeignKey("run_group.id"), nullable=False),
-    _name("task"),
+    name_column("task"),
     Column("n", Integer, nullable=False),
     Column("state", State, nullable=False, comment="running, done, failed"),
     Column("max_tries", Integer, nullable=False, comment="Airflow's: a change means that a user cleared (rule 14)"),
@@ -371,7 +314,7 @@ value = Table(
     Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("job_index", Integer, primary_key=True),
-    _name("name", primary_key=True),
+    name_column("name", primary_key=True),
     Column("value", Float, nullable=False),
     Column("error", Float),
 )
@@ -382,7 +325,7 @@ product = Table(
     Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("job_index", Integer, primary_key=True),
-    _name("name", primary_key=True),
+    name_column("name", primary_key=True),
     Column("file", Text, nullable=False, comment="relative to the job's CALIB_OUT"),
 )
 
@@ -390,8 +333,8 @@ payload = Table(
     "payload",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    _name("campaign"),
-    _name("tag"),
+    name_column("campaign"),
+    name_column("tag"),
     Column("first_run", BigInteger, nullable=False),
     Column("last_run", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
@@ -399,8 +342,8 @@ payload = Table(
     Column("content_hash", String(64), nullable=False),
     Column("file_name", String(255), nullable=False),
     Column("size", BigInteger, nullable=False),
-    _name("workflow"),
-    _name("task"),
+    name_column("workflow"),
+    name_column("task"),
     Column("group_id", BigId, ForeignKey("run_group.id"), nullable=False),
     Column("provenance", JSON, nullable=False),
     Column("published_at", UtcDateTime, nullable=False),
@@ -465,7 +408,7 @@ Index(
 mirror_target = Table(
     "mirror_target",
     metadata,
-    _name("name", primary_key=True),
+    name_column("name", primary_key=True),
     Column("place", Text, nullable=False, comment="where it is, without secrets"),
     Column("cursor", BigInteger, nullable=False, comment="the last event that was carried there"),
     Column(
@@ -487,9 +430,9 @@ mirror_set_aside = Table(
     "mirror_set_aside",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    _name("target"),
+    name_column("target"),
     Column("event_id", BigInteger, nullable=False),
-    _name("measurement"),
+    name_column("measurement"),
     Column("line", AnyText, nullable=False, comment="as it was refused; empty: no point could be made of the event"),
     Column("reason", AnyText, nullable=False),
     Column("at", UtcDateTime, nullable=False),

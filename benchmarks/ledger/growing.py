@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, cast, func, insert, literal, select, u
 from airflow_calib_provider.injection.assigning import InjectionReport
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import schema, tables
+from airflow_calib_provider.ledger.column_types import Name
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 
@@ -130,7 +131,7 @@ def _work_off(connection: Connection, last_run: int) -> None:
     _fill(connection, tables.job, {**of_job, "definition": {"command": ["true"]}, "releases": 0}, generation, made)
     of_attempt = {"generation_id": generation.c.id, "step": 0, "job_index": 0, "n": 1, "round": 0}
     _fill(connection, tables.attempt, {**of_attempt, "state": "succeeded", "exit_code": 0}, generation, made)
-    key = literal("k") + cast(generation.c.id, tables.Name)
+    key = literal("k") + cast(generation.c.id, Name)
     of_round = {"generation_id": generation.c.id, "step": 0, "n": 0, "key": key, "state": "finished", "cursor": "12"}
     _fill(connection, tables.round_, {**of_round, "planned_at": NOW}, generation, made)
     _fill(

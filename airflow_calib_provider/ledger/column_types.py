@@ -1,0 +1,63 @@
+"""What the ledger's tables are made of: types of columns, and how constraints are named."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, MetaData, String, Text, TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, always UTC, on every database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Stored in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a naive time cannot be stored: {value}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read in UTC, which SQLite does not say."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class AnyText(TypeDecorator[str]):
+    """What a job, a machine or a server said, whatever is in it.
+
+    PostgreSQL has no NUL in a text, no database half a character.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Stored without what a database refuses."""
+        return None if value is None else value.replace("\x00", " ").encode("utf-8", "replace").decode()
+
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+Name = String(120)
+State = String(20)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def name_column(name: str, **options: Any) -> Column[str]:
+    """A column with a name that must be there."""
+    return Column(name, Name, nullable=False, **options)
