@@ -22,7 +22,6 @@ from typing import Annotated, Any, ClassVar, Self, Union, cast, get_args, get_or
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
@@ -432,8 +431,3 @@ def _spelled(name: str, node: nodes.Scalar) -> SpelledKey:
     key = SpelledKey(name)
     key.node = node
     return key
-
-
-def block_field(kinds: Kinds) -> object:
-    """The type of a field ``blocks``."""
-    return Annotated[dict[str, Keys], Blocks(kinds), Field(alias=BLOCKS)]

@@ -341,7 +341,6 @@ Positive = Annotated[float, Reads(_positive, {"type": "number", "exclusiveMinimu
 Fraction = Annotated[
     float, Reads(_fraction, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "number above 0, at most 1")
 ]
-Number = Annotated[float, Reads(number, {"type": "number"}, "number")]
 Flag = Annotated[bool, Reads(boolean, {"type": "boolean"}, "`true` or `false`")]
 Duration = Annotated[
     timedelta, Reads(lambda value: _quantity(value, DURATION, parse_duration), _DURATION_SCHEMA, "duration")

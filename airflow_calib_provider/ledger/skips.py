@@ -172,12 +172,6 @@ def _of(campaign: str, workflow: str) -> Select[Any]:
     return select(skip).where(skip.c.campaign == campaign, skip.c.workflow == workflow)
 
 
-def skipped_runs(connection: Connection, campaign: str) -> frozenset[int]:
-    """Runs skipped for some whole workflow of a campaign."""
-    rows = connection.execute(select(skip.c.run).where(skip.c.campaign == campaign, skip.c.task == "")).scalars()
-    return frozenset(rows)
-
-
 def skipped_in(connection: Connection, campaign: str, workflow: str) -> dict[int, dict[str, object]]:
     """Runs skipped for a whole workflow, each with person and reason: its horizon passes them."""
     rows = connection.execute(_of(campaign, workflow).where(skip.c.task == "")).all()

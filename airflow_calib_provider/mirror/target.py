@@ -15,8 +15,6 @@ from airflow_calib_provider.mirror.schema import MEASUREMENTS
 
 DEFAULT_CONNECTION = "calib_influxdb"
 
-DEFAULT_RETENTION_POLICY = "autogen"
-
 _EXTRA = ("bucket", "org", "database", "retention_policy", "timeout", "verify", "ca_file", "routes")
 
 

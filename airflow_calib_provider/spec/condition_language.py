@@ -36,7 +36,6 @@ _CONVERSIONS = {
     "timestamp": ("timestamp", "string", "int"),
     "duration": ("duration", "string"),
 }
-CONVERSIONS = tuple(_CONVERSIONS)
 _TYPES = {
     FieldType.INT: cel.Type.INT,
     FieldType.FLOAT: cel.Type.DOUBLE,

@@ -71,7 +71,3 @@ class Scenario:
         """Let the run source list these runs too."""
         self.released += numbers
         write_runs(self.runs_file, [self._rows[number] for number in sorted(self.released)])
-
-    def recorded_events(self, numbers: Sequence[int]) -> int:
-        """How many events were recorded in these runs."""
-        return sum(data.info.events for data in self.runs if data.info.number in set(numbers))
