@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -29,9 +28,3 @@ class Iov:
 
     def __str__(self) -> str:
         return f"[{self.first}, {self.last}]"
-
-
-def uncovered(runs: Iterable[int], intervals: Iterable[Iov]) -> list[int]:
-    """The runs that lie in none of the intervals, ascending."""
-    ordered = sorted(intervals)
-    return [run for run in sorted(set(runs)) if not any(run in interval for interval in ordered)]

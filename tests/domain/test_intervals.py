@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.domain.intervals import Iov, uncovered
+from airflow_calib_provider.domain.intervals import Iov
 
 runs = st.integers(0, 60)
 
@@ -31,14 +31,6 @@ def test_overlap_is_a_common_run(a: Iov, b: Iov) -> None:
 @given(a=intervals(), run=runs)
 def test_contains(a: Iov, run: int) -> None:
     assert (run in a) == (a.first <= run <= a.last) == a.overlaps(Iov(run, run))
-
-
-@given(wanted=st.lists(runs), known=st.lists(intervals(), max_size=5))
-def test_uncovered(wanted: list[int], known: list[Iov]) -> None:
-    left = uncovered(wanted, known)
-    assert left == sorted(set(left))
-    assert set(left) == {run for run in wanted if all(run not in interval for interval in known)}
-    assert uncovered(left, known) == left
 
 
 @given(a=intervals(), b=intervals())
