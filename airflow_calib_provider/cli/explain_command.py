@@ -57,6 +57,8 @@ def explain(
 
     The ledger is asked first, then Airflow (CALIB_AIRFLOW_URL) about paused DAGs, full pools, components that are down.
     """
+    from dataclasses import replace
+
     from airflow_calib_provider.cli.facts import airflow_facts
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CommandLineError, NotFound
@@ -81,6 +83,7 @@ def explain(
         raise NotFound(unknown[0].text, f"it becomes known by {unknown[0].release}")
     if ask_airflow:
         causes = with_airflow(causes, airflow_causes(found, airflow_facts(found.dag_runs)))
+    causes = [replace(cause, campaign=campaign) for cause in causes]
     if as_json:
         emit_json({"what": what, "campaign": campaign, "causes": [_as_dict(cause) for cause in causes]})
     else:

@@ -181,11 +181,15 @@ def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> l
 
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.ledger import tables
+    from airflow_calib_provider.ledger.locks.base import parameter
     from airflow_calib_provider.ledger.names import known_as
 
     group, group_task = tables.run_group, tables.group_task
     query = select(group.c.workflow, group_task.c.task).join(group, group.c.id == group_task.c.group_id).distinct()
-    known = connection.execute(query.where(group.c.workflow.in_(workflows))).all()
+    known = list(connection.execute(query.where(group.c.workflow.in_(workflows))).all())
+    # What something waits for may have no group yet.
+    needed = select(parameter("workflow"), parameter("task")).select_from(tables.lock).distinct()
+    known += connection.execute(needed.where(parameter("workflow").in_(workflows))).all()
     having = sorted({name for name, other in known if other == task})
     if not having:
         where = f" in the workflow {workflows[0]}" if len(workflows) == 1 else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_calib_provider.domain.advice import PROMPT, About, completed, missing_runs
 from airflow_calib_provider.domain.source_changes import told
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import GROUPINGS, LOCKS
@@ -71,11 +72,11 @@ def _source_changed(params: Mapping[str, Any]) -> str:
 
 
 def _redo(params: Mapping[str, Any]) -> str:
-    runs = ",".join(str(number) for number, _ in params["runs"]) + (
-        ",…" if params["n_runs"] > len(params["runs"]) else ""
-    )
+    runs = ",".join(str(number) for number, _ in params["runs"])
+    more = params["n_runs"] - len(params["runs"])
     command = f"calib campaign create NAME --source {params['source']} --runs {runs}"
-    return f"nothing in this campaign, which keeps what was; to do it anew, a campaign of its own: `{command}`"
+    others = f" (and the {more} other runs)" if more else ""
+    return f"nothing in this campaign, which keeps what was; to do it anew, a campaign of its own: `{command}`{others}"
 
 
 def _dropped(params: Mapping[str, Any]) -> str:
@@ -275,7 +276,7 @@ def lock_of(reason: Reason) -> LockKind | None:
 
 
 RELEASES: dict[str, str] = {
-    "forming": "more runs, as its grouping asks for; or the end of the campaign (`calib campaign close`)",
+    "forming": "more runs, as its grouping asks for; or the end of the campaign for good (`calib campaign close`)",
     "lock_unknown": "installing that package wherever the ledger is looked at",
     "several": "all of these",
     "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
@@ -286,12 +287,11 @@ RELEASES: dict[str, str] = {
     "dag_run_not_asked": "the next calib_inject, or any task of ours that finishes",
     "dag_run_opened": "Airflow's scheduler; or `calib retry`, if the DAG run has ended",
     "upstream": "these tasks done",
-    "not_open": "what is missing, then `calib retry`; to go on without the missing runs on purpose, `calib skip` them "
-    + "before it",
+    "not_open": "what is missing (to go on without the missing runs on purpose, `calib skip`); then `calib retry`",
     "upstream_not_done": "these tasks done",
-    "upstream_ended": "`calib retry` of these tasks",
+    "upstream_ended": "`calib retry`, which runs these tasks again",
     "needs_selected_none": "nothing, unless a condition in a spec is changed; `calib skip` ends it",
-    "all_skipped": "nothing",
+    "all_skipped": "nothing: a skip cannot be taken back; `calib skip` ends it, too",
     "dropped": "nothing: the group will not be processed",
     "jobs": "the end of these jobs (`calib jobs list`)",
     "backend_trouble": "what the message asks for; it is asked again by itself",
@@ -305,7 +305,7 @@ RELEASES: dict[str, str] = {
     "marked_success_without_products": "the products; or `calib retry`",
     "skipped": "nothing",
     "run_skipped": "nothing",
-    "run_unknown": "the next calib_inject, once its run source lists it; or `calib runs add`",
+    "run_unknown": "the next calib_inject, once its run source lists it; or `calib runs add FILE --source NAME`",
     "no_workflow": "a workflow with this runs.source, and the next calib_inject",
     "not_completed": "its end: the source then lists it as completed",
     "holds_horizon": "its completion; `calib skip` of it; or runs.incomplete_after in the spec",
@@ -315,13 +315,13 @@ RELEASES: dict[str, str] = {
     "next_inject": "calib_inject: every five minutes (CALIB_INJECT_MINUTES), or triggered by hand",
     "where_false": "nothing in this campaign: the outcome was stored at injection",
     "before_since": "nothing in this campaign; a campaign of its own takes it",
-    "before_first_seen": "a campaign of its own (`calib campaign create --finite`)",
+    "before_first_seen": "a campaign of its own (`calib campaign create`)",
     "not_in_campaign": "nothing: a finite campaign's runs are fixed",
     "condition_error": "a campaign of its own, after the condition or the run's metadata was corrected",
     "field_missing": "a campaign of its own, after the run's metadata was corrected",
     "not_listed": "a campaign of its own, if its source lists it again and it is completed",
     "incomplete_too_long": "a campaign of its own, after the run was completed",
-    "late": "a campaign of its own (`calib campaign create --finite`)",
+    "late": "a campaign of its own (`calib campaign create`)",
     "source_changed": "a campaign of its own",
     "campaign_closed": "nothing; create another campaign",
     "spec_broken": "a corrected file: `calib spec check`",
@@ -338,12 +338,12 @@ RELEASES: dict[str, str] = {
     "dag_paused": "unpausing it in Airflow: `airflow dags unpause`",
     "dag_run_missing": "an expert: somebody deleted it in Airflow; a group is opened once only",
     "dag_run_queued": "a DAG run of this DAG that ends",
-    "dag_run_failed": "`calib retry` of what failed",
+    "dag_run_failed": "`calib retry`, which runs again what failed",
     "pool_full": "a free slot; or a larger pool",
     "task_queued": "a free worker",
     "up_for_retry": "time: Airflow's retry delay",
     "task_not_in_dag_run": "`calib retry`, which adds it to the DAG run",
-    "airflow_upstream_failed": "`calib retry` of the task that failed",
+    "airflow_upstream_failed": "`calib retry`, which runs the task that failed, too",
     "airflow_task_ended": "`calib retry`, which clears it in Airflow",
 }
 """What would release a wait, by code; codes that are no wait have none."""
@@ -366,6 +366,7 @@ class Cause:
     workflow: str | None = None
     group: str | None = None
     task: str | None = None
+    campaign: str = PROMPT
 
     @property
     def code(self) -> str:
@@ -379,8 +380,22 @@ class Cause:
 
     @property
     def release(self) -> str:
-        """What ends it, or what a person can do; empty where there is nothing to say."""
+        """What ends it, or what a person can do, with whole commands; empty where there is nothing to say."""
         if self.code == "source_changed":
             return _redo(self.reason)
-        lock = None if self.code in TEXTS else lock_of(self.reason)
-        return RELEASES.get(self.code, "") if lock is None else str(lock.release)
+        about = About(self.reason, self.group, self.workflow, self.task, self.campaign)
+        return completed(_words(self.reason, self.state), about)
+
+
+def _words(reason: Mapping[str, Any], state: str) -> str:
+    code = str(reason.get("code", ""))
+    if code == "several":
+        return "; ".join(dict.fromkeys(_words(inner, state) for inner in reason["reasons"]))
+    if code == "not_open" and not missing_runs(reason):
+        return "what is missing, then `calib retry`"
+    if code == "upstream_ended" and all(ended == "skipped" for _, ended in reason["tasks"]):
+        return "nothing: a skip cannot be taken back; `calib skip` ends this one, too"
+    if code == "jobs_failed" and state == "processing":
+        return "`calib jobs logs` shows why; when the other jobs have ended, `calib retry`"
+    lock = None if code in TEXTS else lock_of(reason)
+    return RELEASES.get(code, "") if lock is None else str(lock.release)

@@ -239,6 +239,7 @@ def _left_out(connection: Connection, scope: Scope, member: Any, name: str) -> l
         dropped = connection.execute(select(group).where(group.c.id == member.group_id)).first()
         reason = {**reason, **(dropped.close_reason or {})} if dropped else reason
     about = f"{name} in {member.workflow} ({member.grouping})"
+    reason = {"run": member.run, "source": member.source, **reason}
     return [Cause(about, reason, state=member.state, since=member.assigned_at, workflow=member.workflow)]
 
 
@@ -257,7 +258,8 @@ def _unassigned(
     ).scalar()
     since = row.completed_at or row.recorded_at
     if below is not None and row.number < below:
-        return [Cause(about, {"code": "late", "assigned_below": below}, since=row.recorded_at, workflow=workflow)]
+        reason = {"code": "late", "assigned_below": below, "run": row.number, "source": row.source}
+        return [Cause(about, reason, since=row.recorded_at, workflow=workflow)]
     causes = []
     holder = _holder(connection, scope, campaign, row, workflow)
     if not row.completed:
@@ -276,7 +278,7 @@ def _unassigned(
         return [*causes, Cause(about, reason, since=since, workflow=workflow)]
     if not row.completed:
         return causes
-    hold = _settling(connection, scope, row, workflow) or _finite_incomplete(connection, campaign, row)
+    hold = _settling(connection, scope, row, workflow) or _finite_incomplete(connection, campaign, row, workflow)
     return [Cause(about, hold or {"code": "next_inject"}, since=since, workflow=workflow)]
 
 
@@ -330,14 +332,21 @@ def _settling(connection: Connection, scope: Scope, row: Run, workflow: str) -> 
     return {"code": "settle", "run": young.number, "settle": str(settle), "until": _iso(young.end + settle)}
 
 
-def _finite_incomplete(connection: Connection, campaign: Campaign, row: Run) -> Reason | None:
-    """A finite campaign waits until all of its runs are completed: it is grouped in one go (rule 3)."""
+def _finite_incomplete(connection: Connection, campaign: Campaign, row: Run, workflow: str) -> Reason | None:
+    """A finite campaign waits until all of its runs are completed, or skipped: it is grouped in one go (rule 3)."""
     if campaign.kind != "finite":
         return None
     listed = tables.campaign_run
     here = and_(listed.c.campaign == campaign.name, listed.c.source == row.source)
     ready = exists().where(run.c.source == listed.c.source, run.c.number == listed.c.run, run.c.completed)
-    missing = list(connection.execute(select(listed.c.run).where(here, ~ready).order_by(listed.c.run)).scalars())
+    passed = exists().where(
+        skip.c.campaign == campaign.name,
+        skip.c.workflow == workflow,
+        skip.c.task == "",
+        skip.c.run == listed.c.run,
+    )
+    query = select(listed.c.run).where(here, ~ready, ~passed).order_by(listed.c.run)
+    missing = list(connection.execute(query).scalars())
     return {"code": "finite_incomplete", "missing": missing} if missing else None
 
 

@@ -133,7 +133,8 @@ def _of_run(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
     if state == "failed":
         failed = sorted(name for name, task in known.tasks.items() if task.get("state") == "failed")
         reason = {"code": "dag_run_failed", "run_id": item.run_id, "tasks": failed}
-        yield Cause(about, reason, "failed", _time(known.run.get("end_date")), workflow=item.workflow)
+        since = _time(known.run.get("end_date"))
+        yield Cause(about, reason, "failed", since, workflow=item.workflow, group=item.group)
     for name, ledger_state in item.tasks.items():
         for task_id in _task_ids(item, name):
             if task_id == airflow_task_id(name) and task_id not in known.tasks and state in ("failed", "success"):

@@ -14,7 +14,7 @@ class TaskLockKind(LockKind):
     keys = None
     loader = "airflow_calib_provider.ledger.locks.task:LOCK"
     code = "needs"
-    release = "the missing runs done there (`calib explain` each), or `calib skip` them"
+    release = "the missing runs done there (`calib explain`); or, to go on without them, `calib skip`"
 
     def what(self, reason: Mapping[str, object]) -> str:
         """The other task."""
