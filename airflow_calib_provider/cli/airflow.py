@@ -18,6 +18,8 @@ from airflow_calib_provider.errors import AirflowUnreachable, CalibError, NotFou
 if TYPE_CHECKING:
     import httpx
 
+    from airflow_calib_provider.ledger.explain_airflow import Answer
+
 TIMEOUT = 10.0
 TRIES = 3
 PAGE = 100
@@ -92,32 +94,32 @@ class Airflow:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Answer:
         """Component → status and heartbeat."""
         return self._get("/monitor/health") or {}
 
-    def dag(self, dag_id: str) -> dict[str, Any] | None:
+    def dag(self, dag_id: str) -> Answer | None:
         """The DAG; ``None`` if Airflow has none of this id."""
         return self._get(f"/dags/{_part(dag_id)}")
 
-    def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+    def dag_run(self, dag_id: str, run_id: str) -> Answer | None:
         """The DAG run; ``None`` if Airflow has none of this id."""
         return self._get(f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}")
 
-    def task_instances(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+    def task_instances(self, dag_id: str, run_id: str) -> dict[str, Answer]:
         """Task id → task instance."""
         items = self._pages(f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/taskInstances", "task_instances")
         return {item["task_id"]: item for item in items}
 
-    def import_errors(self) -> list[dict[str, Any]]:
+    def import_errors(self) -> list[Answer]:
         """The files that Airflow cannot import."""
         return self._pages("/importErrors", "import_errors")
 
-    def pools(self) -> dict[str, dict[str, Any]]:
+    def pools(self) -> dict[str, Answer]:
         """Pools by name."""
         return {item["name"]: item for item in self._pages("/pools", "pools")}
 
-    def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str], *, downstream: bool) -> list[dict[str, Any]]:
+    def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str], *, downstream: bool) -> list[Answer]:
         """Clear tasks of a DAG run, so that they run again.
 
         :returns: the task instances that were cleared.
@@ -153,8 +155,8 @@ class Airflow:
         self._checked(answer)
         return True
 
-    def _pages(self, path: str, name: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = []
+    def _pages(self, path: str, name: str) -> list[Answer]:
+        items: list[Answer] = []
         while True:
             found = self._get(path, {"limit": PAGE, "offset": len(items)}) or {}
             page = list(found.get(name, []))
@@ -162,11 +164,11 @@ class Airflow:
             if not page or len(items) >= int(found.get("total_entries") or 0):
                 return items
 
-    def _get(self, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    def _get(self, path: str, parameters: Mapping[str, object] | None = None) -> Answer | None:
         answer = self._ask("GET", f"/api/v2{path}", params=dict(parameters or {}))
         return None if answer.status_code == 404 else self._checked(answer)
 
-    def _checked(self, answer: httpx.Response) -> dict[str, Any]:
+    def _checked(self, answer: httpx.Response) -> Answer:
         code = answer.status_code
         if code in (401, 403):
             raise AirflowUnreachable(f"Airflow at {self.address} refuses the token ({code})", _TOKEN_HINT)

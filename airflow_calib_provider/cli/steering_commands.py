@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.cli.retrying import Standing
     from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.explain_airflow import Answer
     from airflow_calib_provider.ledger.skips import Settled
 
 
@@ -285,7 +286,7 @@ def _told(
 
 def _with_new_tasks(
     airflow: Airflow, dag_id: str, run_id: str, states: Mapping[str, str], named: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Answer]:
     """The task instances of a DAG run, with those of tasks that were added to the workflow after the run had ended.
 
     :raises CalibError: Airflow has no such task.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.errors import SpecErrors
@@ -24,6 +24,10 @@ COMPONENTS = {
 }
 
 
+Answer: TypeAlias = Mapping[str, Any]
+"""An object of Airflow's REST API, as it came."""
+
+
 @dataclass(frozen=True)
 class DagRunFacts:
     """What Airflow knows about one DAG run.
@@ -33,9 +37,9 @@ class DagRunFacts:
     :ivar tasks: task id → its answer about the task instance.
     """
 
-    dag: Mapping[str, Any] | None
-    run: Mapping[str, Any] | None
-    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dag: Answer | None
+    run: Answer | None
+    tasks: Mapping[str, Answer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class AirflowFacts:
     """
 
     unreachable: str = ""
-    health: Mapping[str, Any] = field(default_factory=dict)
-    import_errors: Sequence[Mapping[str, Any]] = ()
-    pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    health: Answer = field(default_factory=dict)
+    import_errors: Sequence[Answer] = ()
+    pools: Mapping[str, Answer] = field(default_factory=dict)
     dag_runs: Mapping[tuple[str, str], DagRunFacts] = field(default_factory=dict)
 
 
@@ -113,7 +117,7 @@ def _said(stack_trace: str) -> str:
     return "\n".join(dict.fromkeys([lines[first].removeprefix(_OURS), *lines[first + 1 :]]))
 
 
-def _is_stub(error: Mapping[str, Any], dag: Mapping[str, Any] | None, workflow: str) -> bool:
+def _is_stub(error: Answer, dag: Answer | None, workflow: str) -> bool:
     file = str(error.get("filename") or "")
     if dag is not None and dag.get("relative_fileloc"):
         return file == str(dag["relative_fileloc"])
@@ -151,12 +155,12 @@ def _task_ids(item: DagRun, name: str) -> list[str]:
 
 
 def _of_task(
-    item: DagRun, name: str, task_id: str, task: Mapping[str, Any], ledger_state: str, facts: AirflowFacts
+    item: DagRun, name: str, task_id: str, task: Answer, ledger_state: str, facts: AirflowFacts
 ) -> Iterator[Cause]:
     state = task.get("state")
     is_sensor = task_id != airflow_task_id(name)
     since = _time(task.get("queued_when") or task.get("scheduled_when") or task.get("start_date"))
-    reason: dict[str, Any] | None = None
+    reason: dict[str, object] | None = None
     if state in ("queued", "scheduled"):
         reason = _queued(task_id, task, facts)
     elif state == "up_for_retry":
@@ -172,7 +176,7 @@ def _of_task(
         yield Cause(about, reason, "waiting", since, None, item.workflow, item.group, name)
 
 
-def _queued(task_id: str, task: Mapping[str, Any], facts: AirflowFacts) -> dict[str, Any]:
+def _queued(task_id: str, task: Answer, facts: AirflowFacts) -> dict[str, object]:
     pool = facts.pools.get(str(task.get("pool")), {})
     if pool.get("open_slots") == 0:
         name = task.get("pool")
