@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,11 +35,6 @@ class Judge:
         self._where = selection.where
         self._condition = Condition(selection.where, source.fields) if selection.where else None
         self._known: dict[tuple[int, str], Admission] = {}
-
-    def prepare(self, rows: Iterable[Run]) -> None:
-        """Ask about runs now: while nobody waits for the ledger."""
-        for row in rows:
-            self.admission(row)
 
     def admission(self, row: Run) -> Admission:
         """Whether the condition admits a run, as it is in the ledger."""

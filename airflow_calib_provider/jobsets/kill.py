@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
@@ -116,21 +117,27 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
             groups.set_task_states(connection, row.group_id, state, reason, now, task=row.task, only=[state])
         return "kept"
     remove_jobs(backend_of(row.backend), left)
-    there = {index: n for index, n in found.items() if attempt_folder(row.folder, index, n).is_dir()}
-    promote(row.folder, there, row.group_name)
     with ledger.write() as connection:
         current = generations.by_id(connection, row.id)
-        if current.state not in ("running", "failed"):
+        newest = generations.latest(connection, row.group_id, row.task)
+        if current.state not in ("running", "failed") or newest is None or newest.id != row.id:
             return "nothing"
-        reason = {"code": "marked_success"}
-        generations.mark_done(connection, current, found, row.products, reason, now, PERSON)
+        generations.accept(connection, current, found, row.products, PERSON)
+    promote(row.folder, {index: n for index, n in found.items() if n}, row.group_name)
+    crash_point("generation.before_done", row.group_name)
+    with ledger.write() as connection:
+        current = generations.by_id(connection, row.id)
+        if current.state in ("running", "failed"):  # else a watcher saw that all jobs have succeeded, and was faster
+            generations.end(connection, current, "done", {"code": "marked_success"}, now, person=PERSON)
     return "marked"
 
 
 def _find_products(
     row: Generation, jobs: Sequence[JobRecord], well: Mapping[int, Sequence[int]], products: Sequence[Product]
 ) -> tuple[dict[int, int], list[str]]:
-    """For each job the attempt that has all declared products (0: never tried, none declared), and what none has.
+    """For each job the attempt that has all declared products, and what no attempt has.
+
+    It is 0 where none is declared, and nothing of the job is there.
 
     :param well: job → its attempts that ended well, the newest first.
     :param products: those that were accepted.
@@ -139,7 +146,8 @@ def _find_products(
     missing = gone(row.folder, jobs, products)
     for job in jobs:
         if job.accepted_attempt is not None or not row.products:
-            found[job.job_index] = job.accepted_attempt or job.attempt
+            tried = job.attempt if attempt_folder(row.folder, job.job_index, job.attempt).is_dir() else 0
+            found[job.job_index] = job.accepted_attempt or tried
             continue
         numbers = well.get(job.job_index, ())
         lacking = {n: _lacking(attempt_folder(row.folder, job.job_index, n), row.products) for n in numbers}

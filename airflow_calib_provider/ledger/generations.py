@@ -373,16 +373,13 @@ def end(
     set_task_states(connection, row.group_id, target, reason, at, task=row.task)
 
 
-def mark_done(
-    connection: Connection,
-    row: Generation,
-    accepted: Mapping[int, int],
-    products: Mapping[str, str],
-    reason: Reason,
-    at: datetime,
-    person: str,
+def accept(
+    connection: Connection, row: Generation, accepted: Mapping[int, int], products: Mapping[str, str], person: str
 ) -> None:
     """A person declares a generation done: the products that lie there count, whoever made them (rule 19).
+
+    What is accepted is on record before any folder is moved and before the generation ends: whoever comes after a
+    death in between finds which attempt it was.
 
     :param row: the generation, running or failed.
     :param accepted: job → the attempt whose folder holds the products, for the jobs that have not succeeded.
@@ -406,4 +403,3 @@ def mark_done(
     move(connection, attempt, attempts)
     if files:
         connection.execute(insert(tables.product), files)
-    end(connection, row, "done", reason, at, person=person)

@@ -17,9 +17,6 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
-AT_ONCE = 5_000
-"""Numbers of runs in one statement."""
-
 
 @dataclass(frozen=True)
 class Recorded:
@@ -51,7 +48,7 @@ def content_hash(record: RunRecord) -> str:
 
 
 AT_ONCE = 1_000
-"""Runs that are recorded in one transaction."""
+"""Runs that are recorded in one transaction, and named in one statement."""
 
 
 def record_listing(ledger: Ledger, source: str, records: Sequence[RunRecord], now: datetime) -> Recorded:

@@ -28,8 +28,8 @@ _NOT_TAKEN = ("not_in_campaign", "before_since", "before_first_seen")
 def changes_of(row: Any, member: Any = None) -> Changes:
     """What has changed since the run was assigned.
 
-    :param row: with :data:`COLUMNS`, and with ``record`` and ``reason`` if no
-    :param member: is given, the row of the membership.
+    :param row: with :data:`COLUMNS`, and with ``record`` and ``reason`` where no ``member`` is given.
+    :param member: the row of the membership.
     """
     member = row if member is None else member
     if member.record is None or (member.reason or {}).get("code") in _NOT_TAKEN:

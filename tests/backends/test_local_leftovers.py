@@ -128,6 +128,20 @@ def test_time_out_of_a_program_in_the_foreground(backend: LocalBackend, one: Rou
     assert not (one.jobs[0].folder / "out" / "n.txt").exists()
 
 
+@pytest.mark.parametrize("how", ["end", "time-out", "removal"])
+def test_a_job_that_stops_its_keeper(backend: LocalBackend, one: Round, here: Path, how: str) -> None:
+    then = "exit 3" if how == "end" else "sleep 471"
+    timeout = 0.4 if how == "time-out" else None
+    one.job(*bash(f'setsid sleep 471 & echo $! > "$1"; kill -STOP $PPID; {then}', str(here)), timeout=timeout)
+    backend.submit(one.key, one.jobs)
+    until(lambda: pids(here))
+    if how == "removal":
+        backend.remove(one.key)
+    end = finals(follow(backend, [one.key], patience=20)[one.key])[0]
+    assert end.reason == {"end": "exit code 3", "time-out": "time-out after 0.4 s", "removal": "removed"}[how]
+    assert gone(here)
+
+
 def test_everybody_is_asked_to_end_first(backend: LocalBackend, one: Round, here: Path) -> None:
     """In whatever session: SIGTERM comes before SIGKILL."""
     inner = 'trap "echo asked >> $0.asked; exit" TERM; echo $$ > $0; while :; do sleep 0.05; done'

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.jobsets.folders import job_folder
+from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.ledger import tables
 from tests.jobsets.world import World
 
@@ -66,6 +66,45 @@ def test_dying_at(point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert (job_folder(generation.folder, index) / "out" / "c.txt").read_text() == f"{index}\n"
     assert world.backend.rounds() == []
     assert not doubled(world.rows(tables.event))
+
+
+MARK = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from airflow_calib_provider.jobsets.kill import settle
+from tests.jobsets.world import World
+world = World(Path(sys.argv[1]))
+print(settle(world.ledger, lambda name: world.backend, 1, "success", datetime.now(UTC)))
+"""
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+@pytest.mark.parametrize("point", ["products.before_promote", "products.after_promote", "generation.before_done"])
+def test_dying_in_a_mark_success(point: str, cleared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes next, housekeeping or a clear, ends with what was accepted, and says which attempt made it."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    world = World(tmp_path, "[ $CALIB_JOB$CALIB_ATTEMPT = 11 ] || echo job > c.txt", 2, products={"c": "c.txt"})
+    assert world.run().state == "failed"
+    (row,) = world.rows(tables.generation)
+    attempt_folder(row.folder, 1, 1).joinpath("out", "c.txt").write_text("by hand")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.getcwd(),
+        "CALIB_CRASH_AT": point,
+        "CALIB_CRASH_FOLDER": str(tmp_path),
+    }
+    mark = [sys.executable, "-c", MARK, str(tmp_path)]
+    dead = subprocess.run(mark, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    if cleared:
+        assert world.run(max_tries=1).state == "done"
+    else:
+        assert subprocess.check_output(mark, env=environment, text=True, timeout=60) == "marked\n"
+    assert (world.states(tables.generation), world.task_state()) == (["done"], "done")
+    assert [job.accepted_attempt for job in world.rows(tables.job)] == [1, 1]
+    assert job_folder(row.folder, 1).joinpath("out", "c.txt").read_text() == "by hand"
+    assert len(world.rows(tables.product)) == 2
 
 
 def doubled(events: list[Any]) -> list[Any]:

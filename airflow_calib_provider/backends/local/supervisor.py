@@ -72,6 +72,7 @@ class Supervisor:
         # Should this end by an error, the keepers end their jobs.
         while True:
             self._reap()
+            self._continue_stopped()
             self._end_unkept()
             self._obey()
             for running in self._running.values():
@@ -103,6 +104,13 @@ class Supervisor:
                         self._unkept.append((running, outcome))
                     else:
                         self._end(running, outcome)
+
+    def _continue_stopped(self) -> None:
+        """A keeper that its job has stopped would never tell the end, nor give its slots back."""
+        with contextlib.suppress(ChildProcessError):
+            while stopped := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG):
+                if stopped.si_pid in self._running:
+                    os.kill(stopped.si_pid, signal.SIGCONT)
 
     def _end_unkept(self) -> None:
         """Jobs whose keepers were killed end when nothing of them is left: this process has inherited it."""
