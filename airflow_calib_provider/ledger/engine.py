@@ -90,6 +90,7 @@ class Ledger:
             return create_engine(self.url, pool_pre_ping=True)
         if self.file:
             refuse_network_file_system(self.file)
+        self._of_readers = {"calib_reading": True}
         if self.file and self.url == URL.create(self.url.drivername, database=self.url.database):
             return _listening(create_engine(self.url, creator=partial(sqlite_file.connect, self.file, BUSY_TIMEOUT)))
         return _listening(create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}))
@@ -169,7 +170,10 @@ def _configure_sqlite(connection: Any, _: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("calib_immediate")
+    options = connection.get_execution_options()
+    # As on PostgreSQL: what only reads takes no lock by a write that somebody did not expect there.
+    connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if options.get('calib_reading') else 'OFF'}")
+    immediate = options.get("calib_immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 

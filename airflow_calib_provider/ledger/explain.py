@@ -387,7 +387,7 @@ def _of_group(
 
 
 def _no_dag_run(connection: Connection, scope: Scope, row: Group) -> Reason:
-    working, _ = openings._open_counts(connection)
+    working, _, _ = openings.open_counts(connection)
     open_now = working[row.workflow, row.grouping]
     reserved = 0 if row.campaign == campaigns.PROMPT else int(scope.limits.max_open * scope.limits.prompt_share)
     limit = scope.limits.max_open - reserved

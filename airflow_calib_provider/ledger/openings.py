@@ -74,7 +74,9 @@ def plan(connection: Connection, at: datetime, limits: OpeningLimits | None = No
     :returns: how many were added.
     """
     limits = limits or OpeningLimits()
-    open_now, waiting_now = _open_counts(connection)
+    open_now, waiting_now, over = open_counts(connection)
+    if over:
+        connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
     room = _Room(limits, open_now, waiting_now)
     rows = {row.id: row for queue in _queues(connection) if room.of(*queue) for row in _next_of(connection, *queue)}
     rows |= {row.id: row for row in _queued_among(connection, about)}
@@ -249,8 +251,11 @@ def _opens(look: Look) -> bool:
     return look.state != "waiting"
 
 
-def _open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag, str], int]]:
-    """DAG runs that work, per DAG, and that wait, per DAG and campaign."""
+def open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag, str], int], list[int]]:
+    """DAG runs that work, per DAG, that wait, per DAG and campaign, and groups with one in which nothing is left.
+
+    Nothing is written: whoever explains asks this, too.
+    """
     # Of what has nothing left to do, a person may clear something: then it works, and is found by that.
     works = select(group_task.c.group_id).where(group_task.c.state.in_(["waiting", "processing"]))
     concerned = select(group.c.id).where(group.c.opening == "asked").union(works)
@@ -273,8 +278,6 @@ def _open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag
         .group_by(*columns)
     ).all()
     over = [row.id for row in rows if not (row.alive or row.new or row.failed)]
-    if over:
-        connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
     # What is new behind a failed task will not run before somebody clears: the DAG run has ended.
     lively = [row for row in rows if row.alive or (row.new and not row.failed)]
     ready = _ready(connection, [row.id for row in lively if row.state == "closed" and not row.begun])
@@ -286,7 +289,7 @@ def _open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag
             working[dag] += 1
         else:
             waiting[dag, row.campaign] += 1
-    return working, waiting
+    return working, waiting, over
 
 
 def _want(connection: Connection, rows: Sequence[Queued], at: datetime) -> None:

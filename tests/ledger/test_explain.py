@@ -405,3 +405,12 @@ def test_every_wait_has_a_release_and_every_release_a_text() -> None:
     assert set(reasons.RELEASES) <= set(reasons.TEXTS)
     ends = {"done", "published", "marked_success", "running"}
     assert set(reasons.TEXTS) - set(reasons.RELEASES) == ends
+
+
+def test_explaining_writes_nothing_beside_a_dag_run_that_is_over(world: World) -> None:
+    """Nobody has taken note of that yet, and there is room for a group that has none."""
+    behind_max_open(world)
+    world.open_dag_runs()
+    world.do("run-r2", "skim")
+    found = ask(world, 3)
+    assert "dag_run_not_asked" in [cause.reason["code"] for cause in found.causes]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.errors import LedgerError
-from airflow_calib_provider.ledger import campaigns, schema
+from airflow_calib_provider.ledger import campaigns, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 
 NOBODY = 65534
@@ -187,3 +187,13 @@ def test_files_of_a_ledger_are_readable_by_others_only_as_its_owner_says(ledger:
     with ledger.read() as connection:
         campaigns.open_campaigns(connection)
         assert {stat.S_IMODE(item.stat().st_mode) for item in folder.iterdir()} == {0o640}
+
+
+def test_what_only_reads_cannot_write(ledger: Ledger) -> None:
+    """Who forgets it would take the lock of the one writer, and fail where the file is read-only."""
+    with pytest.raises(LedgerError, match="readonly"), ledger.read() as connection:
+        connection.execute(tables.campaign.delete())
+    with ledger.write() as connection:
+        connection.execute(tables.campaign.delete())
+    with ledger.read() as connection:
+        assert not connection.execute(tables.campaign.select()).all()
