@@ -70,13 +70,15 @@ def serve(folder: Path, read_kept: ReadKept) -> Served:
     if last is not None and (not sources_good or _sources_are_to_blame(check, kept, last)):
         # With what the workflows were checked against when they were good.
         check, sources_good = check_folder(folder, sources_text=last.text), False
+    # A file may have come, gone or changed between the two looks: of that the next one decides.
+    faultless = {(item.file.name, item.hash) for item in first.files if not item.errors}
     served = Served(
         workflows=check.workflows,
         sources=check.sources,
         good={
             item.file.name: item.workflow
-            for item, now in zip(check.files, first.files, strict=True)
-            if item.workflow is not None and not now.errors
+            for item in check.files
+            if item.workflow is not None and (item.file.name, item.hash) in faultless
         },
         sources_text=check.sources_text if sources_good else None,
         errors=first.errors,

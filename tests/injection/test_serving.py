@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.injection.inject import InjectionReport, inject_folder
-from airflow_calib_provider.injection.serving import serve_file
+from airflow_calib_provider.injection.serving import serve, serve_file
 from airflow_calib_provider.ledger import spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.spec.models import Workflow
@@ -267,3 +267,17 @@ def test_a_folder_that_is_away_makes_no_workflow_gone(place: Place) -> None:
     with pytest.raises(SpecErrors, match="no such folder"):
         place.inject()
     assert place.troubles() == {}
+
+
+def test_a_file_that_comes_while_a_folder_is_read_waits_for_the_next_look(place: Place) -> None:
+    place.write("sources", SOURCES.replace("bool", "boole"))
+
+    def kept() -> list[spec_files.KeptText]:
+        place.write("a_new_one", PEDESTAL.replace("pedestal", "a_new_one"))
+        return place.kept()
+
+    found = serve(place.folder, kept)
+    assert {"gain", "pedestal"} <= found.workflows.keys()
+    assert "a_new_one.yaml" not in found.good
+    place.write("sources", SOURCES)
+    assert serve(place.folder, place.kept).good.keys() == {"a_new_one.yaml", "gain.yaml", "pedestal.yaml"}
