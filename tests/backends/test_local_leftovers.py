@@ -119,6 +119,18 @@ def test_time_out(backend: LocalBackend, one: Round, here: Path, way: str) -> No
     assert gone(here)
 
 
+def test_what_a_shell_has_started_has_the_grace_too(backend: LocalBackend, one: Round, here: Path) -> None:
+    """The shell ends at once when it is asked to; its program is still saving what it has."""
+    inner = 'trap "sleep 1; echo saved > $0.saved; exit" TERM; echo $$ > $0; while :; do sleep 0.05; done'
+    one.job(*bash(f"bash -c '{inner}' \"$1\"; :", str(here)))
+    patient = LocalBackend(backend.spool, slots=2, grace=20)
+    patient.submit(one.key, one.jobs)
+    until(lambda: pids(here))
+    patient.remove(one.key)
+    assert Path(f"{here}.saved").read_text() == "saved\n"
+    assert gone(here)
+
+
 def test_time_out_of_a_program_in_the_foreground(backend: LocalBackend, one: Round, here: Path) -> None:
     """``timeout`` makes a process group of its own; the shell that waits for it is in another."""
     one.job(*bash('echo $$ > "$1"; timeout 500 sleep 471; echo 1 > n.txt', str(here)), timeout=0.4)

@@ -78,6 +78,8 @@ class RunningJob:
         if self.stop is None:
             self.stop = outcome
             self.kill_at = time.monotonic() + grace
+            # First of all: a shell ends at once, and what it has started is to have its time all the same.
+            os.kill(self.pid, keeper.ASKED)
             processes.signal_family(self.pid, signal.SIGTERM)
 
     def enforce(self, grace: float) -> None:
@@ -126,11 +128,12 @@ class RunningJob:
         return Outcome(AttemptState.SUCCEEDED, 0)
 
 
-def start(job: JobSubmission, environment: Mapping[str, str], slots: list[int]) -> RunningJob:
+def start(job: JobSubmission, environment: Mapping[str, str], slots: list[int], grace: float) -> RunningJob:
     """Fork a keeper that will start the job after :meth:`RunningJob.go`, and never if this process dies before.
 
     :param environment: the complete environment.
     :param slots: what the job has taken.
+    :param grace: seconds between SIGTERM and SIGKILL.
     :raises OSError: no process can be made.
     """
     go_read, go_write = os.pipe()
@@ -140,7 +143,7 @@ def start(job: JobSubmission, environment: Mapping[str, str], slots: list[int]) 
     try:
         pid = os.fork()
         if pid == 0:
-            keeper.keep(job, environment, go_read, status_write, slots)
+            keeper.keep(job, environment, go_read, status_write, slots, grace)
     except OSError:
         os.close(go_write)
         os.close(status_read)

@@ -15,6 +15,7 @@ import gc
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
@@ -27,19 +28,25 @@ READY = b"r"
 SEPARATOR = "\0"
 """Ends each text on the status pipe: ``setup:…`` and ``exec:…`` if the job could not start, ``end:STATUS:MEMORY``."""
 
+ASKED = signal.SIGUSR1
+"""From the supervisor, before it sends SIGTERM to the job and all that descends from it."""
+
 _LOOK = 10.0
 """Seconds between two looks whether the supervisor lives, should the kernel's word have been missed."""
 
 _LONGEST_PAUSE = 0.5
 
 
-def keep(job: JobSubmission, environment: Mapping[str, str], go: int, status: int, slots: Iterable[int]) -> NoReturn:
+def keep(
+    job: JobSubmission, environment: Mapping[str, str], go: int, status: int, slots: Iterable[int], grace: float
+) -> NoReturn:
     """Be the keeper of a job: start it after the supervisor's word, report its end when nothing of it lives.
 
     :param environment: the job's, complete.
     :param go: the pipe from the supervisor.
     :param status: the pipe to it.
     :param slots: open files that are to be held until the end.
+    :param grace: seconds that all of the job has to end by itself, after it was asked to.
     """
     supervisor = os.getppid()
     try:
@@ -51,7 +58,7 @@ def keep(job: JobSubmission, environment: Mapping[str, str], go: int, status: in
                 signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # They are waited for below; everything else is for the job only.
-        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGCHLD, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGCHLD, signal.SIGTERM, ASKED})
         processes.adopt_orphans()
         processes.die_with_parent(signal.SIGTERM)
         _close_all_but({0, 1, 2, go, status, *slots})
@@ -60,7 +67,7 @@ def keep(job: JobSubmission, environment: Mapping[str, str], go: int, status: in
             pid = os.fork()
             if pid == 0:
                 _become(job, environment, status)
-            _watch(pid, supervisor, status)
+            _watch(pid, supervisor, status, grace)
     except OSError as error:
         _say(status, f"setup:{error}")
     finally:
@@ -80,9 +87,10 @@ def _say(status: int, text: str) -> None:
         os.write(status, (text[:2000] + SEPARATOR).encode(errors="replace"))
 
 
-def _watch(job: int, supervisor: int, status: int) -> None:
-    """Wait for the job, reap what it leaves, and end the rest."""
+def _watch(job: int, supervisor: int, status: int, grace: float) -> None:
+    """Wait for the job, reap what it leaves, and end the rest: at once, but for what was asked to end by itself."""
     ended: int | None = None
+    spared_until = 0.0
     memory = 0
     pause = 0.001
     while True:
@@ -93,8 +101,13 @@ def _watch(job: int, supervisor: int, status: int) -> None:
         if pid:
             memory = max(memory, usage.ru_maxrss * 1024)
             ended = code if pid == job else ended
-        elif ended is None and os.getppid() == supervisor:
+            continue
+        if signal.sigtimedwait({ASKED}, 0):
+            spared_until = spared_until or time.monotonic() + grace
+        if ended is None and os.getppid() == supervisor:
             signal.sigtimedwait({signal.SIGCHLD, signal.SIGTERM}, _LOOK)
+        elif os.getppid() == supervisor and (left := spared_until - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD, signal.SIGTERM}, left)
         elif not processes.kill_family(os.getpid()):
             break  # what is left belongs to other users
         else:

@@ -208,7 +208,8 @@ class Supervisor:
     def _start(self, job: JobSubmission, taken: list[int]) -> bool:
         mark = {processes.MARK: self._submission.mark(job.index, self._folder.path)}
         try:
-            running = start(job, environment.for_job(os.environ, dict(job.environment) | mark), taken)
+            own = environment.for_job(os.environ, dict(job.environment) | mark)
+            running = start(job, own, taken, self._submission.grace)
         except OSError as error:
             self._slots.release(taken)
             reason = f"could not be started: {error}"
