@@ -61,6 +61,7 @@ BEYOND = {
     "jobs": {
         "two tasks publish one tag", "a shell line", "quotes that do not end",
         "an expression that does not end in a line", "more jobs than inputs",
+        "inputs of several lines, and variables that every job has",
     },
     "group_by": {
         "a misspelt kind", "an unknown field", "a field that is no number", "sum of two fields",
