@@ -295,7 +295,7 @@ def test_the_dag_always_runs() -> None:
 @pytest.fixture
 def housekeeping(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
     monkeypatch.setattr(inject, "task_ledger", lambda: ledger)
-    monkeypatch.setattr(inject, "open_dag_runs", lambda *_: 0)
+    monkeypatch.setattr(inject, "open_dag_runs", lambda *_, **__: 0)
 
     def run() -> dict[str, Any]:
         return inject.HousekeepingOperator(task_id="housekeeping").execute({"ti": None})  # type: ignore[typeddict-item]
