@@ -229,7 +229,7 @@ def test_a_storm_of_forks(backend: LocalBackend, one: Round, here: Path) -> None
     until(lambda: len(pids(here)) > 50)
     begin = time.monotonic()
     backend.remove(one.key)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
     assert gone(here)
 
 

@@ -303,7 +303,7 @@ def test_many_values_keep_nobody_from_writing(make_world: Callable[..., World], 
     finally:
         over.set()
         other.join()
-    assert longest < 1.0
+    assert longest < 5.0, "one part takes a fraction of a second; a busy machine may take longer, not 15 s"
     if state == "failed":
         assert "more than the 2,000 values that a job may report" in world.rows(tables.job)[0].reason
     else:
