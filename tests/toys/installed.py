@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider import kinds
-from airflow_calib_provider.domain import grouping
+from airflow_calib_provider.domain import grouping, keys
 
 PACKAGES = ("calib_toys", "my_kinds")
 SITE = Path(__file__).parent / "site"
@@ -31,5 +31,6 @@ def toys(patch: pytest.MonkeyPatch, site: Path = SITE) -> Iterator[None]:
 def _forget() -> None:
     kinds._installed.cache_clear()
     grouping.rules_of.cache_clear()
+    keys._together.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
         del sys.modules[name]
