@@ -93,14 +93,8 @@ def test_any_division_gives_the_same_groups(
     assert parts == whole
 
 
-def test_nothing_of_a_finite_campaign_opens_before_it_is_grouped_completely(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(new_ledger(tmp_path), tmp_path)
-    flow = workflow("ecal", task("skim"), task("scale", total(70)))
-    with world.ledger.write() as connection:
-        campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 42)})
-    world.runs(*LISTED)
+def die_after_ten_runs(world: World, flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An injection into the campaign ``again`` that dies behind its first part."""
 
     def die(name: str, scope: str = "") -> None:
         if name == "inject.after_commit":
@@ -111,6 +105,17 @@ def test_nothing_of_a_finite_campaign_opens_before_it_is_grouped_completely(
         patched.setattr(assigning, "crash_point", die)
         with pytest.raises(Died):
             world.inject(flow, campaign="again")
+
+
+def test_nothing_of_a_finite_campaign_opens_before_it_is_grouped_completely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    flow = workflow("ecal", task("skim"), task("scale", total(70)))
+    with world.ledger.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 42)})
+    world.runs(*LISTED)
+    die_after_ten_runs(world, flow, monkeypatch)
     assert len(group_ids(world.ledger, "run", campaign="again")) == 10
     world.inject(campaign="again")  # by which another workflow, or none, is injected
     assert count(world.ledger, tables.dag_run_request) == 0
@@ -125,16 +130,7 @@ def test_what_is_closed_half_grouped_never_opens(tmp_path: Path, monkeypatch: py
     with world.ledger.write() as connection:
         campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 42)})
     world.runs(*LISTED)
-
-    def die(name: str, scope: str = "") -> None:
-        if name == "inject.after_commit":
-            raise Died
-
-    with monkeypatch.context() as patched:
-        patched.setattr(assigning, "AT_ONCE", 10)
-        patched.setattr(assigning, "crash_point", die)
-        with pytest.raises(Died):
-            world.inject(flow, campaign="again")
+    die_after_ten_runs(world, flow, monkeypatch)
     close_campaign(world.ledger, {"ecal": flow}, "again", world.now)
     world.inject(flow)
     assert count(world.ledger, tables.dag_run_request, tables.dag_run_request.c.run_id.startswith("again")) == 0
