@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -162,7 +163,6 @@ def close(
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.injection.inject import close_campaign
     from airflow_calib_provider.ledger.campaigns import PROMPT
-    from airflow_calib_provider.ledger.transitions import now
 
     if name == PROMPT and not yes:
         raise CalibError(
@@ -170,7 +170,7 @@ def close(
             "say --yes if the data taking has ended for good",
         )
     ledger = open_ledger()
-    forming = close_campaign(ledger, _workflows(specs), name, now())
+    forming = close_campaign(ledger, _workflows(specs), name, datetime.now(UTC))
     if as_json:
         emit_json({"campaign": name, "state": "closed", "forming_groups": forming})
     else:

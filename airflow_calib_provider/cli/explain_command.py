@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,7 +65,6 @@ def explain(
     from airflow_calib_provider.errors import CommandLineError, NotFound
     from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
     from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
-    from airflow_calib_provider.ledger.transitions import now
 
     run = run_number(what)
     if run is None and source is not None:
@@ -72,7 +72,7 @@ def explain(
     limits = opening_limits()
     ledger = open_ledger()
     workflows, troubles = served_specs(specs, ledger)
-    scope = Scope(campaign, now(), workflow, task, workflows, limits, troubles, source)
+    scope = Scope(campaign, datetime.now(UTC), workflow, task, workflows, limits, troubles, source)
     existing_names(ledger, campaign, workflow, task, scope.specs, source=source)
     with ledger.read() as connection:
         if task is not None and run is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -212,19 +213,18 @@ def _since(text: str) -> int | None:
     :raises typer.BadParameter: it is neither a duration nor a time.
     """
     from airflow_calib_provider.domain.quantities import parse_duration, parse_time
-    from airflow_calib_provider.ledger.transitions import now
 
     if not text:
         return None
     try:
-        at = now() - parse_duration(text)
+        since = datetime.now(UTC) - parse_duration(text)
     except ValueError:
         try:
-            at = parse_time(text)
+            since = parse_time(text)
         except ValueError:
             said = f"{text!r} is neither a duration such as 2h or 7d nor a time such as 2026-05-01T12:00:00Z"
             raise typer.BadParameter(said, param_hint="--since") from None
-    return int(at.timestamp() * 1e9)
+    return int(since.timestamp() * 1e9)
 
 
 @contextmanager

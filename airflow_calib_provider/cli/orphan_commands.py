@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,9 +80,8 @@ def _connection_type(name: str) -> ConnectionType | None:
 
 def _named() -> list[str]:
     from airflow_calib_provider.jobsets.kill import recent_backends
-    from airflow_calib_provider.ledger.transitions import now
 
-    return recent_backends(open_ledger(), now())
+    return recent_backends(open_ledger(), datetime.now(UTC))
 
 
 def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, object]]:

@@ -83,7 +83,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         return
     screen = console()
     needed = [
-        max(len(head), *(min(row[at].cell_len, NARROW_COLUMN) for row in listed)) for at, head in enumerate(headers)
+        max(len(head), *(min(row[index].cell_len, NARROW_COLUMN) for row in listed))
+        for index, head in enumerate(headers)
     ]
     if sum(needed) + 2 * len(needed) > screen.width:
         _as_list(screen, headers, listed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,7 +108,6 @@ def add(
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.kinds import BY_HAND
     from airflow_calib_provider.ledger.runs import record_runs
-    from airflow_calib_provider.ledger.transitions import now
     from airflow_calib_provider.runsources import read_source
 
     named = source_named(specs, source)
@@ -117,7 +117,7 @@ def add(
     records = read_source(own, base_folder=file.resolve().parent)
     ledger = open_ledger()
     with ledger.write() as connection:
-        recorded = record_runs(connection, source, records, now(), complete=False)
+        recorded = record_runs(connection, source, records, datetime.now(UTC), complete=False)
     if as_json:
         emit_json({"source": source, "listed": len(records), "new": recorded.new, "changed": recorded.changed})
         return

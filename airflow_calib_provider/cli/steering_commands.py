@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,7 +70,6 @@ def skip(
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger import skips
-    from airflow_calib_provider.ledger.transitions import now
 
     if not reason.strip():
         raise CalibError("a skip needs a reason", "it is recorded in every payload that is made without the run")
@@ -82,7 +82,14 @@ def skip(
         for name in workflows:
             late = skips.settled(connection, campaign, name, runs, task or "")
             new = skips.add(
-                connection, campaign, name, runs, task=task or "", reason=reason.strip(), person=who, at=now()
+                connection,
+                campaign,
+                name,
+                runs,
+                task=task or "",
+                reason=reason.strip(),
+                person=who,
+                now=datetime.now(UTC),
             )
             skipped.append({"workflow": name, "task": task, "runs": new, "notes": _notes(name, new, late)})
     if as_json:

@@ -265,7 +265,7 @@ def _assign_grouping(
 
 
 def end_groups(
-    connection: Connection, campaign: str, workflow: str, drafts: Sequence[GroupDraft], at: datetime
+    connection: Connection, campaign: str, workflow: str, drafts: Sequence[GroupDraft], now: datetime
 ) -> None:
     """What follows for runs and tasks from the end of groups: dropped runs, and groups of nothing but skipped runs."""
     by_state: dict[str, list[int]] = {"closed": [], "dropped": [], "forming": []}
@@ -273,7 +273,7 @@ def end_groups(
         assert draft.id is not None
         by_state[draft.state].append(draft.id)
     groups.drop_members(connection, campaign, workflow, by_state["dropped"])
-    skips.end_fully_skipped(connection, campaign, workflow, by_state["closed"], at)
+    skips.end_fully_skipped(connection, campaign, workflow, by_state["closed"], now)
 
 
 def _known(connection: Connection, here: Pass, label: str) -> KnownGrouping | None:

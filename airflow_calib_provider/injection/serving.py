@@ -48,13 +48,13 @@ class Served:
         held = {name for name, trouble in self.troubles.items() if trouble.held}
         return {name: workflow for name, workflow in self.workflows.items() if name not in held}
 
-    def texts(self, at: datetime) -> list[KeptText]:
+    def texts(self, now: datetime) -> list[KeptText]:
         """The good texts, for the ledger."""
         from airflow_calib_provider.ledger.spec_files import SOURCES, KeptText, hash_of
 
-        found = [KeptText(item.name, file, item.hash, item.text, at) for file, item in self.good.items()]
+        found = [KeptText(item.name, file, item.hash, item.text, now) for file, item in self.good.items()]
         if self.sources_text is not None:
-            found.append(KeptText(SOURCES, SOURCES_FILE, hash_of(self.sources_text), self.sources_text, at))
+            found.append(KeptText(SOURCES, SOURCES_FILE, hash_of(self.sources_text), self.sources_text, now))
         return found
 
 

@@ -30,9 +30,9 @@ nothing."""
 def note_reports(ledger: Ledger, watched: Watched) -> None:
     """Store what the running jobs of a generation report, progress and values, if it is time to look again."""
     key = (str(ledger.url), int(watched.row.id))
-    at, last = _looked.get(key, (float("-inf"), -1))
+    looked_at, last = _looked.get(key, (float("-inf"), -1))
     clock = time.monotonic()
-    if not watched.counts.get(JobState.RUNNING) or clock - at < number("REPORT_INTERVAL"):
+    if not watched.counts.get(JobState.RUNNING) or clock - looked_at < number("REPORT_INTERVAL"):
         return
     turn = _turn(watched, last)
     if not turn:

@@ -57,7 +57,7 @@ def publish_group(
         iov=iov,
         provenance=provenance,
         before=before,
-        at=now,
+        now=now,
         store=task.publish.store,
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import Campaign, first_row, read_rows, select_of
-from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.problems import nearest
 
 PROMPT = "prompt"
@@ -53,7 +54,7 @@ def create(
         "base_campaign": base_campaign,
         "overrides": {},
         "spec_hashes": dict(spec_hashes or {}),
-        "created_at": now(),
+        "created_at": datetime.now(UTC),
         "closed_at": None,
     }
     data = {"kind": kind, "runs": len(numbers)}
@@ -112,5 +113,5 @@ def close(connection: Connection, name: str) -> None:
         raise LedgerError(f"the campaign {name} takes no runs: there is nothing to close")
     if row.state == "closed":
         raise LedgerError(f"the campaign {name} is closed already")
-    target = Move({"name": name}, row.state, "closed", Subject(campaign=name), {"closed_at": now()})
+    target = Move({"name": name}, row.state, "closed", Subject(campaign=name), {"closed_at": datetime.now(UTC)})
     move(connection, tables.campaign, [target])

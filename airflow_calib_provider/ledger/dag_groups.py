@@ -76,7 +76,7 @@ class Source:
     text: str | None = None
 
 
-def ensure_group(connection: Connection, dag_id: str, run_id: str, start: datetime | None, at: datetime) -> Group:
+def ensure_group(connection: Connection, dag_id: str, run_id: str, start: datetime | None, now: datetime) -> Group:
     """The group of a DAG run, made if there is none yet.
 
     :param start: when the DAG run started: the group's start, and the number that stands for its first run.
@@ -88,7 +88,7 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     _ensure_campaign(connection)
     workflow, name = workflow_name(dag_id), group_name(run_id)
     here = {"campaign": CAMPAIGN, "workflow": workflow, "grouping": LABEL}
-    number = _free_number(connection, workflow, start or at)
+    number = _free_number(connection, workflow, start or now)
     subject = Subject(campaign=CAMPAIGN, workflow=workflow, group_name=name)
     policy = Grouping(kind=EACH_RUN, label=LABEL)
     columns = {
@@ -99,7 +99,7 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
         "fills": [],
         "start": start,
         "end": None,
-        "opened_at": at,
+        "opened_at": now,
         "closed_at": None,
         "close_reason": None,
     }
@@ -107,8 +107,8 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     row = connection.execute(
         select(group).where(*(group.c[key] == value for key, value in here.items()), group.c.first_run == number)
     ).one()
-    move(connection, group, [Move({"id": row.id}, "forming", "closed", subject, {"closed_at": at})])
-    _note_dag_run(connection, row.id, subject, dag_id, run_id, start or at, at)
+    move(connection, group, [Move({"id": row.id}, "forming", "closed", subject, {"closed_at": now})])
+    _note_dag_run(connection, row.id, subject, dag_id, run_id, start or now, now)
     return groups.group_by_id(connection, row.id)
 
 
@@ -140,16 +140,16 @@ def _free_number(connection: Connection, workflow: str, start: datetime) -> int:
 
 
 def _note_dag_run(
-    connection: Connection, group_id: int, subject: Subject, dag_id: str, run_id: str, start: datetime, at: datetime
+    connection: Connection, group_id: int, subject: Subject, dag_id: str, run_id: str, start: datetime, now: datetime
 ) -> None:
     """The DAG run is there already: Airflow's scheduler or a person opened it, nobody is asked for it."""
     key = {"group_id": group_id}
-    move(connection, request, [wanted(group_id, subject, dag_id, run_id, start, "of a hand-written DAG", at)])
-    move(connection, request, [Move(key, "wanted", "claimed", subject, {"claimed_at": at})])
-    move(connection, request, [Move(key, "claimed", "opened", subject, {"opened_at": at})])
+    move(connection, request, [wanted(group_id, subject, dag_id, run_id, start, "of a hand-written DAG", now)])
+    move(connection, request, [Move(key, "wanted", "claimed", subject, {"claimed_at": now})])
+    move(connection, request, [Move(key, "claimed", "opened", subject, {"opened_at": now})])
 
 
-def ensure_task(connection: Connection, row: Group, name: str, source: Source, at: datetime) -> None:
+def ensure_task(connection: Connection, row: Group, name: str, source: Source, now: datetime) -> None:
     """Write the row of a task of such a group, and the text that describes it.
 
     :param row: the group.
@@ -164,17 +164,17 @@ def ensure_task(connection: Connection, row: Group, name: str, source: Source, a
         "is_root": True,
         "spec_hash": source.hash,
         "reason": None,
-        "since": at,
+        "since": now,
         "looked_at": None,
     }
     subject = Subject(campaign=row.campaign, workflow=row.workflow, task=name, group_name=row.name)
     move(connection, group_task, [Move({"group_id": row.id, "task": name}, None, "new", subject, columns)])
 
 
-def note_source(connection: Connection, workflow: str, source: Source, at: datetime) -> None:
+def note_source(connection: Connection, workflow: str, source: Source, now: datetime) -> None:
     """Keep the text of a DAG's file, once."""
     text = tables.spec_text
     if source.text is None or connection.execute(select(text.c.hash).where(text.c.hash == source.hash)).first():
         return
-    values = {"hash": source.hash, "workflow": workflow, "text": source.text, "recorded_at": at}
+    values = {"hash": source.hash, "workflow": workflow, "text": source.text, "recorded_at": now}
     connection.execute(insert(text).values(values))

@@ -30,7 +30,7 @@ class Followed:
     left: bool
 
 
-def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: datetime, after: int = 0) -> Followed:
+def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, now: datetime, after: int = 0) -> Followed:
     """After an edit of the spec, let groups wait for what it says now (rule 11: their runs and policy stay).
 
     Tasks that are not running or done get the new locks; tasks that the spec no longer has are taken out of the groups
@@ -69,7 +69,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, at: da
         statement = update(table).where(*_key(table)).values(values)
         connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])
         add_locks(connection, workflow, edited)
-    add_tasks(connection, workflow, added, at)
+    add_tasks(connection, workflow, added, now)
     data = {"spec_hash": workflow.hash}
     append_events(
         connection,

@@ -139,7 +139,7 @@ def backends_named(connection: Connection, since: datetime) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
+def create(connection: Connection, new: NewGeneration, now: datetime) -> int:
     """Start the next generation with its jobs; the earlier ones stay as they are.
 
     :returns: its id.
@@ -154,7 +154,7 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
     columns = {
         **values,
         "folder": f"{new.folder}/g{number}",
-        "started_at": at,
+        "started_at": now,
         "ended_at": None,
         "reason": None,
         "ended_by": None,
@@ -184,7 +184,7 @@ def create(connection: Connection, new: NewGeneration, at: datetime) -> int:
     ]
     move(connection, job, moves)
     set_task_states(
-        connection, new.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=new.task
+        connection, new.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, now, task=new.task
     )
     return int(row.id)
 
@@ -195,7 +195,7 @@ def _counts(connection: Connection, row: Generation) -> dict[str, object]:
 
 
 def continue_failed(
-    connection: Connection, row: Generation, max_tries: int, at: datetime, new: NewGeneration | None = None
+    connection: Connection, row: Generation, max_tries: int, now: datetime, new: NewGeneration | None = None
 ) -> None:
     """A user cleared a failed generation: the jobs that are not done get a fresh retry budget (rule 14).
 
@@ -228,7 +228,7 @@ def continue_failed(
     ]
     move(connection, job, moves)
     set_task_states(
-        connection, row.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, at, task=row.task
+        connection, row.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, now, task=row.task
     )
 
 
@@ -287,18 +287,18 @@ def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[in
     return counts
 
 
-def jobs_by_state(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[JobCount]:
+def jobs_by_state(connection: Connection, generation_ids: Iterable[int], now: datetime) -> list[JobCount]:
     """How many jobs of these generations are in which state."""
-    due = case((job.c.retry_at.is_(None) | (job.c.retry_at <= at), 1), else_=0)
+    due = case((job.c.retry_at.is_(None) | (job.c.retry_at <= now), 1), else_=0)
     query = select(job.c.generation_id, job.c.state, func.count().label("n"), func.sum(due).label("n_due"))
     query = query.where(tables.one_of(job.c.generation_id, generation_ids))
     return read_rows(connection, query.group_by(job.c.generation_id, job.c.state), JobCount)
 
 
-def held_due(connection: Connection, generation_ids: Iterable[int], at: datetime) -> list[tuple[int, int]]:
+def held_due(connection: Connection, generation_ids: Iterable[int], now: datetime) -> list[tuple[int, int]]:
     """Generation and index of each held job of which the time has come."""
     query = select(job.c.generation_id, job.c.job_index).where(
-        tables.one_of(job.c.generation_id, generation_ids), job.c.state == "held", job.c.retry_at <= at
+        tables.one_of(job.c.generation_id, generation_ids), job.c.state == "held", job.c.retry_at <= now
     )
     return [(row.generation_id, row.job_index) for row in connection.execute(query).all()]
 
@@ -338,7 +338,7 @@ def end(
     row: Generation,
     target: str,
     reason: Reason,
-    at: datetime,
+    now: datetime,
     *,
     live_jobs: JobState | None = None,
     person: str | None = None,
@@ -368,9 +368,9 @@ def end(
     ]
     move(connection, attempt, begun)
     rounds.finish_all(connection, row)
-    columns = {"ended_at": at, "reason": reason, "ended_by": person, "trouble": None, "trouble_since": None}
+    columns = {"ended_at": now, "reason": reason, "ended_by": person, "trouble": None, "trouble_since": None}
     move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
-    set_task_states(connection, row.group_id, target, reason, at, task=row.task)
+    set_task_states(connection, row.group_id, target, reason, now, task=row.task)
 
 
 def accept(

@@ -64,29 +64,29 @@ def forming_group(connection: Connection, campaign: str, workflow: str, label: s
 
 
 def store(
-    connection: Connection, campaign: str, workflow: Workflow, drafts: Sequence[GroupDraft], at: datetime
+    connection: Connection, campaign: str, workflow: Workflow, drafts: Sequence[GroupDraft], now: datetime
 ) -> None:
     """Write new groups with their tasks and locks, and what changed of the forming one. Fills in ``draft.id``."""
     new = [draft for draft in drafts if draft.id is None]
     grown = [draft for draft in drafts if draft.id is not None and (draft.added or draft.state != "forming")]
     for label in sorted({draft.policy.label for draft in new}):
-        _insert(connection, campaign, workflow, label, [draft for draft in new if draft.policy.label == label], at)
+        _insert(connection, campaign, workflow, label, [draft for draft in new if draft.policy.label == label], now)
     ended = [draft for draft in new if draft.state != "forming"]
-    moves = [_update(campaign, workflow.name, draft, at, {"runs": draft.added}) for draft in grown]
-    moves += [_update(campaign, workflow.name, draft, at, {}) for draft in ended]
+    moves = [_update(campaign, workflow.name, draft, now, {"runs": draft.added}) for draft in grown]
+    moves += [_update(campaign, workflow.name, draft, now, {}) for draft in ended]
     move(connection, tables.run_group, moves)
     dropped = [draft.id for draft in drafts if draft.state == "dropped" and draft.id is not None]
-    _skip_tasks(connection, dropped, {"code": "dropped"}, at)
+    _skip_tasks(connection, dropped, {"code": "dropped"}, now)
 
 
-def _columns(draft: GroupDraft, at: datetime) -> dict[str, object]:
+def _columns(draft: GroupDraft, now: datetime) -> dict[str, object]:
     return {
         "last_run": draft.last_run,
         "amounts": draft.amounts,
         "fills": draft.fills,
         "start": draft.start,
         "end": draft.end,
-        "closed_at": None if draft.state == "forming" else at,
+        "closed_at": None if draft.state == "forming" else now,
         "close_reason": draft.close_reason,
     }
 
@@ -97,7 +97,7 @@ def _subject(campaign: str, workflow: str, draft: GroupDraft) -> Subject:
 
 
 def _insert(
-    connection: Connection, campaign: str, workflow: Workflow, label: str, drafts: Sequence[GroupDraft], at: datetime
+    connection: Connection, campaign: str, workflow: Workflow, label: str, drafts: Sequence[GroupDraft], now: datetime
 ) -> None:
     table = tables.run_group
     here = {"campaign": campaign, "workflow": workflow.name, "grouping": label}
@@ -109,10 +109,10 @@ def _insert(
             "forming",
             subjects[draft.first_run],
             {
-                **_columns(draft, at),
+                **_columns(draft, now),
                 "name": subjects[draft.first_run].group_name,
                 "policy": draft.policy.model_dump(mode="json"),
-                "opened_at": at,
+                "opened_at": now,
                 "closed_at": None,
                 "close_reason": None,
                 "opening": "queued",
@@ -131,7 +131,7 @@ def _insert(
     for draft in drafts:
         draft.id = ids[draft.first_run]
     tasks = workflow.tasks_of(label)
-    add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], at)
+    add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], now)
 
 
 def _started(draft: GroupDraft) -> dict[str, object]:
@@ -139,13 +139,13 @@ def _started(draft: GroupDraft) -> dict[str, object]:
     return {"start": draft.start.isoformat() if draft.start else None}
 
 
-def _update(campaign: str, workflow: str, draft: GroupDraft, at: datetime, data: Mapping[str, object]) -> Move:
+def _update(campaign: str, workflow: str, draft: GroupDraft, now: datetime, data: Mapping[str, object]) -> Move:
     said = {**data, **_started(draft), **({"reason": draft.close_reason} if draft.close_reason else {})}
     subject = _subject(campaign, workflow, draft)
-    return Move({"id": draft.id}, "forming", draft.state, subject, _columns(draft, at), said)
+    return Move({"id": draft.id}, "forming", draft.state, subject, _columns(draft, now), said)
 
 
-def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mapping[str, object], at: datetime) -> None:
+def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mapping[str, object], now: datetime) -> None:
     if not group_ids:
         return
     table = tables.group_task
@@ -154,7 +154,7 @@ def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mappin
             tables.one_of(table.c.group_id, group_ids), table.c.state.in_(UNFINISHED)
         )
     ).all()
-    change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], at)
+    change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], now)
 
 
 def drop_members(connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int]) -> None:
@@ -186,7 +186,7 @@ def add_tasks(
     connection: Connection,
     workflow: Workflow,
     wanted: Sequence[tuple[int, Subject, Sequence[Task]]],
-    at: datetime,
+    now: datetime,
 ) -> None:
     """Write the rows of these tasks of groups, and their locks.
 
@@ -198,7 +198,7 @@ def add_tasks(
             None,
             "new",
             replace(subject, task=task.name),
-            {**columns_of_spec(workflow, task), "reason": None, "since": at, "looked_at": None},
+            {**columns_of_spec(workflow, task), "reason": None, "since": now, "looked_at": None},
         )
         for group_id, subject, tasks in wanted
         for task in tasks
@@ -237,12 +237,12 @@ def _locks(workflow: Workflow, task: Task) -> list[dict[str, object]]:
     ]
 
 
-def ensure_task(connection: Connection, workflow: Workflow, group_id: int, task: Task, at: datetime) -> None:
+def ensure_task(connection: Connection, workflow: Workflow, group_id: int, task: Task, now: datetime) -> None:
     """Write the row of a task that was added to the spec after its group was opened, and runs there nevertheless."""
     if not has_task(connection, group_id, task.name):
         row = group_by_id(connection, group_id)
         subject = Subject(campaign=row.campaign, workflow=row.workflow, group_name=row.name)
-        add_tasks(connection, workflow, [(group_id, subject, [task])], at)
+        add_tasks(connection, workflow, [(group_id, subject, [task])], now)
 
 
 def has_task(connection: Connection, group_id: int, task: str) -> bool:
@@ -263,7 +263,7 @@ class TaskChange:
 
 
 def change_tasks(
-    connection: Connection, changes: Sequence[TaskChange], at: datetime, *, only: Sequence[str] | None = None
+    connection: Connection, changes: Sequence[TaskChange], now: datetime, *, only: Sequence[str] | None = None
 ) -> None:
     """Give tasks of groups their new states by one statement. What is as wanted, or not in ``only``, stays as it is."""
     if not changes:
@@ -283,8 +283,8 @@ def change_tasks(
         if row.state == change.target and row.reason == change.reason:
             continue
         subject = Subject(campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.name)
-        since = row.since if row.state == change.target else at
-        columns = {"reason": change.reason, "since": since, "looked_at": at}
+        since = row.since if row.state == change.target else now
+        columns = {"reason": change.reason, "since": since, "looked_at": now}
         key = {"group_id": row.group_id, "task": row.task}
         moves.append(Move(key, row.state, change.target, subject, columns, {"reason": change.reason}))
     move(connection, table, moves)
@@ -295,7 +295,7 @@ def set_task_states(
     group_id: int,
     target: str,
     reason: Mapping[str, object] | None,
-    at: datetime,
+    now: datetime,
     *,
     task: str | None = None,
     only: Sequence[str] | None = None,
@@ -305,14 +305,14 @@ def set_task_states(
     names = [task]
     if task is None:
         names = list(connection.execute(select(table.c.task).where(table.c.group_id == group_id)).scalars())
-    change_tasks(connection, [TaskChange(group_id, name, target, reason) for name in names if name], at, only=only)
+    change_tasks(connection, [TaskChange(group_id, name, target, reason) for name in names if name], now, only=only)
 
 
-def touch_looked_at(connection: Connection, group_ids: Iterable[int], at: datetime) -> None:
+def touch_looked_at(connection: Connection, group_ids: Iterable[int], now: datetime) -> None:
     """Note that somebody looked at what these groups wait for, without an event: nothing changed."""
     table = tables.group_task
     here = (tables.one_of(table.c.group_id, group_ids), table.c.state == "waiting")
-    connection.execute(update(table).where(*here).values(looked_at=at))
+    connection.execute(update(table).where(*here).values(looked_at=now))
 
 
 def find_group(connection: Connection, campaign: str, workflow: str | None, name: str) -> Group:

@@ -260,14 +260,16 @@ def memory_of(
 # the generation
 
 
-def note_trouble(connection: Connection, troubles: Mapping[int, str], at: datetime) -> None:
+def note_trouble(connection: Connection, troubles: Mapping[int, str], now: datetime) -> None:
     """Record why running generations cannot be taken further now; an empty text: they can.
 
     Since when stays the time at which the trouble began, whatever its text.
     """
     for number, text in troubles.items():
         here = (generation.c.id == number, generation.c.state == "running")
-        since = func.coalesce(generation.c.trouble_since, bindparam("since", at, type_=generation.c.trouble_since.type))
+        since = func.coalesce(
+            generation.c.trouble_since, bindparam("since", now, type_=generation.c.trouble_since.type)
+        )
         values: dict[str, object] = {"trouble": None, "trouble_since": None}
         if text:
             values = {"trouble": text[:2000], "trouble_since": since}

@@ -65,7 +65,7 @@ class Request:
     note: str
 
 
-def plan(connection: Connection, at: datetime, limits: OpeningLimits | None = None, about: Iterable[int] = ()) -> int:
+def plan(connection: Connection, now: datetime, limits: OpeningLimits | None = None, about: Iterable[int] = ()) -> int:
     """Add to ``dag_run_request`` every group that is to be opened now, among the next of each DAG and campaign.
 
     However many wait, the same number is looked at: the oldest, and those about which the caller has news.
@@ -86,7 +86,7 @@ def plan(connection: Connection, at: datetime, limits: OpeningLimits | None = No
     # The forming group comes first: what takes data now is what people look for in the grid.
     ordered = sorted(rows.values(), key=lambda row: (row.campaign != "prompt", row.state != "forming", row.first_run))
     chosen = [row for row in ordered if room.take(row, ready=row.id in ready)]
-    _want(connection, chosen, at)
+    _want(connection, chosen, now)
     return len(chosen)
 
 
@@ -292,12 +292,12 @@ def open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag,
     return working, waiting, over
 
 
-def _want(connection: Connection, rows: Sequence[Queued], at: datetime) -> None:
+def _want(connection: Connection, rows: Sequence[Queued], now: datetime) -> None:
     moves = []
     for row in rows:
         note = f"{row.grouping} from run {row.first_run} (campaign {row.campaign})"
         dag_id, run_id = f"{row.workflow}__{row.grouping}", f"{row.campaign}__{row.name}"
-        moves.append(wanted(row.id, _subject(row), dag_id, run_id, _run_after(row, at), note, at))
+        moves.append(wanted(row.id, _subject(row), dag_id, run_id, _run_after(row, now), note, now))
     move(connection, request, moves)
     if rows:
         here = tables.one_of(group.c.id, [row.id for row in rows])
@@ -305,7 +305,7 @@ def _want(connection: Connection, rows: Sequence[Queued], at: datetime) -> None:
 
 
 def wanted(
-    group_id: int, subject: Subject, dag_id: str, run_id: str, run_after: datetime, note: str, at: datetime
+    group_id: int, subject: Subject, dag_id: str, run_id: str, run_after: datetime, note: str, now: datetime
 ) -> Move:
     """The move that makes the request for a group's DAG run."""
     columns = {
@@ -313,8 +313,8 @@ def wanted(
         "run_id": run_id,
         "run_after": run_after,
         "note": note,
-        "wanted_at": at,
-        "not_before": at,
+        "wanted_at": now,
+        "not_before": now,
         "claimed_at": None,
         "claimed_by": None,
         "opened_at": None,
@@ -324,13 +324,13 @@ def wanted(
     return Move({"group_id": group_id}, None, "wanted", subject, columns)
 
 
-def _run_after(row: Queued, at: datetime) -> datetime:
+def _run_after(row: Queued, now: datetime) -> datetime:
     """The group's start, so that the grid is in the order of physics; never in the future, where Airflow would wait.
 
     Airflow's home page shows the failures of the last day by this time: what is older, or has none, counts as opened
     now, in the order of the runs (rule 29).
     """
-    if row.start is not None and row.opened_at - SEEN_START < row.start < at:
+    if row.start is not None and row.opened_at - SEEN_START < row.start < now:
         return row.start
     opened = row.opened_at - timedelta(minutes=1)
     return opened + timedelta(microseconds=row.first_run % 60_000_000)
@@ -340,21 +340,21 @@ def _subject(row: Any) -> Subject:
     return Subject(campaign=row.campaign, workflow=row.workflow, group_name=row.name)
 
 
-def claim(connection: Connection, claimant: str, at: datetime, limit: int = 50) -> list[Request]:
+def claim(connection: Connection, claimant: str, now: datetime, limit: int = 50) -> list[Request]:
     """Take requests that nobody works on; a claim that expired counts as nobody's.
 
     :param claimant: names this process.
     """
-    expired = and_(request.c.state == "claimed", request.c.claimed_at < at - CLAIM_EXPIRES)
+    expired = and_(request.c.state == "claimed", request.c.claimed_at < now - CLAIM_EXPIRES)
     rows = connection.execute(
         select(request, group.c.campaign, group.c.workflow, group.c.name)
         .join(group, group.c.id == request.c.group_id)
-        .where(or_(and_(request.c.state == "wanted", request.c.not_before <= at), expired))
+        .where(or_(and_(request.c.state == "wanted", request.c.not_before <= now), expired))
         .order_by(request.c.wanted_at, request.c.run_after)
         .limit(limit)
         .with_for_update(of=request, skip_locked=True)
     ).all()
-    columns = {"claimed_at": at, "claimed_by": claimant}
+    columns = {"claimed_at": now, "claimed_by": claimant}
     move(
         connection,
         request,
@@ -371,22 +371,22 @@ def _claimed(connection: Connection, group_id: int, claimant: str) -> Any:
     ).first()
 
 
-def opened(connection: Connection, group_id: int, claimant: str, at: datetime) -> None:
+def opened(connection: Connection, group_id: int, claimant: str, now: datetime) -> None:
     """Airflow has the DAG run. Nothing happens if the claim was taken over meanwhile: the other one records it."""
     row = _claimed(connection, group_id, claimant)
     if row is not None:
-        columns = {"opened_at": at, "error": None}
+        columns = {"opened_at": now, "error": None}
         move(connection, request, [Move({"group_id": group_id}, "claimed", "opened", _subject(row), columns)])
 
 
-def refused(connection: Connection, group_id: int, claimant: str, error: str, at: datetime) -> None:
+def refused(connection: Connection, group_id: int, claimant: str, error: str, now: datetime) -> None:
     """Airflow did not take it: it is asked again later, ever more rarely."""
     row = _claimed(connection, group_id, claimant)
     if row is None:
         return
     refusals = row.refusals + 1
     delay = timedelta(seconds=min(3600, 5 * 2 ** min(refusals, 12)))
-    columns = {"refusals": refusals, "error": error, "not_before": at + delay}
+    columns = {"refusals": refusals, "error": error, "not_before": now + delay}
     move(
         connection,
         request,

@@ -24,7 +24,7 @@ def in_states(connection: Connection, generation_ids: Iterable[int], states: Seq
     return read_rows(connection, query.order_by(round_.c.generation_id, round_.c.n), Round)
 
 
-def plan(connection: Connection, row: Generation, at: datetime) -> int | None:
+def plan(connection: Connection, row: Generation, now: datetime) -> int | None:
     """Put every waiting job whose delay is over into a new round, as its next attempt.
 
     :param row: the generation, as :func:`.generations.by_id` gives it.
@@ -34,7 +34,7 @@ def plan(connection: Connection, row: Generation, at: datetime) -> int | None:
         select(job).where(
             job.c.generation_id == row.id,
             job.c.state == "waiting",
-            (job.c.retry_at.is_(None)) | (job.c.retry_at <= at),
+            (job.c.retry_at.is_(None)) | (job.c.retry_at <= now),
         )
     ).all()
     if not due:
@@ -43,7 +43,7 @@ def plan(connection: Connection, row: Generation, at: datetime) -> int | None:
     number = 0 if highest is None else int(highest) + 1
     key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, 0, number)
     subject = Subject.of_generation(row)
-    columns = {"key": str(key), "cursor": "", "planned_at": at, "submitted_at": None, "git_commit": row.git_commit}
+    columns = {"key": str(key), "cursor": "", "planned_at": now, "submitted_at": None, "git_commit": row.git_commit}
     round_key = {"generation_id": row.id, "step": 0, "n": number}
     move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
     cleared: dict[str, object] = dict.fromkeys(
@@ -89,7 +89,7 @@ def attempts_of(connection: Connection, item: Round) -> list[tuple[int, int]]:
     return [(row.job_index, row.n) for row in connection.execute(query)]
 
 
-def note_submitted(connection: Connection, row: Generation, item: Round, at: datetime) -> bool:
+def note_submitted(connection: Connection, row: Generation, item: Round, now: datetime) -> bool:
     """The backend has the round. Recording it again changes nothing.
 
     :returns: whether this call recorded it.
@@ -100,7 +100,7 @@ def note_submitted(connection: Connection, row: Generation, item: Round, at: dat
     move(
         connection,
         round_,
-        [Move(key, "planned", "submitted", Subject.of_generation(row), {"submitted_at": at}, {"key": item.key})],
+        [Move(key, "planned", "submitted", Subject.of_generation(row), {"submitted_at": now}, {"key": item.key})],
     )
     return True
 
@@ -111,7 +111,7 @@ def state_of(connection: Connection, item: Round) -> str | None:
     return connection.execute(select(round_.c.state).where(*here)).scalar()
 
 
-def refuse(connection: Connection, row: Generation, item: Round, reason: str, at: datetime) -> None:
+def refuse(connection: Connection, row: Generation, item: Round, reason: str, now: datetime) -> None:
     """A planned round will never be submitted: its jobs have failed.
 
     :raises IllegalTransition: another process submitted it, or ended the generation.
@@ -119,7 +119,7 @@ def refuse(connection: Connection, row: Generation, item: Round, reason: str, at
     subject = Subject.of_generation(row)
     key = {"generation_id": item.generation_id, "step": item.step, "n": item.n}
     move(connection, round_, [Move(key, "planned", "finished", subject)])
-    seen = {"reason": reason, "failure": FailureClass.START.value, "end": at}
+    seen = {"reason": reason, "failure": FailureClass.START.value, "end": now}
     jobs, attempts = [], []
     for index, number in attempts_of(connection, item):
         key = {"generation_id": item.generation_id, "step": item.step, "job_index": index}

@@ -164,8 +164,8 @@ def _note_listed(
     shown = [number for number, row in known.items() if number in digests and row.listed is not True]
     gone = [number for number, row in known.items() if number not in digests and row.listed]
     for numbers, value in ((shown, True), (gone, False)):
-        for at in range(0, len(numbers), AT_ONCE):
-            some = tables.one_of(run.c.number, numbers[at : at + AT_ONCE])
+        for start in range(0, len(numbers), AT_ONCE):
+            some = tables.one_of(run.c.number, numbers[start : start + AT_ONCE])
             connection.execute(update(run).where(run.c.source == source, some).values(listed=value))
     again = [number for number in shown if known[number].listed is False]
     return [_event(source, number, {"listed": [False, True]}) for number in again] + [

@@ -27,7 +27,7 @@ def add(
     task: str = "",
     reason: str,
     person: str,
-    at: datetime,
+    now: datetime,
 ) -> list[int]:
     """Skip these runs for one task of a workflow, or for all. Skipping again changes nothing.
 
@@ -50,13 +50,13 @@ def add(
             None,
             "skipped",
             Subject(campaign=campaign, workflow=workflow, task=task or None, run=run),
-            {**said, "at": at},
+            {**said, "at": now},
             said,
         )
         for run in new
     ]
     move(connection, skip, moves)
-    _end_fully_skipped_groups(connection, campaign, workflow, new, at)
+    _end_fully_skipped_groups(connection, campaign, workflow, new, now)
     return new
 
 
@@ -118,7 +118,7 @@ def settled(connection: Connection, campaign: str, workflow: str, runs: Iterable
 
 
 def _end_fully_skipped_groups(
-    connection: Connection, campaign: str, workflow: str, runs: Sequence[int], at: datetime
+    connection: Connection, campaign: str, workflow: str, runs: Sequence[int], now: datetime
 ) -> None:
     member, group = tables.membership, tables.run_group
     closed = connection.execute(
@@ -133,11 +133,11 @@ def _end_fully_skipped_groups(
             group.c.state == "closed",
         )
     ).scalars()
-    end_fully_skipped(connection, campaign, workflow, list(closed), at)
+    end_fully_skipped(connection, campaign, workflow, list(closed), now)
 
 
 def end_fully_skipped(
-    connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int], at: datetime
+    connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int], now: datetime
 ) -> None:
     """End tasks as skipped where all runs of their closed groups are skipped: there is nothing left to process."""
     if not group_ids or not connection.execute(_of(campaign, workflow).limit(1)).first():
@@ -165,7 +165,7 @@ def end_fully_skipped(
     said = connection.execute(_of(campaign, workflow).order_by(skip.c.at.desc())).first()
     assert said is not None
     reason = {"code": "skipped", "reason": said.reason, "person": said.person}
-    change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], at)
+    change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], now)
 
 
 def _of(campaign: str, workflow: str) -> Select[Any]:

@@ -92,7 +92,7 @@ def note_good(connection: Connection, good: Sequence[KeptText]) -> None:
             connection.execute(update(spec_file).where(spec_file.c.workflow == item.workflow).values(**changed))
 
 
-def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], at: datetime) -> None:
+def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], now: datetime) -> None:
     """Remember what is wrong with the files of these workflows, since when. Unknown ones have nothing to go on with."""
     for row in connection.execute(select(spec_file)).all():
         found = troubles.get(row.workflow)
@@ -102,7 +102,7 @@ def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], at: d
         values = {
             "trouble": dict(found.reason),
             "held": found.held,
-            "trouble_since": row.trouble_since if same else at,
+            "trouble_since": row.trouble_since if same else now,
         }
         connection.execute(update(spec_file).where(spec_file.c.workflow == row.workflow).values(**values))
 

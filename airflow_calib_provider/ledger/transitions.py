@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +133,6 @@ def now_ns() -> int:
     with _clock_lock:
         _clock = max(_clock + 1, time.time_ns())
         return _clock
-
-
-def now() -> datetime:
-    """The present, in UTC."""
-    return datetime.now(UTC)
 
 
 def move(connection: Connection, table: Table, moves: Sequence[Move]) -> None:

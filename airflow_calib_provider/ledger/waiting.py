@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Select, String, cast, func, literal, null, select, union_all
@@ -19,7 +19,6 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
 from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, LockRow, Look, Standing, ledger_lock, of_no_kind
-from airflow_calib_provider.ledger.transitions import now
 
 FORMING = ""
 LOOKED_AT_KEPT = timedelta(seconds=60)
@@ -184,7 +183,7 @@ def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
 
     A forming group's reason is stored with the tasks that begin it. That somebody looked is stored once a minute.
     """
-    at = now()
+    now = datetime.now(UTC)
     with ledger.read() as connection:
         looks = look(connection, keys)
         stored = _stored(connection, keys)
@@ -195,12 +194,12 @@ def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
         for row in rows:
             if row.state in UNBEGUN and (row.state, row.reason) != (target, here.reason):
                 changes.append(TaskChange(row.group_id, row.task, target, here.reason))
-            elif row.state == "waiting" and (row.looked_at is None or at - row.looked_at > LOOKED_AT_KEPT):
+            elif row.state == "waiting" and (row.looked_at is None or now - row.looked_at > LOOKED_AT_KEPT):
                 seen.add(row.group_id)
     if changes or seen:
         with ledger.write() as connection:
-            change_tasks(connection, changes, at, only=UNBEGUN)
-            touch_looked_at(connection, seen, at)
+            change_tasks(connection, changes, now, only=UNBEGUN)
+            touch_looked_at(connection, seen, now)
     return looks
 
 

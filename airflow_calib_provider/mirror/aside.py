@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import read_rows, select_of
-from airflow_calib_provider.ledger.transitions import now
 from airflow_calib_provider.mirror.delivery import Line
 
 aside = tables.mirror_set_aside
@@ -43,7 +42,7 @@ def put(connection: Connection, target: str, refused: Sequence[tuple[Line, str]]
     """Keep refused lines; those that are there already are not doubled."""
     if not refused:
         return
-    at = now()
+    now = datetime.now(UTC)
     for start in range(0, len(refused), 500):
         part = refused[start : start + 500]
         here = (aside.c.target == target, tables.one_of(aside.c.event_id, (line.event for line, _ in part)))
@@ -55,7 +54,7 @@ def put(connection: Connection, target: str, refused: Sequence[tuple[Line, str]]
                 "measurement": line.measurement,
                 "line": line.text,
                 "reason": reason[:2000],
-                "at": at,
+                "at": now,
             }
             for line, reason in part
             if (line.event, line.text) not in known

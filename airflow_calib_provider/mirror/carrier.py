@@ -392,10 +392,10 @@ class Carrier:
         holes = list(self._row.holes) if self._row is not None else []
         if not holes:
             return Step()
-        at = time.time()
+        now = time.time()
         with self.ledger.read() as connection:
             filled = outbox.in_holes(connection, holes)
-        left = outbox.still_open(holes, (row.id for row in filled), at)
+        left = outbox.still_open(holes, (row.id for row in filled), now)
         if not filled:
             if left != holes and not self._advance(_Batch(self.cursor), left):
                 return Step(trouble="another carrier took over")

@@ -200,9 +200,9 @@ class _Comparison:
             elif found != point.fields:
                 counts.different += 1
                 counts.show("different", f"{line_of(point)} but found {_shown(name, found)}")
-        for (tags, at), fields in actual.items():
+        for (tags, moment), fields in actual.items():
             counts.extra += 1
-            counts.show("extra", f"{','.join((name, *tags))} {_shown(name, fields)} {at}")
+            counts.show("extra", f"{','.join((name, *tags))} {_shown(name, fields)} {moment}")
 
     def _missing(self, counts: Counts, point: Point) -> None:
         line = line_of(point)

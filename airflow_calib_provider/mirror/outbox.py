@@ -62,22 +62,22 @@ def first_since(connection: Connection, at: int) -> int:
     return low
 
 
-def gaps(cursor: int, ids: Iterable[int], at: float) -> Holes:
+def gaps(cursor: int, ids: Iterable[int], now: float) -> Holes:
     """The ids that are missing after the cursor."""
     found: Holes = []
     for number in ids:
         if number > cursor + 1:
-            found.append([cursor + 1, number - 1, at])
+            found.append([cursor + 1, number - 1, now])
         cursor = number
     return found
 
 
-def still_open(holes: Sequence[Sequence[float]], filled: Iterable[int], at: float) -> Holes:
+def still_open(holes: Sequence[Sequence[float]], filled: Iterable[int], now: float) -> Holes:
     """The holes without the ids that were seen meanwhile, and without those that are too old."""
     seen = sorted(filled)
     left: Holes = []
     for first, last, since in holes:
-        if at - since > HOLE_LIVES:
+        if now - since > HOLE_LIVES:
             continue
         start = first
         for number in seen:

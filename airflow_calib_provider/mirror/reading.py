@@ -29,7 +29,7 @@ def points(client: InfluxClient, measurement: str, where: str) -> dict[Key, Fiel
     found: dict[Key, Fields] = {}
     for series in _select(client, measurement, "*", where):
         position = {name: index for index, name in enumerate(series["columns"])}
-        at = position["time"]
+        moment = position["time"]
         tags = [position.get(name) for name in about.tags]
         fields = [position.get(name) for name in about.fields]
         strange = [(name, position[name]) for name in position.keys() - {"time", *about.tags, *about.fields}]
@@ -37,7 +37,7 @@ def points(client: InfluxClient, measurement: str, where: str) -> dict[Key, Fiel
             key = tuple("" if index is None or row[index] is None else row[index] for index in tags)
             if strange:
                 key += tuple(f"{name}={row[index]}" for name, index in sorted(strange) if row[index] is not None)
-            found[key, row[at]] = tuple(None if index is None else row[index] for index in fields)
+            found[key, row[moment]] = tuple(None if index is None else row[index] for index in fields)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Sample, read_rows
-from airflow_calib_provider.ledger.transitions import Subject, append_events, now
+from airflow_calib_provider.ledger.transitions import Subject, append_events
 from airflow_calib_provider.mirror import state
 from airflow_calib_provider.mirror.schema import ALL
 from airflow_calib_provider.settings import number, spool_folder
@@ -60,13 +60,13 @@ def sample(ledger: Ledger, target: str) -> None:
 
     :param target: the mirror's target that asks; the lag is its.
     """
-    at = now()
+    now = datetime.now(UTC)
     with ledger.read() as connection:
         before, last = state.last_sample(connection)
-        if last is not None and (at - last).total_seconds() < number("SAMPLE_INTERVAL"):
+        if last is not None and (now - last).total_seconds() < number("SAMPLE_INTERVAL"):
             return
-        figures = look(connection, at)
-        lag = lag_seconds(connection, target, at)
+        figures = look(connection, now)
+        lag = lag_seconds(connection, target, now)
     free = spool_free_bytes()
     whole = figures[ALL, ALL]
     whole |= {"mirror_lag_seconds": lag, **({} if free is None else {"spool_free_bytes": free})}
@@ -76,13 +76,13 @@ def sample(ledger: Ledger, target: str) -> None:
         campaign, _, workflow = key.partition(" ")
         figures[campaign, workflow] = dict.fromkeys((*COUNTS, "oldest_untreated_seconds"), 0)
     appended = before.get("appended_at")
-    due = appended is None or at - datetime.fromisoformat(appended) >= AT_LEAST
+    due = appended is None or now - datetime.fromisoformat(appended) >= AT_LEAST
     with ledger.write() as connection:
         if due or counts != before.get("counts"):
             append(connection, figures)
-            appended = at.isoformat()
+            appended = now.isoformat()
         new: Sample = {"counts": counts} if appended is None else {"counts": counts, "appended_at": appended}
-        state.note_sample(connection, target, new, at)
+        state.note_sample(connection, target, new, now)
 
 
 def append(connection: Connection, figures: Mapping[tuple[str, str], Mapping[str, float]]) -> None:
@@ -96,7 +96,7 @@ def append(connection: Connection, figures: Mapping[tuple[str, str], Mapping[str
     )
 
 
-def look(connection: Connection, at: datetime) -> Figures:
+def look(connection: Connection, now: datetime) -> Figures:
     """The figures of every campaign and workflow in which something is left to do, and their sums."""
     figures: Figures = {(ALL, ALL): {}}
     for row in _jobs(connection):
@@ -104,7 +104,7 @@ def look(connection: Connection, at: datetime) -> Figures:
     for row in _groups(connection):
         _of(figures, row)[f"groups_{row.state}"] = row.n
     for one in _oldest(connection):
-        age = (at - one.since).total_seconds() if one.since is not None else None
+        age = (now - one.since).total_seconds() if one.since is not None else None
         if age is not None:
             _of(figures, one)["oldest_untreated_seconds"] = round(max(0.0, age), 3)
     whole = figures.pop((ALL, ALL))
@@ -168,12 +168,12 @@ def _oldest(connection: Connection) -> list[Oldest]:
     return read_rows(connection, query, Oldest)
 
 
-def lag_seconds(connection: Connection, target: str, at: datetime) -> float:
+def lag_seconds(connection: Connection, target: str, now: datetime) -> float:
     """The age of the first event that was not carried yet; 0: there is none."""
     row = state.find(connection, target)
     query = select(event.c.at).where(event.c.id > (row.cursor if row is not None else 0))
     first = connection.execute(query.order_by(event.c.id).limit(1)).scalar()
-    return 0.0 if first is None else round(max(0.0, at.timestamp() - first / 1e9), 3)
+    return 0.0 if first is None else round(max(0.0, now.timestamp() - first / 1e9), 3)
 
 
 # disk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from sqlalchemy import Connection, delete, exc, insert, or_, select, update
@@ -10,7 +10,6 @@ from sqlalchemy import Connection, delete, exc, insert, or_, select, update
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import MirrorTarget, Sample, first_row, read_rows, select_of
-from airflow_calib_provider.ledger.transitions import now
 
 LEASE = timedelta(seconds=60)
 """How long a target belongs to whoever carries to it, after it was heard of last."""
@@ -42,16 +41,16 @@ def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int =
     :param cursor: where to begin if nothing was ever carried there.
     :returns: its row; ``None`` if another carrier has it.
     """
-    at = now()
-    free = or_(target.c.holder.is_(None), target.c.holder == holder, target.c.held_until < at)
+    now = datetime.now(UTC)
+    free = or_(target.c.holder.is_(None), target.c.holder == holder, target.c.held_until < now)
     taken = update(target).where(target.c.name == name, free)
-    values: dict[str, object] = {"holder": holder, "held_until": at + LEASE, "place": place}
+    values: dict[str, object] = {"holder": holder, "held_until": now + LEASE, "place": place}
     try:
         with ledger.write() as connection:
             before = find(connection, name)
             if before is not None and before.place != place and before.cursor:
                 said = f"the events up to {before.cursor} were carried to {before.place}: `calib mirror rebuild`"
-                values |= {"note": f"{said} brings them here", "note_at": at}
+                values |= {"note": f"{said} brings them here", "note_at": now}
             if before is None:
                 fresh = {"name": name, "cursor": cursor, "holes": [], "skipped_by_retention": 0}
                 connection.execute(insert(target).values(**fresh, **values))
@@ -88,14 +87,14 @@ def advance(
     :param note: what is odd about the events.
     :returns: False if another carrier has taken over; nothing is written then.
     """
-    at = now()
-    values: dict[str, object] = {"cursor": cursor, "holes": holes, "held_until": at + LEASE}
+    now = datetime.now(UTC)
+    values: dict[str, object] = {"cursor": cursor, "holes": holes, "held_until": now + LEASE}
     if success:
-        values["last_success_at"] = at
+        values["last_success_at"] = now
     if too_old:
         values["skipped_by_retention"] = target.c.skipped_by_retention + too_old
     if note:
-        values |= {"note": note, "note_at": at}
+        values |= {"note": note, "note_at": now}
     here = (target.c.name == name, target.c.holder == holder, target.c.cursor == before)
     return bool(connection.execute(update(target).where(*here).values(values)).rowcount == 1)
 
@@ -105,16 +104,16 @@ def note_trouble(ledger: Ledger, name: str, text: str, note: str = "") -> None:
 
     :param note: what stays to be said when it is over.
     """
-    at = now()
+    now = datetime.now(UTC)
     with ledger.read() as connection:
         known = find(connection, name)
     if known is None or (
-        known.last_error == text and known.last_error_at is not None and at - known.last_error_at < TOLD_AGAIN
+        known.last_error == text and known.last_error_at is not None and now - known.last_error_at < TOLD_AGAIN
     ):
         return
     with ledger.write() as connection:
-        values: dict[str, object] = {"last_error": text[:2000], "last_error_at": at}
-        values |= {"note": note, "note_at": at} if note else {}
+        values: dict[str, object] = {"last_error": text[:2000], "last_error_at": now}
+        values |= {"note": note, "note_at": now} if note else {}
         connection.execute(update(target).where(target.c.name == name).values(values))
 
 
@@ -125,7 +124,7 @@ def is_in_trouble(row: MirrorTarget) -> bool:
 
 def is_held(row: MirrorTarget) -> bool:
     """Whether a carrier works for a target now."""
-    return row.holder is not None and row.held_until is not None and row.held_until > now()
+    return row.holder is not None and row.held_until is not None and row.held_until > datetime.now(UTC)
 
 
 def remove(ledger: Ledger, name: str) -> None:
@@ -144,6 +143,6 @@ def last_sample(connection: Connection) -> tuple[Sample, datetime | None]:
     return ({}, None) if row is None else (cast("Sample", row.sample or {}), row.sampled_at)
 
 
-def note_sample(connection: Connection, name: str, sample: Sample, at: datetime) -> None:
+def note_sample(connection: Connection, name: str, sample: Sample, now: datetime) -> None:
     """Remember figures that were looked at."""
-    connection.execute(update(target).where(target.c.name == name).values(sample=dict(sample), sampled_at=at))
+    connection.execute(update(target).where(target.c.name == name).values(sample=dict(sample), sampled_at=now))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from sqlalchemy import Connection, Select, String, cast, func, literal, select, union
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import MirrorTarget
-from airflow_calib_provider.ledger.transitions import now
 from airflow_calib_provider.mirror import aside, outbox, state
 from airflow_calib_provider.mirror.sampling import lag_seconds
 
@@ -68,7 +67,7 @@ def of_targets(connection: Connection) -> list[TargetStatus]:
 
 
 def _of_target(connection: Connection, row: MirrorTarget, last: int) -> TargetStatus:
-    at = now()
+    now = datetime.now(UTC)
     behind = select(func.count()).select_from(event).where(event.c.id > row.cursor)
     return TargetStatus(
         name=row.name,
@@ -76,8 +75,8 @@ def _of_target(connection: Connection, row: MirrorTarget, last: int) -> TargetSt
         cursor=row.cursor,
         last_event=last,
         lag_events=int(connection.execute(behind).scalar_one()),
-        lag_seconds=lag_seconds(connection, row.name, at),
-        carried_now=row.held_until is not None and row.held_until > at,
+        lag_seconds=lag_seconds(connection, row.name, now),
+        carried_now=row.held_until is not None and row.held_until > now,
         last_success_at=row.last_success_at,
         last_error=row.last_error,
         last_error_at=row.last_error_at,

@@ -101,13 +101,13 @@ class InfluxTarget(BaseModel):
     @classmethod
     def _mistake(cls, path: tuple[int | str, ...], kind: str, said: str) -> str:
         """A mistake for people. Values are not repeated: one of them may be a token in the wrong place."""
-        at = ".".join(map(str, path))
+        key = ".".join(map(str, path))
         if kind == "extra_forbidden":
-            return f"{at}: there is no such field; there are {', '.join(_EXTRA)}"
-        if kind == "missing" and at == "url":
+            return f"{key}: there is no such field; there are {', '.join(_EXTRA)}"
+        if kind == "missing" and key == "url":
             return "there is no address (host in the connection)"
         said = said.removeprefix("Value error, ")
-        return f"{'address' if at == 'url' else at}: {said}" if at else said
+        return f"{'address' if key == 'url' else key}: {said}" if key else said
 
     def route(self, measurement: str) -> str:
         """The bucket, or where there is none the retention policy, that a measurement goes to; empty: the default."""

@@ -56,7 +56,7 @@ def publish(
     task: str,
     iov: Iov,
     provenance: Mapping[str, object],
-    at: datetime,
+    now: datetime,
     before: Sequence[str] = (),
     store: str = DEFAULT_STORE,
 ) -> Published:
@@ -78,7 +78,7 @@ def publish(
     crash_point("payload.after_store", task)
     with ledger.write() as connection:
         require_open(connection, group_id, task, before)
-        result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, at)
+        result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, now)
     crash_point("payload.after_publish", task)
     return result
 
@@ -104,7 +104,7 @@ def _publish_row(
     task: str,
     iov: Iov,
     provenance: Mapping[str, object],
-    at: datetime,
+    now: datetime,
 ) -> Published:
     group = group_by_id(connection, group_id)
     here = _published(group.campaign, tag)
@@ -119,7 +119,7 @@ def _publish_row(
         subject = Subject(group.campaign, group.workflow, task, group.name)
         if own is not None:
             said = _said(tag, Iov(own.first_run, own.last_run), own.revision, own.content_hash, own.size)
-            ended = Move({"id": own.id}, "published", "superseded", subject, {"superseded_at": at}, said)
+            ended = Move({"id": own.id}, "published", "superseded", subject, {"superseded_at": now}, said)
             move(connection, payload, [ended])
         key = {"campaign": group.campaign, "tag": tag, "group_id": group_id, "task": task, "revision": result.revision}
         columns = {
@@ -130,7 +130,7 @@ def _publish_row(
             "size": size,
             "workflow": group.workflow,
             "provenance": dict(provenance),
-            "published_at": at,
+            "published_at": now,
             "superseded_at": None,
         }
         data = _said(tag, iov, result.revision, digest, size)
@@ -148,9 +148,9 @@ def _publish_row(
         )
     ).scalar()
     if state == "done" and result.new:
-        set_task_states(connection, group_id, "processing", reason, at, task=task)
+        set_task_states(connection, group_id, "processing", reason, now, task=task)
     if state != "done" or result.new:
-        set_task_states(connection, group_id, "done", reason, at, task=task)
+        set_task_states(connection, group_id, "done", reason, now, task=task)
     return result
 
 

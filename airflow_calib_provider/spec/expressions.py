@@ -208,8 +208,8 @@ class _Reader:
         return self.part(node, depth + 1)
 
     def _step(self, node: nodes.Node, owner: _Part, key: _Part) -> _Part:
-        of, at = owner.evaluate, key.evaluate
-        return self.fold(node, (owner, key), lambda scope: ENVIRONMENT.part(of(scope), at(scope)))
+        of, name = owner.evaluate, key.evaluate
+        return self.fold(node, (owner, key), lambda scope: ENVIRONMENT.part(of(scope), name(scope)))
 
     def _slice(self, node: nodes.Node, owner: _Part, given: nodes.Slice, depth: int) -> _Part:
         limits = [

@@ -297,19 +297,19 @@ def _without(node: Node, details: list[ErrorDetails], finder: _Finder) -> Node:
     for detail in details:
         if detail["input"] is MISSING:
             continue
-        at = doomed
+        level = doomed
         where = finder.place(detail["loc"]).where
         if detail["type"] == "missing":
             # A key that pydantic itself requires, and that could not be read: there is no mapping without it.
             where = where[:-1]
         for step in where[:-1]:
-            deeper = at.setdefault(step, {})
+            deeper = level.setdefault(step, {})
             if deeper is None:
                 break
-            at = deeper
+            level = deeper
         else:
             if where:
-                at[where[-1]] = None
+                level[where[-1]] = None
     return _pruned(node, doomed)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.ledger import groups, transitions
-from airflow_calib_provider.ledger.transitions import now
 from benchmarks.figures import Figure, Report
 from benchmarks.mirror.place import Place
 from tests.ledger.making import group_ids
@@ -77,4 +77,4 @@ def _single(place: Place) -> None:
     for number in range(SINGLE):
         with place.ledger.write() as connection:
             reason = {"code": "jobs", "generation": 1, "states": {"running": number}, "at": time.time()}
-            groups.set_task_states(connection, group, "processing", reason, now(), task="skim")
+            groups.set_task_states(connection, group, "processing", reason, datetime.now(UTC), task="skim")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.ledger import generations, rounds, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.transitions import Move, Subject, move, now
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.mirror.target import InfluxTarget
 from tests.ledger.making import facts, group_ids, new_ledger, put_runs, task, workflow
 from tests.mirror.conftest import settings
@@ -36,8 +37,8 @@ class Place:
             group, "skim", 0, "local", "h", None, "d", [], [], [], {}, 0, 1.0, {}, "f", "r", [{}] * jobs
         )
         with self.ledger.write() as connection:
-            self.row = generations.by_id(connection, generations.create(connection, new, now()))
-            rounds.plan(connection, self.row, now())
+            self.row = generations.by_id(connection, generations.create(connection, new, datetime.now(UTC)))
+            rounds.plan(connection, self.row, datetime.now(UTC))
 
     def toggle(self, connection: Any, first: int, count: int, source: str, target: str) -> None:
         """Move jobs between two states, as the watcher does."""

@@ -80,7 +80,7 @@ def _stream(scenario: Scenario, specs: Path, watch: Watch) -> None:
     reason = "the data of this run are unreadable"
     with ledger.write() as connection:
         skips.add(
-            connection, "prompt", "zee", [scenario.broken_run], reason=reason, person="shifter", at=datetime.now(UTC)
+            connection, "prompt", "zee", [scenario.broken_run], reason=reason, person="shifter", now=datetime.now(UTC)
         )
     console.print(f"run {scenario.broken_run} failed for good: skipped, as `calib skip` does ({reason})")
     workflows, errors = load_folder(specs)

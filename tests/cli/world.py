@@ -214,5 +214,5 @@ class World:
             task="deliver",
             iov=Iov(group.first_run, group.last_run),
             provenance={"runs": [group.first_run, group.last_run]},
-            at=NOW,
+            now=NOW,
         )

@@ -104,7 +104,7 @@ def recorded(folder: Path) -> Iterator[Ledger]:
         _write(folder, begun, 9)
         _take(ledger, specs)
         with ledger.write() as connection:
-            skips.add(connection, "prompt", "zee", [8], reason="no beam", person="shifter", at=datetime.now(UTC))
+            skips.add(connection, "prompt", "zee", [8], reason="no beam", person="shifter", now=datetime.now(UTC))
         airflow.work()
         _write(folder, begun, 11)
         _take(ledger, specs)

@@ -140,7 +140,7 @@ def test_skip_passes_a_stuck_run_in_its_own_workflow_only(world: World) -> None:
     world.runs(1, {"number": 2, "end": None, "completed": "false"}, 3)
     world.inject(ECAL, other)
     with world.ledger.write() as connection:
-        skips.add(connection, "prompt", "ecal", [2], reason="magnet off", person="ada", at=LATER)
+        skips.add(connection, "prompt", "ecal", [2], reason="magnet off", person="ada", now=LATER)
     world.inject(ECAL, other)
     assert world.members() == {1: "run-r1", 2: "refused run_skipped", 3: "run-r3"}
     assert world.members(flow="other") == {1: "run-r1"}
@@ -148,14 +148,14 @@ def test_skip_passes_a_stuck_run_in_its_own_workflow_only(world: World) -> None:
         reason = connection.execute(select(tables.membership.c.reason).where(tables.membership.c.run == 2)).scalar()
     assert reason == {"code": "run_skipped", "person": "ada", "reason": "magnet off"}
     with pytest.raises(NotFound, match="no run 99"), world.ledger.write() as connection:
-        skips.add(connection, "prompt", "ecal", [99], reason="x", person="ada", at=LATER)
+        skips.add(connection, "prompt", "ecal", [99], reason="x", person="ada", now=LATER)
 
 
 def test_group_of_nothing_but_skipped_runs_ends_as_skipped_when_it_closes(world: World) -> None:
     world.runs(1, 2, 3)
     world.inject(ECAL)
     with world.ledger.write() as connection:
-        skips.add(connection, "prompt", "ecal", [1, 2, 3], reason="x", person="ada", at=LATER)
+        skips.add(connection, "prompt", "ecal", [1, 2, 3], reason="x", person="ada", now=LATER)
     assert world.tasks("fill") == {"fill-r1": {"scale": "new"}}
     world.runs(1, 2, 3, 4)
     world.inject(ECAL)

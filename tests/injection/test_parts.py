@@ -168,7 +168,7 @@ def test_an_edit_is_followed_some_groups_at_a_time(tmp_path: Path, monkeypatch: 
     world.inject(edited)
     assert {tuple(sorted(tasks)) for tasks in world.tasks().values()} == {("check", "skim")}
     with world.ledger.write() as connection:
-        skips.add(connection, "prompt", "ecal", [3], reason="x", person="ada", at=world.now)
+        skips.add(connection, "prompt", "ecal", [3], reason="x", person="ada", now=world.now)
     assert world.inject(edited).errors == []
 
 

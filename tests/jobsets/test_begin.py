@@ -161,7 +161,7 @@ def test_a_worker_that_slept_through_a_clear_starts_nothing(make_world: Make, st
 def test_group_of_skipped_runs_stays_skipped(make_world: Make) -> None:
     world = make_world("true")
     with world.ledger.write() as connection:
-        skips.add(connection, "prompt", "ecal", [1], reason="x", person="ada", at=T0)
+        skips.add(connection, "prompt", "ecal", [1], reason="x", person="ada", now=T0)
     with pytest.raises(RenderError, match="all runs of run-r1 are skipped"):
         world.begin()
     record_failure(world.ledger, world.group, "skim", "all runs of run-r1 are skipped", T0)

@@ -269,7 +269,7 @@ def publish_for(ledger: Ledger, folder: Path, tag: str) -> None:
         task="deliver",
         iov=Iov(1, 3),
         provenance={},
-        at=T0,
+        now=T0,
     )
 
 
@@ -286,7 +286,7 @@ def test_context_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     group = group_ids(ledger, "fill", "ecal")["fill-r1"]
     with ledger.write() as connection:
         campaigns.get(connection, "prompt")
-        skips.add(connection, "prompt", "ecal", [2], task="scale", reason="x", person="ada", at=T0)
+        skips.add(connection, "prompt", "ecal", [2], task="scale", reason="x", person="ada", now=T0)
     for number in (1, 3):
         done(ledger, group_ids(ledger, "run")[f"run-r{number}"], "workflows")
     publish_for(ledger, tmp_path, "Laser")

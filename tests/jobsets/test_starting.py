@@ -108,7 +108,7 @@ def test_after_a_skip_on_purpose_it_goes_on_and_says_without_whom(ledger: Ledger
     with pytest.raises(NotOpen):
         start(ledger, "scale")
     with ledger.write() as connection:
-        skips.add(connection, "prompt", "ecal", [3], task="skim", reason="magnet off", person="ada", at=T0)
+        skips.add(connection, "prompt", "ecal", [3], task="skim", reason="magnet off", person="ada", now=T0)
     finish(ledger, "scale")
     finish(ledger, "final")
     assert publish(ledger).new

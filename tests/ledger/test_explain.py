@@ -208,7 +208,7 @@ def payload(world: World) -> Explanation:
 def all_skipped(world: World) -> Explanation:
     usual(world)
     with world.ledger.write() as connection:
-        skips.add(connection, "prompt", "other", [2], reason="noise", person="ada", at=NOW)
+        skips.add(connection, "prompt", "other", [2], reason="noise", person="ada", now=NOW)
     return ask(world, "run-r2", "third", task="never")
 
 
@@ -271,7 +271,7 @@ def marked_without_products(world: World) -> Explanation:
 def skipped(world: World) -> Explanation:
     usual(world)
     with world.ledger.write() as connection:
-        skips.add(connection, "prompt", "demo", [2], reason="noise", person="ada", at=NOW)
+        skips.add(connection, "prompt", "demo", [2], reason="noise", person="ada", now=NOW)
     return ask(world, 2)
 
 

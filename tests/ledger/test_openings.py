@@ -111,7 +111,7 @@ def test_dropped_groups_and_groups_without_anything_to_do_are_not_opened(ledger:
     put_runs(ledger, workflow("w", task("fit", fill(50, short="drop"))), [facts(1, 1), facts(2, 2, 60), facts(3, 3)])
     put_runs(ledger, FREE, [facts(1), facts(2), facts(3)])
     with ledger.write() as connection:
-        skips.add(connection, "prompt", "free", [2], reason="x", person="ada", at=T0)
+        skips.add(connection, "prompt", "free", [2], reason="x", person="ada", now=T0)
     plan(ledger)
     assert requested(ledger, "w") == ["fill-r2", "fill-r3"]
     assert requested(ledger, "free") == ["run-r1", "run-r3"]
@@ -260,7 +260,7 @@ def test_what_is_ready_far_behind_is_found_by_news_of_it_and_by_a_thorough_look(
 def test_groups_with_nothing_left_to_do_do_not_hold_up_the_next(ledger: Ledger) -> None:
     put_runs(ledger, FREE, [facts(n) for n in range(1, 321)])
     with ledger.write() as connection:
-        skips.add(connection, "prompt", "free", range(1, 311), reason="x", person="ada", at=T0)
+        skips.add(connection, "prompt", "free", range(1, 311), reason="x", person="ada", now=T0)
     assert plan(ledger, OpeningLimits(max_open=4, window=0)) == 4
     assert requested(ledger, "free") == [f"run-r{n}" for n in range(311, 315)]
     table = tables.run_group

@@ -138,7 +138,7 @@ def publisher(ledger: Ledger, folder: Path, number: int) -> Any:
         for run, group in enumerate(ids, start=1) if number % 2 else reversed([*enumerate(ids, start=1)]):
             iov = Iov(run, run)
             done = publish(
-                ledger, tag="Scale", file=file, group_id=group, task="deliver", iov=iov, provenance={}, at=NOW
+                ledger, tag="Scale", file=file, group_id=group, task="deliver", iov=iov, provenance={}, now=NOW
             )
             new[group] += done.new
     return dict(new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_skipped_runs_are_not_waited_for(ecal: Ledger) -> None:
     runs, scale = group_ids(ecal, "run"), group_ids(ecal, "fill")["fill-r1"]
     done(ecal, runs["run-r1"], "skim")
     with ecal.write() as connection:
-        assert skips.add(connection, "prompt", "ecal", [2], reason="bad magnet", person="ada", at=T0) == [2]
+        assert skips.add(connection, "prompt", "ecal", [2], reason="bad magnet", person="ada", now=T0) == [2]
     assert view(ecal, scale, "scale") == Look("open")
     with ecal.read() as connection:
         assert skips.remaining_runs(connection, scale, "scale") == ([1], [2])
@@ -108,14 +109,14 @@ def test_skipped_runs_are_not_waited_for(ecal: Ledger) -> None:
     assert (row.state, render(row.reason)) == ("skipped", "skipped by ada: bad magnet")
     before = count(ecal, tables.event)
     with ecal.write() as connection:
-        assert skips.add(connection, "prompt", "ecal", [2], reason="again", person="bob", at=T0) == []
+        assert skips.add(connection, "prompt", "ecal", [2], reason="again", person="bob", now=T0) == []
     assert count(ecal, tables.event) == before
 
 
 def test_all_skipped_never_opens(ecal: Ledger) -> None:
     scale = group_ids(ecal, "fill")["fill-r1"]
     with ecal.write() as connection:
-        skips.add(connection, "prompt", "ecal", [1, 2], task="skim", reason="x", person="ada", at=T0)
+        skips.add(connection, "prompt", "ecal", [1, 2], task="skim", reason="x", person="ada", now=T0)
     seen = view(ecal, scale, "scale")
     assert (seen.state, seen.reason and seen.reason["code"]) == ("never", "all_skipped")
     assert view(ecal, group_ids(ecal, "fill")["fill-r3"], "scale").state == "waiting"
@@ -245,7 +246,7 @@ def test_looks_are_recorded_once(ecal: Ledger, monkeypatch: pytest.MonkeyPatch) 
     ids = group_ids(ecal, "fill")
     key = (ids["fill-r1"], "scale")
     times = iter(T0 + timedelta(seconds=s) for s in (0, 5, 100, 105, 110))
-    monkeypatch.setattr(waiting, "now", lambda: next(times))
+    monkeypatch.setattr(waiting, "datetime", SimpleNamespace(now=lambda zone: next(times)))
     before = count(ecal, tables.event)
     row = select(tables.group_task).where(tables.group_task.c.group_id == key[0], tables.group_task.c.task == "scale")
     for looked_at in (0, 0, 100):

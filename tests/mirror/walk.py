@@ -191,7 +191,7 @@ class Walk:
             task=row.task,
             iov=Iov(about.first_run, about.last_run),
             provenance={},
-            at=datetime.now(UTC),
+            now=datetime.now(UTC),
         )
 
     def _skip(self) -> None:
@@ -201,4 +201,4 @@ class Walk:
             flow = self.random.choice(self.flows)
             with self.ledger.write() as connection:
                 at = datetime.now(UTC)
-                skips.add(connection, "prompt", flow.name, [row.run], reason="noise", person="me", at=at)
+                skips.add(connection, "prompt", flow.name, [row.run], reason="noise", person="me", now=at)

@@ -38,7 +38,7 @@ def groups(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
 def put(ledger: Ledger, folder: Path, group: int, text: str, iov: Iov, **options: Any) -> Published:
     file = folder / "constants.json"
     file.write_text(text)
-    options = {"tag": "Scale", "task": "deliver", "provenance": {}, "at": T0, **options}
+    options = {"tag": "Scale", "task": "deliver", "provenance": {}, "now": T0, **options}
     return publish(ledger, file=file, group_id=group, iov=iov, **options)
 
 
@@ -96,7 +96,7 @@ def test_nothing_to_publish(ledger: Ledger, groups: dict[str, int], tmp_path: Pa
             task="deliver",
             iov=Iov(1, 2),
             provenance={},
-            at=T0,
+            now=T0,
         )
     assert count(ledger, tables.payload) == 0
 

@@ -34,7 +34,7 @@ def few_ranges(attribute: str, numbers: Sequence[int], most: int = 50) -> tuple[
     :returns: the constraint, and for how many numbers it is true.
     """
     ordered = sorted(set(numbers))
-    gaps = sorted(range(1, len(ordered)), key=lambda at: ordered[at] - ordered[at - 1], reverse=True)
+    gaps = sorted(range(1, len(ordered)), key=lambda place: ordered[place] - ordered[place - 1], reverse=True)
     cuts = [0, *sorted(gaps[: most - 1]), len(ordered)]
     ranges = [(ordered[a], ordered[b - 1]) for a, b in itertools.pairwise(cuts) if a < b]
     constraint = " || ".join(f"({attribute} >= {first} && {attribute} <= {last})" for first, last in ranges)

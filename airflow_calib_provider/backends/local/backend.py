@@ -122,26 +122,26 @@ class LocalBackend:
 
     def _poll(self, key: RoundKey, cursor: str) -> RoundObservations:
         folder = self._folder(key)
-        at = _Cursor.parse(cursor)
+        position = _Cursor.parse(cursor)
         events: list[log.Event] = []
         try:
             with _known(folder):
-                events += self._news(folder, at)
+                events += self._news(folder, position)
                 # News that were read before the lock was found free may not be the last.
-                if not at.finished and tend(folder, self.host):
-                    events += self._news(folder, at)
+                if not position.finished and tend(folder, self.host):
+                    events += self._news(folder, position)
                 return RoundObservations(
-                    [log.observation(line) for line in events if log.is_of_job(line)], str(at), at.finished
+                    [log.observation(line) for line in events if log.is_of_job(line)], str(position), position.finished
                 )
         except OSError as error:
             raise BackendError(f"{folder.path} cannot be looked at: {error}") from error
         return RoundObservations([], cursor, finished=True)
 
-    def _news(self, folder: RoundFolder, at: _Cursor) -> list[log.Event]:
-        if folder.events.stat().st_size == at.offset:
+    def _news(self, folder: RoundFolder, position: _Cursor) -> list[log.Event]:
+        if folder.events.stat().st_size == position.offset:
             return []
-        lines = log.read(folder.events, at.offset)
-        at.advance(lines)
+        lines = log.read(folder.events, position.offset)
+        position.advance(lines)
         return lines.events
 
     def release(self, key: RoundKey, jobs: Iterable[int]) -> None:
@@ -174,12 +174,12 @@ class LocalBackend:
 
     def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, wanted: set[int]) -> None:
         deadline = time.monotonic() + _REMOVAL_PATIENCE
-        at = 0
+        offset = 0
         left = set(wanted)
         while True:
             tend(folder, self.host)
-            lines = log.read(folder.events, at)
-            at = lines.end
+            lines = log.read(folder.events, offset)
+            offset = lines.end
             seen = (log.observation(line) for line in lines.events if log.is_of_job(line))
             left -= {one.index for one in seen if one.state.final}
             if not left:
@@ -199,10 +199,10 @@ class LocalBackend:
         live: list[RoundKey] = []
         try:
             for key in folders.keys(self.spool):
-                at = _Cursor()
+                position = _Cursor()
                 with _known(self._folder(key)):
-                    self._news(self._folder(key), at)
-                    if not at.finished:
+                    self._news(self._folder(key), position)
+                    if not position.finished:
                         live.append(key)
         except OSError as error:
             raise BackendError(f"the spool {self.spool} cannot be read: {error}") from error
@@ -214,11 +214,11 @@ class LocalBackend:
         :raises BackendError: jobs have not ended, or the folder cannot be deleted.
         """
         folder = self._folder(key)
-        at = _Cursor()
+        position = _Cursor()
         try:
             with _known(folder):
-                self._news(folder, at)
-                if not at.finished:
+                self._news(folder, position)
+                if not position.finished:
                     raise BackendError(
                         f"{key} cannot be forgotten: it has jobs that have not ended", "poll it, or remove them first"
                     )

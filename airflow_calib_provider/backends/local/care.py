@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 from airflow_calib_provider.backends import environment
 from airflow_calib_provider.backends.local import log, processes
@@ -89,7 +90,7 @@ def _end(
                 attempt=job.attempt,
                 host=host.name,
                 start=start,
-                end=log.now(),
+                end=datetime.now(UTC),
                 reason=reason,
                 failure=FailureClass.LOST.value if state is AttemptState.LOST else None,
             )

@@ -8,10 +8,9 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow_calib_provider.backends.local import keeper, processes
-from airflow_calib_provider.backends.local.log import now
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.submission import JobSubmission
 
@@ -155,7 +154,7 @@ def start(job: JobSubmission, environment: Mapping[str, str], slots: list[int], 
     # From here on it will end the job if this process dies.
     os.read(status_read, 1)
     os.set_blocking(status_read, False)
-    return RunningJob(job, pid, processes.start_ticks(pid) or 0, slots, now(), go_write, status_read)
+    return RunningJob(job, pid, processes.start_ticks(pid) or 0, slots, datetime.now(UTC), go_write, status_read)
 
 
 def _signal_name(number: int) -> str:

@@ -39,16 +39,11 @@ class Event(TypedDict, total=False):
     memory: int
 
 
-def now() -> datetime:
-    """The current time, with time zone."""
-    return datetime.now(UTC)
-
-
 def event(name: str, **values: object) -> Event:
     """An event at the current time, without the values that are ``None``; times become text."""
     stated = {key: value for key, value in values.items() if value is not None}
     texts = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in stated.items()}
-    return cast("Event", {"event": name, "at": now().isoformat(), **texts})
+    return cast("Event", {"event": name, "at": datetime.now(UTC).isoformat(), **texts})
 
 
 def is_of_job(line: Event) -> bool:
@@ -102,7 +97,7 @@ def read(path: Path, offset: int = 0) -> Lines:
                 file.seek(0)
         data = file.read()
     events = []
-    at = offset
+    end = offset
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         try:
             value = json.loads(line)
@@ -110,13 +105,13 @@ def read(path: Path, offset: int = 0) -> Lines:
                 observation(value)
         except (ValueError, KeyError, TypeError) as error:
             raise BackendError(
-                f"{path}: the line at byte {at} is damaged ({error!r})",
+                f"{path}: the line at byte {end} is damaged ({error!r})",
                 f"repair or delete this line; or end the supervisor and move {path.parent} out of the spool, "
                 "then its jobs are unknown to the backend",
             ) from error
         events.append(value)
-        at += len(line)
-    return Lines(events, offset, at)
+        end += len(line)
+    return Lines(events, offset, end)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_calib_provider.backends import environment
@@ -135,7 +136,7 @@ class Supervisor:
                 attempt=job.attempt,
                 host=self._host,
                 start=running.start if running else None,
-                end=log.now(),
+                end=datetime.now(UTC),
                 exit_code=outcome.exit_code,
                 signal=outcome.signal,
                 reason=outcome.reason,
