@@ -126,17 +126,17 @@ def _show(workflows: Mapping[str, Workflow], warnings: Sequence[Warned], as_json
     lines: list[dict[str, Any]] = [
         {
             "workflow": workflow.name,
-            "dag_id": workflow.dag_id(label),
-            "grouping": label,
-            "kind": str(grouping.kind),
-            "tasks": [task.name for task in workflow.tasks_of(label)],
+            "dag_id": workflow.dag_id(grouping),
+            "grouping": grouping,
+            "kind": str(policy.kind),
+            "tasks": [task.name for task in workflow.tasks_of(grouping)],
             "source": workflow.runs.source,
             "file": workflow.file,
             "hash": workflow.hash,
-            "warnings": [mistake(item.error) for item in warnings if item.concerns(workflow, label)],
+            "warnings": [mistake(item.error) for item in warnings if item.concerns(workflow, grouping)],
         }
         for workflow in workflows.values()
-        for label, grouping in workflow.groupings().items()
+        for grouping, policy in workflow.groupings().items()
     ]
     if as_json:
         emit_json(lines)

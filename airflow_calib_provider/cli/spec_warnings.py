@@ -41,13 +41,13 @@ class Warned:
     workflow: str | None = None
     task: str | None = None
 
-    def concerns(self, workflow: Workflow, label: str) -> bool:
+    def concerns(self, workflow: Workflow, grouping: str) -> bool:
         """Whether the DAG of this grouping is held up by it."""
         if self.source is None and self.workflow is None:
             return True
         if self.source is not None:
             return workflow.runs.source == self.source
-        return self.workflow == workflow.name and self.task in {task.name for task in workflow.tasks_of(label)}
+        return self.workflow == workflow.name and self.task in {task.name for task in workflow.tasks_of(grouping)}
 
 
 def warnings_of(paths: Sequence[Path], workflows: Mapping[str, Workflow]) -> list[Warned]:

@@ -38,24 +38,24 @@ def workflow_dags(stub: str, spec: str | None = None) -> dict[str, DAG]:
     wanted = get_parsing_context().dag_id
     workflow = served_workflow(path.resolve(), worker=wanted is not None)
     return {
-        workflow.dag_id(label): build_dag(workflow, label)
-        for label in workflow.groupings()
-        if wanted in (None, workflow.dag_id(label))
+        workflow.dag_id(grouping): build_dag(workflow, grouping)
+        for grouping in workflow.groupings()
+        if wanted in (None, workflow.dag_id(grouping))
     }
 
 
-def build_dag(workflow: Workflow, label: str) -> DAG:
+def build_dag(workflow: Workflow, grouping: str) -> DAG:
     """One DAG of a workflow: the tasks that share a grouping."""
-    grouping = workflow.groupings()[label]
+    policy = workflow.groupings()[grouping]
     max_open, window = number("MAX_OPEN"), number("WINDOW")
     dag = DAG(
-        dag_id=workflow.dag_id(label),
+        dag_id=workflow.dag_id(grouping),
         description=workflow.description.strip().split("\n")[0] or None,
         schedule=None,
         start_date=START,
         catchup=False,
         tags=sorted({"calib", workflow.name, *workflow.tags}),
-        doc_md=_documentation(workflow, label),
+        doc_md=_documentation(workflow, grouping),
         params={name: _param(value) for name, value in workflow.params.items()},
         # Waiting DAG runs count as active: the limit must lie above what the ledger opens (rule 27).
         max_active_runs=int(2 * (max_open + window)),
@@ -70,17 +70,17 @@ def build_dag(workflow: Workflow, label: str) -> DAG:
         },
     )
     with dag:
-        closed = None if grouping.rules.single else RunGroupSensor(task_id=GROUP_SENSOR)
+        closed = None if policy.rules.single else RunGroupSensor(task_id=GROUP_SENSOR)
         operators: dict[str, BaseOperator] = {}
-        for task in _in_order(workflow, label):
+        for task in _in_order(workflow, grouping):
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])
             operators[task.name] = _operator(workflow, task, before)
     return dag
 
 
-def _in_order(workflow: Workflow, label: str) -> list[Task]:
+def _in_order(workflow: Workflow, grouping: str) -> list[Task]:
     """The grouping's tasks, each after those that it needs inside this DAG."""
-    left = {task.name: task for task in workflow.tasks_of(label)}
+    left = {task.name: task for task in workflow.tasks_of(grouping)}
     ordered: list[Task] = []
     while left:
         name = next(
@@ -132,10 +132,10 @@ def _param(value: object) -> Param:
     return Param(value, type=kind) if kind else Param(value)
 
 
-def _documentation(workflow: Workflow, label: str) -> str:
+def _documentation(workflow: Workflow, grouping: str) -> str:
     """Description and YAML: Airflow's Code view shows only the stub. The hash makes every edit a new DAG version."""
     file = Path(workflow.file).name
     return inspect.cleandoc(workflow.description) + (
-        f"\n\nGrouping `{label}` of workflow `{workflow.name}`, made from `{file}`, SHA-256 `{workflow.hash}`.\n\n"
+        f"\n\nGrouping `{grouping}` of workflow `{workflow.name}`, made from `{file}`, SHA-256 `{workflow.hash}`.\n\n"
         f"```yaml\n{workflow.text}\n```\n"
     )

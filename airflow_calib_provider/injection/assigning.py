@@ -95,7 +95,7 @@ class _Work:
     :ivar forming: the group that takes runs, before any of these.
     """
 
-    label: str
+    grouping: str
     policy: Grouping
     known: KnownGrouping | None
     rows: Sequence[Run]
@@ -129,21 +129,23 @@ def assign_workflow(
     if not _follow_spec(ledger, here):
         return
     complete = all(
-        _assigned(ledger, here, label, policy, judge, report) for label, policy in workflow.groupings().items()
+        _assigned(ledger, here, grouping, policy, judge, report) for grouping, policy in workflow.groupings().items()
     )
     if here.finite and complete:
         with ledger.write() as connection:
-            for label in workflow.groupings():
-                _advance_bound(connection, here, label, here.bound)
+            for grouping in workflow.groupings():
+                _advance_bound(connection, here, grouping, here.bound)
 
 
-def _assigned(ledger: Ledger, here: Pass, label: str, policy: Grouping, judge: Judge, report: InjectionReport) -> bool:
+def _assigned(
+    ledger: Ledger, here: Pass, grouping: str, policy: Grouping, judge: Judge, report: InjectionReport
+) -> bool:
     for _ in range(TRIES):
         try:
-            return _assign_grouping(ledger, here, label, policy, judge, report)
+            return _assign_grouping(ledger, here, grouping, policy, judge, report)
         except (exc.IntegrityError, IllegalTransition) as error:
             said = error
-    raise IllegalTransition(f"the grouping {label} was changed by another injection") from said
+    raise IllegalTransition(f"the grouping {grouping} was changed by another injection") from said
 
 
 def _is_open(connection: Connection, here: Pass) -> bool:
@@ -218,16 +220,16 @@ def _has_begun(connection: Connection, campaign: str, workflow: str) -> bool:
 
 
 def _assign_grouping(
-    ledger: Ledger, here: Pass, label: str, policy: Grouping, judge: Judge, report: InjectionReport
+    ledger: Ledger, here: Pass, grouping: str, policy: Grouping, judge: Judge, report: InjectionReport
 ) -> bool:
     """:returns: whether all is assigned."""
     with ledger.read() as connection:
-        known = _known(connection, here, label)
+        known = _known(connection, here, grouping)
         if here.waits and not (known and known.assigned_below):
             return False
-        rows = _unassigned(connection, here, label, known.assigned_below if known else 0)
-        forming = groups.forming_group(connection, here.campaign, here.workflow.name, label)
-    work = _Work(label, policy, known, rows, deepcopy(forming))
+        rows = _unassigned(connection, here, grouping, known.assigned_below if known else 0)
+        forming = groups.forming_group(connection, here.campaign, here.workflow.name, grouping)
+    work = _Work(grouping, policy, known, rows, deepcopy(forming))
     first_seen = known.first_seen_at if known is not None else _seen(here)
     selector = Selector(here.workflow.runs, judge, max(here.first_seen, first_seen), here.members)
     admissions = {row.number: _admit(row, selector, here) for row in rows}
@@ -246,8 +248,8 @@ def _assign_grouping(
         with ledger.write() as connection:
             if not _is_open(connection, here):
                 return False
-            _grouping(connection, here, label)
-            parts.check(groups.forming_group(connection, here.campaign, here.workflow.name, label))
+            _grouping(connection, here, grouping)
+            parts.check(groups.forming_group(connection, here.campaign, here.workflow.name, grouping))
             drafts, complete = parts.of([row.number for row in some])
             groups.store(connection, here.campaign, here.workflow, drafts, here.now)
             parts.stored(drafts)
@@ -255,7 +257,7 @@ def _assign_grouping(
             end_groups(connection, here.campaign, here.workflow.name, complete, here.now)
             if not here.finite:
                 bound = here.bound if last else some[-1].number + 1
-                _advance_bound(connection, here, label, bound)
+                _advance_bound(connection, here, grouping, bound)
             crash_point("inject.before_commit", here.workflow.name)
         counted.groups_opened = sum(1 for draft in drafts if parts.is_new(draft))
         counted.groups_closed = sum(1 for draft in complete if draft.state == "closed")
@@ -276,9 +278,9 @@ def end_groups(
     skips.end_fully_skipped(connection, campaign, workflow, by_state["closed"], now)
 
 
-def _known(connection: Connection, here: Pass, label: str) -> KnownGrouping | None:
+def _known(connection: Connection, here: Pass, grouping: str) -> KnownGrouping | None:
     table = tables.grouping
-    key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == label)
+    key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == grouping)
     return first_row(connection, select_of(KnownGrouping, table).where(*key), KnownGrouping)
 
 
@@ -290,21 +292,21 @@ def _seen(here: Pass) -> datetime:
     return here.now if here.begun else here.first_seen
 
 
-def _grouping(connection: Connection, here: Pass, label: str) -> None:
+def _grouping(connection: Connection, here: Pass, grouping: str) -> None:
     """Make the row that says how far the runs are assigned, when the grouping is seen for the first time."""
-    if _known(connection, here, label) is None:
-        key = {"campaign": here.campaign, "workflow": here.workflow.name, "label": label}
+    if _known(connection, here, grouping) is None:
+        key = {"campaign": here.campaign, "workflow": here.workflow.name, "label": grouping}
         row = {**key, "assigned_below": 0, "first_seen_at": _seen(here), "spec_hash": here.workflow.hash}
         connection.execute(insert(tables.grouping).values(**row))
 
 
-def _advance_bound(connection: Connection, here: Pass, label: str, bound: int) -> None:
+def _advance_bound(connection: Connection, here: Pass, grouping: str, bound: int) -> None:
     table = tables.grouping
-    key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == label)
+    key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == grouping)
     connection.execute(update(table).where(*key, table.c.assigned_below < bound).values(assigned_below=bound))
 
 
-def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: int) -> list[Run]:
+def _unassigned(connection: Connection, here: Pass, grouping: str, assigned_below: int) -> list[Run]:
     """Runs below the bound of which nothing is recorded yet.
 
     Of a finite campaign only those between its runs are told that they are none of them: it does not concern itself
@@ -313,7 +315,7 @@ def _unassigned(connection: Connection, here: Pass, label: str, assigned_below: 
     held = (
         membership.c.campaign == here.campaign,
         membership.c.workflow == here.workflow.name,
-        membership.c.grouping == label,
+        membership.c.grouping == grouping,
     )
     listed: tuple[ColumnElement[bool], ...] = (run.c.source == here.workflow.runs.source, run.c.number < here.bound)
     if here.members:
@@ -360,7 +362,7 @@ def _store_members(
             campaign=here.campaign,
             workflow=here.workflow.name,
             run=row.number,
-            group_name=groups.group_name(work.label, draft.first_run) if draft else None,
+            group_name=groups.group_name(work.grouping, draft.first_run) if draft else None,
         )
         columns = {
             "source": row.source,
@@ -369,7 +371,7 @@ def _store_members(
             "record": _frozen(row),
             "assigned_at": here.now,
         }
-        key = {"campaign": here.campaign, "workflow": here.workflow.name, "grouping": work.label, "run": row.number}
+        key = {"campaign": here.campaign, "workflow": here.workflow.name, "grouping": work.grouping, "run": row.number}
         moves.append(Move(key, None, state, subject, columns, {"reason": reason} if reason else {}))
         report.assigned += state == "grouped"
         report.late += state == "late"

@@ -211,7 +211,7 @@ def _with_groupings(workflow: Workflow, others: Mapping[str, Workflow]) -> tuple
         if other is None or need.task not in other.tasks:
             whole = False
             return need
-        return need.model_copy(update={"grouping": other.tasks[need.task].grouping.label})
+        return need.model_copy(update={"grouping": other.tasks[need.task].policy.label})
 
     def filled(task: Task) -> Task:
         return task.model_copy(update={"needs": tuple(fill_in(need) for need in task.needs)})

@@ -84,7 +84,7 @@ def gather(
         "payloads": payloads,
         "spec": {"folder": SPEC_FOLDER},
     }
-    if task.grouping.kind == "run":
+    if task.policy.kind == "run":
         variables["run"] = records[0]
     used: Used = {
         "generations": {
@@ -207,12 +207,12 @@ def _needed(
     if need in workflow.inside_needs(task):
         return _Needed(_done_generations(connection, need.task, [group.id]))
     member = tables.membership
-    label = workflow.tasks[need.task].grouping.label if need.workflow == workflow.name else need.grouping
+    grouping = workflow.tasks[need.task].policy.label if need.workflow == workflow.name else need.grouping
     rows = connection.execute(
         select(member.c.run, member.c.state, member.c.group_id).where(
             member.c.campaign == group.campaign,
             member.c.workflow == need.workflow,
-            member.c.grouping == (label or _label(connection, need, group)),
+            member.c.grouping == (grouping or _grouping(connection, need, group)),
             tables.one_of(member.c.run, runs),
         )
     ).all()
@@ -285,14 +285,14 @@ def _not_selected(needed: Mapping[Need, _Needed], runs: Sequence[int]) -> dict[s
     return {name: sorted(left & set(runs)) for name, left in found.items() if left & set(runs)}
 
 
-def _label(connection: Connection, need: Need, group: Group) -> str:
+def _grouping(connection: Connection, need: Need, group: Group) -> str:
     lock = tables.lock
-    label = connection.execute(
+    grouping = connection.execute(
         select(parameter("grouping")).where(
             lock.c.group_id == group.id, parameter("workflow") == need.workflow, parameter("task") == need.task
         )
     ).scalar()
-    return str(label)
+    return str(grouping)
 
 
 def _files(connection: Connection, generations: Sequence[Made]) -> dict[str, list[str]]:

@@ -40,7 +40,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, now: d
     :param after: the id of a group, behind which the next ones are treated.
     """
     table = tables.group_task
-    wanted = {label: {task.name: task for task in workflow.tasks_of(label)} for label in workflow.groupings()}
+    wanted = {grouping: {task.name: task for task in workflow.tasks_of(grouping)} for grouping in workflow.groupings()}
     removed, edited = [], []
     events: list[tuple[Subject, str, str | None]] = []
     added: list[tuple[int, Subject, Sequence[Task]]] = []

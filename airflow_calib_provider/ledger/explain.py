@@ -175,10 +175,10 @@ def _explain_in_groupings(
         result.causes.append(Cause(scope.of(row), reason, since=row.recorded_at))
     of_grouping = {(member.workflow, member.grouping): member for member in members if member.source == row.source}
     result.causes += _changed(scope.of(row), row, [of_grouping[target] for target in targets if target in of_grouping])
-    for workflow, label in targets:
-        member = of_grouping.get((workflow, label))
+    for workflow, grouping in targets:
+        member = of_grouping.get((workflow, grouping))
         if member is None:
-            result.causes += _unassigned(connection, scope, campaign, row, workflow, label)
+            result.causes += _unassigned(connection, scope, campaign, row, workflow, grouping)
         elif member.state != "grouped":
             result.causes += _left_out(connection, scope, member, scope.of(row))
         else:
@@ -212,21 +212,21 @@ def _targets(connection: Connection, scope: Scope, row: Run, members: Sequence[A
     others = connection.execute(query).all()
     known = sources.of_workflows(connection, {name for name, _ in others if name not in scope.specs})
     known |= {name: {workflow.runs.source} for name, workflow in scope.specs.items()}
-    found |= {(name, label) for name, label in others if row.source in known.get(name, {row.source})}
+    found |= {(name, grouping) for name, grouping in others if row.source in known.get(name, {row.source})}
     for name, workflow in scope.specs.items():
         if workflow.runs.source == row.source:
-            found |= {(name, label) for label in workflow.groupings()}
-    wanted = [(name, label) for name, label in sorted(found) if scope.workflow in (None, name)]
+            found |= {(name, grouping) for grouping in workflow.groupings()}
+    wanted = [(name, grouping) for name, grouping in sorted(found) if scope.workflow in (None, name)]
     if scope.task is None:
         return wanted
-    return [(name, label) for name, label in wanted if _has_task(connection, scope, name, label)]
+    return [(name, grouping) for name, grouping in wanted if _has_task(connection, scope, name, grouping)]
 
 
-def _has_task(connection: Connection, scope: Scope, workflow: str, label: str) -> bool:
+def _has_task(connection: Connection, scope: Scope, workflow: str, grouping: str) -> bool:
     if workflow in scope.specs:
-        return any(task.name == scope.task for task in scope.specs[workflow].tasks_of(label))
+        return any(task.name == scope.task for task in scope.specs[workflow].tasks_of(grouping))
     query = select(group_task.c.task).join(group, group.c.id == group_task.c.group_id)
-    query = query.where(group.c.workflow == workflow, group.c.grouping == label, group_task.c.task == scope.task)
+    query = query.where(group.c.workflow == workflow, group.c.grouping == grouping, group_task.c.task == scope.task)
     return connection.execute(query.limit(1)).first() is not None
 
 
@@ -244,16 +244,16 @@ def _left_out(connection: Connection, scope: Scope, member: Any, name: str) -> l
 
 
 def _unassigned(
-    connection: Connection, scope: Scope, campaign: Campaign, row: Run, workflow: str, label: str
+    connection: Connection, scope: Scope, campaign: Campaign, row: Run, workflow: str, grouping: str
 ) -> list[Cause]:
     """A run that the horizon has not passed (rule 2)."""
-    about = f"{scope.of(row)} in {workflow} ({label})"
+    about = f"{scope.of(row)} in {workflow} ({grouping})"
     if campaign.kind == "finite" and not _is_listed(connection, campaign, row):
         return [Cause(about, {"code": "not_in_campaign"}, "not_selected", campaign.created_at, workflow=workflow)]
     table = tables.grouping
     below = connection.execute(
         select(table.c.assigned_below).where(
-            table.c.campaign == scope.campaign, table.c.workflow == workflow, table.c.label == label
+            table.c.campaign == scope.campaign, table.c.workflow == workflow, table.c.label == grouping
         )
     ).scalar()
     since = row.completed_at or row.recorded_at

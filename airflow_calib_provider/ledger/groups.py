@@ -28,19 +28,19 @@ UNBEGUN = (*UNFINISHED, "failed")
 """States from which a task starts anew, with what the spec says then."""
 
 
-def group_name(label: str, first_run: int) -> str:
+def group_name(grouping: str, first_run: int) -> str:
     """Rule 4: nothing depends on the group's end, or on later fills."""
-    return f"{label}-r{first_run}"
+    return f"{grouping}-r{first_run}"
 
 
-def forming_group(connection: Connection, campaign: str, workflow: str, label: str) -> GroupDraft | None:
+def forming_group(connection: Connection, campaign: str, workflow: str, grouping: str) -> GroupDraft | None:
     """The group that still takes runs, as :func:`~airflow_calib_provider.domain.grouping.assign` wants it."""
     table = tables.run_group
     row = connection.execute(
         select(table).where(
             table.c.campaign == campaign,
             table.c.workflow == workflow,
-            table.c.grouping == label,
+            table.c.grouping == grouping,
             table.c.state == "forming",
         )
     ).first()
@@ -69,8 +69,10 @@ def store(
     """Write new groups with their tasks and locks, and what changed of the forming one. Fills in ``draft.id``."""
     new = [draft for draft in drafts if draft.id is None]
     grown = [draft for draft in drafts if draft.id is not None and (draft.added or draft.state != "forming")]
-    for label in sorted({draft.policy.label for draft in new}):
-        _insert(connection, campaign, workflow, label, [draft for draft in new if draft.policy.label == label], now)
+    for grouping in sorted({draft.policy.label for draft in new}):
+        _insert(
+            connection, campaign, workflow, grouping, [draft for draft in new if draft.policy.label == grouping], now
+        )
     ended = [draft for draft in new if draft.state != "forming"]
     moves = [_update(campaign, workflow.name, draft, now, {"runs": draft.added}) for draft in grown]
     moves += [_update(campaign, workflow.name, draft, now, {}) for draft in ended]
@@ -97,10 +99,15 @@ def _subject(campaign: str, workflow: str, draft: GroupDraft) -> Subject:
 
 
 def _insert(
-    connection: Connection, campaign: str, workflow: Workflow, label: str, drafts: Sequence[GroupDraft], now: datetime
+    connection: Connection,
+    campaign: str,
+    workflow: Workflow,
+    grouping: str,
+    drafts: Sequence[GroupDraft],
+    now: datetime,
 ) -> None:
     table = tables.run_group
-    here = {"campaign": campaign, "workflow": workflow.name, "grouping": label}
+    here = {"campaign": campaign, "workflow": workflow.name, "grouping": grouping}
     subjects = {draft.first_run: _subject(campaign, workflow.name, draft) for draft in drafts}
     moves = [
         Move(
@@ -130,7 +137,7 @@ def _insert(
     ids = {row.first_run: row.id for row in rows}
     for draft in drafts:
         draft.id = ids[draft.first_run]
-    tasks = workflow.tasks_of(label)
+    tasks = workflow.tasks_of(grouping)
     add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], now)
 
 
@@ -228,8 +235,8 @@ def add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tuple
 def _locks(workflow: Workflow, task: Task) -> list[dict[str, object]]:
     wanted: list[tuple[str, Mapping[str, object]]] = []
     for need in workflow.outside_needs(task):
-        label = workflow.tasks[need.task].grouping.label if need.workflow == workflow.name else need.grouping
-        wanted.append((NEEDS, {"workflow": need.workflow, "grouping": label, "task": need.task}))
+        grouping = workflow.tasks[need.task].policy.label if need.workflow == workflow.name else need.grouping
+        wanted.append((NEEDS, {"workflow": need.workflow, "grouping": grouping, "task": need.task}))
     wanted.extend((item.kind, item.parameters) for item in task.locks)
     return [
         {"position": position, "kind": kind, "parameters": dict(parameters), "deadline": None}

@@ -106,9 +106,9 @@ class _Room:
         reserved = 0 if campaign == "prompt" else int(self.limits.max_open * self.limits.prompt_share)
         return self.open_now[dag] < self.limits.max_open - reserved
 
-    def of(self, campaign: str, workflow: str, label: str) -> bool:
+    def of(self, campaign: str, workflow: str, grouping: str) -> bool:
         """Whether there is any for this DAG and campaign."""
-        dag = (workflow, label)
+        dag = (workflow, grouping)
         return self._free(campaign, dag) or self.waiting_now[dag, campaign] < self.limits.window
 
     def take(self, row: Queued, *, ready: bool) -> bool:
@@ -144,12 +144,12 @@ def _queues(connection: Connection) -> list[tuple[str, str, str]]:
     return [(row.campaign, row.workflow, row.label) for row in rows]
 
 
-def _next_of(connection: Connection, campaign: str, workflow: str, label: str) -> list[Queued]:
+def _next_of(connection: Connection, campaign: str, workflow: str, grouping: str) -> list[Queued]:
     """The forming group and the oldest closed ones of a queue.
 
     Those in which nothing is left to do, as all of their runs are skipped, leave it: they need no DAG run.
     """
-    here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == label)
+    here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == grouping)
     for _ in range(SWEEPS):
         query = _queued(*here)
         closed = read_rows(connection, query.where(group.c.state != "forming").limit(AT_ONCE), Queued)
@@ -218,8 +218,8 @@ def ready_beyond(ledger: Ledger) -> list[int]:
     found: list[int] = []
     with ledger.read() as connection:
         queues = _queues(connection)
-    for campaign, workflow, label in queues:
-        here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == label)
+    for campaign, workflow, grouping in queues:
+        here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == grouping)
         after, n = -1, 0
         while n < AT_ONCE:
             with ledger.read() as connection:

@@ -183,8 +183,8 @@ def _totals(
     what = (membership.c.workflow, membership.c.grouping, group_task.c.task, group_task.c.state)
     here = (membership.c.campaign == campaign, membership.c.state == "grouped")
     grouped = select(*what, func.count()).join(group_task, group_task.c.group_id == membership.c.group_id).where(*here)
-    for workflow, label, task, shown, n in connection.execute(grouped.group_by(*what)).all():
-        by_task[workflow, label, task][shown] += n
+    for workflow, grouping, task, shown, n in connection.execute(grouped.group_by(*what)).all():
+        by_task[workflow, grouping, task][shown] += n
     # Few are skipped: these are counted by themselves, instead of asking for each of all.
     concerned = and_(
         membership.c.campaign == skip.c.campaign,
@@ -206,17 +206,17 @@ def _totals(
     )
     columns_of = (skipped.c.workflow, skipped.c.grouping, skipped.c.task, skipped.c.state)
     counted = select(*columns_of, func.count()).group_by(*columns_of)
-    for workflow, label, task, shown, n in connection.execute(counted).all():
-        by_task[workflow, label, task][shown] -= n
-        by_task[workflow, label, task]["skipped"] += n
+    for workflow, grouping, task, shown, n in connection.execute(counted).all():
+        by_task[workflow, grouping, task][shown] -= n
+        by_task[workflow, grouping, task]["skipped"] += n
     by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     others = (
         select(membership.c.workflow, membership.c.grouping, membership.c.state, func.count())
         .where(membership.c.campaign == campaign)
         .group_by(membership.c.workflow, membership.c.grouping, membership.c.state)
     )
-    for workflow, label, shown, n in connection.execute(others).all():
-        by_grouping[workflow, label][shown] = n
+    for workflow, grouping, shown, n in connection.execute(others).all():
+        by_grouping[workflow, grouping][shown] = n
     listed = _campaign_runs(connection, campaign).subquery()
     per_source: dict[str, int] = dict(
         connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).all()

@@ -170,6 +170,6 @@ def _with_groupings(task: Task, workflow: Workflow, good: dict[str, Loaded]) -> 
         other = good[need.workflow].workflow
         if need.workflow == workflow.name or other is None:
             return need
-        return need.model_copy(update={"grouping": other.tasks[need.task].grouping.label})
+        return need.model_copy(update={"grouping": other.tasks[need.task].policy.label})
 
     return task.model_copy(update={"needs": tuple(fill_in(need) for need in task.needs)})

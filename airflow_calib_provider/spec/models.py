@@ -121,7 +121,7 @@ class Task(Model):
     """One step of a workflow: a job set, or the publication of a file."""
 
     name: Name
-    grouping: Grouping
+    policy: Grouping
     needs: tuple[Need, ...] = ()
     locks: tuple[Lock, ...] = ()
     backend: str = DEFAULT_BACKEND
@@ -167,15 +167,15 @@ class Workflow(Model):
 
     def groupings(self) -> dict[str, Grouping]:
         """The distinct groupings by label, in the order of the tasks."""
-        return {task.grouping.label: task.grouping for task in self.tasks.values()}
+        return {task.policy.label: task.policy for task in self.tasks.values()}
 
-    def tasks_of(self, label: str) -> tuple[Task, ...]:
+    def tasks_of(self, grouping: str) -> tuple[Task, ...]:
         """The tasks of one grouping, in the order of the file."""
-        return tuple(task for task in self.tasks.values() if task.grouping.label == label)
+        return tuple(task for task in self.tasks.values() if task.policy.label == grouping)
 
-    def dag_id(self, label: str) -> str:
+    def dag_id(self, grouping: str) -> str:
         """The DAG of one grouping of this workflow."""
-        return f"{self.name}__{label}"
+        return f"{self.name}__{grouping}"
 
     def inside_needs(self, task: Task) -> tuple[Need, ...]:
         """The needs that are edges of the task's own DAG."""
@@ -190,7 +190,7 @@ class Workflow(Model):
         return tuple(need for need in task.needs if not self._is_inside(task, need))
 
     def _is_inside(self, task: Task, need: Need) -> bool:
-        return need.workflow == self.name and self.tasks[need.task].grouping.label == task.grouping.label
+        return need.workflow == self.name and self.tasks[need.task].policy.label == task.policy.label
 
 
 class FieldType(StrEnum):

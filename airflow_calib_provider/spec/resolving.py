@@ -18,7 +18,7 @@ from airflow_calib_provider.spec.variables import ANY, JOB, Leaf, check_template
 class Resolved:
     """Groupings and needs of all tasks, complete as far as one file can tell."""
 
-    groupings: dict[str, Grouping] = field(default_factory=dict)
+    policies: dict[str, Grouping] = field(default_factory=dict)
     needs: dict[str, list[Need]] = field(default_factory=dict)
 
 
@@ -40,11 +40,11 @@ def resolve(tasks: Mapping[str, RawTask], workflow: str, problems: Problems) -> 
         _resolve_grouping(name, tasks, workflow, result, problems)
     _check_labels(tasks, result, problems)
     _check_tags(tasks, problems)
-    if len(problems.errors) > before or len(result.groupings) < len(tasks):
+    if len(problems.errors) > before or len(result.policies) < len(tasks):
         return None
     for name, task in tasks.items():
         result.needs[name] = [
-            need.model_copy(update={"grouping": result.groupings[need.task].label})
+            need.model_copy(update={"grouping": result.policies[need.task].label})
             if need.workflow == workflow
             else need
             for need, _ in task.needs
@@ -98,39 +98,39 @@ def check_templates(
 ) -> None:
     """Report every variable of a template that will not be there."""
     seen: dict[tuple[int, str], None] = {}
-    groupings = effective_groupings(tasks, workflow)
+    policies = effective_policies(tasks, workflow)
     for name, task in tasks.items():
         outside = [(need.workflow, need.task) for need, _ in task.needs if need.workflow != workflow]
         products = {
-            other: _products(tasks[other], is_inside=_same_label(groupings[name], groupings[other]))
+            other: _products(tasks[other], is_inside=_share_grouping(policies[name], policies[other]))
             for other in _inside(task, workflow, tasks)
         }
         if task.needs_wrong:
             products[ANY] = {ANY: Leaf.VALUE}
             outside.append((ANY, ANY))
         tags = [str(lock.parameters["tag"]) for lock in task.locks if "tag" in lock.parameters]
-        known = task_variables(groupings[name], source, params, products, outside, tags)
+        known = task_variables(policies[name], source, params, products, outside, tags)
         for template in task.templates:
             variables = {**known, "job": JOB} if template.with_job else known
             check_template(template.scalar, template.text, variables, problems, one_text=template.one_text, seen=seen)
 
 
-def effective_groupings(tasks: Mapping[str, RawTask], workflow: str) -> dict[str, Grouping | None]:
+def effective_policies(tasks: Mapping[str, RawTask], workflow: str) -> dict[str, Grouping | None]:
     """The tasks' groupings, found through their needs where left out; ``None`` where that cannot be told."""
     found: dict[str, Grouping | None] = {}
     for name in needed_first(tasks, workflow):
         task = tasks[name]
-        if task.grouping_node is not None:
-            found[name] = task.grouping
+        if task.policy_node is not None:
+            found[name] = task.policy
             continue
-        through = [grouping for need in _inside(task, workflow, tasks) if (grouping := found.get(need)) is not None]
+        through = [policy for need in _inside(task, workflow, tasks) if (policy := found.get(need)) is not None]
         # Where they disagree that is the mistake, and nothing that would follow from any of them.
-        agree = len({grouping.label for grouping in through}) == 1
+        agree = len({policy.label for policy in through}) == 1
         found[name] = through[0] if agree else None
     return found
 
 
-def _same_label(one: Grouping | None, other: Grouping | None) -> bool:
+def _share_grouping(one: Grouping | None, other: Grouping | None) -> bool:
     return one is None or other is None or one.label == other.label
 
 
@@ -170,9 +170,9 @@ def _resolve_grouping(
 ) -> None:
     """The grouping of a task, after those of the tasks that it needs."""
     task = tasks[name]
-    if task.grouping_node is not None:
-        if task.grouping is not None:
-            result.groupings[name] = task.grouping
+    if task.policy_node is not None:
+        if task.policy is not None:
+            result.policies[name] = task.policy
         return
     needs = _inside(task, workflow, tasks)
     if not needs:
@@ -185,34 +185,34 @@ def _resolve_grouping(
                 hint="it may be left out where the task needs others of this workflow",
             )
         return
-    found = {need: result.groupings.get(need) for need in needs}
-    if any(grouping is None for grouping in found.values()):
+    found = {need: result.policies.get(need) for need in needs}
+    if any(policy is None for policy in found.values()):
         return
-    if len({grouping.label for grouping in found.values() if grouping is not None}) > 1:
-        listed = ", ".join(f"{need} by {grouping.label}" for need, grouping in found.items() if grouping)
+    if len({policy.label for policy in found.values() if policy is not None}) > 1:
+        listed = ", ".join(f"{need} by {policy.label}" for need, policy in found.items() if policy)
         problems.add(
             f"the key 'group_by' is missing in the task {name!r}, and what it needs is grouped differently",
             task.key,
             expected=f"group_by, because of {listed}",
         )
         return
-    if (grouping := found[needs[0]]) is not None:
-        result.groupings[name] = grouping
+    if (policy := found[needs[0]]) is not None:
+        result.policies[name] = policy
 
 
 def _check_labels(tasks: Mapping[str, RawTask], result: Resolved, problems: Problems) -> None:
     first: dict[str, str] = {}
     for name, task in tasks.items():
-        grouping = result.groupings.get(name)
-        if grouping is None:
+        policy = result.policies.get(name)
+        if policy is None:
             continue
-        other = first.setdefault(grouping.label, name)
-        if result.groupings[other] != grouping and task.grouping_node is not None:
+        other = first.setdefault(policy.label, name)
+        if result.policies[other] != policy and task.policy_node is not None:
             problems.add(
-                f"the tasks {other!r} and {name!r} are grouped differently under the same name {grouping.label!r}",
-                task.grouping_node,
+                f"the tasks {other!r} and {name!r} are grouped differently under the same name {policy.label!r}",
+                task.policy_node,
                 expected="one policy for each name",
-                hint=f"name one of them, such as {{{grouping.kind}: {{name: {grouping.label}2, …}}}}",
+                hint=f"name one of them, such as {{{policy.kind}: {{name: {policy.label}2, …}}}}",
             )
 
 

@@ -373,8 +373,8 @@ class WorkflowKeys(Keys):
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """A named grouping has its name from its key, and no other."""
-        for label, policy in self.groupings.items():
+        for grouping, policy in self.groupings.items():
             for kind, block in policy.blocks.items():
                 if "name" in block.model_fields_set:
-                    said = f"groupings.{label} has a name already"
-                    yield ("groupings", label, kind, "name"), mistake(said, f"only {label!r}", "remove it")
+                    said = f"groupings.{grouping} has a name already"
+                    yield ("groupings", grouping, kind, "name"), mistake(said, f"only {grouping!r}", "remove it")

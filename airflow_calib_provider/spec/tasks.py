@@ -44,7 +44,7 @@ class TemplateText:
 class RawTask:
     """A task as read, before groupings and needs are resolved.
 
-    :ivar grouping_node: where ``group_by`` stands, ``None`` where it is left out.
+    :ivar policy_node: where ``group_by`` stands, ``None`` where it is left out.
     :ivar needs: with the node of each.
     :ivar needs_wrong: some need could not be read, so that what follows from the needs is not to be judged.
     :ivar products_wrong: the same for products.
@@ -52,8 +52,8 @@ class RawTask:
 
     name: str
     key: Scalar
-    grouping: Grouping | None = None
-    grouping_node: Node | None = None
+    policy: Grouping | None = None
+    policy_node: Node | None = None
     needs: list[tuple[Need, Scalar]] = field(default_factory=list)
     needs_wrong: bool = False
     locks: list[Lock] = field(default_factory=list)
@@ -91,9 +91,9 @@ class TaskReader:
         where: Where = ("tasks", name)
         task = RawTask(name, self.written.key_at(*where), products=keys.products)
         if keys.has("group_by"):
-            task.grouping_node = self.written.at(*where, "group_by")
+            task.policy_node = self.written.at(*where, "group_by")
             if keys.group_by is not None:
-                task.grouping = self.policies.policy(keys.group_by, (*where, "group_by"))
+                task.policy = self.policies.policy(keys.group_by, (*where, "group_by"))
         self._needs(keys, task, (*where, "needs"))
         self._locks(keys, task, (*where, "locks"))
         task.products_wrong = self.written.is_wrong(*where, "products")

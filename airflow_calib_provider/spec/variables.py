@@ -61,7 +61,7 @@ JOB: Known = {
 
 
 def task_variables(
-    grouping: Grouping | None,
+    policy: Grouping | None,
     source: RunSource | None,
     params: Mapping[str, object],
     products: Mapping[str, Mapping[str, Leaf]],
@@ -90,7 +90,7 @@ def task_variables(
     for workflow, task in outside:
         workflows.setdefault(workflow, {"tasks": {}})["tasks"][task] = {"products": {ANY: Leaf.LIST}}
     known["workflows"] = workflows
-    if grouping is None or grouping.rules.single:
+    if policy is None or policy.rules.single:
         names = [*ALWAYS, *(name for name in (source.fields if source else [ANY]) if name != "completed")]
         known["run"] = {name: Leaf.LIST if name == "files" else Leaf.VALUE for name in names}
     return known

@@ -118,7 +118,7 @@ class _WorkflowReader:
     def _task(raw: RawTask, resolved: resolving.Resolved) -> Task:
         return Task(
             name=raw.name,
-            grouping=resolved.groupings[raw.name],
+            policy=resolved.policies[raw.name],
             needs=tuple(resolved.needs[raw.name]),
             locks=tuple(raw.locks),
             backend=raw.backend,

@@ -18,7 +18,7 @@ from airflow_calib_provider.spec.loader import load_workflow
 dags = list(system_dags(sys.argv[1]).values())
 for file in sorted(Path(sys.argv[1]).parent.glob("[!s]*.yaml")):
     workflow = load_workflow(file)
-    dags += [build_dag(workflow, label) for label in workflow.groupings()]
+    dags += [build_dag(workflow, grouping) for grouping in workflow.groupings()]
 # The order of keys is Airflow's own, and no part of a DAG: it sorts them before it compares.
 print(json.dumps([DagSerialization.to_dict(dag) for dag in dags], sort_keys=True))
 """

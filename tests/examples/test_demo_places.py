@@ -42,7 +42,7 @@ def test_only_where_jobs_run_is_changed(source: Path, tmp_path: Path) -> None:
             assert environment["PATH"].startswith(f"{Path(sys.executable).parent}:")
             same = {"environment": {}, "condor": None}
             assert task.jobs.model_copy(update=same) == old.jobs.model_copy(update=same)
-            assert (task.products, task.grouping, task.needs) == (old.products, old.grouping, old.needs)
+            assert (task.products, task.policy, task.needs) == (old.products, old.policy, old.needs)
 
 
 def test_locally_jobs_are_told_only_what_is_wanted(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def total(amount: float, **options: Any) -> Grouping:
 
 def task(
     name: str,
-    grouping: Grouping = RUN,
+    policy: Grouping = RUN,
     *,
     needs: Iterable[str] = (),
     payloads: Iterable[str] = (),
@@ -64,12 +64,12 @@ def task(
     jobs: Jobs | None = None,
     **options: Any,
 ) -> Task:
-    """``needs`` are ``workflow.task@label``."""
+    """``needs`` are ``workflow.task@grouping``."""
     parts = [(need.partition("@")[0].split("."), need.partition("@")[2]) for need in needs]
     return Task(
         name=name,
-        grouping=grouping,
-        needs=tuple(Need(workflow=names[0], task=names[1], grouping=label or None) for names, label in parts),
+        policy=policy,
+        needs=tuple(Need(workflow=names[0], task=names[1], grouping=grouping or None) for names, grouping in parts),
         locks=tuple(Lock(kind="payload", parameters={"tag": tag}) for tag in payloads),
         jobs=None if publish else jobs or Jobs(command=("true",)),
         publish=Publish(tag=publish, file=file) if publish else None,
@@ -150,22 +150,22 @@ def put_runs(
             if run.number not in known
         ]
         move(connection, tables.run, recorded)
-        for label, policy in flow.groupings().items():
-            _note_grouping(connection, campaign, flow.name, label, max((run.number for run in runs), default=0) + 1)
-            forming = groups.forming_group(connection, campaign, flow.name, label)
+        for grouping, policy in flow.groupings().items():
+            _note_grouping(connection, campaign, flow.name, grouping, max((run.number for run in runs), default=0) + 1)
+            forming = groups.forming_group(connection, campaign, flow.name, grouping)
             assignment = assign(policy, forming, runs, at)
             groups.store(connection, campaign, flow, assignment.groups, at)
             of_run = {number: draft for draft in assignment.groups for number in draft.added}
             moves = [
                 Move(
-                    {"campaign": campaign, "workflow": flow.name, "grouping": label, "run": run.number},
+                    {"campaign": campaign, "workflow": flow.name, "grouping": grouping, "run": run.number},
                     None,
                     "grouped" if run.number in of_run else "not_selected",
                     Subject(
                         campaign=campaign,
                         workflow=flow.name,
                         run=run.number,
-                        group_name=groups.group_name(label, of_run[run.number].first_run)
+                        group_name=groups.group_name(grouping, of_run[run.number].first_run)
                         if run.number in of_run
                         else None,
                     ),
@@ -184,18 +184,18 @@ def put_runs(
             groups.drop_members(connection, campaign, flow.name, dropped)
 
 
-def _note_grouping(connection: Connection, campaign: str, name: str, label: str, below: int) -> None:
+def _note_grouping(connection: Connection, campaign: str, name: str, grouping: str, below: int) -> None:
     table = tables.grouping
-    key = {"campaign": campaign, "workflow": name, "label": label}
+    key = {"campaign": campaign, "workflow": name, "label": grouping}
     here = [table.c[column] == value for column, value in key.items()]
     if connection.execute(update(table).where(*here).values(assigned_below=below)).rowcount == 0:
         connection.execute(insert(table).values(**key, assigned_below=below, first_seen_at=T0))
 
 
-def group_ids(ledger: Ledger, label: str, flow: str | None = None, campaign: str = "prompt") -> dict[str, int]:
+def group_ids(ledger: Ledger, grouping: str, flow: str | None = None, campaign: str = "prompt") -> dict[str, int]:
     """Name → id."""
     table = tables.run_group
-    query = select(table.c.name, table.c.id).where(table.c.grouping == label, table.c.campaign == campaign)
+    query = select(table.c.name, table.c.id).where(table.c.grouping == grouping, table.c.campaign == campaign)
     if flow:
         query = query.where(table.c.workflow == flow)
     with ledger.read() as connection:

@@ -46,4 +46,4 @@ def test_every_mistake_is_named_with_its_place(case: dict[str, Any], tmp_path: P
 def test_the_base_of_the_cases_is_good() -> None:
     workflow = load_workflow(CASES / "base.yaml")
     assert list(workflow.tasks) == ["skim", "fit", "deliver"]
-    assert workflow.tasks["deliver"].grouping == workflow.tasks["fit"].grouping
+    assert workflow.tasks["deliver"].policy == workflow.tasks["fit"].policy

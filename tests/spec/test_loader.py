@@ -63,14 +63,14 @@ def test_a_full_example() -> None:
     assert skim.jobs.resources.disk == 4 * 2**30
     assert skim.jobs.split.per_job == 5
     assert skim.jobs.environment == {"OMP_NUM_THREADS": "1"}
-    assert scale.grouping.kind == "fill"
-    assert scale.grouping.minimum == {"lumi_pb": 50.0}
+    assert scale.policy.kind == "fill"
+    assert scale.policy.minimum == {"lumi_pb": 50.0}
     assert scale.jobs is not None
     assert scale.jobs.command[3:6] == ("--window", "{{ params.window[0] }}", "{{ params.window[1] }}")
     assert scale.jobs.environment == {"OMP_NUM_THREADS": "1", "ZEE_CAMPAIGN": "{{ campaign }}"}
     assert (scale.jobs.retries, scale.jobs.quorum, scale.jobs.timeout) == (1, 0.9, timedelta(minutes=10))
     assert scale.needs == (Need(workflow="ecal_zee_scale", task="skim", grouping="run"),)
-    assert loaded.tasks["deliver"].grouping == scale.grouping
+    assert loaded.tasks["deliver"].policy == scale.policy
     new = loaded.tasks["validate_new"].jobs
     assert new is not None
     assert isinstance(new.inputs, InputsCommand)
@@ -345,7 +345,7 @@ def test_a_policy_is_named_once_and_used_by_name(folder: Path) -> None:
     text = text.replace("tasks:", "groupings: {period: {sum: {lumi: 100, tail: drop}}, each: {run: {}}}\ntasks:")
     (folder / "a.yaml").write_text(text + "  z: {group_by: each, jobs: {command: [z]}}\n")
     loaded = load_workflow(folder / "a.yaml")
-    assert loaded.tasks["x"].grouping == loaded.tasks["y"].grouping
+    assert loaded.tasks["x"].policy == loaded.tasks["y"].policy
     assert list(loaded.groupings()) == ["period", "each"]
     period = loaded.groupings()["period"]
     assert (period.kind, period.label, period.minimum, period.tail) == ("sum", "period", {"lumi": 100.0}, "drop")
