@@ -47,6 +47,24 @@ def test_no_function_is_too_long() -> None:
     assert list(long_functions(modules())) == []
 
 
+def public_classes(package: Path) -> Iterator[tuple[str, str]]:
+    for file in sorted(package.rglob("*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield node.name, str(file.relative_to(package))
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for name, file in public_classes(HOUSE / "airflow_calib_provider"):
+        places.setdefault(name, []).append(file)
+    assert len(places) > 300
+    # Each backend has a folder for a round, in which it keeps what is its own.
+    assert {name: files for name, files in places.items() if len(files) > 1} == {
+        "RoundFolder": ["backends/condor/folder.py", "backends/local/folder.py"]
+    }
+
+
 def test_every_room_is_counted() -> None:
     assert {file.relative_to(HOUSE).parts[0] for file in modules()} == set(ROOMS)
 

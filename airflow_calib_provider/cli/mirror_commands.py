@@ -16,7 +16,7 @@ from airflow_calib_provider.cli.common import Json, examples, open_ledger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_calib_provider.mirror.check import Report
+    from airflow_calib_provider.mirror.check import CheckReport
     from airflow_calib_provider.mirror.client import InfluxClient
     from airflow_calib_provider.mirror.status import TargetStatus
     from airflow_calib_provider.mirror.target import InfluxTarget
@@ -141,7 +141,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _show_report(report: Report) -> None:
+def _show_report(report: CheckReport) -> None:
     from airflow_calib_provider.cli.output import table
 
     heads = ["measurement", "expected", "missing", "extra", "different", "set aside", "beyond retention"]

@@ -24,7 +24,7 @@ from airflow_calib_provider.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_calib_provider.ledger.results import Product, Value
+    from airflow_calib_provider.ledger.results import ProductLine, Value
 
 BARS = "▁▂▃▄▅▆▇█"
 TREND = 32
@@ -91,7 +91,7 @@ def products(
     table(heads, rows, empty="no products: no job set that declares any is done there")
 
 
-def _product(item: Product) -> dict[str, object]:
+def _product(item: ProductLine) -> dict[str, object]:
     from airflow_calib_provider.jobsets.folders import product_path
 
     path = product_path(item.folder, item.job, item.file)

@@ -14,7 +14,7 @@ LOCKS = ".locks"
 
 
 @dataclass(frozen=True)
-class Standing:
+class GroupStanding:
     """How a group stands in the ledger and in Airflow.
 
     :ivar states: task id in Airflow → its state in the ledger, in the order of the workflow.
@@ -47,7 +47,7 @@ class Clearing:
     tasks: Sequence[str]
 
 
-def to_clear(standing: Standing, named: Sequence[str]) -> Clearing:
+def to_clear(standing: GroupStanding, named: Sequence[str]) -> Clearing:
     """The tasks that are named, or else those that have failed or that Airflow has given up, and what they need.
 
     :param named: task ids.
@@ -63,13 +63,13 @@ def to_clear(standing: Standing, named: Sequence[str]) -> Clearing:
     return Clearing([item for item in order if item in needed and _in_the_way(standing, item)], tasks)
 
 
-def _stuck(standing: Standing, task: str, state: str) -> bool:
+def _stuck(standing: GroupStanding, task: str, state: str) -> bool:
     if state in ("done", "skipped"):
         return False
     return state == "failed" or standing.ended(task)
 
 
-def _ancestors(standing: Standing, tasks: Sequence[str]) -> set[str]:
+def _ancestors(standing: GroupStanding, tasks: Sequence[str]) -> set[str]:
     before: dict[str, set[str]] = {}
     for name, following in standing.after.items():
         for other in following:
@@ -83,7 +83,7 @@ def _ancestors(standing: Standing, tasks: Sequence[str]) -> set[str]:
     return found
 
 
-def _in_the_way(standing: Standing, task_id: str) -> bool:
+def _in_the_way(standing: GroupStanding, task_id: str) -> bool:
     """Whether a task before another keeps it from running, or was let pass by a person's mark success."""
     if not standing.ended(task_id):
         return False

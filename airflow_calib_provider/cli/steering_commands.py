@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from airflow_calib_provider.cli.airflow import Airflow
-    from airflow_calib_provider.cli.retrying import Standing
+    from airflow_calib_provider.cli.retrying import GroupStanding
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.explain_airflow import Answer
     from airflow_calib_provider.ledger.skips import Settled
@@ -314,7 +314,7 @@ def _with_new_tasks(
 
 def _standing(
     connection: Connection, campaign: str, workflow: str | None, name: str, tasks: Sequence[str]
-) -> tuple[str, str, Standing]:
+) -> tuple[str, str, GroupStanding]:
     """The DAG run of a group, and how the group stands in the ledger.
 
     :raises NotFound: there is no such group or task, or it has no DAG run yet.
@@ -322,7 +322,7 @@ def _standing(
     """
     from sqlalchemy import select
 
-    from airflow_calib_provider.cli.retrying import Standing
+    from airflow_calib_provider.cli.retrying import GroupStanding
     from airflow_calib_provider.errors import CalibError, NotFound
     from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.ledger.dag_groups import airflow_task_id
@@ -343,4 +343,4 @@ def _standing(
     looks = look(connection, [(group.id, task) for task in states])
     shut = frozenset(airflow_task_id(task) for (_, task), seen in looks.items() if seen.state != "open")
     named = {airflow_task_id(task): state for task, state in states.items()}
-    return asked.dag_id, asked.run_id, Standing(named, group.state == "closed", shut, {})
+    return asked.dag_id, asked.run_id, GroupStanding(named, group.state == "closed", shut, {})

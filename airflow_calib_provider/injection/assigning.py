@@ -15,7 +15,7 @@ from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.parts import Parts
-from airflow_calib_provider.injection.selection import ADMITTED, Admission, Judge, Selector
+from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector
 from airflow_calib_provider.ledger import campaigns, edited_specs, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, read_rows, select_of
@@ -111,7 +111,7 @@ def assign_workflow(
     campaign: Campaign,
     workflow: Workflow,
     listing: Sequence[RunRecord],
-    judge: Judge,
+    admissions: Admissions,
     now: datetime,
     report: InjectionReport,
 ) -> None:
@@ -129,7 +129,8 @@ def assign_workflow(
     if not _follow_spec(ledger, here):
         return
     complete = all(
-        _assigned(ledger, here, grouping, policy, judge, report) for grouping, policy in workflow.groupings().items()
+        _assigned(ledger, here, grouping, policy, admissions, report)
+        for grouping, policy in workflow.groupings().items()
     )
     if here.finite and complete:
         with ledger.write() as connection:
@@ -138,11 +139,11 @@ def assign_workflow(
 
 
 def _assigned(
-    ledger: Ledger, here: Pass, grouping: str, policy: Grouping, judge: Judge, report: InjectionReport
+    ledger: Ledger, here: Pass, grouping: str, policy: Grouping, admissions: Admissions, report: InjectionReport
 ) -> bool:
     for _ in range(TRIES):
         try:
-            return _assign_grouping(ledger, here, grouping, policy, judge, report)
+            return _assign_grouping(ledger, here, grouping, policy, admissions, report)
         except (exc.IntegrityError, IllegalTransition) as error:
             said = error
     raise IllegalTransition(f"the grouping {grouping} was changed by another injection") from said
@@ -220,7 +221,7 @@ def _has_begun(connection: Connection, campaign: str, workflow: str) -> bool:
 
 
 def _assign_grouping(
-    ledger: Ledger, here: Pass, grouping: str, policy: Grouping, judge: Judge, report: InjectionReport
+    ledger: Ledger, here: Pass, grouping: str, policy: Grouping, admissions: Admissions, report: InjectionReport
 ) -> bool:
     """:returns: whether all is assigned."""
     with ledger.read() as connection:
@@ -231,11 +232,10 @@ def _assign_grouping(
         forming = groups.forming_group(connection, here.campaign, here.workflow.name, grouping)
     work = _Work(grouping, policy, known, rows, deepcopy(forming))
     first_seen = known.first_seen_at if known is not None else _seen(here)
-    selector = Selector(here.workflow.runs, judge, max(here.first_seen, first_seen), here.members)
-    admissions = {row.number: _admit(row, selector, here) for row in rows}
+    selector = Selector(here.workflow.runs, admissions, max(here.first_seen, first_seen), here.members)
+    of_run = {row.number: _admit(row, selector, here) for row in rows}
     facts = {
-        row.number: RunFacts(row.number, row.start, row.end, row.fields, admissions[row.number] is ADMITTED)
-        for row in rows
+        row.number: RunFacts(row.number, row.start, row.end, row.fields, of_run[row.number] is ADMITTED) for row in rows
     }
     new = [facts[row.number] for row in rows if row.number >= work.assigned_below]
     assignment = assign(policy, forming, new, here.now, final=here.finite, finite=here.finite)
@@ -253,7 +253,7 @@ def _assign_grouping(
             drafts, complete = parts.of([row.number for row in some])
             groups.store(connection, here.campaign, here.workflow, drafts, here.now)
             parts.stored(drafts)
-            _store_members(connection, here, work, some, admissions, parts, counted)
+            _store_members(connection, here, work, some, of_run, parts, counted)
             end_groups(connection, here.campaign, here.workflow.name, complete, here.now)
             if not here.finite:
                 bound = here.bound if last else some[-1].number + 1

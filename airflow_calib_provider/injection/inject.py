@@ -13,7 +13,7 @@ from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
-from airflow_calib_provider.injection.selection import Judge
+from airflow_calib_provider.injection.selection import Admissions
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -47,12 +47,12 @@ def inject(
         chosen = _campaigns(connection, campaign)
         _note_workflows(connection, workflows.values(), now)
     listings = _read_sources(ledger, workflows, sources, folder, now, report)
-    judges = _judges([flow for flow in workflows.values() if flow.runs.source in listings], sources, report)
+    admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in listings], sources, report)
     for row in chosen:
-        for name, judge in judges.items():
+        for name, admissions in admissions_of.items():
             if not row.spec_hashes or name in row.spec_hashes:
                 workflow = workflows[name]
-                _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], judge, now, report)
+                _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], admissions, now, report)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
     about = openings.ready_beyond(ledger)
@@ -139,17 +139,17 @@ def _read_sources(
     return listings
 
 
-def _judges(
+def _admissions(
     workflows: Iterable[Workflow], sources: Mapping[str, RunSource], report: InjectionReport
-) -> dict[str, Judge]:
+) -> dict[str, Admissions]:
     """Every condition is compiled once. One that does not fit the source any more does not hold back the others."""
-    judges = {}
+    admissions_of = {}
     for workflow in workflows:
         try:
-            judges[workflow.name] = Judge(workflow.runs, sources[workflow.runs.source])
+            admissions_of[workflow.name] = Admissions(workflow.runs, sources[workflow.runs.source])
         except CalibError as error:
             report.errors.append(f"workflow {workflow.name}: {error}")
-    return judges
+    return admissions_of
 
 
 def _inject_workflow(
@@ -157,12 +157,12 @@ def _inject_workflow(
     campaign: Campaign,
     workflow: Workflow,
     listing: Sequence[RunRecord],
-    judge: Judge,
+    admissions: Admissions,
     now: datetime,
     report: InjectionReport,
 ) -> None:
     try:
-        assign_workflow(ledger, campaign, workflow, listing, judge, now, report)
+        assign_workflow(ledger, campaign, workflow, listing, admissions, now, report)
     except CalibError as error:
         if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):
             raise

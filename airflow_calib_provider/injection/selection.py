@@ -22,7 +22,7 @@ class Admission:
 ADMITTED = Admission("grouped")
 
 
-class Judge:
+class Admissions:
     """What a workflow's condition says of runs.
 
     Each run is asked about once in an injection, however many groupings and campaigns want to know.
@@ -62,13 +62,13 @@ class Selector:
     """
 
     selection: RunSelection
-    judge: Judge
+    admissions: Admissions
     first_seen: datetime
     members: frozenset[int] | None = None
 
     def admit(self, row: Run) -> Admission:
         """Decide about a completed run. Decided once, at injection; the outcome is stored."""
-        return self.without_condition(row) or self.judge.admission(row)
+        return self.without_condition(row) or self.admissions.admission(row)
 
     def without_condition(self, row: Run) -> Admission | None:
         """What is decided about a run whatever the condition says; ``None``: ask it."""

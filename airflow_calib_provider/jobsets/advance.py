@@ -29,7 +29,7 @@ from airflow_calib_provider.settings import number
 
 
 @dataclass(frozen=True)
-class Standing:
+class GenerationStanding:
     """How a generation stands after a step.
 
     :ivar state: ``running``, ``done``, ``failed``; ``unknown`` to this ledger.
@@ -52,7 +52,7 @@ def advance(
     generation_ids: Iterable[int],
     now: datetime,
     base_delay: float | None = None,
-) -> dict[int, Standing]:
+) -> dict[int, GenerationStanding]:
     """Take every one of these generations as far as it goes now.
 
     :param backend_of: a backend by name.
@@ -119,16 +119,16 @@ def _note(ledger: Ledger, before: Mapping[int, str], troubles: Troubles, now: da
             observed.note_trouble(connection, news, now)
 
 
-def _standings(ledger: Ledger, ids: Sequence[int], troubles: Troubles) -> dict[int, Standing]:
+def _standings(ledger: Ledger, ids: Sequence[int], troubles: Troubles) -> dict[int, GenerationStanding]:
     with ledger.read() as connection:
         counts = generations.job_counts(connection, ids)
         rows = generations.states_of(connection, ids)
         stuck = [number for number, states in counts.items() if states.keys() & {"submitted", "held"}]
         said = live_reasons(connection, stuck) if stuck else {}
     # One that is gone, with the ledger that it was in, must end its watch and not that of the others.
-    standings = {unknown: Standing(unknown, "unknown", None, {}) for unknown in ids if unknown not in rows}
+    standings = {unknown: GenerationStanding(unknown, "unknown", None, {}) for unknown in ids if unknown not in rows}
     for row in rows.values():
         trouble = troubles.text(row.id)
         most = str(said[row.id][0]) if row.id in said else ""
-        standings[row.id] = Standing(row.id, row.state, row.reason, counts.get(row.id, {}), trouble, most)
+        standings[row.id] = GenerationStanding(row.id, row.state, row.reason, counts.get(row.id, {}), trouble, most)
     return standings

@@ -23,7 +23,7 @@ generation, group, product, value = tables.generation, tables.run_group, tables.
 
 
 @dataclass(frozen=True)
-class Product:
+class ProductLine:
     """One file of an accepted attempt.
 
     :ivar folder: of its generation, as in the ledger.
@@ -131,7 +131,7 @@ def generation_numbered(connection: Connection, group_id: int, task: str, n: int
 
 def products_listed(
     connection: Connection, group_ids: Sequence[int], task: str | None = None, n: int | None = None
-) -> list[Product]:
+) -> list[ProductLine]:
     """The products of these groups: of the latest done generation of each task, or of one that is named."""
     query = (
         select(
@@ -152,7 +152,7 @@ def products_listed(
     )
     if task is not None:
         query = query.where(generation.c.task == task)
-    return [Product(**row._mapping) for row in connection.execute(_of_generation(query, n))]
+    return [ProductLine(**row._mapping) for row in connection.execute(_of_generation(query, n))]
 
 
 def values_listed(

@@ -30,7 +30,7 @@ class Aside(NamedTuple):
     at: datetime
 
 
-class Counted(NamedTuple):
+class RefusedPoints(NamedTuple):
     """How many points were refused for a reason."""
 
     measurement: str
@@ -92,8 +92,8 @@ def listed(connection: Connection, target: str, first: int = 0, last: int | None
     return read_rows(connection, query.order_by(aside.c.event_id, aside.c.id), Aside)
 
 
-def counted(connection: Connection, target: str) -> list[Counted]:
+def counted(connection: Connection, target: str) -> list[RefusedPoints]:
     """How many points are set aside, and why."""
     query = select(aside.c.measurement, aside.c.reason, func.count().label("n")).where(aside.c.target == target)
     query = query.group_by(aside.c.measurement, aside.c.reason).order_by(func.count().desc())
-    return read_rows(connection, query, Counted)
+    return read_rows(connection, query, RefusedPoints)

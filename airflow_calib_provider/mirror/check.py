@@ -60,7 +60,7 @@ class Counts:
 
 
 @dataclass
-class Report:
+class CheckReport:
     """What a check found.
 
     :ivar first: the first event that was looked at.
@@ -97,7 +97,7 @@ class Report:
 
 def check(
     ledger: Ledger, client: InfluxClient, since: int | None = None, *, tell: Callable[[int, int], None] | None = None
-) -> Report:
+) -> CheckReport:
     """Compare everything that has been carried.
 
     :param since: a time in nanoseconds; events before it are left out.
@@ -114,7 +114,7 @@ def check(
         hint = "let calib_mirror run; `calib mirror status` lists what is mirrored, by the names of its connections"
         raise MirrorError(f"nothing was ever carried to {name}, so there is nothing to compare", hint)
     last = min(row.cursor, newest)
-    report = Report(first, last, newest - last)
+    report = CheckReport(first, last, newest - last)
     comparison = _Comparison(ledger, client, report, since)
     done = first - 1
     while done < last:
@@ -130,7 +130,7 @@ def check(
 class _Comparison:
     """One check, window by window."""
 
-    def __init__(self, ledger: Ledger, client: InfluxClient, report: Report, since: int | None) -> None:
+    def __init__(self, ledger: Ledger, client: InfluxClient, report: CheckReport, since: int | None) -> None:
         self._ledger, self._client, self._report, self._since = ledger, client, report, since
         self._maker = PointMaker()
         self._horizon: dict[str, int] = {}

@@ -10,7 +10,7 @@ from airflow_calib_provider.domain.reasons import Reason, lock_of, parts_of
 from airflow_calib_provider.ledger.rows import Event
 
 
-class Cause(NamedTuple):
+class Awaited(NamedTuple):
     """One of the locks that a task waits for.
 
     :ivar name: ``task laser.fit``, ``payload pedestals``, ``forming``.
@@ -32,23 +32,23 @@ def _count(reason: Reason, name: str) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def causes_of(reason: Reason | None) -> list[Cause]:
+def awaited_in(reason: Reason | None) -> list[Awaited]:
     """The locks that a reason names; those that never open are named alike."""
     if not reason:
         return []
     code = reason.get("code")
     if code == "several":
-        return [cause for part in parts_of(reason) for cause in causes_of(part)]
+        return [awaited for part in parts_of(reason) for awaited in awaited_in(part)]
     if code in ("forming", "dropped"):
-        return [Cause("forming")]
+        return [Awaited("forming")]
     if code in NEVER:
         what = str(reason.get("needs"))
-        return [Cause(f"{'task' if '.' in what else 'payload'} {what}", 0, _count(reason, "total"))]
+        return [Awaited(f"{'task' if '.' in what else 'payload'} {what}", 0, _count(reason, "total"))]
     if code == "lock_unknown":
-        return [Cause(str(reason.get("lock")))]
+        return [Awaited(str(reason.get("lock")))]
     lock = lock_of(reason)
     if lock is not None:
-        return [Cause(f"{lock.name} {lock.what(reason)}", _count(reason, "done"), _count(reason, "total"))]
+        return [Awaited(f"{lock.name} {lock.what(reason)}", _count(reason, "done"), _count(reason, "total"))]
     return []
 
 
@@ -85,7 +85,7 @@ class LockChange:
     :ivar waited: seconds.
     """
 
-    cause: Cause
+    awaited: Awaited
     state: str
     waited: float | None = None
 
@@ -154,16 +154,16 @@ class GroupHistory:
 
 def _waits(task: TaskHistory, at: int) -> list[LockChange]:
     """What changes of the locks that a task waits for, now that it has this state and reason."""
-    named = {cause.name: cause for cause in causes_of(task.reason)}
+    named = {awaited.name: awaited for awaited in awaited_in(task.reason)}
     shut = any(code in NEVER for code in _codes(task.reason))
     wanted = named if task.state == "waiting" else {}
-    changes = [LockChange(cause, "waiting", 0.0) for name, cause in wanted.items() if name not in task.waits]
+    changes = [LockChange(awaited, "waiting", 0.0) for name, awaited in wanted.items() if name not in task.waits]
     ended = "never" if shut or task.state in ("skipped", "removed") else "open"
     for name in [name for name in task.waits if name not in wanted]:
         waited = round((at - task.waits.pop(name)) / 1e9, 3)
-        changes.append(LockChange(named.pop(name, Cause(name)), ended, waited))
+        changes.append(LockChange(named.pop(name, Awaited(name)), ended, waited))
     if shut and task.state == "failed":
-        changes += [LockChange(cause, "never", 0.0) for name, cause in named.items() if name != "forming"]
+        changes += [LockChange(awaited, "never", 0.0) for name, awaited in named.items() if name != "forming"]
     task.waits.update({name: at for name in wanted if name not in task.waits})
     return changes
 

@@ -156,12 +156,12 @@ class PointMaker:
             state = "skipped" if dropped else row.to_state or "removed"
             made.append(_run_task(row, key, row.task, run, state, generation, code))
         for change in changes:
-            tags = (*key[:2], row.task, change.cause.name, change.state)
+            tags = (*key[:2], row.task, change.awaited.name, change.state)
             fields = {
                 "group": row.group_name,
                 "waited": change.waited,
-                "done": change.cause.done,
-                "total": change.cause.total,
+                "done": change.awaited.done,
+                "total": change.awaited.total,
                 "event": row.id,
             }
             made.append(point("lock", tags, fields, time_of(row)))

@@ -38,7 +38,7 @@ Figures = dict[tuple[str, str], dict[str, float]]
 """Campaign and workflow → figures."""
 
 
-class Counted(NamedTuple):
+class StateCount(NamedTuple):
     """How much of a workflow is in a state."""
 
     campaign: str
@@ -118,11 +118,11 @@ def look(connection: Connection, now: datetime) -> Figures:
     return {(ALL, ALL): whole, **figures}
 
 
-def _of(figures: Figures, row: Counted | Oldest) -> dict[str, float]:
+def _of(figures: Figures, row: StateCount | Oldest) -> dict[str, float]:
     return figures.setdefault((row.campaign, row.workflow), {})
 
 
-def _jobs(connection: Connection) -> list[Counted]:
+def _jobs(connection: Connection) -> list[StateCount]:
     """Live jobs by campaign, workflow and state."""
     query = (
         select(group.c.campaign, group.c.workflow, job.c.state, func.count().label("n"))
@@ -131,10 +131,10 @@ def _jobs(connection: Connection) -> list[Counted]:
         .where(generation.c.state == "running", job.c.state.in_(["waiting", "submitted", "running", "held"]))
         .group_by(group.c.campaign, group.c.workflow, job.c.state)
     )
-    return read_rows(connection, query, Counted)
+    return read_rows(connection, query, StateCount)
 
 
-def _groups(connection: Connection) -> list[Counted]:
+def _groups(connection: Connection) -> list[StateCount]:
     """Groups of which a task waits, and of which one is processed."""
     query = (
         select(
@@ -147,7 +147,7 @@ def _groups(connection: Connection) -> list[Counted]:
         .where(group_task.c.state.in_(["waiting", "processing"]))
         .group_by(group.c.campaign, group.c.workflow, group_task.c.state)
     )
-    return read_rows(connection, query, Counted)
+    return read_rows(connection, query, StateCount)
 
 
 def _oldest(connection: Connection) -> list[Oldest]:

@@ -56,7 +56,7 @@ def _rebuild(message: str, hint: str, field: str, line: int, column: int) -> Con
 
 
 @dataclass(frozen=True)
-class FieldUse:
+class FieldMention:
     """A field in the text of a condition.
 
     :ivar start: where it begins in the text, from 0; ``end`` is exclusive.
@@ -163,12 +163,12 @@ class ConditionText:
                 return _OTHER_SIGNS[word.text]
         return ""
 
-    def uses(self) -> tuple[FieldUse, ...]:
+    def uses(self) -> tuple[FieldMention, ...]:
         """Every mention of a field, in the order of the text.
 
         :raises ConditionError: it uses something else than fields of ``run``, or what a condition has not.
         """
-        uses: list[FieldUse] = []
+        uses: list[FieldMention] = []
         bound = self._bound()
         index = 0
         while index < len(self._words):
@@ -186,7 +186,7 @@ class ConditionText:
     def _texts(self, index: int, count: int) -> list[str]:
         return [self._at(number).text for number in range(index, index + count)]
 
-    def _use(self, index: int) -> tuple[FieldUse | None, int]:
+    def _use(self, index: int) -> tuple[FieldMention | None, int]:
         """The field that is mentioned here, if one is, and how many words that takes."""
         word = self._at(index)
         if word.kind != "name" or self._at(index - 1).text == ".":
@@ -195,7 +195,7 @@ class ConditionText:
             words = self._texts(index + 2, 4)
             if words[:2] != ["run", "."] or self._at(index + 4).kind != "name" or words[3] != ")":
                 raise self.error("has(…) with something else than a field", word.start, "write has(run.field)")
-            return FieldUse(words[2], word.start, self._at(index + 5).end, self._at(index + 2).start, asked=True), 6
+            return FieldMention(words[2], word.start, self._at(index + 5).end, self._at(index + 2).start, asked=True), 6
         if word.text != "run":
             return None, 1
         after, part = self._at(index + 1), self._at(index + 2)
@@ -203,10 +203,10 @@ class ConditionText:
             name = part.text[1:-1] if part.kind == "text" else ""
             if not _FIELD.fullmatch(name) or self._at(index + 3).text != "]":
                 raise self.error("run[…] with something else than a field's name", word.start, "write run.field")
-            return FieldUse(name, word.start, self._at(index + 3).end, word.start), 4
+            return FieldMention(name, word.start, self._at(index + 3).end, word.start), 4
         if after.text != "." or part.kind != "name" or self._at(index + 3).text == "(":
             raise self.error("'run' without a field", word.start, "write run.field")
-        return FieldUse(part.text, word.start, part.end, word.start), 3
+        return FieldMention(part.text, word.start, part.end, word.start), 3
 
     def _bound(self) -> frozenset[str]:
         """The names that macros give to the elements of lists; where they hold is the runtime's to say."""
@@ -234,7 +234,7 @@ class ConditionText:
         elif word.text not in _LITERALS and word.text not in bound:
             raise self.error(f"unknown name {word.text!r}", word.start, f"a field is written run.{word.text}")
 
-    def for_runtime(self, uses: tuple[FieldUse, ...]) -> str:
+    def for_runtime(self, uses: tuple[FieldMention, ...]) -> str:
         """The text with every mention of a field as the runtime reads it, each character at its place."""
         parts, position = [], 0
         for use in uses:
@@ -243,7 +243,7 @@ class ConditionText:
             position = use.end
         return "".join([*parts, self.text[position:]])
 
-    def _of(self, use: FieldUse) -> str:
+    def _of(self, use: FieldMention) -> str:
         return self.text[use.start : use.end]
 
 

@@ -17,7 +17,7 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 
 from airflow_calib_provider.spec.filters import FILTERS, TESTS, FilterEnvironment
-from airflow_calib_provider.spec.operations import BINARY, COMPARE, UNARY, Refused, Scope, check_format
+from airflow_calib_provider.spec.operations import BINARY, COMPARE, UNARY, Evaluation, Refused, check_format
 from airflow_calib_provider.spec.values import ListInText, NullInText, TooLarge, as_text, checked, described, joined
 
 MAX_DEPTH = 60
@@ -34,7 +34,7 @@ _CALLS = {
 }  # fmt: skip
 
 
-Evaluate: TypeAlias = Callable[[Scope], object]
+Evaluate: TypeAlias = Callable[[Evaluation], object]
 
 
 @dataclass(frozen=True)
@@ -170,17 +170,17 @@ class _Reader:
         if not all(part.constant for part in parts):
             return _Part(evaluate)
         try:
-            value = evaluate(Scope({}))
+            value = evaluate(Evaluation({}))
         except Exception as error:
             raise Refused(told(error), offset=node.lineno) from error
-        return _Part(lambda scope: value, constant=True)
+        return _Part(lambda evaluation: value, constant=True)
 
     def _constant(self, node: nodes.Const) -> _Part:
         try:
             value = checked(node.value)
         except TooLarge as error:
             raise Refused(told(error), "write a number that a computer can hold", node.lineno) from error
-        return _Part(lambda scope: value, constant=True)
+        return _Part(lambda evaluation: value, constant=True)
 
     # variables and their parts
 
@@ -196,7 +196,9 @@ class _Reader:
         if isinstance(node, nodes.Name):
             name = node.name
             return _Part(
-                lambda scope: scope.variables[name] if name in scope.variables else ENVIRONMENT.undefined(name=name)
+                lambda evaluation: (
+                    evaluation.variables[name] if name in evaluation.variables else ENVIRONMENT.undefined(name=name)
+                )
             )
         if isinstance(node, nodes.Getattr):
             return self._step(node, self._steps(node.node, depth + 1), _Part(_always(node.attr), constant=True))
@@ -209,7 +211,7 @@ class _Reader:
 
     def _step(self, node: nodes.Node, owner: _Part, key: _Part) -> _Part:
         of, name = owner.evaluate, key.evaluate
-        return self.fold(node, (owner, key), lambda scope: ENVIRONMENT.part(of(scope), name(scope)))
+        return self.fold(node, (owner, key), lambda evaluation: ENVIRONMENT.part(of(evaluation), name(evaluation)))
 
     def _slice(self, node: nodes.Node, owner: _Part, given: nodes.Slice, depth: int) -> _Part:
         limits = [
@@ -217,13 +219,13 @@ class _Reader:
             for limit in (given.start, given.stop, given.step)
         ]
 
-        def evaluate(scope: Scope) -> object:
-            value = owner.evaluate(scope)
+        def evaluate(evaluation: Evaluation) -> object:
+            value = owner.evaluate(evaluation)
             if not isinstance(value, str | list | tuple):
                 raise TypeError(f"a part of {described(value)} is no list")
-            start, stop, step = [_limit(limit.evaluate(scope)) for limit in limits]
+            start, stop, step = [_limit(limit.evaluate(evaluation)) for limit in limits]
             found = value[start:stop:step]
-            scope.charge(len(found))
+            evaluation.charge(len(found))
             return found
 
         return self.fold(node, (owner, *limits), evaluate)
@@ -234,33 +236,35 @@ class _Reader:
         if isinstance(node, nodes.UnaryExpr):
             inner = self.part(node.node, depth + 1)
             one = UNARY[type(node)]
-            return self.fold(node, (inner,), lambda scope: one(inner.evaluate(scope)))
+            return self.fold(node, (inner,), lambda evaluation: one(inner.evaluate(evaluation)))
         left, right = self.part(node.left, depth + 1), self.part(node.right, depth + 1)
         first, second = left.evaluate, right.evaluate
         if isinstance(node, nodes.And):
-            return self.fold(node, (left, right), lambda scope: first(scope) and second(scope))
+            return self.fold(node, (left, right), lambda evaluation: first(evaluation) and second(evaluation))
         if isinstance(node, nodes.Or):
-            return self.fold(node, (left, right), lambda scope: first(scope) or second(scope))
+            return self.fold(node, (left, right), lambda evaluation: first(evaluation) or second(evaluation))
         _check_operands(node)
         two = BINARY[type(node)]
-        return self.fold(node, (left, right), lambda scope: checked(two(scope, first(scope), second(scope))))
+        return self.fold(
+            node, (left, right), lambda evaluation: checked(two(evaluation, first(evaluation), second(evaluation)))
+        )
 
     def concat(self, node: nodes.Node, depth: int) -> _Part:
         assert isinstance(node, nodes.Concat)
         parts = [self.part(item, depth + 1) for item in node.nodes]
-        return self.fold(node, parts, lambda scope: joined([as_text(part.evaluate(scope)) for part in parts]))
+        return self.fold(node, parts, lambda evaluation: joined([as_text(part.evaluate(evaluation)) for part in parts]))
 
     def compare(self, node: nodes.Node, depth: int) -> _Part:
         assert isinstance(node, nodes.Compare)
         first = self.part(node.expr, depth + 1)
         others = [(COMPARE[item.op], self.part(item.expr, depth + 1)) for item in node.ops]
 
-        def evaluate(scope: Scope) -> object:
-            left = first.evaluate(scope)
+        def evaluate(evaluation: Evaluation) -> object:
+            left = first.evaluate(evaluation)
             for holds, part in others:
-                right = part.evaluate(scope)
-                scope.spend(left)
-                scope.spend(right)
+                right = part.evaluate(evaluation)
+                evaluation.spend(left)
+                evaluation.spend(right)
                 if not holds(left, right):
                     return False
                 left = right
@@ -273,14 +277,16 @@ class _Reader:
         if node.expr2 is None:
             raise Refused("an if without else", "{{ a if condition else b }}", node.lineno)
         test, yes, no = (self.part(item, depth + 1) for item in (node.test, node.expr1, node.expr2))
-        return self.fold(node, (test, yes, no), lambda scope: (yes if test.evaluate(scope) else no).evaluate(scope))
+        return self.fold(
+            node, (test, yes, no), lambda evaluation: (yes if test.evaluate(evaluation) else no).evaluate(evaluation)
+        )
 
     # lists and mappings
 
     def listed(self, node: nodes.Node, depth: int) -> _Part:
         assert isinstance(node, nodes.List | nodes.Tuple)
         parts = [self.part(item, depth + 1) for item in node.items]
-        return self.fold(node, parts, lambda scope: [part.evaluate(scope) for part in parts])
+        return self.fold(node, parts, lambda evaluation: [part.evaluate(evaluation) for part in parts])
 
     def mapping(self, node: nodes.Node, depth: int) -> _Part:
         assert isinstance(node, nodes.Dict)
@@ -288,7 +294,7 @@ class _Reader:
         return self.fold(
             node,
             [part for pair in pairs for part in pair],
-            lambda scope: {key.evaluate(scope): value.evaluate(scope) for key, value in pairs},
+            lambda evaluation: {key.evaluate(evaluation): value.evaluate(evaluation) for key, value in pairs},
         )
 
     # filters and tests
@@ -300,14 +306,14 @@ class _Reader:
             raise Refused(f"cannot read the template: No filter named {name!r}.", LISTED, node.lineno)
         value, args, kwargs = self._arguments(node, depth)
 
-        def evaluate(scope: Scope) -> object:
-            given = value.evaluate(scope)
-            scope.spend(given, 20 if name in ("sort", "dictsort", "unique") else 1)
-            listed = [part.evaluate(scope) for part in args]
-            named = {key: part.evaluate(scope) for key, part in kwargs.items()}
+        def evaluate(evaluation: Evaluation) -> object:
+            given = value.evaluate(evaluation)
+            evaluation.spend(given, 20 if name in ("sort", "dictsort", "unique") else 1)
+            listed = [part.evaluate(evaluation) for part in args]
+            named = {key: part.evaluate(evaluation) for key, part in kwargs.items()}
             made = ENVIRONMENT.filtered(name, given, listed, named)
             found = checked(str(made) if isinstance(made, str) else list(made) if isinstance(made, Iterator) else made)
-            scope.spend(found)
+            evaluation.spend(found)
             return found
 
         return self.fold(node, (value, *args, *kwargs.values()), evaluate)
@@ -321,12 +327,14 @@ class _Reader:
             )
         value, args, kwargs = self._arguments(node, depth)
 
-        def evaluate(scope: Scope) -> object:
-            given = value.evaluate(scope)
-            listed = [part.evaluate(scope) for part in args]
-            scope.spend(given)
-            scope.spend(listed)
-            return ENVIRONMENT.tested(name, given, listed, {key: part.evaluate(scope) for key, part in kwargs.items()})
+        def evaluate(evaluation: Evaluation) -> object:
+            given = value.evaluate(evaluation)
+            listed = [part.evaluate(evaluation) for part in args]
+            evaluation.spend(given)
+            evaluation.spend(listed)
+            return ENVIRONMENT.tested(
+                name, given, listed, {key: part.evaluate(evaluation) for key, part in kwargs.items()}
+            )
 
         return self.fold(node, (value, *args, *kwargs.values()), evaluate)
 
@@ -383,7 +391,7 @@ def _limit(value: object) -> int | None:
 
 
 def _always(value: object) -> Evaluate:
-    return lambda scope: value
+    return lambda evaluation: value
 
 
 def _start(node: nodes.Node) -> int:

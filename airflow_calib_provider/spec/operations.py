@@ -29,7 +29,7 @@ class Refused(Exception):
         self.offset = offset
 
 
-class Scope:
+class Evaluation:
     """The variables of one evaluation, and what work is left to it."""
 
     __slots__ = ("left", "variables")
@@ -76,32 +76,32 @@ def _number(value: object, does: str) -> int | float:
     return value
 
 
-def _arithmetic(function: Callable[..., int | float], does: str) -> Callable[[Scope, object, object], object]:
-    return lambda scope, left, right: function(_number(left, does), _number(right, does))
+def _arithmetic(function: Callable[..., int | float], does: str) -> Callable[[Evaluation, object, object], object]:
+    return lambda evaluation, left, right: function(_number(left, does), _number(right, does))
 
 
-def _add(scope: Scope, left: object, right: object) -> object:
+def _add(evaluation: Evaluation, left: object, right: object) -> object:
     for side in (left, right):
         if isinstance(side, Undefined):
             as_text(side)
     if isinstance(left, str) and isinstance(right, str):
         return left + right
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        scope.charge(len(left) + len(right))
+        evaluation.charge(len(left) + len(right))
         return [*left, *right]
     if isinstance(left, str) or isinstance(right, str):
         raise TypeError(f"{described(left)} and {described(right)} cannot be added: use ~ to put texts together")
     return _number(left, "added") + _number(right, "added")
 
 
-def _power(scope: Scope, left: object, right: object) -> object:
+def _power(evaluation: Evaluation, left: object, right: object) -> object:
     base, exponent = _number(left, "raised to a power"), _number(right, "an exponent")
     if abs(exponent) > _MAX_EXPONENT or (isinstance(base, int) and base.bit_length() * abs(exponent) > 2**16):
         raise TooLarge(f"an exponent of {exponent}")
     return base**exponent
 
 
-def _remainder(scope: Scope, left: object, right: object) -> object:
+def _remainder(evaluation: Evaluation, left: object, right: object) -> object:
     if not isinstance(left, str):
         return _number(left, "divided") % _number(right, "a divisor")
     try:
@@ -116,7 +116,7 @@ def _remainder(scope: Scope, left: object, right: object) -> object:
     return left % tuple(values)
 
 
-BINARY: dict[type[nodes.Node], Callable[[Scope, object, object], object]] = {
+BINARY: dict[type[nodes.Node], Callable[[Evaluation, object, object], object]] = {
     nodes.Add: _add,
     nodes.Sub: _arithmetic(operator.sub, "subtracted"),
     nodes.Mul: _arithmetic(operator.mul, "multiplied"),

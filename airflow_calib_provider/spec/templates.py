@@ -17,7 +17,7 @@ from jinja2 import Undefined
 
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.expressions import Expression, read_expression, tokens_of, told
-from airflow_calib_provider.spec.operations import Refused, Scope
+from airflow_calib_provider.spec.operations import Evaluation, Refused
 from airflow_calib_provider.spec.values import (
     MAX_ARGUMENT,
     MAX_ITEMS,
@@ -103,11 +103,13 @@ def render_value(template: str, variables: Mapping[str, object]) -> object:
     if compiled.problems:
         # A new one each time: what was compiled is kept, and a raised exception collects where it has been.
         raise TemplateSyntaxError(*compiled.problems[0].args)
-    scope = Scope(variables)
+    evaluation = Evaluation(variables)
     try:
         if len(compiled.parts) == 1 and isinstance(compiled.parts[0], Expression):
-            return _plain(compiled.parts[0].evaluate(scope))
-        return joined([part if isinstance(part, str) else as_text(part.evaluate(scope)) for part in compiled.parts])
+            return _plain(compiled.parts[0].evaluate(evaluation))
+        return joined(
+            [part if isinstance(part, str) else as_text(part.evaluate(evaluation)) for part in compiled.parts]
+        )
     except ListInText:
         raise RenderError(f"a list or mapping inside the text {_shown(template)}", LIST_HINT) from None
     except NullInText:

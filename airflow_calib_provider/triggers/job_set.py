@@ -17,11 +17,11 @@ from airflow_calib_provider.hooks.backends import backend_of, prepare
 from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
 from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
+from airflow_calib_provider.triggers.poller import LookFailed, Poller, shared
 from airflow_calib_provider.triggers.xcom import push
 
 if TYPE_CHECKING:
-    from airflow_calib_provider.jobsets.advance import Standing
+    from airflow_calib_provider.jobsets.advance import GenerationStanding
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ _prepared: dict[str, float] = {}
 """When each backend was prepared last, by the monotonic clock."""
 
 
-def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Standing]:
+def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, GenerationStanding]:
     """One step for all job sets of a backend in this triggerer."""
     from airflow_calib_provider.jobsets.advance import advance
 
@@ -79,9 +79,9 @@ class JobSetTrigger(BaseTrigger):
         async with poller.subscribe(self.generation_id) as queue:
             while True:
                 news = await queue.get()
-                if isinstance(news, Trouble) or news.trouble:
+                if isinstance(news, LookFailed) or news.trouble:
                     await self._prepare()
-                if isinstance(news, Trouble):
+                if isinstance(news, LookFailed):
                     text = news.message
                 else:
                     text = ", ".join(f"{n} {state}" for state, n in sorted(news.counts.items()))
@@ -90,7 +90,7 @@ class JobSetTrigger(BaseTrigger):
                     self.log.info("jobs: %s", text)
                     await push(self, "reason", text)
                     said = text
-                if not isinstance(news, Trouble) and news.state != "running":
+                if not isinstance(news, LookFailed) and news.state != "running":
                     payload = {"generation_id": self.generation_id, "state": news.state}
                     yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
                     return

@@ -10,7 +10,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
+from airflow_calib_provider.triggers.poller import LookFailed, Poller, shared
 from airflow_calib_provider.triggers.xcom import push
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class LedgerWaitTrigger(BaseTrigger):
         async with poller.subscribe((self.group_id, self.task_name)) as queue:
             while True:
                 news = await queue.get()
-                text = news.message if isinstance(news, Trouble) else render(news.reason)
+                text = news.message if isinstance(news, LookFailed) else render(news.reason)
                 if text and text != said:
                     self.log.info("waits: %s", text)
                     await push(self, "reason", text)
                     said = text
-                if isinstance(news, Trouble) or news.state == "waiting":
+                if isinstance(news, LookFailed) or news.state == "waiting":
                     continue
                 if news.state == "open":
                     self.log.info("open")

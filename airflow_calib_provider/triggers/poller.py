@@ -21,7 +21,7 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 
-class Trouble:
+class LookFailed:
     """What subscribers get when a look failed: they go on waiting, and say why."""
 
     def __init__(self, message: str) -> None:
@@ -38,14 +38,14 @@ class Poller(Generic[K, V]):
     def __init__(self, look: Callable[[Sequence[K]], Mapping[K, V]], interval: float) -> None:
         self._look = look
         self._interval = interval
-        self._queues: dict[K, set[asyncio.Queue[V | Trouble]]] = {}
+        self._queues: dict[K, set[asyncio.Queue[V | LookFailed]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
     @asynccontextmanager
-    async def subscribe(self, key: K) -> AsyncIterator[asyncio.Queue[V | Trouble]]:
+    async def subscribe(self, key: K) -> AsyncIterator[asyncio.Queue[V | LookFailed]]:
         """A queue that always holds the latest news of a key only."""
-        queue: asyncio.Queue[V | Trouble] = asyncio.Queue(maxsize=1)
+        queue: asyncio.Queue[V | LookFailed] = asyncio.Queue(maxsize=1)
         self._queues.setdefault(key, set()).add(queue)
         self._hurry.set()
         if self._task is None or self._task.done():
@@ -64,12 +64,12 @@ class Poller(Generic[K, V]):
             self._hurry.clear()
             keys = list(self._queues)
             try:
-                news: Mapping[K, V | Trouble] = await asyncio.to_thread(self._look, keys)
+                news: Mapping[K, V | LookFailed] = await asyncio.to_thread(self._look, keys)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, all that wait must hear of it and go on
                 failures += 1
                 await log.aexception("a look at what deferred tasks wait for failed", failures=failures)
-                news = {key: Trouble(f"{type(error).__name__}: {error}") for key in keys}
+                news = {key: LookFailed(f"{type(error).__name__}: {error}") for key in keys}
             for key, value in news.items():
                 for queue in self._queues.get(key, ()):
                     _replace(queue, value)

@@ -25,13 +25,13 @@ from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.helper import Helper
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.domain.round_key import RoundKey
-from airflow_calib_provider.jobsets.advance import Standing, advance
+from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.ledger import rounds, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.spec.models import CondorOptions, Jobs, ResourceRequest, Split, Task, Workflow
-from airflow_calib_provider.triggers.poller import Poller, Trouble
+from airflow_calib_provider.triggers.poller import LookFailed, Poller
 from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
 
 MEBIBYTE = 1 << 20
@@ -66,7 +66,7 @@ class World:
             for name, one in self.groups.items()
         ]
 
-    def step(self, ids: Sequence[int]) -> Mapping[int, Standing]:
+    def step(self, ids: Sequence[int]) -> Mapping[int, GenerationStanding]:
         """What the trigger's ``advance_all`` does, with this ledger and this backend."""
         return advance(self.ledger, lambda _: self.backend, ids, datetime.now(UTC))
 
@@ -121,15 +121,15 @@ def watch(plan: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _watch(world: World, ids: Sequence[int]) -> dict[int, tuple[float, Standing]]:
+async def _watch(world: World, ids: Sequence[int]) -> dict[int, tuple[float, GenerationStanding]]:
     poller = Poller(world.step, number("WATCH_INTERVAL", 2.0))
 
-    async def until_done(one: int) -> tuple[float, Standing]:
+    async def until_done(one: int) -> tuple[float, GenerationStanding]:
         async with poller.subscribe(one) as queue:
             while True:
                 news = await queue.get()
-                if isinstance(news, Trouble) or news.trouble:
-                    sys.stderr.write(f"{news.message if isinstance(news, Trouble) else news.trouble}\n")
+                if isinstance(news, LookFailed) or news.trouble:
+                    sys.stderr.write(f"{news.message if isinstance(news, LookFailed) else news.trouble}\n")
                 elif news.state != "running":
                     return time.time(), news
 

@@ -11,14 +11,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_calib_provider.errors import BackendError
-from airflow_calib_provider.jobsets.advance import Standing
+from airflow_calib_provider.jobsets.advance import GenerationStanding
 from airflow_calib_provider.ledger.waiting import Look
 from airflow_calib_provider.sensors import ledger_sensor
 from airflow_calib_provider.sensors.ledger_sensor import RunGroupSensor
 from airflow_calib_provider.triggers import job_set, ledger_wait
 from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
-from airflow_calib_provider.triggers.poller import Poller, Trouble, shared
+from airflow_calib_provider.triggers.poller import LookFailed, Poller, shared
 
 
 def test_a_poller_belongs_to_its_event_loop() -> None:
@@ -50,7 +50,7 @@ def test_a_look_that_fails_is_told_and_repeated() -> None:
     async def wait() -> None:
         async with Poller(look, 0.01).subscribe("a") as queue:
             trouble = await asyncio.wait_for(queue.get(), 5)
-            assert isinstance(trouble, Trouble)
+            assert isinstance(trouble, LookFailed)
             assert trouble.message == "RuntimeError: no ledger"
             assert await asyncio.wait_for(queue.get(), 5) == "news"
 
@@ -109,11 +109,13 @@ def test_job_sets_are_watched_by_backend(monkeypatch: pytest.MonkeyPatch) -> Non
         if name == "condor":
             raise RuntimeError("no connection")
 
-    def look(url: str, ids: Sequence[int]) -> Mapping[int, Standing]:
+    def look(url: str, ids: Sequence[int]) -> Mapping[int, GenerationStanding]:
         if 1 in ids and not silent.wait(20):
             raise RuntimeError("nobody ended the test")
         trouble = "no schedd" if 1 in ids and prepared.count("condor") < 4 else ""
-        return {number: Standing(number, "running" if trouble else "done", None, {}, trouble) for number in ids}
+        return {
+            number: GenerationStanding(number, "running" if trouble else "done", None, {}, trouble) for number in ids
+        }
 
     monkeypatch.setattr(job_set, "trigger_url", url)
     monkeypatch.setattr(job_set, "prepare", prepare)

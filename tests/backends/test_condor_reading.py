@@ -279,7 +279,7 @@ def test_a_silent_collector_takes_nobodys_time(tmp_path: Path) -> None:
     asked = []
     helper = SimpleNamespace(settings=CondorSettings(), call=lambda name, **arguments: asked.append(arguments))
     keys = [RoundKey("prompt", "flow", "task", "run-r1", 1, 0, n) for n in range(3)]
-    subjects = [survey.Subject(key, 7, Procs("/", []), Cursor(), 0.0, trusted=True) for key in keys]
+    subjects = [survey.SurveyedRound(key, 7, Procs("/", []), Cursor(), 0.0, trusted=True) for key in keys]
     reasons = survey.IdleReasons()
     for now in (1000.0, 1060.0):
         reasons.update(helper, [(one, 0) for one in subjects], now)  # type: ignore[arg-type]

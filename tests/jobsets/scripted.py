@@ -10,7 +10,7 @@ from airflow_calib_provider.domain.observation import AttemptState, Observation,
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
-from airflow_calib_provider.jobsets.advance import Standing, advance
+from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
 from tests.jobsets.world import World
 
 T = datetime(2026, 5, 1, tzinfo=UTC)
@@ -95,7 +95,7 @@ class Story:
         self.backend = Scripted()
         self.id = world.begin().generation_id
 
-    def step(self, at: float = 0.0, delay: float = 0.0) -> Standing:
+    def step(self, at: float = 0.0, delay: float = 0.0) -> GenerationStanding:
         """A step of the watcher, so many seconds after the beginning."""
         now = T + timedelta(seconds=at)
         return advance(self.world.ledger, lambda name: self.backend, [self.id], now, delay)[self.id]

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
-from airflow_calib_provider.jobsets.advance import Standing, advance
+from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
 from airflow_calib_provider.jobsets.begin import Begun, begin
 from airflow_calib_provider.ledger import schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -61,10 +61,10 @@ class World:
             self.ledger, self.flow, spec, self.group, max_tries=max_tries, dag_run_id="prompt__run-r1", now=now
         )
 
-    def step(self, ids: Iterable[int]) -> dict[int, Standing]:
+    def step(self, ids: Iterable[int]) -> dict[int, GenerationStanding]:
         return advance(self.ledger, lambda name: self.backend, ids, datetime.now(UTC), NO_DELAY)
 
-    def finish(self, generation: int, patience: float = 30.0) -> Standing:
+    def finish(self, generation: int, patience: float = 30.0) -> GenerationStanding:
         until = time.monotonic() + patience
         while True:
             standing = self.step([generation])[generation]
@@ -73,7 +73,7 @@ class World:
             assert time.monotonic() < until, standing
             time.sleep(0.05)
 
-    def run(self, max_tries: int = 0) -> Standing:
+    def run(self, max_tries: int = 0) -> GenerationStanding:
         return self.finish(self.begin(max_tries).generation_id)
 
     def rows(self, table: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.locks.base import ledger_lock
-from airflow_calib_provider.mirror.history import causes_of
+from airflow_calib_provider.mirror.history import awaited_in
 from tests.ledger.making import facts, group_ids, new_ledger, put_runs, task, workflow
 
 FLOW = workflow("flow", task("fit"))
@@ -88,8 +88,8 @@ class LockConformance:
             assert text
             assert not text.startswith("{"), "its code has no words"
             assert Cause("the task", reason).release, "nobody says what would open it"
-            (cause,) = causes_of(reason)
-            assert cause.name, "the mirror has no name for it"
+            (awaited,) = awaited_in(reason)
+            assert awaited.name, "the mirror has no name for it"
 
     def test_it_opens(self, ledger, locked, opens):
         opens(range(1, 41))

@@ -17,7 +17,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, carrier, outbox, reading, sampling, state
 from airflow_calib_provider.mirror.carrier import Carrier
-from airflow_calib_provider.mirror.check import Report, check
+from airflow_calib_provider.mirror.check import CheckReport, check
 from airflow_calib_provider.mirror.client import InfluxClient, Kind, retry_after
 from airflow_calib_provider.mirror.delivery import Line
 from airflow_calib_provider.mirror.rebuild import delete_all, rebuild
@@ -59,7 +59,7 @@ def carry(ledger: Ledger, client: InfluxClient) -> Carrier:
     return made
 
 
-def assert_exact(report: Report) -> None:
+def assert_exact(report: CheckReport) -> None:
     assert report.clean, [example for counts in report.measurements.values() for example in counts.examples]
 
 

@@ -150,7 +150,7 @@ def test_an_edit_of_the_spec_ends_no_wait() -> None:
     assert history.apply(event(3, "waiting", "waiting", spec_hash="x")) == []
     assert history.tasks["t"].code == "needs"
     [ended] = history.apply(event(5, "waiting", "new", reason=None))
-    assert (began.cause.name, began.state, ended.state, ended.waited) == ("task a.b", "waiting", "open", 3.0)
+    assert (began.awaited.name, began.state, ended.state, ended.waited) == ("task a.b", "waiting", "open", 3.0)
     never = {"code": "needs_selected_none", "needs": "a.b", "total": 2}
     assert [item.state for item in history.apply(event(6, "new", "failed", reason=never))] == ["never"]
 

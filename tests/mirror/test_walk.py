@@ -17,7 +17,7 @@ import pytest
 
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import aside, carrier, outbox, state
-from airflow_calib_provider.mirror.check import Report, check
+from airflow_calib_provider.mirror.check import CheckReport, check
 from airflow_calib_provider.mirror.client import InfluxClient
 from tests.mirror.conftest import settings, target_of
 from tests.mirror.faults import FaultyProxy
@@ -66,7 +66,7 @@ class Trouble:
         self.process.wait()  # what it forked ends by itself
 
 
-def walked(ledger: Ledger, server: Any, proxy: FaultyProxy, folder: Path, events: int, every: float) -> Report:
+def walked(ledger: Ledger, server: Any, proxy: FaultyProxy, folder: Path, events: int, every: float) -> CheckReport:
     trouble = Trouble(server, proxy, ledger, folder)
     walk = Walk(ledger, folder)
     try:
@@ -122,7 +122,7 @@ def _retry_what_was_set_aside(ledger: Ledger, client: InfluxClient) -> None:
     mine.release()
 
 
-def assert_exact(report: Report) -> None:
+def assert_exact(report: CheckReport) -> None:
     assert report.total("missing") == report.total("extra") == report.total("different") == 0, [
         example for counts in report.measurements.values() for example in counts.examples
     ]

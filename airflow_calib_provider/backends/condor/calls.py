@@ -85,7 +85,7 @@ class Submit(TypedDict):
     names: list[str]
 
 
-class Refused(Exception):
+class PoolRefused(Exception):
     """The pool will not have these jobs as they are."""
 
 
@@ -167,17 +167,17 @@ class Calls:
         try:
             submit = self._condor.Submit(wanted["description"])
         except (ValueError, RuntimeError, TypeError) as error:
-            raise Refused(str(error)) from error
+            raise PoolRefused(str(error)) from error
         schedd = self._schedd()
         try:
             # A file, not the parameter itemdata: with that the bindings copy all items once for each of them.
             result = schedd.submit(submit, queue=f"1 {','.join(wanted['names'])} from {items}")
         except (ValueError, TypeError) as error:
-            raise Refused(_plain(error)) from error
+            raise PoolRefused(_plain(error)) from error
         except Exception as error:
             if _REFUSALS.search(str(error)) is None:
                 raise
-            raise Refused(_plain(error)) from error
+            raise PoolRefused(_plain(error)) from error
         return int(result.cluster())
 
     def find(self, constraints: Sequence[str]) -> list[int]:
@@ -373,7 +373,7 @@ def _answer(calls: Calls, message: Mapping[str, object], complaints: Path) -> di
     os.truncate(complaints, 0)
     try:
         return {"result": function(**arguments)}
-    except Refused as error:
+    except PoolRefused as error:
         return {"refused": str(error), "hint": _hint(str(error))}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
         calls.forget_address()

@@ -23,7 +23,7 @@ SETTLE = 5.0
 
 
 @dataclass
-class Subject:
+class SurveyedRound:
     """A round that is asked about.
 
     :ivar trusted: whether its event log is complete as far as it goes.
@@ -44,7 +44,7 @@ class Subject:
     missing: list[int] = field(default_factory=list)
 
 
-def ask(helper: Helper, subjects: Sequence[Subject], reasons: IdleReasons, now: float) -> None:
+def ask(helper: Helper, subjects: Sequence[SurveyedRound], reasons: IdleReasons, now: float) -> None:
     """One query for the queue, and one for the history if jobs are in it no more.
 
     :param now: of a monotonic clock.
@@ -70,7 +70,7 @@ def ask(helper: Helper, subjects: Sequence[Subject], reasons: IdleReasons, now: 
             _from_history(one, of_proc)
 
 
-def _from_queue(one: Subject, ads: Sequence[Ad], idle_reason: str) -> None:
+def _from_queue(one: SurveyedRound, ads: Sequence[Ad], idle_reason: str) -> None:
     now = datetime.now(UTC)
     jobs = {int(ad["ProcId"]): ad for ad in ads if "ProcId" in ad and int(ad["ProcId"]) >= 0}
     of_cluster = next((ad for ad in ads if int(ad.get("ProcId", -1)) < 0), None)
@@ -101,7 +101,7 @@ def _idle(seen: Observation, ad: Ad, reason: str, *, trusted: bool) -> Observati
     return Observation(seen.index, seen.attempt, state, seen.at, reason=seen.reason or reason or None)
 
 
-def _from_history(one: Subject, past: Mapping[tuple[str, int, int], Ad]) -> None:
+def _from_history(one: SurveyedRound, past: Mapping[tuple[str, int, int], Ad]) -> None:
     now = datetime.now(UTC)
     unknown = []
     for number in one.missing:
@@ -113,13 +113,13 @@ def _from_history(one: Subject, past: Mapping[tuple[str, int, int], Ad]) -> None
     one.missing = unknown
 
 
-def _tell(one: Subject, number: int, seen: Observation) -> None:
+def _tell(one: SurveyedRound, number: int, seen: Observation) -> None:
     one.observations.append(seen)
     if seen.state.final:
         one.cursor.ended.add(number)
 
 
-def declare_lost(one: Subject) -> None:
+def declare_lost(one: SurveyedRound) -> None:
     """Nobody knows of these jobs, nor did a while ago."""
     now = datetime.now(UTC)
     for number in one.missing:
@@ -128,7 +128,7 @@ def declare_lost(one: Subject) -> None:
         _tell(one, number, Observation(proc.index, proc.attempt, AttemptState.LOST, now, reason=reason))
 
 
-def _first_idle(one: Subject, ads: Sequence[Ad]) -> int | None:
+def _first_idle(one: SurveyedRound, ads: Sequence[Ad]) -> int | None:
     idle = [int(ad["ProcId"]) for ad in ads if "ProcId" in ad and int(ad.get("JobStatus", 0)) == 1]
     return min(idle, default=None)
 
@@ -146,7 +146,7 @@ class IdleReasons:
         """Why jobs of the round are idle, as it was last told; empty if it was not."""
         return self._said.get(key, (0.0, ""))[1]
 
-    def update(self, helper: Helper, idle: Sequence[tuple[Subject, int]], now: float) -> None:
+    def update(self, helper: Helper, idle: Sequence[tuple[SurveyedRound, int]], now: float) -> None:
         """Ask for the rounds of which it is not known, or not lately, a few at once."""
         keys = {one.key for one, _ in idle}
         due = [(one, proc) for one, proc in idle if now - self._said.get(one.key, (-1e9, ""))[0] > self._LASTS]

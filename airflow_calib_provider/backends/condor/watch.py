@@ -204,7 +204,7 @@ class Watch:
             return
         asked = {key: one for key, one in open_looks.items() if now - one.known.quiet_since >= self._interval(one) / 2}
         subjects = {
-            key: survey.Subject(
+            key: survey.SurveyedRound(
                 key,
                 one.known.cluster,
                 one.known.procs,
@@ -235,7 +235,7 @@ class Watch:
         verify = number("CONDOR_VERIFY_INTERVAL")
         return verify if one.known.idle else 5 * verify
 
-    def _missing(self, one: _Look, subject: survey.Subject, now: float) -> None:
+    def _missing(self, one: _Look, subject: survey.SurveyedRound, now: float) -> None:
         if not subject.missing:
             one.known.missing_since = None
         elif one.known.missing_since is None:

@@ -46,7 +46,7 @@ class _Cursor:
     def finished(self) -> bool:
         return self.ended == self.jobs
 
-    def advance(self, lines: log.Lines) -> None:
+    def advance(self, lines: log.LogLines) -> None:
         if lines.begin < self.offset:
             self.ended = 0
         self.offset = lines.end
@@ -123,7 +123,7 @@ class LocalBackend:
     def _poll(self, key: RoundKey, cursor: str) -> RoundObservations:
         folder = self._folder(key)
         position = _Cursor.parse(cursor)
-        events: list[log.Event] = []
+        events: list[log.LogEvent] = []
         try:
             with _known(folder):
                 events += self._news(folder, position)
@@ -137,7 +137,7 @@ class LocalBackend:
             raise BackendError(f"{folder.path} cannot be looked at: {error}") from error
         return RoundObservations([], cursor, finished=True)
 
-    def _news(self, folder: RoundFolder, position: _Cursor) -> list[log.Event]:
+    def _news(self, folder: RoundFolder, position: _Cursor) -> list[log.LogEvent]:
         if folder.events.stat().st_size == position.offset:
             return []
         lines = log.read(folder.events, position.offset)

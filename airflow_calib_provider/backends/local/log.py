@@ -19,7 +19,7 @@ SUPERVISED = "supervisor started"
 _STATES = frozenset(state.value for state in AttemptState)
 
 
-class Event(TypedDict, total=False):
+class LogEvent(TypedDict, total=False):
     """A line of the log; which keys it has depends on ``event``."""
 
     event: str
@@ -39,19 +39,19 @@ class Event(TypedDict, total=False):
     memory: int
 
 
-def event(name: str, **values: object) -> Event:
+def event(name: str, **values: object) -> LogEvent:
     """An event at the current time, without the values that are ``None``; times become text."""
     stated = {key: value for key, value in values.items() if value is not None}
     texts = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in stated.items()}
-    return cast("Event", {"event": name, "at": datetime.now(UTC).isoformat(), **texts})
+    return cast("LogEvent", {"event": name, "at": datetime.now(UTC).isoformat(), **texts})
 
 
-def is_of_job(line: Event) -> bool:
+def is_of_job(line: LogEvent) -> bool:
     """Whether an event tells the state of a job."""
     return line["event"] in _STATES
 
 
-def observation(line: Event) -> Observation:
+def observation(line: LogEvent) -> Observation:
     """What an event says about a job.
 
     :raises KeyError, TypeError, ValueError: it is not an event of a job.
@@ -72,15 +72,15 @@ def observation(line: Event) -> Observation:
     )
 
 
-class Lines(NamedTuple):
+class LogLines(NamedTuple):
     """Events read from a log, and the offsets in bytes where they begin and end."""
 
-    events: list[Event]
+    events: list[LogEvent]
     begin: int
     end: int
 
 
-def read(path: Path, offset: int = 0) -> Lines:
+def read(path: Path, offset: int = 0) -> LogLines:
     """The complete lines from an offset on; a partial last line is left for later.
 
     :param path: the log.
@@ -111,7 +111,7 @@ def read(path: Path, offset: int = 0) -> Lines:
             ) from error
         events.append(value)
         end += len(line)
-    return Lines(events, offset, end)
+    return LogLines(events, offset, end)
 
 
 @dataclass
@@ -171,7 +171,7 @@ class Writer:
             size = begin
         return 0
 
-    def write(self, line: Event) -> None:
+    def write(self, line: LogEvent) -> None:
         """Append one event; it is durable after :meth:`sync`.
 
         :raises OSError: it could not be written; then nothing of it is in the log.

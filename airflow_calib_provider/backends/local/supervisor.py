@@ -50,7 +50,7 @@ class Supervisor:
         self._host = processes.Host.here().name
         self._slots = Slots(folder.path.parent / "slots" / self._host, submission.slots)
         self._writer = log.Writer(folder.events)
-        self._unwritten: deque[log.Event] = deque()
+        self._unwritten: deque[log.LogEvent] = deque()
         self._queue = deque(job for job in submission.jobs if job.index not in record.ended)
         self._running: dict[int, RunningJob] = {}
         self._unkept: list[tuple[RunningJob, Outcome]] = []
