@@ -7,6 +7,9 @@ KEEP ?=
 DATA ?=
 BACKEND ?=
 
+# Whatever starts a Python, and tests start hundreds, compiles all that it imports anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test test-quick test-long check bench clean
 
 help: ## list the targets

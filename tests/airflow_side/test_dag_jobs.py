@@ -18,12 +18,12 @@ from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES
 from airflow_calib_provider.jobsets.advance import advance
-from airflow_calib_provider.ledger import schema, tables
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.operators import jobs as jobs_module
 from airflow_calib_provider.operators.condor import CondorJobsOperator
 from airflow_calib_provider.operators.dag_jobs import DagJobsOperator
 from airflow_calib_provider.triggers.job_set import JobSetTrigger
+from tests.postgres.places import migrated
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -40,8 +40,7 @@ class World:
     """A ledger, a local backend, and what Airflow does with an operator."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
-        schema.upgrade(self.ledger)
+        self.ledger = migrated(f"sqlite:///{folder / 'ledger.db'}")
         self.backend = LocalBackend(folder / "spool", slots=4, grace=0.5)
         self.xcom: dict[str, Any] = {}
 

@@ -14,11 +14,11 @@ from airflow_calib_provider.domain.reducer import RetryLimits, reduce
 from airflow_calib_provider.injection.inject import InjectionReport, inject
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
-from airflow_calib_provider.ledger import generations, groups, observed, openings, rounds, schema
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger import generations, groups, observed, openings, rounds
 from airflow_calib_provider.payloads.store import publish
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from airflow_calib_provider.spec.models import Workflow
+from tests.postgres.places import migrated
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -103,8 +103,7 @@ class World:
         self.specs.mkdir()
         for name, text in (("sources", SOURCES), ("demo", DEMO), ("other", OTHER), ("third", THIRD)):
             (self.specs / f"{name}.yaml").write_text(text)
-        self.ledger = Ledger()
-        schema.upgrade(self.ledger)
+        self.ledger = migrated()
 
     @property
     def workflows(self) -> Mapping[str, Workflow]:

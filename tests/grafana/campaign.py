@@ -16,12 +16,13 @@ from sqlalchemy import select
 
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.jobsets.begin import begin
-from airflow_calib_provider.ledger import schema, skips, tables
+from airflow_calib_provider.ledger import skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.mirror import sampling
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from tests.docs.stand_in import StandIn
+from tests.postgres.places import migrated
 
 SOURCES = """
 apiVersion: calib/v1
@@ -93,9 +94,8 @@ def recorded(folder: Path) -> Iterator[Ledger]:
     for name, text in {"select": SELECT, "scale": SCALE}.items():
         (folder / f"{name}.sh").write_text(text)
         (folder / f"{name}.sh").chmod(0o755)
-    ledger = Ledger()
+    ledger = migrated()
     try:
-        schema.upgrade(ledger)
         airflow = StandIn(specs)
         begun = datetime.now(UTC) - timedelta(hours=12)
         _write(folder, begun, 5)

@@ -15,12 +15,11 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
 from airflow_calib_provider.jobsets.begin import Begun, begin
-from airflow_calib_provider.ledger import schema, tables
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.openings import OpeningLimits
 from airflow_calib_provider.spec.models import Jobs, Split, Task, Workflow
 from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
-from tests.postgres.places import is_new, ledger_url
+from tests.postgres.places import is_new, ledger_url, migrated
 
 NO_DELAY = 0.01
 __all__ = ["OpeningLimits", "World"]
@@ -39,8 +38,7 @@ class World:
         self.folder = folder
         self.flow = self.make(script, n_jobs, **options)
         fresh = is_new(folder)
-        self.ledger = Ledger(ledger_url(folder))
-        schema.upgrade(self.ledger)
+        self.ledger = migrated(ledger_url(folder))
         if fresh:
             put_runs(self.ledger, self.flow, [facts(1)])
         self.group = group_ids(self.ledger, "run")["run-r1"]

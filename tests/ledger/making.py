@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from airflow_calib_provider.domain.grouping import Grouping, RunFacts, assign
-from airflow_calib_provider.ledger import campaigns, groups, schema, tables
+from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import (
@@ -25,7 +25,7 @@ from airflow_calib_provider.spec.models import (
     Task,
     Workflow,
 )
-from tests.postgres.places import is_new, ledger_url
+from tests.postgres.places import is_new, ledger_url, migrated
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = Grouping(kind="run", label="run")
@@ -93,9 +93,7 @@ def workflow(name: str, *tasks: Task, text: str = "", file: str = "/nowhere/w.ya
 def new_ledger(folder: Path) -> Ledger:
     """A ledger of this folder's own, on the database that the test runs on."""
     is_new(folder)
-    ledger = Ledger(ledger_url(folder))
-    schema.upgrade(ledger)
-    return ledger
+    return migrated(ledger_url(folder))
 
 
 def facts(number: int, fill_number: Any = 1, lumi: Any = 10.0, *, selected: bool = True) -> RunFacts:

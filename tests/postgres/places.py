@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
@@ -15,6 +17,28 @@ from airflow_calib_provider.ledger.engine import Ledger
 PLACE = "CALIB_TEST_POSTGRES"  # the address of a server, in the environment of tests on PostgreSQL
 TEMPLATE = "template_ledger"
 OF_FOLDER = "of_"  # begins the names of databases of folders
+
+
+def migrated(url: str | None = None) -> Ledger:
+    """A ledger with the present tables; a new file is a copy of one that this process has migrated once.
+
+    Args:
+        url: its address; of a database on PostgreSQL, :func:`is_new` has made the tables.
+    """
+    ledger = Ledger(url)
+    if ledger.file and not ledger.file.exists():
+        ledger.file.parent.mkdir(parents=True, exist_ok=True)
+        ledger.file.write_bytes(_file_with_tables())
+    return ledger
+
+
+@cache
+def _file_with_tables() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Ledger(f"sqlite:///{folder}/ledger.db")
+        schema.upgrade(made)
+        made.close()
+        return Path(folder, "ledger.db").read_bytes()
 
 
 def ledger_url(folder: Path) -> str:

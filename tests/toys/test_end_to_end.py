@@ -22,13 +22,13 @@ from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.publish import publish_group
-from airflow_calib_provider.ledger import schema, tables, waiting
-from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger import tables, waiting
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.settings import calib_home
 from airflow_calib_provider.spec.cache import checked
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from airflow_calib_provider.spec.models import Workflow
+from tests.postgres.places import migrated
 
 SOURCES = """\
 apiVersion: calib/v1
@@ -70,8 +70,7 @@ class Toyland:
         self.specs.mkdir()
         calib_home().mkdir()
         self.write()
-        self.ledger = Ledger(f"sqlite:///{calib_home()}/ledger.db")
-        schema.upgrade(self.ledger)
+        self.ledger = migrated()
 
     def write(self, last: int = 3) -> None:
         (self.specs / "sources.yaml").write_text(SOURCES.replace("last: 3", f"last: {last}"))
