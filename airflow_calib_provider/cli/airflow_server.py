@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -116,7 +117,18 @@ class AirflowServer:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(REFRESH),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": str(REFRESH),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            **self._encryption(),
         }
+
+    def _encryption(self) -> dict[str, str]:
+        """What connections are encrypted with.
+
+        Without a configuration file each component that starts writes one, with a key of its own, and reads what
+        another has encrypted as if it were not there. A file that is there already has the key of what is stored.
+        """
+        if (self.home / "airflow.cfg").exists() and not self._secret_file("fernet").exists():
+            return {}
+        return {"AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(bytes.fromhex(self._secret("fernet"))).decode()}
 
     @property
     def url(self) -> str:
@@ -130,12 +142,15 @@ class AirflowServer:
 
     def _secret(self, name: str) -> str:
         """A secret that all components share, and that a restart keeps."""
-        file = self.home / f".{name}-secret"
+        file = self._secret_file(name)
         if not file.exists():
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as stream:
                 stream.write(secrets.token_hex(32))
         return file.read_text()
+
+    def _secret_file(self, name: str) -> Path:
+        return self.home / f".{name}-secret"
 
     def lock(self) -> None:
         """Keep the folder for this Airflow; its components keep it too, should this process be killed.

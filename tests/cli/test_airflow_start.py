@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cryptography.fernet import Fernet
 
 from airflow_calib_provider.cli.airflow_server import AirflowFailed, AirflowServer, free_port
 from tests.cli.conftest import Calib
@@ -58,6 +59,18 @@ class TestSettings:
             assert first[name] == second[name]
             assert len(first[name]) == 64
         assert all(file.stat().st_mode & 0o077 == 0 for file in (odd / "airflow").glob(".*-secret"))
+
+    def test_all_components_encrypt_connections_with_one_key(self, odd: Path) -> None:
+        first, second = (AirflowServer(odd / "airflow", odd / "dags").variables for _ in range(2))
+        assert first["AIRFLOW__CORE__FERNET_KEY"] == second["AIRFLOW__CORE__FERNET_KEY"]
+        told = Fernet(first["AIRFLOW__CORE__FERNET_KEY"]).encrypt(b"told")
+        assert Fernet(second["AIRFLOW__CORE__FERNET_KEY"]).decrypt(told) == b"told"
+
+    def test_what_was_encrypted_before_can_be_read(self, odd: Path) -> None:
+        home = odd / "airflow"
+        home.mkdir(parents=True)
+        (home / "airflow.cfg").write_text("[core]\nfernet_key = written-by-airflow\n")
+        assert "AIRFLOW__CORE__FERNET_KEY" not in AirflowServer(home, odd / "dags").variables
 
     @pytest.mark.parametrize("letter", "?#%$")
     def test_a_folder_that_an_address_cannot_name(self, tmp_path: Path, letter: str) -> None:
