@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,36 @@ def database() -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> World:
-    monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the installation is: the same for all tests of a process, so that what one has made can be copied."""
+    place = tmp_path_factory.getbasetemp() / "installation"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def world(folder: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[World]:
+    monkeypatch.setenv("CALIB_HOME", str(folder / "calib"))
     for name in ("CALIB_LEDGER", "CALIB_AIRFLOW_URL", "CALIB_AIRFLOW_TOKEN", "CALIB_AIRFLOW_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     if database == "postgresql":
-        is_new(tmp_path)
-        monkeypatch.setenv("CALIB_LEDGER", ledger_url(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return World(tmp_path)
+        is_new(folder)
+        monkeypatch.setenv("CALIB_LEDGER", ledger_url(folder))
+    monkeypatch.chdir(folder)
+    made = World(folder)
+    yield made
+    made.ledger.close()
 
 
 @pytest.fixture
 def busy(world: World) -> World:
     """Runs 2–8 in fills 1–3: fill 1 is done and published, fill 2 has a failed task, run 8 is not completed."""
+    world.once("busy", _be_busy)
+    return world
+
+
+def _be_busy(world: World) -> None:
     rows = [row(2), row(3), row(4, fill=2), row(5, fill=2), row(6, fill=3), row(7, fill=3, lumi=0.0)]
     world.inject(*rows, row(8, fill=3, completed=False))
     world.open_dag_runs()
@@ -46,7 +63,6 @@ def busy(world: World) -> World:
     failed = world.begin("run-r5", "skim")
     reason = {"code": "jobs_failed", "n_failed": 2, "n_jobs": 2, "failed": [[0, "exit code 3"], [1, "exit code 3"]]}
     world.end(failed, "failed", reason)
-    return world
 
 
 class Calib:

@@ -31,6 +31,8 @@ from tests.cli.test_airflow import (  # noqa: F401 - airflow is a fixture
     RUN,
     FakeAirflow,
     airflow,
+    be_filled,
+    be_opened,
     cleared,
     down,
     in_fill,
@@ -79,16 +81,12 @@ class Place:
 
     def of_run(self) -> None:
         """The group of run 2 has a DAG run, which Airflow can clear."""
-        self.world.inject(row(2), row(3))
-        self.world.open_dag_runs()
+        self.world.once("opened", be_opened)
         self.airflow.set(CLEAR, {"task_instances": [task(None)], "total_entries": 1})
 
     def of_fill(self, *done: int) -> None:
         """Runs 2 and 3 make up a closed fill; of these runs the first task is done."""
-        self.world.inject(row(2), row(3), row(4, fill=2))
-        self.world.open_dag_runs()
-        for number in done:
-            self.world.do(f"run-r{number}", "skim")
+        self.world.once("-".join(map(str, ("filled", *done))), lambda world: be_filled(world, *done))
 
     def fail(self, name: str, task: str, code: str = "killed", **more: Any) -> int:
         generation = self.world.begin(name, task)
@@ -348,8 +346,8 @@ def at_work(place: Place) -> tuple[str, ...]:
 
 def on_hold(n: int) -> Callable[[Place], tuple[str, ...]]:
     def make(place: Place) -> tuple[str, ...]:
-        (place.world.specs / "demo.yaml").write_text(DEMO.replace("count: 2", f"count: {n}"))
         place.of_run()
+        (place.world.specs / "demo.yaml").write_text(DEMO.replace("count: 2", f"count: {n}"))
         generation = place.world.begin("run-r2", "skim")
         for job in range(n):
             text = f"no space on disk {'abcdefgh'[job]}"

@@ -99,9 +99,13 @@ def airflow(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirfl
 @pytest.fixture
 def opened(world: World) -> World:
     """The groups of runs 2 and 3 have DAG runs."""
+    world.once("opened", be_opened)
+    return world
+
+
+def be_opened(world: World) -> None:
     world.inject(row(2), row(3))
     world.open_dag_runs()
-    return world
 
 
 def codes(calib: Calib, what: str = "run-r2") -> list[str]:
@@ -304,11 +308,15 @@ def cleared(airflow: FakeAirflow) -> list[tuple[list[str], bool]]:
 @pytest.fixture
 def filled(world: World, airflow: FakeAirflow) -> World:
     """Runs 2 and 3 make up a closed fill whose needs are done."""
+    world.once("filled-2-3", lambda world: be_filled(world, 2, 3))
+    return world
+
+
+def be_filled(world: World, *done: int) -> None:
     world.inject(row(2), row(3), row(4, fill=2))
     world.open_dag_runs()
-    for number in (2, 3):
+    for number in done:
         world.do(f"run-r{number}", "skim")
-    return world
 
 
 def test_retry_of_a_group_of_which_the_sensor_has_failed(filled: World, airflow: FakeAirflow, calib: Calib) -> None:

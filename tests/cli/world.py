@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from airflow_calib_provider.ledger import generations, groups, observed, opening
 from airflow_calib_provider.payloads.store import publish
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from airflow_calib_provider.spec.models import Workflow
-from tests.postgres.places import migrated
+from tests.postgres.places import bring_back, keep, migrated
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -104,6 +105,19 @@ class World:
         for name, text in (("sources", SOURCES), ("demo", DEMO), ("other", OTHER), ("third", THIRD)):
             (self.specs / f"{name}.yaml").write_text(text)
         self.ledger = migrated()
+
+    def once(self, name: str, make: Callable[[World], object]) -> None:
+        """Bring an untouched installation into a state: it is made once at this place, and copied after that."""
+        kept = self.folder.with_name(f"{self.folder.name}.{self.ledger.url.get_backend_name()}.{name}")
+        if kept.is_dir():
+            self.ledger.close()
+            shutil.copytree(kept, self.folder, dirs_exist_ok=True)
+            bring_back(self.ledger, name)
+            return
+        make(self)
+        self.ledger.close()
+        keep(self.ledger, name)
+        shutil.copytree(self.folder, kept)
 
     @property
     def workflows(self) -> Mapping[str, Workflow]:

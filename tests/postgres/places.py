@@ -67,6 +67,23 @@ def is_new(folder: Path, *, empty: bool = False) -> bool:
     return True
 
 
+def keep(ledger: Ledger, name: str) -> None:
+    """Keep a ledger as it is now for :func:`bring_back`; nobody may be connected. A file is its folder's to keep."""
+    if not ledger.file:
+        _do(f'CREATE DATABASE "{_kept(name)}" TEMPLATE "{ledger.url.database}"')
+
+
+def bring_back(ledger: Ledger, name: str) -> None:
+    """Let a ledger be as it was when it was kept under this name; nobody may be connected."""
+    if not ledger.file:
+        _do(f'DROP DATABASE "{ledger.url.database}"')
+        _do(f'CREATE DATABASE "{ledger.url.database}" TEMPLATE "{_kept(name)}"')
+
+
+def _kept(name: str) -> str:
+    return f"template_of_{name}"
+
+
 def _name(folder: Path) -> str:
     return f"{OF_FOLDER}{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
 
