@@ -1,8 +1,9 @@
 """The watcher's step: submit, look, treat what is held, resubmit, end (rules 13–17, 37).
 
-One call serves all job sets of a process: one query for the generations, one for their rounds, one for what is due, and
-one poll of each backend. Any number of processes may do it at the same time for the same job sets: whoever stores news
-first wins, the others look again at the next step.
+One call serves all job sets of a process: one query for the generations, one for their rounds, one for the states of
+their jobs, and one poll of each backend; they are read again where the step has written something. Any number of
+processes may do it at the same time for the same job sets: whoever stores news first wins, the others look again at the
+next step.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from airflow_calib_provider.jobsets.holds import treat_held
 from airflow_calib_provider.jobsets.observing import poll
 from airflow_calib_provider.jobsets.progress import note_reports
 from airflow_calib_provider.jobsets.submitting import submit_due
-from airflow_calib_provider.jobsets.watched import Troubles, by_backend, load
-from airflow_calib_provider.ledger import generations, observed
+from airflow_calib_provider.jobsets.watched import GenerationWatch, Troubles, Watched, by_backend
+from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.live_reasons import live_reasons
 from airflow_calib_provider.settings import number
@@ -63,39 +64,41 @@ def advance(
     base_delay = number("RETRY_DELAY") if base_delay is None else base_delay
     ids = sorted(set(generation_ids))
     troubles = Troubles()
-    before: dict[int, str] = {}
-    for watched in load(ledger, ids, now):
-        before[watched.row.id] = watched.row.trouble or ""
+    watch = GenerationWatch(ledger, ids, now)
+    before = {item.row.id: item.row.trouble or "" for item in watch.running()}
+    for watched in watch.running():
         if watched.due or any(item.state == "planned" for item in watched.rounds):
+            watched.stale = True
             with troubles.of(watched.row.id):
                 submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
-    _look(ledger, backend_of, ids, now, base_delay, troubles)
-    treated = []
-    for watched in load(ledger, ids, now):
+    _look(ledger, backend_of, watch.running(), now, base_delay, troubles)
+    held_up = {item.row.id for item in watch.running() if item.held_due}
+    for watched in watch.running():
         with troubles.of(watched.row.id):
-            if treat_held(ledger, backend_of, watched, now, base_delay):
-                treated.append(watched.row.id)
-                continue
-            note_reports(ledger, watched)
-            end_if_complete(ledger, backend_of, watched, now)
-    for watched in load(ledger, treated, now) if treated else ():
+            if watched.held_due:
+                watched.stale = True
+                treat_held(ledger, backend_of, watched, now, base_delay)
+                held_up.discard(watched.row.id)
+    note_reports(ledger, watch.running(), troubles)
+    for watched in watch.running():
         with troubles.of(watched.row.id):
-            end_if_complete(ledger, backend_of, watched, now)
+            if watched.row.id not in held_up:
+                end_if_complete(ledger, backend_of, watched, now)
     _note(ledger, before, troubles, now)
     if ids and len(troubles.errors) == len(ids):
         raise next(iter(troubles.errors.values()))
-    return _standings(ledger, ids, troubles)
+    return _standings(ledger, watch, ids, troubles)
 
 
 def _look(
     ledger: Ledger,
     backend_of: Callable[[str], Backend],
-    ids: Sequence[int],
+    all_watched: Iterable[Watched],
     now: datetime,
     base_delay: float,
     troubles: Troubles,
 ) -> None:
-    for name, watched_here in by_backend(load(ledger, ids, now)).items():
+    for name, watched_here in by_backend(all_watched).items():
         with troubles.of(*(watched.row.id for watched in watched_here)):
             backend = backend_of(name)
             try:
@@ -119,16 +122,21 @@ def _note(ledger: Ledger, before: Mapping[int, str], troubles: Troubles, now: da
             observed.note_trouble(connection, news, now)
 
 
-def _standings(ledger: Ledger, ids: Sequence[int], troubles: Troubles) -> dict[int, GenerationStanding]:
-    with ledger.read() as connection:
-        counts = generations.job_counts(connection, ids)
-        rows = generations.states_of(connection, ids)
-        stuck = [number for number, states in counts.items() if states.keys() & {"submitted", "held"}]
-        said = live_reasons(connection, stuck) if stuck else {}
+def _standings(
+    ledger: Ledger, watch: GenerationWatch, ids: Sequence[int], troubles: Troubles
+) -> dict[int, GenerationStanding]:
+    watch.running()
+    stuck = [one for one, item in watch.all.items() if item.counts.keys() & {"submitted", "held"}]
+    said = {}
+    if stuck:
+        with ledger.read() as connection:
+            said = live_reasons(connection, stuck)
     # One that is gone, with the ledger that it was in, must end its watch and not that of the others.
-    standings = {unknown: GenerationStanding(unknown, "unknown", None, {}) for unknown in ids if unknown not in rows}
-    for row in rows.values():
-        trouble = troubles.text(row.id)
-        most = str(said[row.id][0]) if row.id in said else ""
-        standings[row.id] = GenerationStanding(row.id, row.state, row.reason, counts.get(row.id, {}), trouble, most)
+    standings = {
+        unknown: GenerationStanding(unknown, "unknown", None, {}) for unknown in ids if unknown not in watch.all
+    }
+    for one, item in watch.all.items():
+        most = str(said[one][0]) if one in said else ""
+        trouble = troubles.text(one)
+        standings[one] = GenerationStanding(one, item.row.state, item.row.reason, item.counts, trouble, most)
     return standings

@@ -20,7 +20,7 @@ from airflow_calib_provider.jobsets.render import Rendered, query_of, render
 from airflow_calib_provider.ledger import generations, groups, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation
-from airflow_calib_provider.ledger.starting import require_open
+from airflow_calib_provider.ledger.starting import TaskStanding, require_open, standing_of
 from airflow_calib_provider.spec.loader import load_text
 from airflow_calib_provider.spec.models import Task, Workflow
 
@@ -64,18 +64,19 @@ def begin(
     :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
     with ledger.read() as connection:
-        known = groups.has_task(connection, group_id, task.name)
-    if not known:
+        before = standing_of(connection, group_id, task.name, workflow.hash)
+    if before.task is None:
         with ledger.write() as connection:
             groups.ensure_task(connection, workflow, group_id, task, now)
-    return begin_with(
+    return _begin(
         ledger,
-        group_id,
+        before,
         task.name,
-        lambda: _of_spec(ledger, workflow, task, group_id, max_tries, dag_run_id, params, bundle_version, now),
+        lambda: _of_spec(ledger, workflow, task, before, max_tries, dag_run_id, params, bundle_version),
         max_tries=max_tries,
         now=now,
-        before=workflow.names_inside(task),
+        needed=workflow.names_inside(task),
+        text=_text(workflow, before, now),
     )
 
 
@@ -97,42 +98,53 @@ def begin_with(
     :raises NotOpen: as :func:`begin` does.
     """
     with ledger.read() as connection:
-        last = generations.latest(connection, group_id, task)
+        stand = standing_of(connection, group_id, task)
+    return _begin(ledger, stand, task, make, max_tries=max_tries, now=now, needed=before)
+
+
+def _begin(
+    ledger: Ledger,
+    before: TaskStanding,
+    task: str,
+    make: Callable[[], generations.NewGeneration],
+    *,
+    max_tries: int,
+    now: datetime,
+    needed: Sequence[str],
+    text: spec_files.KeptText | None = None,
+) -> Begun:
+    last = before.last
     # A clear makes it larger. A worker that slept through one knows a smaller one, and is nobody's wish.
     if last is not None and (max_tries <= last.max_tries or last.state == "running"):
         if max_tries > last.max_tries:
             with ledger.write() as connection:
                 generations.note_max_tries(connection, last.id, max_tries)
         return Begun(last.id, last.n, last.state, last.reason, attached=True)
-    return _start(ledger, make(), last, before, now)
+    return _start(ledger, make(), before, needed, now, text)
 
 
 def _of_spec(
     ledger: Ledger,
     workflow: Workflow,
     task: Task,
-    group_id: int,
+    before: TaskStanding,
     max_tries: int,
     dag_run_id: str,
     params: Mapping[str, object] | None,
     bundle_version: str | None,
-    now: datetime,
 ) -> generations.NewGeneration:
-    with ledger.read() as connection:
-        before = generations.latest(connection, group_id, task.name)
-        kept = spec_files.text_of(connection, workflow.hash if before is None else before.spec_hash)
-    old = before if before is not None and before.rerun == generations.SAME_VERSION else None
+    old = before.last if _is_of_before(before) else None
     if old is not None:
+        with ledger.read() as connection:
+            kept = spec_files.text_of(connection, old.spec_hash)
         workflow, task = _as_it_was(old, kept, workflow, task)
-    elif kept is None or before is not None:
-        _keep_text(ledger, workflow, now)
     assert task.jobs is not None
     with ledger.read() as connection:
-        context = gather(connection, workflow, task, group_id, params)
+        context = gather(connection, workflow, task, before.group.id, params, before.group)
     code, rendered = _rendered(task, context, None if old is None else _old_code(old), bundle_version)
     require_inputs(context, rendered)
     return generations.NewGeneration(
-        group_id=group_id,
+        group_id=before.group.id,
         task=task.name,
         max_tries=max_tries,
         backend=task.backend,
@@ -156,14 +168,16 @@ def _of_spec(
     )
 
 
-def _keep_text(ledger: Ledger, workflow: Workflow, now: datetime) -> None:
-    """What is begun with a text can be begun with it again."""
-    with ledger.read() as connection:
-        if spec_files.text_of(connection, workflow.hash) is not None:
-            return
-    text = spec_files.KeptText(workflow.name, Path(workflow.file).name, workflow.hash, workflow.text, now)
-    with ledger.write() as connection:
-        spec_files.note_texts(connection, [text])
+def _is_of_before(before: TaskStanding) -> bool:
+    """Whether a person wants it to run again as it was made then (rule 44)."""
+    return before.last is not None and before.last.rerun == generations.SAME_VERSION
+
+
+def _text(workflow: Workflow, before: TaskStanding, now: datetime) -> spec_files.KeptText | None:
+    """What is begun with a text can be begun with it again: the text, if the ledger lacks it."""
+    if before.text_known or _is_of_before(before):
+        return None
+    return spec_files.KeptText(workflow.name, Path(workflow.file).name, workflow.hash, workflow.text, now)
 
 
 def _as_it_was(old: Generation, text: str | None, workflow: Workflow, task: Task) -> tuple[Workflow, Task]:
@@ -206,10 +220,14 @@ def _rendered(
 
 
 def _start(
-    ledger: Ledger, new: generations.NewGeneration, last: Generation | None, before: Sequence[str], now: datetime
+    ledger: Ledger,
+    new: generations.NewGeneration,
+    before: TaskStanding,
+    needed: Sequence[str],
+    now: datetime,
+    text: spec_files.KeptText | None,
 ) -> Begun:
-    with ledger.read() as connection:
-        name = groups.group_by_id(connection, new.group_id).name
+    name, last = before.group.name, before.last
     continues = (
         last is not None
         and last.state == "failed"
@@ -220,21 +238,23 @@ def _start(
     crash_point("generation.before_create", name)
     try:
         with ledger.write() as connection:
-            require_open(connection, new.group_id, new.task, before)
-            current = generations.latest(connection, new.group_id, new.task)
+            require_open(connection, new.group_id, new.task, needed)
+            stand = standing_of(connection, new.group_id, new.task)
+            current = stand.last
             if (current and (current.id, current.state)) != (last and (last.id, last.state)):
                 raise IllegalTransition(f"{new.task} of {name} was changed by another process meanwhile")
-            if last is not None and continues:
-                row = generations.by_id(connection, last.id)
-                generations.continue_failed(connection, row, new.max_tries, now, new)
-                generation_id = int(last.id)
+            if text is not None:
+                spec_files.keep_text(connection, text)
+            if current is not None and continues:
+                generations.continue_failed(connection, current, new.max_tries, now, new)
+                begun = Begun(current.id, current.n, "running", None, attached=False)
             else:
-                generation_id = generations.create(connection, new, now)
-            begun = generations.by_id(connection, generation_id)
+                n = current.n + 1 if current else 1
+                begun = Begun(generations.create(connection, new, now, stand), n, "running", None, attached=False)
     except exc.IntegrityError as error:
         raise IllegalTransition(f"{new.task} of {name} was begun by another process meanwhile") from error
     crash_point("generation.after_create", name)
-    return Begun(begun.id, begun.n, begun.state, begun.reason, attached=False)
+    return begun
 
 
 def _products_gone(ledger: Ledger, before: Generation) -> bool:

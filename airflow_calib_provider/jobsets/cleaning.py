@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 
 from airflow_calib_provider.backends.base import Backend
-from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.code import remove_unused
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
@@ -110,7 +109,7 @@ def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
         begun = rounds.in_states(connection, [row.id], ["planned", "submitted", "finished"])
         jobs = generations.jobs_of(connection, [row.id])
     for item in begun:
-        backend.forget(RoundKey.parse(item.key))
+        backend.forget(item.key)
     # Accepted, but whoever accepted it died before its folder was in its place.
     left = {
         job.job_index: number

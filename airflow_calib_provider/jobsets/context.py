@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.folders import product_path
-from airflow_calib_provider.kinds import NEEDS
+from airflow_calib_provider.jobsets.needed import Needed, all_needed
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock, parameter
-from airflow_calib_provider.ledger.rows import Group, Made, Used, UsedPayload, read_rows
-from airflow_calib_provider.ledger.skips import remaining_runs
+from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock
+from airflow_calib_provider.ledger.rows import Group, Made, Used, UsedPayload
+from airflow_calib_provider.ledger.skips import members_of
 from airflow_calib_provider.ledger.starting import not_open, require_open
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import Need, Task, Workflow
@@ -51,25 +51,34 @@ class GroupContext:
 
 
 def gather(
-    connection: Connection, workflow: Workflow, task: Task, group_id: int, params: Mapping[str, object] | None = None
+    connection: Connection,
+    workflow: Workflow,
+    task: Task,
+    group_id: int,
+    params: Mapping[str, object] | None = None,
+    group: Group | None = None,
 ) -> GroupContext:
     """Read the context of a task of a group.
 
     :param params: values of the DAG run's params, over the spec's defaults.
+    :param group: its row, if that was read already.
     :raises RenderError: every run of the group is skipped.
     :raises NotOpen: the group is not closed, or anything that the task needs is missing for one of the runs.
     """
-    group = group_by_id(connection, group_id)
-    kept, excluded = remaining_runs(connection, group_id, task.name, _needed_inside(workflow, task))
+    group = group or group_by_id(connection, group_id)
+    members = members_of(connection, group, task.name, _needed_inside(workflow, task))
+    kept = [member.run for member in members if not member.skipped]
+    excluded = [member.run for member in members if member.skipped]
     if not kept and group.state != "dropped":
         raise _nothing_left(group)
     require_open(connection, group_id, task.name, workflow.names_inside(task))
-    needed = {need: _needed(connection, workflow, task, need, group, kept) for need in task.needs}
+    needed = all_needed(connection, workflow, task, group, kept)
     if left_out := {run for item in needed.values() for run in item.left_out(group, [*kept, *excluded])}:
         kept, excluded = [run for run in kept if run not in left_out], sorted(left_out.union(excluded))
         if not kept:
             raise _nothing_left(group)
-    records = _records(connection, group_id, set(kept))
+    still = set(kept)
+    records = [dict(member.record) for member in members if member.run in still]
     tasks, others = _products(connection, workflow, task, needed)
     payloads, used_payloads = _payloads(connection, task, group.campaign, kept)
     variables: dict[str, object] = {
@@ -86,14 +95,6 @@ def gather(
     }
     if task.policy.kind == "run":
         variables["run"] = records[0]
-    used: Used = {
-        "generations": {
-            f"{need.workflow}.{need.task}": [row.id for row in item.generations] for need, item in needed.items()
-        },
-        "payloads": used_payloads,
-    }
-    if not_selected := _not_selected(needed, kept):
-        used["not_selected"] = not_selected
     return GroupContext(
         campaign=group.campaign,
         workflow=workflow.name,
@@ -103,9 +104,18 @@ def gather(
         variables=variables,
         runs=kept,
         excluded_runs=excluded,
-        used=used,
+        used=_used(needed, used_payloads, kept),
         folder=Path(workflow.file).resolve().parent,
     )
+
+
+def _used(needed: Mapping[Need, Needed], payloads: list[UsedPayload], runs: Sequence[int]) -> Used:
+    """What a generation remembers of what it was made from."""
+    made = {f"{need.workflow}.{need.task}": [row.id for row in item.generations] for need, item in needed.items()}
+    used: Used = {"generations": made, "payloads": payloads}
+    if not_selected := _not_selected(needed, runs):
+        used["not_selected"] = not_selected
+    return used
 
 
 def _described(group: Group, runs: Sequence[int], records: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -134,29 +144,23 @@ def _needed_inside(workflow: Workflow, task: Task) -> set[str]:
     return found
 
 
-def _records(connection: Connection, group_id: int, kept: set[int]) -> list[dict[str, object]]:
-    member = tables.membership
-    rows = connection.execute(
-        select(member.c.run, member.c.record)
-        .where(member.c.group_id == group_id, member.c.state == "grouped")
-        .order_by(member.c.run)
-    ).all()
-    return [dict(row.record) for row in rows if row.run in kept]
-
-
 def _nothing_left(group: Group) -> RenderError:
     return RenderError(f"all runs of {group.name} are skipped: there is nothing to process")
 
 
 def _products(
-    connection: Connection, workflow: Workflow, task: Task, needed: Mapping[Need, _Needed]
+    connection: Connection, workflow: Workflow, task: Task, needed: Mapping[Need, Needed]
 ) -> tuple[dict[str, object], dict[str, dict[str, dict[str, object]]]]:
     """Product variables of this workflow and of others."""
     variables: dict[str, object] = {}
     others: dict[str, dict[str, dict[str, object]]] = {}
     inside = set(workflow.inside_needs(task))
+    files_of = _files(connection, [row for item in needed.values() for row in item.generations])
     for need, item in needed.items():
-        files = _files(connection, item.generations)
+        files: dict[str, list[str]] = defaultdict(list)
+        for made in item.generations:
+            for name, file in files_of.get(made.id, ()):
+                files[name].append(file)
         if need.workflow == workflow.name:
             made_by = workflow.tasks[need.task]
             single = need in inside and made_by.jobs is not None and _is_single(made_by)
@@ -172,109 +176,7 @@ def _is_single(task: Task) -> bool:
     return task.jobs is not None and task.jobs.split.count is None and task.jobs.split.per_job is None
 
 
-@dataclass(frozen=True)
-class _Needed:
-    """What there is of a needed task.
-
-    :ivar generations: the latest done one of each group that holds one of the runs, in run order; none of a publishing
-        task.
-    :ivar not_selected: runs that the other workflow did not select.
-    """
-
-    generations: Sequence[Made]
-    not_selected: Sequence[int] = ()
-
-    def left_out(self, group: Group, runs: Sequence[int]) -> set[int]:
-        """Those of a group's runs that the products were made without, because of a skip.
-
-        A group inside a larger one asks for the larger one's product, and that is there for it.
-        """
-        found: set[int] = set()
-        for row in self.generations:
-            if row.group_id == group.id or not {*row.runs, *row.excluded_runs} > set(runs):
-                found |= set(row.excluded_runs)
-        return found & set(runs)
-
-
-def _needed(
-    connection: Connection, workflow: Workflow, task: Task, need: Need, group: Group, runs: Sequence[int]
-) -> _Needed:
-    """Find what another task has left for these runs.
-
-    :raises NotOpen: the task has not been done for all of the runs. The locks say so too, unless the spec that runs is
-        another than the one that they were made from.
-    """
-    if need in workflow.inside_needs(task):
-        return _Needed(_done_generations(connection, need.task, [group.id]))
-    member = tables.membership
-    grouping = workflow.tasks[need.task].policy.label if need.workflow == workflow.name else need.grouping
-    rows = connection.execute(
-        select(member.c.run, member.c.state, member.c.group_id).where(
-            member.c.campaign == group.campaign,
-            member.c.workflow == need.workflow,
-            member.c.grouping == (grouping or _grouping(connection, need, group)),
-            tables.one_of(member.c.run, runs),
-        )
-    ).all()
-    there = {row.run: row for row in rows}
-    holding = {row.group_id for row in rows if row.state == "grouped"}
-    made = _done_generations(connection, need.task, holding)
-    done = {row.group_id for row in made} | _published(connection, need.task, holding)
-    not_selected = [run for run in runs if run in there and there[run].state == "not_selected"]
-    missing = [
-        [run, _why_missing(there[run].state if run in there else None)]
-        for run in runs
-        if run not in there or not (there[run].state == "not_selected" or there[run].group_id in done)
-    ]
-    name = f"{need.workflow}.{need.task}"
-    if missing:
-        total = len(runs) - len(not_selected)
-        said = {"done": total - len(missing), "total": total, "missing": missing}
-        raise not_open([{"code": "needs", "needs": name, **said}])
-    if len(not_selected) == len(runs):
-        raise not_open([{"code": "needs_selected_none", "needs": name, "total": len(runs)}])
-    return _Needed(made, not_selected)
-
-
-def _why_missing(state: str | None) -> str:
-    if state is None:
-        return ledger_lock(NEEDS).texts["not_assigned"]
-    return "not done" if state == "grouped" else ledger_lock(NEEDS).texts.get(state, state)
-
-
-def _done_generations(connection: Connection, task: str, groups: Iterable[int]) -> list[Made]:
-    """The latest done generation of a task in each of these groups, in run order."""
-    generation, about = tables.generation, tables.run_group
-    newest = (
-        select(generation.c.group_id, func.max(generation.c.n).label("n"))
-        .where(tables.one_of(generation.c.group_id, groups), generation.c.task == task, generation.c.state == "done")
-        .group_by(generation.c.group_id)
-        .subquery()
-    )
-    query = (
-        select(
-            generation.c.id,
-            generation.c.group_id,
-            generation.c.folder,
-            generation.c.runs,
-            generation.c.excluded_runs,
-            generation.c.used,
-        )
-        .join(newest, (newest.c.group_id == generation.c.group_id) & (newest.c.n == generation.c.n))
-        .join(about, about.c.id == generation.c.group_id)
-        .where(generation.c.task == task)
-        .order_by(about.c.first_run)
-    )
-    return read_rows(connection, query, Made)
-
-
-def _published(connection: Connection, task: str, groups: Iterable[int]) -> set[int]:
-    payload = tables.payload
-    here = (tables.one_of(payload.c.group_id, groups), payload.c.task == task)
-    return set(connection.execute(select(payload.c.group_id).where(*here).distinct()).scalars())
-
-
-def _not_selected(needed: Mapping[Need, _Needed], runs: Sequence[int]) -> dict[str, list[int]]:
+def _not_selected(needed: Mapping[Need, Needed], runs: Sequence[int]) -> dict[str, list[int]]:
     """Need → those of the runs that it did not select, for these needs and all that stands behind them."""
     found: dict[str, set[int]] = defaultdict(set)
     for need, item in needed.items():
@@ -285,26 +187,18 @@ def _not_selected(needed: Mapping[Need, _Needed], runs: Sequence[int]) -> dict[s
     return {name: sorted(left & set(runs)) for name, left in found.items() if left & set(runs)}
 
 
-def _grouping(connection: Connection, need: Need, group: Group) -> str:
-    lock = tables.lock
-    grouping = connection.execute(
-        select(parameter("grouping")).where(
-            lock.c.group_id == group.id, parameter("workflow") == need.workflow, parameter("task") == need.task
-        )
-    ).scalar()
-    return str(grouping)
-
-
-def _files(connection: Connection, generations: Sequence[Made]) -> dict[str, list[str]]:
-    """Product name → files, in the order of the groups and of the jobs."""
+def _files(connection: Connection, generations: Sequence[Made]) -> dict[int, list[tuple[str, str]]]:
+    """Generation → the names and files of its products, in the order of the jobs."""
     product = tables.product
+    if not generations:
+        return {}
     folders = {row.id: row.folder for row in generations}
-    order = {row.id: position for position, row in enumerate(generations)}
-    rows = connection.execute(select(product).where(product.c.generation_id.in_(folders))).all()
-    files: dict[str, list[str]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (order[row.generation_id], row.job_index)):
-        files[row.name].append(str(product_path(folders[row.generation_id], row.job_index, row.file)))
-    return dict(files)
+    query = select(product).where(tables.one_of(product.c.generation_id, folders))
+    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for row in connection.execute(query.order_by(product.c.generation_id, product.c.job_index)):
+        path = product_path(folders[row.generation_id], row.job_index, row.file)
+        found[row.generation_id].append((row.name, str(path)))
+    return found
 
 
 def _payloads(
@@ -312,11 +206,10 @@ def _payloads(
 ) -> tuple[dict[str, list[str]], list[UsedPayload]]:
     files: dict[str, list[str]] = {}
     used: list[UsedPayload] = []
-    for lock in task.locks:
-        if "tag" not in lock.parameters:
-            continue
-        tag = str(lock.parameters["tag"])
-        rows = store.covering(connection, campaign, tag, runs)
+    of_tags = {str(lock.parameters["tag"]): lock for lock in task.locks if "tag" in lock.parameters}
+    found = store.covering_each(connection, campaign, list(of_tags), runs)
+    for tag, lock in of_tags.items():
+        rows = found.get(tag, [])
         missing = [run for run in runs if not any(run in Iov(row.first_run, row.last_run) for row in rows)]
         if missing:
             texts = [[run, NO_PAYLOAD] for run in missing]

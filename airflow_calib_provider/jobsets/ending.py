@@ -11,7 +11,6 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.reducer import Job, JobState
-from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, ProductError, SubmissionRefused
 from airflow_calib_provider.jobsets.folders import promote
 from airflow_calib_provider.jobsets.watched import Watched
@@ -47,13 +46,13 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
         promote(row.folder, attempts, row.group_name)
     except ProductError as error:
         remove_jobs(backend_of(row.backend), watched.rounds)
-        _end(ledger, row, "failed", {"code": "error", "message": str(error)}, now)
+        _end(ledger, watched, "failed", {"code": "error", "message": str(error)}, now)
         return
     if complete:
         if live:
             remove_jobs(backend_of(row.backend), watched.rounds)
         left_out = [job.index for job in jobs if job.state is not JobState.SUCCEEDED]
-        _end(ledger, row, "done", {"code": "done", "n_jobs": len(jobs), "left_out": left_out}, now)
+        _end(ledger, watched, "done", {"code": "done", "n_jobs": len(jobs), "left_out": left_out}, now)
     else:
         failed = [job for job in jobs if job.state is not JobState.SUCCEEDED]
         reason = {
@@ -62,7 +61,7 @@ def end_if_complete(ledger: Ledger, backend_of: Callable[[str], Backend], watche
             "n_jobs": len(jobs),
             "failed": [[job.index, describe(job)] for job in failed[:20]],
         }
-        _end(ledger, row, "failed", reason, now)
+        _end(ledger, watched, "failed", reason, now)
 
 
 def end_refused(ledger: Ledger, row: Generation, item: Round, error: SubmissionRefused, now: datetime) -> None:
@@ -78,7 +77,8 @@ def end_refused(ledger: Ledger, row: Generation, item: Round, error: SubmissionR
             generations.end(connection, row, "failed", {"code": "error", "message": said}, now)
 
 
-def _end(ledger: Ledger, row: Generation, target: str, reason: Reason, now: datetime) -> None:
+def _end(ledger: Ledger, watched: Watched, target: str, reason: Reason, now: datetime) -> None:
+    row, watched.stale = watched.row, True
     crash_point("generation.before_done", row.group_name)
     try:
         with ledger.write() as connection:
@@ -105,4 +105,4 @@ def remove_jobs(backend: Backend, left: Iterable[Round]) -> None:
     :raises BackendError: they could not be removed.
     """
     for item in left:
-        backend.remove(RoundKey.parse(item.key))
+        backend.remove(item.key)

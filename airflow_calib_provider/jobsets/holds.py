@@ -12,7 +12,6 @@ from airflow_calib_provider.domain import failure_policy
 from airflow_calib_provider.domain.failure_policy import Action
 from airflow_calib_provider.domain.observation import AttemptState, Observation
 from airflow_calib_provider.domain.reducer import Job, JobState
-from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.jobsets.judging import Judge, with_memory
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed
@@ -25,16 +24,15 @@ SETTLES = 30.0
 
 def treat_held(
     ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watched, now: datetime, base_delay: float
-) -> bool:
+) -> None:
     """Do what is due about the held jobs of a generation: one call of the backend for each round and kind.
 
-    :returns: whether anything was due.
     :raises BackendError: the backend does not do it; it stays due.
     """
     known = watched.jobs_of(watched.held_due)
     due = [known[index] for index in sorted(watched.held_due) if known[index].state is JobState.HELD]
     if not due:
-        return False
+        return
     judge = Judge.of(watched.row, base_delay, now)
     to_release, to_end, to_leave = defaultdict(list), defaultdict(list), []
     with ledger.read() as connection:
@@ -55,13 +53,12 @@ def treat_held(
             _release(ledger, backend_of(watched.row.backend), watched.row, item, to_release[item.n], judge)
         if to_end[item.n]:
             _end(ledger, backend_of(watched.row.backend), watched.row, item, to_end[item.n], judge)
-    return True
 
 
 def _release(ledger: Ledger, backend: Backend, row: Generation, item: Round, jobs: Sequence[Job], judge: Judge) -> None:
     """Whoever dies between backend and ledger has it done once more, which does nothing to what is not held."""
     crash_point("held.before_act", row.group_name)
-    backend.release(RoundKey.parse(item.key), [job.index for job in jobs])
+    backend.release(item.key, [job.index for job in jobs])
     crash_point("held.after_act", row.group_name)
     pauses = {job.index: max(SETTLES, failure_policy.decide(job, judge.rules).after) for job in jobs}
     again = {index: judge.now + timedelta(seconds=pause) for index, pause in pauses.items()}
@@ -72,7 +69,7 @@ def _release(ledger: Ledger, backend: Backend, row: Generation, item: Round, job
 def _end(ledger: Ledger, backend: Backend, row: Generation, item: Round, jobs: Sequence[Job], judge: Judge) -> None:
     """Whoever dies between backend and ledger leaves a removal that is understood, since it was due."""
     crash_point("held.before_act", row.group_name)
-    backend.remove(RoundKey.parse(item.key), [job.index for job in jobs])
+    backend.remove(item.key, [job.index for job in jobs])
     crash_point("held.after_act", row.group_name)
     changes, decisions = [], {}
     for job in jobs:

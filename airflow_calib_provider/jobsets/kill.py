@@ -199,9 +199,9 @@ def leftovers(ledger: Ledger, backend: Backend) -> list[Leftover]:
     found = []
     keys = backend.rounds()
     with ledger.read() as connection:
-        states = rounds.states_by_key(connection, [str(key) for key in keys])
+        states = rounds.states_by_key(connection, keys)
     for key in keys:
-        state = states.get(str(key))
+        state = states.get(key)
         if state is None:
             found.append(Leftover(key, UNKNOWN))
         elif state == "finished":

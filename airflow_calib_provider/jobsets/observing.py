@@ -35,9 +35,7 @@ def poll(
     :returns: what kept the backend from seeing everything, by generation.
     :raises BackendError: it does not answer.
     """
-    cursors = {
-        RoundKey.parse(item.key): item.cursor for one in watched for item in one.rounds if item.state == "submitted"
-    }
+    cursors = {item.key: item.cursor for one in watched for item in one.rounds if item.state == "submitted"}
     if not cursors:
         return {}
     news = backend.poll(cursors)
@@ -48,7 +46,7 @@ def poll(
 
 
 def _trouble(watched: Watched, news: Mapping[RoundKey, RoundObservations]) -> str:
-    keys = [RoundKey.parse(item.key) for item in watched.rounds]
+    keys = [item.key for item in watched.rounds]
     said = dict.fromkeys(news[key].trouble for key in keys if key in news and news[key].trouble)
     return "; ".join(list(said)[:3])
 
@@ -71,16 +69,17 @@ def _apply_all(
     ledger: Ledger, backend: Backend, watched: Watched, news: Mapping[RoundKey, RoundObservations], judge: Judge
 ) -> None:
     for item in watched.rounds:
-        seen = news.get(RoundKey.parse(item.key))
+        seen = news.get(item.key)
         if seen is None:
             continue
         if not seen.observations and seen.cursor == item.cursor and not seen.finished:
             continue
+        watched.stale = True
         observations = [*seen.observations, *(_vanished(ledger, item, judge.now) if seen.finished else [])]
         made = _changes(watched, observations, judge)
         if made.condemned:
             # Before it is on record: whoever comes after a death here reads the same news, and removes them again.
-            backend.remove(RoundKey.parse(item.key), made.condemned)
+            backend.remove(item.key, made.condemned)
         crash_point("jobs.before_apply", watched.row.group_name)
         for last, changes in _batches(list(made.changes.values())):
             # With the last ones the cursor moves: after a death in between, all is told again, and known in part.

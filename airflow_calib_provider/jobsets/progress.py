@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
-from airflow_calib_provider.domain.reducer import Job, JobState
+from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.jobsets.reports import read_latest
-from airflow_calib_provider.jobsets.watched import Watched
-from airflow_calib_provider.ledger import observed
+from airflow_calib_provider.jobsets.watched import Troubles, Watched
+from airflow_calib_provider.ledger import generations, observed
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight
+from airflow_calib_provider.ledger.rows import ReportingJob
 from airflow_calib_provider.settings import number
 
 AT_ONCE = 1000
@@ -27,37 +29,51 @@ _told: dict[tuple[str, int, int, int], dict[str, tuple[str, float, float | None]
 nothing."""
 
 
-def note_reports(ledger: Ledger, watched: Watched) -> None:
-    """Store what the running jobs of a generation report, progress and values, if it is time to look again."""
-    key = (str(ledger.url), int(watched.row.id))
-    looked_at, last = _looked.get(key, (float("-inf"), -1))
+def note_reports(ledger: Ledger, all_watched: Iterable[Watched], troubles: Troubles) -> None:
+    """Store what the running jobs of generations report, progress and values, where it is time to look again."""
     clock = time.monotonic()
-    if not watched.counts.get(JobState.RUNNING) or clock - looked_at < number("REPORT_INTERVAL"):
+    due, left = [], AT_ONCE
+    for watched in sorted(all_watched, key=lambda item: _last_look(ledger, item)[0]):
+        n_running = watched.counts.get(JobState.RUNNING, 0)
+        if left > 0 and n_running and clock - _last_look(ledger, watched)[0] >= number("REPORT_INTERVAL"):
+            due.append(watched)
+            left -= n_running
+    if not due:
         return
-    turn = _turn(watched, last)
+    running: dict[int, list[ReportingJob]] = defaultdict(list)
+    with ledger.read() as connection:
+        for job in generations.running_jobs(connection, [watched.row.id for watched in due]):
+            running[job.generation_id].append(job)
+    for watched in due:
+        with troubles.of(watched.row.id):
+            _note_reports(ledger, watched, running[watched.row.id], clock)
+
+
+def _last_look(ledger: Ledger, watched: Watched) -> tuple[float, int]:
+    return _looked.get((str(ledger.url), watched.row.id), (float("-inf"), -1))
+
+
+def _note_reports(ledger: Ledger, watched: Watched, running: Sequence[ReportingJob], clock: float) -> None:
+    key, (_, last) = (str(ledger.url), watched.row.id), _last_look(ledger, watched)
+    # Those after the last one of the look before, then from the beginning again.
+    turn = [job for job in running if job.job_index > last] + [job for job in running if job.job_index <= last]
+    turn = turn[:AT_ONCE]
     if not turn:
         return
     if len(_looked) > _REMEMBERED:
         _looked.clear()
-    _looked[key] = (clock, turn[-1])
-    news = {index: item for index in turn if (item := _news(key, watched.row.folder, watched.known[index]))}
+    _looked[key] = (clock, turn[-1].job_index)
+    news = {job.job_index: item for job in turn if (item := _news(key, watched.row.folder, job))}
     if news:
         with ledger.write() as connection:
             observed.note_in_flight(connection, watched.row, 0, news)
         _remember(key, news)
 
 
-def _turn(watched: Watched, last: int) -> Sequence[int]:
-    """The jobs whose reports are read now: those that run, after the last one of the look before."""
-    running = [job.index for job in watched.all_jobs() if job.state is JobState.RUNNING]
-    turn = [index for index in running if index > last] + [index for index in running if index <= last]
-    return turn[:AT_ONCE]
-
-
-def _news(key: tuple[str, int], folder: str, job: Job) -> InFlight | None:
-    latest = read_latest(attempt_folder(folder, job.index, job.attempt) / "report.jsonl")
+def _news(key: tuple[str, int], folder: str, job: ReportingJob) -> InFlight | None:
+    latest = read_latest(attempt_folder(folder, job.job_index, job.attempt) / "report.jsonl")
     progress = latest.progress if latest.progress != job.progress else None
-    known = _told.get((*key, job.index, job.attempt), {})
+    known = _told.get((*key, job.job_index, job.attempt), {})
     values = [value for value in latest.values if known.get(value[0]) != value]
     if progress is None and not values:
         return None

@@ -9,7 +9,6 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
 from airflow_calib_provider.jobsets.ending import end_refused
 from airflow_calib_provider.jobsets.render import submission
@@ -37,7 +36,7 @@ def submit_due(ledger: Ledger, backend: Backend, row: Generation, now: datetime)
         jobs = [submission(row, job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
         crash_point("round.before_submit", row.group_name)
         try:
-            backend.submit(RoundKey.parse(item.key), jobs, row.options)
+            backend.submit(item.key, jobs, row.options)
         except SubmissionRefused as error:
             # To try again would change nothing: a person is to correct the spec, and clear the task.
             end_refused(ledger, row, item, error, now)
@@ -54,4 +53,4 @@ def _record(ledger: Ledger, backend: Backend, row: Generation, item: Round, now:
         state = rounds.state_of(connection, item)
     if state == "finished":
         # A kill, or the end of the generation, came between plan and submission, and found nothing to remove.
-        backend.remove(RoundKey.parse(item.key))
+        backend.remove(item.key)

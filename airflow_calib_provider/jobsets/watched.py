@@ -17,10 +17,11 @@ from airflow_calib_provider.ledger.rows import Generation, Round
 
 @dataclass
 class Watched:
-    """A running generation.
+    """A generation, as it was when it was read.
 
     :ivar row: with its group's campaign, workflow and name.
     :ivar ledger: where its jobs are read.
+    :ivar stale: something was written in this step: what the ledger says of it now is to be read.
     :ivar rounds: those that have not finished.
     :ivar counts: state → number of jobs.
     :ivar due: whether a job waits whose delay is over.
@@ -30,11 +31,17 @@ class Watched:
 
     row: Generation
     ledger: Ledger
+    stale: bool = False
     rounds: list[Round] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     due: bool = False
     held_due: set[int] = field(default_factory=set)
     known: dict[int, Job] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.row.state == "running"
 
     def jobs_of(self, indices: Iterable[int]) -> Mapping[int, Job]:
         """Jobs by their indices, among them at least these, as far as there are any.
@@ -57,20 +64,46 @@ class Watched:
         self.known = {item.job_index: generations.as_job(item) for item in rows} | self.known
 
 
-def load(ledger: Ledger, ids: Sequence[int], now: datetime) -> list[Watched]:
-    """Those of these generations that run, by one query each for generations, rounds and what is due."""
+class GenerationWatch:
+    """The generations of one step: read once, and again where something was written meanwhile.
+
+    What others write in that time, the next step sees; what is decided of what was read is checked when it is written.
+
+    :ivar all: those that the ledger knows, by id; ended ones too.
+    """
+
+    def __init__(self, ledger: Ledger, ids: Sequence[int], now: datetime) -> None:
+        self._ledger = ledger
+        self._now = now
+        self.all = _load(ledger, ids, now)
+
+    def running(self) -> list[Watched]:
+        """Those that run, as they are now."""
+        stale = [number for number, item in self.all.items() if item.stale]
+        if stale:
+            current = {number: item for number, item in self.all.items() if not item.stale}
+            self.all = dict(sorted((current | _load(self._ledger, stale, self._now)).items()))
+        return [item for item in self.all.values() if item.running]
+
+
+def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> dict[int, Watched]:
+    """Generations by one query each for themselves, their rounds, their jobs by state, and held jobs that are due."""
     with ledger.read() as connection:
-        found = {row.id: Watched(row, ledger) for row in generations.running(connection, ids)}
-        for item in rounds.in_states(connection, list(found), ["planned", "submitted"]):
+        found = {row.id: Watched(row, ledger) for row in generations.of_ids(connection, ids)}
+        live = [number for number, item in found.items() if item.running]
+        for item in rounds.in_states(connection, live, ["planned", "submitted"]) if live else ():
             found[item.generation_id].rounds.append(item)
-        for count in generations.jobs_by_state(connection, list(found), now):
+        held = []
+        for count in generations.jobs_by_state(connection, list(found), now) if found else ():
             watched = found[count.generation_id]
             watched.counts[count.state] = count.n
-            watched.due |= count.state == "waiting" and bool(count.n_due)
-        held = [watched.row.id for watched in found.values() if watched.counts.get("held")]
+            if count.n_due and count.state == "waiting":
+                watched.due = True
+            elif count.n_due and watched.running:
+                held.append(count.generation_id)
         for number, index in generations.held_due(connection, held, now) if held else ():
             found[number].held_due.add(index)
-    return list(found.values())
+    return found
 
 
 def by_backend(watched: Iterable[Watched]) -> Mapping[str, list[Watched]]:

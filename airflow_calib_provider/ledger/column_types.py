@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, MetaData, String, Text, TypeDecorator
 
+from airflow_calib_provider.domain.round_key import RoundKey
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time, always UTC, on every database."""
@@ -42,6 +44,21 @@ class AnyText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Stored without what a database refuses."""
         return None if value is None else value.replace("\x00", " ").encode("utf-8", "replace").decode()
+
+
+class KeyOfRound(TypeDecorator[RoundKey]):
+    """The name of a submission, which is read once: when its row leaves the ledger."""
+
+    impl = String(400)
+    cache_ok = True
+
+    def process_bind_param(self, value: RoundKey | None, dialect: Dialect) -> str | None:
+        """Stored as text."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> RoundKey | None:
+        """Read back from it."""
+        return None if value is None else RoundKey.parse(value)
 
 
 BigId = BigInteger().with_variant(Integer, "sqlite")

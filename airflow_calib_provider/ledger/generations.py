@@ -14,7 +14,7 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import rounds, tables
-from airflow_calib_provider.ledger.groups import set_task_states
+from airflow_calib_provider.ledger.groups import TaskChange, change_task, set_task_states
 from airflow_calib_provider.ledger.rows import (
     Definition,
     Ended,
@@ -22,13 +22,15 @@ from airflow_calib_provider.ledger.rows import (
     JobCount,
     JobRecord,
     Product,
+    ReportingJob,
     Unsettled,
     Used,
     first_row,
     read_rows,
     select_of,
 )
-from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
+from airflow_calib_provider.ledger.starting import TaskStanding, standing_of
+from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one, job_key, move
 
 generation, job, attempt, group = tables.generation, tables.job, tables.attempt, tables.run_group
 
@@ -95,12 +97,15 @@ def by_id(connection: Connection, generation_id: int) -> Generation:
     return row
 
 
-def running(connection: Connection, ids: Iterable[int] | None = None) -> list[Generation]:
-    """Running generations with their groups' campaigns, workflows and names; all, or those of these ids."""
-    query = with_group().where(generation.c.state == "running")
-    if ids is not None:
-        query = query.where(generation.c.id.in_(list(ids)))
-    return read_rows(connection, query, Generation)
+def of_ids(connection: Connection, ids: Iterable[int]) -> list[Generation]:
+    """These generations with their groups' campaigns, workflows and names, as far as there are any."""
+    query = with_group().where(tables.one_of(generation.c.id, ids))
+    return read_rows(connection, query.order_by(generation.c.id), Generation)
+
+
+def running(connection: Connection) -> list[Generation]:
+    """All running generations with their groups' campaigns, workflows and names."""
+    return read_rows(connection, with_group().where(generation.c.state == "running"), Generation)
 
 
 def unsettled(connection: Connection) -> list[Unsettled]:
@@ -139,14 +144,15 @@ def backends_named(connection: Connection, since: datetime) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def create(connection: Connection, new: NewGeneration, now: datetime) -> int:
+def create(connection: Connection, new: NewGeneration, now: datetime, before: TaskStanding | None = None) -> int:
     """Start the next generation with its jobs; the earlier ones stay as they are.
 
+    :param before: how the task stands, if that was read in this transaction.
     :returns: its id.
     """
-    before = latest(connection, new.group_id, new.task)
-    number = before.n + 1 if before else 1
-    about = connection.execute(select(group).where(group.c.id == new.group_id)).one()
+    before = before or standing_of(connection, new.group_id, new.task)
+    number = before.last.n + 1 if before.last else 1
+    about = before.group
     subject = Subject(about.campaign, about.workflow, new.task, about.name, generation=number)
     values = {name: value for name, value in vars(new).items() if name not in ("group_id", "task", "definitions")}
     for name in ("inputs", "runs", "excluded_runs", "failures"):
@@ -162,12 +168,10 @@ def create(connection: Connection, new: NewGeneration, now: datetime) -> int:
     }
     key = {"group_id": new.group_id, "task": new.task, "n": number}
     data = {"jobs": len(new.definitions), "spec_hash": new.spec_hash, "git_commit": new.git_commit}
-    move(connection, generation, [Move(key, None, "running", subject, columns, data)])
-    row = latest(connection, new.group_id, new.task)
-    assert row is not None
+    generation_id = insert_one(connection, generation, Move(key, None, "running", subject, columns, data))
     moves = [
         Move(
-            {"generation_id": row.id, "step": 0, "job_index": index},
+            {"generation_id": generation_id, "step": 0, "job_index": index},
             None,
             JobState.WAITING,
             Subject(**{**vars(subject), "job_index": index}),
@@ -183,10 +187,11 @@ def create(connection: Connection, new: NewGeneration, now: datetime) -> int:
         for index, definition in enumerate(new.definitions)
     ]
     move(connection, job, moves)
-    set_task_states(
-        connection, new.group_id, "processing", {"code": "jobs", **_counts(connection, row)}, now, task=new.task
-    )
-    return int(row.id)
+    if before.task is not None:
+        states = {str(JobState.WAITING): len(moves)} if moves else {}
+        reason = {"code": "jobs", "generation": number, "states": states}
+        change_task(connection, about, before.task, TaskChange(about.id, new.task, "processing", reason), now)
+    return generation_id
 
 
 def _counts(connection: Connection, row: Generation) -> dict[str, object]:
@@ -250,6 +255,13 @@ def jobs_of(
     return read_rows(connection, query.order_by(job.c.generation_id, job.c.step, job.c.job_index), JobRecord)
 
 
+def running_jobs(connection: Connection, generation_ids: Iterable[int]) -> list[ReportingJob]:
+    """The jobs of these generations that run now, in order."""
+    query = select(job.c.generation_id, job.c.job_index, job.c.attempt, job.c.progress)
+    query = query.where(tables.one_of(job.c.generation_id, generation_ids), job.c.state == "running")
+    return read_rows(connection, query.order_by(job.c.generation_id, job.c.job_index), ReportingJob)
+
+
 def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int]]:
     """Job → its attempts, the newest first, whose program ended with success, accepted or not.
 
@@ -277,19 +289,13 @@ def count_products(connection: Connection, generation_id: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def job_counts(connection: Connection, generation_ids: Iterable[int]) -> dict[int, dict[str, int]]:
-    """Generation → state → number of jobs."""
-    query = select(job.c.generation_id, job.c.state, func.count().label("n"))
-    query = query.where(tables.one_of(job.c.generation_id, generation_ids))
-    counts: dict[int, dict[str, int]] = {}
-    for row in connection.execute(query.group_by(job.c.generation_id, job.c.state)).all():
-        counts.setdefault(row.generation_id, {})[row.state] = row.n
-    return counts
-
-
 def jobs_by_state(connection: Connection, generation_ids: Iterable[int], now: datetime) -> list[JobCount]:
-    """How many jobs of these generations are in which state."""
-    due = case((job.c.retry_at.is_(None) | (job.c.retry_at <= now), 1), else_=0)
+    """How many jobs of these generations are in which state, and of how many of those that wait or are held it is time.
+
+    A waiting job without a time is due; a held one without a time is a person's.
+    """
+    waits = and_(job.c.state == "waiting", job.c.retry_at.is_(None) | (job.c.retry_at <= now))
+    due = case((waits | and_(job.c.state == "held", job.c.retry_at <= now), 1), else_=0)
     query = select(job.c.generation_id, job.c.state, func.count().label("n"), func.sum(due).label("n_due"))
     query = query.where(tables.one_of(job.c.generation_id, generation_ids))
     return read_rows(connection, query.group_by(job.c.generation_id, job.c.state), JobCount)

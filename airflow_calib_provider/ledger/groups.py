@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     Connection,
@@ -287,14 +288,25 @@ def change_tasks(
         change = wanted.get((row.group_id, row.task))
         if change is None or (only is not None and row.state not in only):
             continue
-        if row.state == change.target and row.reason == change.reason:
-            continue
         subject = Subject(campaign=row.campaign, workflow=row.workflow, task=row.task, group_name=row.name)
-        since = row.since if row.state == change.target else now
-        columns = {"reason": change.reason, "since": since, "looked_at": now}
-        key = {"group_id": row.group_id, "task": row.task}
-        moves.append(Move(key, row.state, change.target, subject, columns, {"reason": change.reason}))
+        moves += _task_moves(row, subject, change, now)
     move(connection, table, moves)
+
+
+def change_task(connection: Connection, group: Group, row: GroupTask, change: TaskChange, now: datetime) -> None:
+    """As :func:`change_tasks`, of one whose row was read in this transaction."""
+    subject = Subject(group.campaign, group.workflow, row.task, group.name)
+    move(connection, tables.group_task, _task_moves(row, subject, change, now))
+
+
+def _task_moves(row: Any, subject: Subject, change: TaskChange, now: datetime) -> list[Move]:
+    """None, if it is as wanted."""
+    if row.state == change.target and row.reason == change.reason:
+        return []
+    since = row.since if row.state == change.target else now
+    columns = {"reason": change.reason, "since": since, "looked_at": now}
+    key = {"group_id": row.group_id, "task": row.task}
+    return [Move(key, row.state, change.target, subject, columns, {"reason": change.reason})]
 
 
 def set_task_states(

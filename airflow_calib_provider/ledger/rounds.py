@@ -43,7 +43,7 @@ def plan(connection: Connection, row: Generation, now: datetime) -> int | None:
     number = 0 if highest is None else int(highest) + 1
     key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, 0, number)
     subject = Subject.of_generation(row)
-    columns = {"key": str(key), "cursor": "", "planned_at": now, "submitted_at": None, "git_commit": row.git_commit}
+    columns = {"key": key, "cursor": "", "planned_at": now, "submitted_at": None, "git_commit": row.git_commit}
     round_key = {"generation_id": row.id, "step": 0, "n": number}
     move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
     cleared: dict[str, object] = dict.fromkeys(
@@ -100,7 +100,7 @@ def note_submitted(connection: Connection, row: Generation, item: Round, now: da
     move(
         connection,
         round_,
-        [Move(key, "planned", "submitted", Subject.of_generation(row), {"submitted_at": now}, {"key": item.key})],
+        [Move(key, "planned", "submitted", Subject.of_generation(row), {"submitted_at": now}, {"key": str(item.key)})],
     )
     return True
 
@@ -146,7 +146,7 @@ def finish_all(connection: Connection, row: Generation) -> None:
     move(connection, round_, moves)
 
 
-def states_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
+def states_by_key(connection: Connection, keys: Sequence[RoundKey]) -> dict[RoundKey, str]:
     """Round key → state of its generation, or ``finished`` if only the round is, for the keys that the ledger knows."""
     columns = (round_.c.key, round_.c.state.label("own"), generation.c.state)
     query = select(*columns).join(generation, generation.c.id == round_.c.generation_id)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy.sql import Executable
 
 from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.domain.round_key import RoundKey
 
 T = TypeVar("T")
 
@@ -161,7 +162,7 @@ class Round:
     generation_id: int
     step: int
     n: int
-    key: str
+    key: RoundKey
     state: str
     cursor: str
     planned_at: datetime
@@ -286,6 +287,15 @@ class RoundJob(NamedTuple):
     definition: Definition
     attempt_n: int
     request_memory: int | None
+
+
+class ReportingJob(NamedTuple):
+    """A job that runs, with the progress that it told."""
+
+    generation_id: int
+    job_index: int
+    attempt: int
+    progress: float | None
 
 
 class Product(NamedTuple):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, or_, select
 
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks
 from airflow_calib_provider.ledger.locks.base import parameter
+from airflow_calib_provider.ledger.rows import Group
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 
 skip = tables.skip
@@ -178,42 +179,45 @@ def skipped_in(connection: Connection, campaign: str, workflow: str) -> dict[int
     return {row.run: {"person": row.person, "reason": row.reason} for row in rows}
 
 
-def remaining_runs(
-    connection: Connection, group_id: int, task: str, inside: Iterable[str] = ()
-) -> tuple[list[int], list[int]]:
-    """A group's runs without and with a skip that concerns this task.
+class Member(NamedTuple):
+    """A run of a group.
+
+    :ivar record: what its source said of it when it was assigned.
+    :ivar skipped: whether it is skipped, or dropped, in the task or in what the task needs.
+    """
+
+    run: int
+    record: Mapping[str, object]
+    skipped: bool
+
+
+def members_of(connection: Connection, group: Group, task: str, inside: Iterable[str] = ()) -> list[Member]:
+    """A group's runs, in order; which of them are skipped for a task.
 
     A run skipped or dropped in a task that this one needs is skipped here too: there is nothing of it to process.
 
     :param inside: the tasks of its own DAG that this one needs; the others are among its locks.
     """
-    member, group, lock = tables.membership, tables.run_group, tables.lock
-    about = connection.execute(select(group.c.campaign, group.c.workflow).where(group.c.id == group_id)).one()
-    runs = list(
-        connection.execute(
-            select(member.c.run)
-            .where(member.c.group_id == group_id, member.c.state == "grouped")
-            .order_by(member.c.run)
-        ).scalars()
+    member, lock, other = tables.membership, tables.lock, tables.membership.alias("other")
+    of_task = (lock.c.group_id == group.id, lock.c.task == task)
+    here = (skip.c.campaign == group.campaign, skip.c.run == member.c.run)
+    there = (other.c.campaign == group.campaign, other.c.run == member.c.run)
+    skipped = or_(
+        exists().where(*here, skip.c.workflow == group.workflow, skip.c.task.in_(["", task, *inside])),
+        exists().where(*of_task, *here, skip.c.workflow == parameter("workflow"), _names(skip.c.task)),
+        exists().where(
+            *of_task,
+            *there,
+            other.c.workflow == parameter("workflow"),
+            other.c.grouping == parameter("grouping"),
+            other.c.state == "dropped",
+        ),
     )
-    needed = connection.execute(
-        select(parameter("workflow"), parameter("grouping"), parameter("task")).where(
-            lock.c.group_id == group_id, lock.c.task == task, parameter("workflow").is_not(None)
-        )
-    ).all()
-    concerned = {(about.workflow, name) for name in ("", task, *inside)}
-    concerned |= {(other, name) for other, _, needs in needed for name in ("", needs)}
-    rows = connection.execute(
-        select(skip.c.workflow, skip.c.task, skip.c.run).where(
-            skip.c.campaign == about.campaign, tables.one_of(skip.c.run, runs)
-        )
-    ).all()
-    skipped = {row.run for row in rows if (row.workflow, row.task) in concerned}
-    dropped = connection.execute(
-        select(member.c.workflow, member.c.grouping, member.c.run).where(
-            member.c.campaign == about.campaign, member.c.state == "dropped", tables.one_of(member.c.run, runs)
-        )
-    ).all()
-    awaited = {(other, grouping) for other, grouping, _ in needed}
-    skipped |= {row.run for row in dropped if (row.workflow, row.grouping) in awaited}
-    return [run for run in runs if run not in skipped], [run for run in runs if run in skipped]
+    query = select(member.c.run, member.c.record, skipped.label("skipped"))
+    query = query.where(member.c.group_id == group.id, member.c.state == "grouped").order_by(member.c.run)
+    return [Member(row.run, row.record, bool(row.skipped)) for row in connection.execute(query)]
+
+
+def _names(task: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a skip of a workflow concerns what a lock needs there."""
+    return or_(task == "", task == parameter("task"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, insert, literal, select, update
 
 from airflow_calib_provider.ledger import tables
 
@@ -75,6 +75,14 @@ def note_texts(connection: Connection, texts: Sequence[KeptText]) -> None:
     ]
     if rows:
         connection.execute(insert(spec_text), rows)
+
+
+def keep_text(connection: Connection, item: KeptText) -> None:
+    """Keep a text, if it is not there, in one statement."""
+    row = {"hash": item.hash, "workflow": item.workflow, "text": item.text, "recorded_at": item.good_at}
+    values = select(*(literal(value, spec_text.c[name].type) for name, value in row.items()))
+    new = values.where(~exists().where(spec_text.c.hash == item.hash))
+    connection.execute(insert(spec_text).from_select(list(row), new))
 
 
 def note_good(connection: Connection, good: Sequence[KeptText]) -> None:

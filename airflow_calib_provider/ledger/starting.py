@@ -7,15 +7,64 @@ a job set, as success while runs are missing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, literal, select, union_all
+from sqlalchemy import Connection, Select, and_, case, exists, func, select
 
 from airflow_calib_provider.domain.reasons import RELEASES, Reason, render
-from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.errors import NotFound, NotOpen
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.waiting import FORMING, look
+from airflow_calib_provider.ledger.rows import Generation, Group, GroupTask, select_of
+from airflow_calib_provider.ledger.waiting import FORMING, beside_columns, look_beside
 
-generation, payload, group_task = tables.generation, tables.payload, tables.group_task
+generation, payload, group_task, group = tables.generation, tables.payload, tables.group_task, tables.run_group
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStanding:
+    """A task of a group before it begins.
+
+    :ivar task: ``None``: the group has no row for it.
+    :ivar last: its newest generation.
+    :ivar text_known: whether the ledger has the text of its spec.
+    """
+
+    group: Group
+    task: GroupTask | None
+    last: Generation | None
+    text_known: bool
+
+
+def standing_of(connection: Connection, group_id: int, task: str, spec_hash: str = "") -> TaskStanding:
+    """How a task of a group stands, in one statement.
+
+    :param spec_hash: of the text that it would be begun with.
+    :raises NotFound: there is no such group.
+    """
+    table, text = group_task, tables.spec_text
+    newest = select(func.max(generation.c.n)).where(generation.c.group_id == group_id, generation.c.task == task)
+    of_task = and_(table.c.group_id == group.c.id, table.c.task == task)
+    of_last = and_(
+        generation.c.group_id == group.c.id, generation.c.task == task, generation.c.n == newest.scalar_subquery()
+    )
+    parts = [select_of(Group, group), select_of(GroupTask, table), select_of(Generation, generation)]
+    columns = [list(part.selected_columns) for part in parts]
+    query = select(*columns[0], *columns[1], *columns[2], exists().where(text.c.hash == spec_hash))
+    joined = group.outerjoin(table, of_task).outerjoin(generation, of_last)
+    row = connection.execute(query.select_from(joined).where(group.c.id == group_id)).first()
+    if row is None:
+        raise NotFound(f"there is no group with the id {group_id}")
+    first, second = len(columns[0]), len(columns[0]) + len(columns[1])
+    about = Group(*row[:first])
+    known, last = row[first:second], row[second:-1]
+    names = [about.campaign, about.workflow, about.name]
+    return TaskStanding(
+        group=about,
+        task=GroupTask(*known) if known[0] is not None else None,
+        last=Generation(*[*last, *names]) if last[0] is not None else None,
+        text_known=bool(row[-1]),
+    )
 
 
 def require_open(connection: Connection, group_id: int, task: str, before: Iterable[str] = ()) -> None:
@@ -24,10 +73,12 @@ def require_open(connection: Connection, group_id: int, task: str, before: Itera
     :param before: the tasks of its own DAG that it needs.
     :raises NotOpen: with everything that it waits for.
     """
-    found = look(connection, [(group_id, FORMING), (group_id, task)])
+    wanted = list(before)
+    beside = _of_tasks(group_id, wanted) if wanted else None
+    found, states = look_beside(connection, [(group_id, FORMING), (group_id, task)], beside)
     closed = [item for item in found.values() if item.state != "open" and item.reason]
     reasons = [dict(item.reason or {}) for item in closed]
-    if pending := _not_done(connection, group_id, list(before)):
+    if pending := _not_done(wanted, states):
         reasons.append({"code": "upstream_not_done", "tasks": pending})
     if reasons:
         raise not_open(reasons)
@@ -40,21 +91,19 @@ def not_open(reasons: Sequence[Reason]) -> NotOpen:
     return NotOpen(render(reason), RELEASES["not_open"], reason)
 
 
-def _not_done(connection: Connection, group_id: int, tasks: list[str]) -> list[list[str]]:
+def _of_tasks(group_id: int, tasks: Sequence[str]) -> Select[Any]:
+    """The states of tasks of a group; ``done`` where there is a done generation, or a publication."""
+    made = exists().where(
+        generation.c.group_id == group_id, generation.c.task == group_task.c.task, generation.c.state == "done"
+    )
+    published = exists().where(payload.c.group_id == group_id, payload.c.task == group_task.c.task)
+    own = case((group_task.c.state == "done", "new"), else_=group_task.c.state)
+    said = case((made | published, "done"), else_=own)
+    columns = beside_columns(group_task.c.group_id, group_task.c.task, said)
+    return select(*columns).where(group_task.c.group_id == group_id, group_task.c.task.in_(tasks))
+
+
+def _not_done(tasks: Sequence[str], states: Sequence[Any]) -> list[list[str]]:
     """Those that have neither a done generation nor a publication, each with its state."""
-    if not tasks:
-        return []
-    rows = connection.execute(
-        union_all(
-            select(generation.c.task, literal("done").label("state")).where(
-                generation.c.group_id == group_id, generation.c.task.in_(tasks), generation.c.state == "done"
-            ),
-            select(payload.c.task, literal("done")).where(payload.c.group_id == group_id, payload.c.task.in_(tasks)),
-            select(group_task.c.task, group_task.c.state).where(
-                group_task.c.group_id == group_id, group_task.c.task.in_(tasks), group_task.c.state != "done"
-            ),
-        )
-    ).all()
-    done = {row.task for row in rows if row.state == "done"}
-    states = {row.task: row.state for row in rows if row.state != "done"}
-    return [[name, states.get(name, "new")] for name in tasks if name not in done]
+    said = {row.task: row.kind for row in states}
+    return [[name, said.get(name, "new")] for name in tasks if said.get(name) != "done"]

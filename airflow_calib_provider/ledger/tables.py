@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from airflow_calib_provider.ledger.column_types import AnyText, BigId, Name, State, UtcDateTime, name_column
+from airflow_calib_provider.ledger.column_types import AnyText, BigId, KeyOfRound, Name, State, UtcDateTime, name_column
 from airflow_calib_provider.ledger.column_types import metadata as metadata
 
 
@@ -252,7 +252,7 @@ round_ = Table(
     Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("n", Integer, primary_key=True),
-    Column("key", String(400), nullable=False, unique=True),
+    Column("key", KeyOfRound, nullable=False, unique=True),
     Column("state", State, nullable=False, comment="planned, submitted, finished"),
     Column("cursor", Text, nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),

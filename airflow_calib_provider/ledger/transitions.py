@@ -144,23 +144,45 @@ def move(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
     """
     if not moves:
         return
-    entity = table.name
-    graph = GRAPHS[entity]
-    for item in moves:
-        if item.target not in graph.get(item.source, frozenset()):
-            raise IllegalTransition(f"{entity} {dict(item.key)} cannot go from {item.source} to {item.target}")
+    _check(table, moves)
     created = [item for item in moves if item.source is None]
     if created:
-        stated = "state" in table.c
-        rows = [{**item.key, **item.columns, **({"state": item.target} if stated else {})} for item in created]
-        connection.execute(insert(table), rows)
+        connection.execute(insert(table), [_row(table, item) for item in created])
     changed = [item for item in moves if item.source is not None]
     if changed:
         _update(connection, table, changed)
+    _tell(connection, table, moves)
+
+
+def insert_one(connection: Connection, table: Table, item: Move) -> int:
+    """As :func:`move` of one new row, of a table that numbers its rows.
+
+    :returns: its id.
+    """
+    _check(table, [item])
+    made = connection.execute(insert(table).values(_row(table, item))).inserted_primary_key
+    assert made is not None
+    _tell(connection, table, [item])
+    return int(made[0])
+
+
+def _check(table: Table, moves: Sequence[Move]) -> None:
+    """:raises IllegalTransition: a move is not in the graph."""
+    graph = GRAPHS[table.name]
+    for item in moves:
+        if item.target not in graph.get(item.source, frozenset()):
+            raise IllegalTransition(f"{table.name} {dict(item.key)} cannot go from {item.source} to {item.target}")
+
+
+def _row(table: Table, item: Move) -> dict[str, object]:
+    return {**item.key, **item.columns, **({"state": item.target} if "state" in table.c else {})}
+
+
+def _tell(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
     append_events(
         connection,
         (
-            {"entity": entity, "from_state": m.source, "to_state": m.target, "subject": m.subject, "data": m.data}
+            {"entity": table.name, "from_state": m.source, "to_state": m.target, "subject": m.subject, "data": m.data}
             for m in moves
         ),
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, String, cast, func, literal, null, select, union_all
+from sqlalchemy import ColumnElement, Connection, Integer, Select, String, cast, func, literal, null, select, union_all
 
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import LOCKS
@@ -21,6 +21,9 @@ from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tas
 from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, LockRow, Look, Standing, ledger_lock, of_no_kind
 
 FORMING = ""
+BESIDE = -2
+"""In place of a lock's position: a row of another query."""
+
 LOOKED_AT_KEPT = timedelta(seconds=60)
 """How old the time of the last look may become in the ledger: a write for every look would be too many."""
 
@@ -34,20 +37,34 @@ def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
 
     :param keys: group ids with task names; unknown ones count as open.
     """
+    return look_beside(connection, keys)[0]
+
+
+def look_beside(
+    connection: Connection, keys: Iterable[Key], beside: Select[Any] | None = None
+) -> tuple[dict[Key, Look], list[Any]]:
+    """As :func:`look`, with rows of another query in the same statement.
+
+    :param beside: has the columns of :func:`beside_columns`.
+    :returns: the looks, and the rows of the other query.
+    """
     wanted = set(keys)
     if not wanted:
-        return {}
+        return {}, []
     ids = [group_id for group_id, _ in wanted]
     kinds = _kinds(connection, ids)
+    apart = []
     details: dict[Key, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     forming: dict[Key, Any] = {}
     others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
-    rows: list[Any] = [*connection.execute(_standing(ids, kinds)).all(), *_of_others(connection, ids, others)]
+    rows: list[Any] = [*connection.execute(_standing(ids, kinds, beside)).all(), *_of_others(connection, ids, others)]
     for row in rows:
         key = (row.group_id, row.task)
-        if key not in wanted:
+        if row.position == BESIDE:
+            apart.append(row)
+        elif key not in wanted:
             continue
-        if row.position < 0:
+        elif row.position < 0:
             forming[key] = row
         else:
             details[key][row.position].append(row)
@@ -56,7 +73,15 @@ def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
         result[key] = _look_at_group(row)
     for key, locks in details.items():
         result[key] = _combine([_look_at_lock(rows, kinds) for _, rows in sorted(locks.items())])
-    return result
+    return result, apart
+
+
+def beside_columns(group_id: Any, task: Any, said: Any) -> tuple[ColumnElement[Any], ...]:
+    """The columns of a query for :func:`look_beside`: a task, and what is said of it, as ``kind`` of the row."""
+    empty = literal("")
+    numbers = (cast(null(), Integer).label("run"), literal(1).label("n"))
+    named = (task.label("task"), literal(BESIDE).label("position"), said.label("kind"))
+    return (group_id.label("group_id"), *named, empty.label("what"), empty.label("status"), *numbers)
 
 
 def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, Look]:
@@ -68,7 +93,7 @@ def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, L
     return look(connection, [(row.group_id, row.task) for row in rows])
 
 
-def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Select[Any]:
+def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock], beside: Select[Any] | None) -> Select[Any]:
     """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`.
 
     One per lock and run that is not satisfied, one per lock and other status with a count, and one per forming group
@@ -100,7 +125,7 @@ def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Select[A
         cast(null(), Integer).label("run"),
         members.label("n"),
     ).where(tables.one_of(group.c.id, group_ids), group.c.state != "closed")
-    union = counted.union_all(missing, forming).subquery()
+    union = counted.union_all(missing, forming, *([] if beside is None else [beside])).subquery()
     return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
 

@@ -7,13 +7,13 @@ never a row without its file; publishing again finds it and goes on.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
@@ -242,23 +242,54 @@ def find(connection: Connection, campaign: str, tag: str, run: int) -> Payload:
 
 
 def covering(connection: Connection, campaign: str, tag: str, runs: Iterable[int]) -> list[Payload]:
-    """The payloads that cover any of these runs, each once, by first run.
+    """The payloads of a tag that cover any of these runs: as :func:`covering_each`."""
+    return covering_each(connection, campaign, [tag], runs).get(tag, [])
+
+
+def covering_each(
+    connection: Connection, campaign: str, tags: Collection[str], runs: Iterable[int]
+) -> dict[str, list[Payload]]:
+    """Tag → the payloads that cover any of these runs, each once, by first run: one statement for all tags.
 
     A base campaign's only where the campaign itself has none.
     """
-    base = connection.execute(
-        select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign)
-    ).scalar()
-    names = [campaign] if base is None else [campaign, base]
     wanted = sorted(set(runs))
-    if not wanted:
-        return []
-    spanned = Iov(wanted[0], wanted[-1])
-    found = [_between(connection, _published(name, tag), spanned) for name in names]
-    begins = [[row.first_run for row in rows] for rows in found]
+    if not wanted or not tags:
+        return {}
+    about = tables.campaign
+    base = select(about.c.base_campaign).where(about.c.name == campaign).scalar_subquery()
+    places = [
+        _spanning(of, tag, wanted[0], wanted[-1]) for tag in sorted(set(tags)) for of in (literal(campaign), base)
+    ]
+    rows = read_rows(connection, _with_group().where(or_(*places)).order_by(payload.c.first_run), Payload)
+    found: dict[str, list[Payload]] = {}
+    for tag in tags:
+        here = [row for row in rows if row.tag == tag]
+        own = [row for row in here if row.campaign == campaign]
+        found[tag] = _chosen(wanted, own, [row for row in here if row.campaign != campaign])
+    return found
+
+
+def _spanning(of_campaign: ColumnElement[str], tag: str, first: int, last: int) -> ColumnElement[bool]:
+    """The published payloads that begin between two runs, and the last one that begins before them."""
+    other = payload.alias()
+    begins = select(func.max(other.c.first_run)).where(
+        other.c.campaign == of_campaign, other.c.tag == tag, other.c.state == "published", other.c.first_run <= first
+    )
+    return and_(
+        payload.c.campaign == of_campaign,
+        payload.c.tag == tag,
+        payload.c.state == "published",
+        payload.c.first_run.between(func.coalesce(begins.scalar_subquery(), first), last),
+    )
+
+
+def _chosen(runs: Iterable[int], *preferred: Sequence[Payload]) -> list[Payload]:
+    """Those that hold for the runs, of the first that has one; no two of one campaign overlap."""
+    begins = [[row.first_run for row in rows] for rows in preferred]
     chosen: dict[int, Payload] = {}
-    for run in wanted:
-        for rows, firsts in zip(found, begins, strict=True):
+    for run in runs:
+        for rows, firsts in zip(preferred, begins, strict=True):
             last = bisect_right(firsts, run) - 1
             if last >= 0 and rows[last].last_run >= run:
                 chosen[rows[last].id] = rows[last]

@@ -131,7 +131,7 @@ def _work_off(connection: Connection, last_run: int) -> None:
     _fill(connection, tables.job, {**of_job, "definition": {"command": ["true"]}, "releases": 0}, generation, made)
     of_attempt = {"generation_id": generation.c.id, "step": 0, "job_index": 0, "n": 1, "round": 0}
     _fill(connection, tables.attempt, {**of_attempt, "state": "succeeded", "exit_code": 0}, generation, made)
-    key = literal("k") + cast(generation.c.id, Name)
+    key = literal("prompt.flow.task.group.g1.s0.r") + cast(generation.c.id, Name)
     of_round = {"generation_id": generation.c.id, "step": 0, "n": 0, "key": key, "state": "finished", "cursor": "12"}
     _fill(connection, tables.round_, {**of_round, "planned_at": NOW}, generation, made)
     _fill(

@@ -75,11 +75,11 @@ class Scripted:
         if self.silent:
             raise BackendError(self.silent)
 
-    def tell(self, job: int, state: AttemptState, *, at: float = 0.0, **seen: Any) -> None:
-        """The next poll brings this about the last attempt of a job."""
+    def tell(self, job: int, state: AttemptState, *, at: float = 0.0, key: RoundKey | None = None, **seen: Any) -> None:
+        """The next poll brings this about the last attempt of a job (of a round)."""
         key, attempt = next(
             (key, one.attempt)
-            for key in sorted(self.submitted, reverse=True)
+            for key in ([key] if key else sorted(self.submitted, reverse=True))
             for one in self.submitted[key]
             if one.index == job
         )

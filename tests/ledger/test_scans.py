@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, event, select
 
 from airflow_calib_provider.jobsets.cleaning import clean
-from airflow_calib_provider.jobsets.watched import load
+from airflow_calib_provider.jobsets.watched import GenerationWatch
 from airflow_calib_provider.ledger import (
     campaigns,
     generations,
@@ -22,8 +22,10 @@ from airflow_calib_provider.ledger import (
     openings,
     planner,
     queries,
+    skips,
     source_changes,
     sources,
+    starting,
     tables,
     waiting,
 )
@@ -118,12 +120,13 @@ class Hot:
 
 def _watched(hot: Hot) -> None:
     connection, ids = hot.connection, hot.ids
-    generations.running(connection, ids)
-    generations.job_counts(connection, ids)
+    generations.running(connection)
+    generations.of_ids(connection, ids)
     generations.states_of(connection, ids)
+    generations.running_jobs(connection, ids)
     generations.jobs_by_state(connection, ids, NOW)
     generations.held_due(connection, ids, NOW)
-    load(hot.ledger, ids, NOW)
+    GenerationWatch(hot.ledger, ids, NOW).running()
 
 
 def _groups(hot: Hot) -> None:
@@ -134,6 +137,9 @@ def _groups(hot: Hot) -> None:
     groups.task_of(connection, group, "check")
     generations.latest(connection, group.id, "check")
     openings.concerned(connection, group.id)
+    starting.standing_of(connection, group.id, "check", "0")
+    starting.require_open(connection, 1, "check")
+    skips.members_of(connection, group, "check", ["skim"])
 
 
 HOT: dict[str, Callable[[Hot], object]] = {
