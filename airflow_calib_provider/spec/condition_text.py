@@ -14,7 +14,8 @@ from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.spec.condition_language import FUNCTIONS, MACROS
 from airflow_calib_provider.spec.problems import nearest
 
-MAX_LENGTH = 5_000
+MAX_LENGTH = 50_000
+"""Room for a list of 6,000 runs."""
 MAX_DEPTH = 30
 """Of brackets, choices and signs; the runtime's own limit is two more."""
 
@@ -93,7 +94,8 @@ class ConditionText:
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_LENGTH:
-            raise ConditionError(f"a condition of more than {MAX_LENGTH:,} characters")
+            hint = "let the source say of each run what the condition asks for, in a field"
+            raise ConditionError(f"a condition of more than {MAX_LENGTH:,} characters", hint)
         self.text = text
         self._words = [
             _Word(str(match.lastgroup), match[0], match.start())
@@ -220,6 +222,8 @@ class ConditionText:
         word = self._at(index)
         if word.text == "{":
             raise self.error("a condition has no mappings", word.start, "write a list: […]")
+        if word.kind == "number" and word.text[-1] in "uU":
+            raise self.error("a number without a sign", word.start, f"write {word.text[:-1]}")
         if word.kind != "name":
             return
         of_something, called = self._at(index - 1).text == ".", self._at(index + 1).text == "("

@@ -23,9 +23,13 @@ from airflow_calib_provider.spec.condition_text import ConditionError, Condition
 MAX_WORK = 20_000
 """Operations of one evaluation, as far as the text tells them: about two milliseconds."""
 MAX_PATTERN = 200
+MAX_TEXT = 10_000
+"""Characters of a run's text that a condition looks at."""
 
 _PATTERN_WORK = 60
 """Of each character: the runtime reads the pattern again for every run."""
+_TEXT_WORK = 50
+"""Of going through a text once, however long it may be."""
 _COUNTED = re.compile(r"(\))?\{(\d+)(?:,(\d*))?\}")
 _TYPES, _EXPRESSION, _SOURCE = 3, 4, 5
 _POSITIONS = 4
@@ -104,8 +108,8 @@ class _TreeCheck:
             work = self._work(listed) + self._work(start) + self._work(result) + times * each
         else:
             work = 1 + sum(self._work(part) for part in node.parts)
-        if node.kind == _CALL and node.function == "matches":
-            work += _pattern_work(_pattern(node))
+        if node.kind == _CALL:
+            work += _text_work(node)
         if work > MAX_WORK:
             raise self._error(
                 f"the condition is too much work: more than {MAX_WORK:,} operations for one run",
@@ -185,9 +189,19 @@ def _double(node: _Node) -> float | None:
 
 
 def _pattern(node: _Node) -> str:
-    """The pattern of ``matches``; empty where it is not written as a text."""
+    """What a text is searched for; empty where it is not written as a text."""
     pattern = node.parts[-1]
     return _bytes(_fields(pattern.content), _STRING).decode() if pattern.kind == _CONSTANT else ""
+
+
+def _text_work(node: _Node) -> int:
+    """What a function does with a text of a run, besides being called."""
+    if node.function == "matches":
+        return _pattern_work(_pattern(node))
+    if node.function == "contains":
+        # At each place as much as the text that is looked for is long.
+        return _TEXT_WORK + (len(_pattern(node)) or MAX_TEXT)
+    return _TEXT_WORK if node.function in ("size", "int", "double", "timestamp", "duration") else 0
 
 
 def _pattern_work(pattern: str) -> int:

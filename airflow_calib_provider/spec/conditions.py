@@ -15,9 +15,9 @@ from datetime import datetime
 from cel_expr_python import cel
 
 from airflow_calib_provider.domain.quantities import parse_time
-from airflow_calib_provider.spec.condition_language import environment
+from airflow_calib_provider.spec.condition_language import FUNCTIONS, environment
 from airflow_calib_provider.spec.condition_text import ConditionError, ConditionText
-from airflow_calib_provider.spec.condition_tree import check_tree
+from airflow_calib_provider.spec.condition_tree import MAX_TEXT, check_tree
 from airflow_calib_provider.spec.models import FieldType
 
 __all__ = ["NOT_IN_CONDITIONS", "Condition", "ConditionError", "read_condition"]
@@ -28,6 +28,7 @@ NOT_IN_CONDITIONS = frozenset({"completed", "files"})
 _ISSUE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR: |\s*\[INVALID_ARGUMENT\]|$)", re.DOTALL)
 _NO_OVERLOAD = re.compile(r"found no matching overload for '(.*)' applied to '(.*)'", re.DOTALL)
 _OPERAND = re.compile(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+")
+_UNDECLARED = re.compile(r"undeclared reference to '(\w+)'")
 _NO_VALUE = re.compile(r'No value with name "run\.(\w+)"')
 _TOO_DEEP = "recursion"
 _SHOWN = 100
@@ -136,6 +137,9 @@ def _typed(name: str, value: object, kind: FieldType) -> object:
     expected = _PYTHON_TYPES[kind]
     if not isinstance(value, expected) or (isinstance(value, bool) and kind is not FieldType.BOOL):
         raise ConditionError(f"the field {name!r} is {value!r:.60}, and its source says {kind.value}", field=name)
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        said = f"the field {name!r} has {len(value):,} characters, of which a condition looks at {MAX_TEXT:,}"
+        raise ConditionError(said, "shorten it in the source", field=name)
     return value
 
 
@@ -182,6 +186,9 @@ def _translated(said: str, words: ConditionText, text: str) -> ConditionError:
     if "'_[_]'" in message:
         return words.error("a condition takes no elements out of lists", offset, "write in […], or run.field")
     message = re.sub(r" \(in container ''\)", "", message).partition("\n")[0]
+    if (called := _UNDECLARED.match(message)) and called[1] in FUNCTIONS:
+        # Its name is known, but not with so many operands, or not behind a dot.
+        return words.error(f"{called[1]}(…) is not called like this", offset, "the reference has its forms")
     return words.error(f"the condition cannot be read: {message}", offset)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec.condition_text import MAX_LENGTH
+from airflow_calib_provider.spec.condition_tree import MAX_TEXT
 from airflow_calib_provider.spec.conditions import Condition, ConditionError
 from airflow_calib_provider.spec.loader import load_workflow
 from airflow_calib_provider.spec.models import FieldType, RunSource
@@ -295,6 +296,9 @@ COSTLY = {
     "a pattern that is long": f"run.status.matches('{'.' * 500}')",
     "classes of Unicode": r"run.status.matches(r'\pL\pN')",
     "a pattern from a run": "run.status.matches(run.status)",
+    "a text that is looked for in a loop": f"[{'1,' * 50}1].exists(x, run.status.contains('{'a' * 1_000}b'))",
+    "a text of a run that is looked for": f"{NUMBERS}.exists(x, run.status.contains(run.status))",
+    "a text that is measured in a loop": f"[{'1,' * 500}1].exists(x, run.status.size() == x)",
 }
 
 
@@ -318,6 +322,43 @@ def test_a_list_of_610_runs_takes_microseconds() -> None:
     answers = [listed.evaluate({"number": number}) for number in range(355_000, 356_000)]
     assert answers.count(True) == 500
     assert time.process_time() - begun < 1
+
+
+def test_a_list_of_thousands_of_runs() -> None:
+    listed = condition(f"run.number in {list(range(355_000, 367_000, 2))}")
+    assert [listed.evaluate({"number": number}) for number in (355_000, 366_998, 366_999)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "text", [f"[{'1,' * 300}1].exists(x, run.status.size() == x)", f"run.status.contains('{'a' * 10_000}b')"]
+)
+def test_long_texts_of_a_run_cost_little(text: str) -> None:
+    begun = time.process_time()
+    assert not condition(text).evaluate({"status": "a" * MAX_TEXT})
+    assert time.process_time() - begun < 1
+    with pytest.raises(ConditionError, match="the field 'status' has 10,001 characters, of which a condition looks at"):
+        condition(text).evaluate({"status": "a" * (MAX_TEXT + 1)})
+
+
+def test_a_condition_that_is_too_long_says_what_to_do() -> None:
+    error = refused(f"run.number in {list(range(10**5, 10**5 + 6_300))}")
+    assert error.message == "a condition of more than 50,000 characters"
+    assert error.hint == "let the source say of each run what the condition asks for, in a field"
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        ("run.number == 7u", 15, "a number without a sign; write 7"),
+        ("run.start.getHours('Europe/Zurich') > 8", 11, "getHours(…) is not called like this"),
+        ("run.ok && size() > 0", 11, "size(…) is not called like this"),
+        ("matches(run.status) ", 1, "matches(…) is not called like this"),
+    ],
+)
+def test_what_is_called_otherwise(text: str, column: int, message: str) -> None:
+    error = refused(text)
+    assert message in str(error)
+    assert error.column == column
 
 
 def test_a_long_condition_is_cut_in_messages() -> None:
@@ -428,7 +469,7 @@ def test_what_fits_is_accepted_and_then_true_false_or_refused(text: str, runs: l
     if accepted is None:
         # Of what fits together only what is the same error for every run, or too long, is refused.
         with pytest.raises(
-            ConditionError, match=r"fails for every|too large, or none|nested too deeply|more than 5,000"
+            ConditionError, match=r"fails for every|too large, or none|nested too deeply|more than|too much work"
         ):
             condition(text)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow_calib_provider.spec.condition_language import FUNCTIONS, MACROS
 from airflow_calib_provider.spec.condition_text import MAX_DEPTH, MAX_LENGTH
-from airflow_calib_provider.spec.condition_tree import MAX_PATTERN, MAX_WORK
+from airflow_calib_provider.spec.condition_tree import MAX_PATTERN, MAX_TEXT, MAX_WORK
 from airflow_calib_provider.spec.conditions import Condition
 from airflow_calib_provider.spec.filters import FILTERS
 from airflow_calib_provider.spec.loader import load_folder
@@ -41,8 +41,8 @@ CONDITIONS = TEXT.partition("\n## Conditions\n")[2].partition("\n## ")[0]
 def test_the_functions_and_limits_of_conditions_are_named() -> None:
     for name in [*FUNCTIONS, *MACROS]:
         assert re.search(rf"`\.?{name}(\(…?\))?`|\.{name}\(", CONDITIONS), name
-    for limit in (MAX_LENGTH, MAX_DEPTH, MAX_WORK, MAX_PATTERN):
-        assert f" {limit:,} " in CONDITIONS, limit
+    for limit in (MAX_LENGTH, MAX_DEPTH, MAX_WORK, MAX_PATTERN, MAX_TEXT):
+        assert re.search(rf"\b{limit:,}\b", CONDITIONS), limit
 
 
 def test_the_examples_of_conditions_hold() -> None:
