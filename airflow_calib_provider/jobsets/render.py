@@ -23,6 +23,7 @@ from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
 from airflow_calib_provider.spec.templates import render_command, render_text, render_value
+from airflow_calib_provider.spec.values import no_text
 
 # What is known only when an attempt is submitted stands in a definition as one of these, so that a definition (and its
 # hash) is the same for every attempt.
@@ -165,6 +166,8 @@ def _inputs(jobs: Jobs, variables: Mapping[str, object], where: Mapping[str, str
     broken = next((text for text in texts if not text.strip() or any(sign in text for sign in "\n\r\0")), None)
     if broken is not None:
         raise RenderError(f"an input is empty or holds a line break: {broken!r}")
+    if (odd := next(filter(no_text, texts), None)) is not None:
+        raise RenderError(f"{no_text(odd)} in an input: {odd!r}")
     return texts
 
 

@@ -26,6 +26,7 @@ from airflow_calib_provider.spec.values import (
     as_text,
     described,
     joined,
+    no_text,
     weight,
 )
 
@@ -130,9 +131,9 @@ def render_text(template: str, variables: Mapping[str, object]) -> str:
         raise RenderError(f"a list or mapping where one text is needed: {_shown(template)}", LIST_HINT) from None
     except NullInText:
         raise _null(template) from None
-    if "\x00" in text:
-        raise RenderError(f"a NUL character in the value of {_shown(template)}")
-    if len(text) > MAX_ARGUMENT or len(text.encode(errors="replace")) > MAX_ARGUMENT:
+    if odd := no_text(text):
+        raise RenderError(f"{odd} in the value of {_shown(template)}")
+    if len(text.encode()) > MAX_ARGUMENT:
         raise RenderError(
             f"the value of {_shown(template)} is longer than {MAX_ARGUMENT:,} bytes: no program starts with it",
             LIST_HINT,

@@ -52,6 +52,17 @@ def as_text(value: object) -> str:
     raise ListInText
 
 
+def no_text(text: str) -> str:
+    """What a text holds that nothing outside of Python takes as one; empty where there is no such thing."""
+    if "\x00" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a character"
+    return ""
+
+
 def described(value: object) -> str:
     """What a value is, for a message."""
     if value is None:

@@ -305,3 +305,11 @@ def test_context_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert scale.variables["workflows"] == {}
     assert [record["number"] for record in scale.variables["runs"]] == [1, 3]
     assert "run" not in scale.variables
+
+
+@pytest.mark.parametrize("odd", ["/data/\x00.root", "/data/\ud800.root", "/data/\udcff.root"])
+def test_an_input_is_a_text_that_can_be_written_to_a_file(odd: str) -> None:
+    with pytest.raises(RenderError, match=r"line break|half of a character in an input: '/data/\\ud"):
+        rendered(Jobs(command=("x",), inputs="{{ run.files }}"), run={"files": [odd]})
+    with pytest.raises(RenderError, match=r"(a NUL|half of a) character in the value of '\{\{ run.files\[0\] \}\}'"):
+        rendered(Jobs(command=("x", "{{ run.files[0] }}")), run={"files": [odd]})
