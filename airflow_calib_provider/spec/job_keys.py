@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain import nodes
 from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Either, Keys, NotEmpty, Then, Where, Words
+from airflow_calib_provider.domain.lengths import HINT, too_long
 from airflow_calib_provider.domain.scalars import (
     CONNECTION,
     NAME,
@@ -36,7 +37,7 @@ from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
 from airflow_calib_provider.spec.failure_keys import RuleKeys
 from airflow_calib_provider.spec.kinds import backend_kind
 from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS
-from airflow_calib_provider.spec.templates import is_template, split_command
+from airflow_calib_provider.spec.templates import is_template, problems_of, render_value, split_command, uses_of
 
 KEEP = timedelta(days=30)
 
@@ -60,13 +61,26 @@ def _command_line(value: object) -> tuple[str, ...]:
 def _filled_command(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0].strip():
         raise mistake("the command is empty", _COMMAND)
+    if said := too_long(["" if is_template(word) else word for word in words], {}):
+        raise mistake(said, hint=HINT)
     return words
 
 
 def _count(value: object) -> int | str:
     if isinstance(value, nodes.Scalar) and value.kind == "text" and is_template(value.text):
-        return value.text
+        return _counted(value.text)
     return integer(value, 1, MAX_JOBS)
+
+
+def _counted(template: str) -> str:
+    """A template for a number; what has no variables is one already."""
+    try:
+        found = render_value(template, {}) if not problems_of(template) and not uses_of(template) else 1
+    except RenderError:
+        return template  # told where all templates are checked
+    if isinstance(found, bool) or not isinstance(found, int | float) or found not in range(1, MAX_JOBS + 1):
+        raise mistake(f"{WHAT} is {template!r}, which gives {found!r}", f"a whole number from 1 to {MAX_JOBS}")
+    return template
 
 
 def _variable(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -40,6 +40,9 @@ from airflow_calib_provider.spec.kinds import grouping_kind, lock_kind
 from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
 from airflow_calib_provider.spec.sources_keys import Version
 from airflow_calib_provider.spec.templates import is_template
+
+_FILE_NAME = 255
+"""Bytes of a file's name that Linux takes."""
 
 
 def grouping_forms() -> str:
@@ -82,6 +85,8 @@ def _wrong_with(file: str) -> str:
         return "is a folder"
     if "\\" in file or not file.isprintable():
         return "has a character that file names should not have"
+    if any(len(part.encode()) > _FILE_NAME for part in path.parts):
+        return f"has a name of more than {_FILE_NAME} bytes"
     return ""
 
 
@@ -125,6 +130,24 @@ Value = Annotated[
     str | bool | int | float | tuple[str | bool | int | float, ...],
     Either(scalar=Plain, sequence=tuple[Plain, ...]),
 ]
+
+
+def _at_most(length: int) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        found = filled(value)
+        if len(found) > length:
+            raise mistake(f"{WHAT} has {len(found):,} characters", f"at most {length}, which is what Airflow takes")
+        return found
+
+    return read
+
+
+def _short(length: int) -> Schema:
+    return {"type": "string", "pattern": r"\S", "maxLength": length}
+
+
+Owner = Annotated[str, Reads(_at_most(500), _short(500), "text")]
+DagTag = Annotated[str, Reads(_at_most(100), _short(100), "text")]
 
 
 def _store(value: object) -> str:
@@ -272,12 +295,16 @@ class TaskKeys(Keys):
 
 
 def same_files(products: dict[str, str], where: Where) -> Iterator[tuple[Where, PydanticCustomError]]:
-    """Products that are the same file as one before them."""
-    first: dict[str, str] = {}
+    """Products that are the same file as one before them, or lie in another."""
+    first: dict[PurePosixPath, str] = {}
     for product, file in products.items():
-        other = first.setdefault(file, product)
+        other = first.setdefault(PurePosixPath(file), product)
         if other != product:
             yield (*where, product), mistake(f"{WHAT} is the same file as products.{other}")
+    for product, file in products.items():
+        holder = next((first[folder] for folder in PurePosixPath(file).parents if folder in first), None)
+        if holder is not None:
+            yield (*where, product), mistake(f"{WHAT} lies in products.{holder}, which is a file")
 
 
 class RunsKeys(Keys):
@@ -331,8 +358,8 @@ class WorkflowKeys(Keys):
         ),
     ] = None
     description: Annotated[Text, Words(default="empty"), Field(description="for people")] = ""
-    owner: Annotated[Filled, Field(description="owner of the DAGs")] = "airflow"
-    tags: Annotated[tuple[Filled, ...], Words(type="list of texts"), Field(description="tags of the DAGs")] = ()
+    owner: Annotated[Owner, Field(description="owner of the DAGs")] = "airflow"
+    tags: Annotated[tuple[DagTag, ...], Words(type="list of texts"), Field(description="tags of the DAGs")] = ()
     runs: Annotated[
         RunsKeys | None,
         Words(missing="{source: <name>}"),

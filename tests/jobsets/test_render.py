@@ -307,7 +307,7 @@ def test_context_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "run" not in scale.variables
 
 
-@pytest.mark.parametrize("odd", ["/data/\x00.root", "/data/\ud800.root", "/data/\udcff.root"])
+@pytest.mark.parametrize("odd", ["/data/\x00.root", "/data/\ud800.root"])
 def test_an_input_is_a_text_that_can_be_written_to_a_file(odd: str) -> None:
     with pytest.raises(RenderError, match=r"line break|half of a character in an input: '/data/\\ud"):
         rendered(Jobs(command=("x",), inputs="{{ run.files }}"), run={"files": [odd]})

@@ -47,3 +47,30 @@ def test_the_base_of_the_cases_is_good() -> None:
     workflow = load_workflow(CASES / "base.yaml")
     assert list(workflow.tasks) == ["skim", "fit", "deliver"]
     assert workflow.tasks["deliver"].policy == workflow.tasks["fit"].policy
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "workflow: w",
+            f"workflow: w\ntags: [a, {'t' * 101}]",
+            "3:11: an element of tags has 101 characters; expected",
+        ),
+        ("workflow: w", f"workflow: w\nowner: {'o' * 501}", "3:8: owner has 501 characters; expected at most 500"),
+        (
+            "command: [fit]",
+            f"command: [fit, {'x' * 100_001}]",
+            "15:16: command[1] has 100,001 bytes, of which 100,000 may be passed on",
+        ),
+        ("pairs.csv", "é" * 128, "has a name of more than 255 bytes; expected a file relative to CALIB_OUT"),
+    ],
+    ids=["a tag", "an owner", "an argument", "a file"],
+)
+def test_what_airflow_or_linux_would_not_take(before: str, after: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text((CASES / "base.yaml").read_text().replace(before, after))
+    with pytest.raises(SpecErrors) as caught:
+        load_workflow(file, sources=load_sources(CASES / "sources.yaml"))
+    (error,) = caught.value.errors
+    assert said in str(error)

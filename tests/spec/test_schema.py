@@ -62,6 +62,8 @@ BEYOND = {
         "two tasks publish one tag", "a shell line", "quotes that do not end",
         "an expression that does not end in a line", "more jobs than inputs",
         "inputs of several lines, and variables that every job has",
+        "a number of jobs that is known before anything is rendered", "a number of jobs that is none",
+        "one file as two products, and a product inside a file",
     },
     "group_by": {
         "a misspelt kind", "an unknown field", "a field that is no number", "sum of two fields",
