@@ -25,6 +25,7 @@ from airflow_calib_provider.jobsets.ending import jobs_needed
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.ledger import generations, tables
 from airflow_calib_provider.spec.models import Jobs
+from tests import processes
 from tests.jobsets.scripted import Story
 from tests.jobsets.world import World
 from tests.ledger.making import RUN, facts, group_ids, new_ledger, put_runs, task, workflow
@@ -329,9 +330,8 @@ def test_two_watchers_make_one_accepted_attempt_per_job(make_world: Make) -> Non
     world = make_world(script, 8, retries=2, products={"c": "c.txt"})
     generation = world.begin().generation_id
     world.ledger.close()
-    context = multiprocessing.get_context("spawn")
-    out: multiprocessing.Queue[str] = context.Queue()
-    watchers = [context.Process(target=_watch, args=(world.folder, generation, out)) for _ in range(3)]
+    out: multiprocessing.Queue[str] = processes.context().Queue()
+    watchers = [processes.process(_watch, world.folder, generation, out) for _ in range(3)]
     for watcher in watchers:
         watcher.start()
     assert [out.get(timeout=60) for _ in watchers] == ["done"] * 3

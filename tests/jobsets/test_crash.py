@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,8 @@ import pytest
 
 from airflow_calib_provider.jobsets.folders import attempt_folder, job_folder
 from airflow_calib_provider.ledger import tables
-from tests.jobsets.world import World
+from tests import processes
+from tests.jobsets.world import World, mark_success, work
 
 POINTS = [
     "generation.before_create",
@@ -32,27 +30,16 @@ POINTS = [
 SCRIPT = "echo $CALIB_JOB > c.txt; [ $CALIB_JOB != 1 ] || [ $CALIB_ATTEMPT = 2 ]"
 
 
-def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.jobsets.world", str(folder), SCRIPT, "3"],
-        env={**os.environ, "CALIB_HOME": str(folder), "PYTHONPATH": os.getcwd(), **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("point", POINTS)
 def test_dying_at(point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     home = tmp_path / "home"
     home.mkdir()
-    crash = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
-    dead = run(home, **crash)
+    variables = {"CALIB_HOME": str(home), "CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
+    dead = processes.run(work, home, SCRIPT, 3, **variables)
     assert dead.returncode == -signal.SIGKILL, dead.stderr
-    again = run(home, **crash)
+    again = processes.run(work, home, SCRIPT, 3, **variables)
     assert (again.returncode, again.stdout.strip()) == (0, "done"), again.stderr
     monkeypatch.setenv("CALIB_HOME", str(home))
     world = World(home)
@@ -68,17 +55,6 @@ def test_dying_at(point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not doubled(world.rows(tables.event))
 
 
-MARK = """
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from airflow_calib_provider.jobsets.kill import settle
-from tests.jobsets.world import World
-world = World(Path(sys.argv[1]))
-print(settle(world.ledger, lambda name: world.backend, 1, "success", datetime.now(UTC)))
-"""
-
-
 @pytest.mark.parametrize("cleared", [False, True])
 @pytest.mark.parametrize("point", ["products.before_promote", "products.after_promote", "generation.before_done"])
 def test_dying_in_a_mark_success(point: str, cleared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,19 +64,14 @@ def test_dying_in_a_mark_success(point: str, cleared: bool, tmp_path: Path, monk
     assert world.run().state == "failed"
     (row,) = world.rows(tables.generation)
     attempt_folder(row.folder, 1, 1).joinpath("out", "c.txt").write_text("by hand")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.getcwd(),
-        "CALIB_CRASH_AT": point,
-        "CALIB_CRASH_FOLDER": str(tmp_path),
-    }
-    mark = [sys.executable, "-c", MARK, str(tmp_path)]
-    dead = subprocess.run(mark, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    crash = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(tmp_path)}
+    dead = processes.run(mark_success, tmp_path, **crash)
     assert dead.returncode == -signal.SIGKILL, dead.stderr
     if cleared:
         assert world.run(max_tries=1).state == "done"
     else:
-        assert subprocess.check_output(mark, env=environment, text=True, timeout=60) == "marked\n"
+        again = processes.run(mark_success, tmp_path, **crash)
+        assert (again.returncode, again.stdout) == (0, "marked\n"), again.stderr
     assert (world.states(tables.generation), world.task_state()) == (["done"], "done")
     assert [job.accepted_attempt for job in world.rows(tables.job)] == [1, 1]
     assert job_folder(row.folder, 1).joinpath("out", "c.txt").read_text() == "by hand"

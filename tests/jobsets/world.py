@@ -1,8 +1,7 @@
-"""One group, one task, a real local backend; also used by the processes that tests start and kill."""
+"""One group, one task, a real local backend; also what the processes do that tests start and kill."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
 from airflow_calib_provider.jobsets.begin import Begun, begin
+from airflow_calib_provider.jobsets.kill import settle
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.openings import OpeningLimits
 from airflow_calib_provider.spec.models import Jobs, Split, Task, Workflow
@@ -85,12 +85,14 @@ class World:
         return str(self.rows(tables.group_task)[0].state)
 
 
-def main() -> None:
+def work(folder: Path, script: str, n_jobs: int) -> None:
     """What a worker does for one task, and its triggerer after it: to be killed anywhere."""
-    world = World(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), retries=2, products={"c": "c.txt"})
+    world = World(folder, script, n_jobs, retries=2, products={"c": "c.txt"})
     begun = world.begin()
     print(world.finish(begun.generation_id).state)
 
 
-if __name__ == "__main__":
-    main()
+def mark_success(folder: Path) -> None:
+    """What housekeeping does where a person has marked a task as success: to be killed anywhere."""
+    world = World(folder)
+    print(settle(world.ledger, lambda name: world.backend, 1, "success", datetime.now(UTC)))

@@ -15,6 +15,7 @@ from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import openings, schema, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.openings import OpeningLimits
+from tests import processes
 from tests.jobsets.world import World
 from tests.ledger.making import SOURCE, T0, count, fill, task, workflow, write_runs
 
@@ -61,13 +62,12 @@ def _everything(number: int, folder: Path, start: Any, out: multiprocessing.Queu
 
 
 def _together(target: Any, *arguments: Any) -> list[Any]:
-    context = multiprocessing.get_context("spawn")
-    start, out = context.Barrier(PROCESSES), context.Queue()
-    processes = [context.Process(target=target, args=(n, *arguments, start, out)) for n in range(PROCESSES)]
-    for process in processes:
+    start, out = processes.context().Barrier(PROCESSES), processes.context().Queue()
+    started = [processes.process(target, n, *arguments, start, out) for n in range(PROCESSES)]
+    for process in started:
         process.start()
-    answers = [out.get(timeout=180) for _ in processes]
-    for process in processes:
+    answers = [out.get(timeout=180) for _ in started]
+    for process in started:
         process.join()
     assert [answer for answer in answers if isinstance(answer, str)] == []
     return answers

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from airflow_calib_provider.ledger import campaigns, openings, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.openings import CLAIM_EXPIRES, OpeningLimits
+from tests import processes
 from tests.ledger.making import RUN, T0, count, done, facts, fill, group_ids, put_runs, set_state, task, workflow
 
 FREE = workflow("free", task("skim"))
@@ -211,14 +212,13 @@ def test_two_claimants_never_own_one_request(ledger: Ledger, claimants: int) -> 
     put_runs(ledger, FREE, [facts(n) for n in range(1, 61)])
     plan(ledger)
     ledger.close()
-    context = multiprocessing.get_context("spawn")
-    out: multiprocessing.Queue[tuple[str, list[int]]] = context.Queue()
+    out: multiprocessing.Queue[tuple[str, list[int]]] = processes.context().Queue()
     url = ledger.url.render_as_string(hide_password=False)
-    processes = [context.Process(target=_claim_all, args=(url, f"p{n}", out)) for n in range(claimants)]
-    for process in processes:
+    started = [processes.process(_claim_all, url, f"p{n}", out) for n in range(claimants)]
+    for process in started:
         process.start()
-    owned = dict(out.get(timeout=60) for _ in processes)
-    for process in processes:
+    owned = dict(out.get(timeout=60) for _ in started)
+    for process in started:
         process.join()
     counted = Counter(group for mine in owned.values() for group in mine)
     assert len(counted) == 60

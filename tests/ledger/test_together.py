@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
@@ -25,6 +24,7 @@ from airflow_calib_provider.ledger import generations, groups, observed, rounds,
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.payloads.store import publish
+from tests import processes
 from tests.ledger.making import (
     SOURCE,
     T0,
@@ -182,11 +182,11 @@ def play(role: str, number: int, url: str, folder: Path, start: Any, out: Any) -
 def perform(kind: str, url: str, folder: Path) -> dict[tuple[str, int], Any]:
     """All of them at once, as threads or as processes; what each of them says."""
     if kind == "processes":
-        context = multiprocessing.get_context("spawn")
-        start, out, make = context.Barrier(len(CAST)), context.Queue(), context.Process
+        start, out = processes.context().Barrier(len(CAST)), processes.context().Queue()
+        players = [processes.process(play, *one, url, folder, start, out) for one in CAST]
     else:
-        start, out, make = threading.Barrier(len(CAST)), Queue(), threading.Thread  # type: ignore[assignment]
-    players = [make(target=play, args=(role, number, url, folder, start, out), daemon=True) for role, number in CAST]
+        start, out = threading.Barrier(len(CAST)), Queue()  # type: ignore[assignment]
+        players = [threading.Thread(target=play, args=(*one, url, folder, start, out), daemon=True) for one in CAST]  # type: ignore[misc]
     for player in players:
         player.start()
     said: dict[tuple[str, int], Any] = {}

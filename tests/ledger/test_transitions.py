@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables, transitions
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import GRAPHS, Move, Subject, move, now_ns
+from tests import processes
 from tests.ledger.making import T0, count, new_ledger
 
 STATES = sorted({state for graph in GRAPHS.values() for targets in graph.values() for state in targets})
@@ -172,25 +171,18 @@ def test_every_state_of_every_graph_can_be_reached() -> None:
         assert set(graph) <= reached, entity
 
 
+def _die_in_a_transaction(url: str) -> None:
+    with Ledger(url).write() as connection:
+        moves = [Move(key_of("job", i), None, "waiting", Subject(), columns_of("job", i)) for i in range(500)]
+        move(connection, tables.job, moves)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_dying_in_a_transaction_leaves_nothing(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
     prepare(ledger)
     ledger.close()
-    code = """
-import os, signal, sys
-from airflow_calib_provider.ledger import tables, transitions
-from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.transitions import move, Move, Subject
-from tests.ledger.test_transitions import key_of, columns_of
-with Ledger(sys.argv[1]).write() as connection:
-    moves = [Move(key_of("job", i), None, "waiting", Subject(), columns_of("job", i)) for i in range(500)]
-    move(connection, tables.job, moves)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
     url = ledger.url.render_as_string(hide_password=False)
-    result = subprocess.run(
-        [sys.executable, "-c", code, url], check=False, env={**os.environ, "PYTHONPATH": os.getcwd()}
-    )
-    assert result.returncode == -signal.SIGKILL
+    assert processes.run(_die_in_a_transaction, url).returncode == -signal.SIGKILL
     again = Ledger(url)
     assert count(again, tables.job) == count(again, tables.event) == 0

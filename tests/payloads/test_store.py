@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.payloads.embedded import STORE
 from airflow_calib_provider.payloads.store import Published, publish
+from tests import processes
 from tests.ledger.making import T0, count, facts, fill, group_ids, put_runs, task, workflow
 
 FLOW = workflow(
@@ -173,14 +171,8 @@ def test_publish_group_does_not_follow_links_to_elsewhere(
         publish_group(ledger, flow, flow.tasks["deliver"], groups["fill-r1"], now=T0 + timedelta(days=1))
 
 
-CODE = """
-import sys
-from pathlib import Path
-from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.domain.intervals import Iov
-from tests.payloads.test_store import put
-print(put(Ledger(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "x" * 100_000, Iov(1, 2)))
-"""
+def _put(url: str, folder: Path, group: int) -> None:
+    put(Ledger(url), folder, group, "x" * 100_000, Iov(1, 2))
 
 
 @pytest.mark.parametrize("point", ["payload.before_store", "payload.after_store", "payload.after_publish"])
@@ -188,16 +180,9 @@ def test_dying_at(ledger: Ledger, groups: dict[str, int], tmp_path: Path, point:
     assert schema.check(ledger)
     marks = tmp_path / "marks"
     marks.mkdir()
-    command = [
-        sys.executable,
-        "-c",
-        CODE,
-        ledger.url.render_as_string(hide_password=False),
-        str(tmp_path),
-        str(groups["fill-r1"]),
-    ]
-    crash = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks), "PYTHONPATH": os.getcwd()}
-    codes = [subprocess.run(command, env={**os.environ, **crash}, check=False).returncode for _ in range(2)]
+    url = ledger.url.render_as_string(hide_password=False)
+    crash = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
+    codes = [processes.run(_put, url, tmp_path, groups["fill-r1"], **crash).returncode for _ in range(2)]
     assert codes == [-signal.SIGKILL, 0]
     with ledger.read() as connection:
         (row,) = store.listed(connection, "prompt", "Scale", history=True)
