@@ -79,7 +79,7 @@ def check(
 
 
 def _workflow_files(folder: Path) -> list[Path]:
-    from airflow_calib_provider.spec.loader import workflow_files
+    from airflow_calib_provider.spec.known import workflow_files
 
     return workflow_files(folder)
 

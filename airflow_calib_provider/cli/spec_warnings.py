@@ -10,8 +10,9 @@ from pathlib import Path
 from airflow_calib_provider.cli.command_warnings import HINT, above, wrong_with_command
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.kinds import FILES, run_source_kind
+from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
-from airflow_calib_provider.spec.loader import load_sources, workflow_files
+from airflow_calib_provider.spec.loader import load_sources
 from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode

@@ -70,7 +70,7 @@ def build_dag(workflow: Workflow, grouping: str) -> DAG:
         },
     )
     with dag:
-        closed = None if policy.rules.single else RunGroupSensor(task_id=GROUP_SENSOR)
+        closed = None if policy.is_single else RunGroupSensor(task_id=GROUP_SENSOR)
         operators: dict[str, BaseOperator] = {}
         for task in _in_order(workflow, grouping):
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])

@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue
 
 from airflow_calib_provider.domain.model import Model, Name
-from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.run import FILL
 from airflow_calib_provider.errors import CalibError, KindError
-from airflow_calib_provider.kinds import GROUPINGS
+from airflow_calib_provider.kinds import EACH_RUN, GROUPINGS
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.domain.reasons import Reason
 
 _LARGEST = sys.float_info.max
 
@@ -52,6 +54,11 @@ class Grouping(Model):
         :raises KindError: there is no such kind, or it cannot be loaded.
         """
         return rules_of(self.kind)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether every run is a group of its own. Of the kind for which that is so by name nothing is imported."""
+        return self.kind == EACH_RUN or self.rules.single
 
     @classmethod
     def of_json(cls, stored: Mapping[str, object]) -> Grouping:

@@ -11,6 +11,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_
 
 
 class Model(BaseModel):
-    """Strict and immutable."""
+    """Strict and immutable. What checks it is made when the first one is: a command may need none."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)

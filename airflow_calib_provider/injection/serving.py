@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_calib_provider.errors import SpecError, SpecErrors
-from airflow_calib_provider.spec.cache import checked, good_workflow
+from airflow_calib_provider.spec.cache import checked
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.loader import FileCheck, FolderCheck, check_folder, load_text, load_workflow
 from airflow_calib_provider.spec.models import Need, RunSource, Task, Workflow
@@ -69,7 +69,7 @@ def serve(folder: Path, read_kept: ReadKept) -> Served:
     last = kept.get(SOURCES_FILE)
     if last is not None and (not sources_good or _sources_are_to_blame(check, kept, last)):
         # With what the workflows were checked against when they were good.
-        check, sources_good = check_folder(folder, sources_text=last.text), False
+        check, sources_good = check_folder(folder, sources_text=last.text, recall=True), False
     # A file may have come, gone or changed between the two looks: of that the next one decides.
     faultless = {(item.file.name, item.hash) for item in first.files if not item.errors}
     served = Served(
@@ -93,11 +93,11 @@ def serve(folder: Path, read_kept: ReadKept) -> Served:
 def serve_file(path: Path, read_kept: ReadKept, *, worker: bool) -> Workflow:
     """The workflow of one file: as it is now, or as its last good text was.
 
+    Of a file that is known to be good, :func:`~airflow_calib_provider.spec.known.good_workflow` tells more quickly.
+
     :param worker: something of it is running: it goes on even if the file is gone.
     :raises SpecErrors: the file has mistakes and there is no good text before it, or it is gone.
     """
-    if (known := good_workflow(path)) is not None:
-        return known
     check = checked(path.parent)
     item = next((item for item in check.files if item.file.name == path.name), None)
     if item is None and (not worker or path.exists()):

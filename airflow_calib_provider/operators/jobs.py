@@ -13,7 +13,6 @@ from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.told import told
-from airflow_calib_provider.triggers.job_set import JobSetTrigger, advance_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,9 +94,7 @@ class JobSetOperator(BaseOperator):
     @told
     def execute(self, context: Context) -> dict[str, object]:
         """Begin the job set, or find the one that was begun, and defer until it has ended."""
-        from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
-        from airflow_calib_provider.ledger import source_changes
 
         ledger = task_ledger()
         group = self.find_group(ledger, context)
@@ -109,17 +106,26 @@ class JobSetOperator(BaseOperator):
             refuse(ledger, group, self.ledger_task, error)
         verb = "attached to" if begun.attached else "started"
         self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self.ledger_task, group.name, begun.state)
-        with ledger.read() as connection:
-            changed = source_changes.of_group(connection, group.id)
-        if changed:
-            self.log.warning("%s: %s", group.name, render(changed))
+        self._tell_of_changes(ledger, group)
         if begun.state == "running":
+            from airflow_calib_provider.triggers.job_set import advance_all
+
             try:
                 advance_all(ledger.url.render_as_string(hide_password=False), [begun.generation_id])
             except BackendError as error:
                 # It is watched all the same: a backend in trouble for hours must not use up Airflow's retries.
                 self.log.warning("%s", error)
         return self._finish(context, ledger, begun.generation_id)
+
+    def _tell_of_changes(self, ledger: Ledger, group: Group) -> None:
+        """Warn where the source says something else of the group's runs by now."""
+        from airflow_calib_provider.domain.reasons import render
+        from airflow_calib_provider.ledger import source_changes
+
+        with ledger.read() as connection:
+            changed = source_changes.of_group(connection, group.id)
+        if changed:
+            self.log.warning("%s: %s", group.name, render(changed))
 
     @told
     def execute_complete(self, context: Context, event: Mapping[str, int]) -> dict[str, object]:
@@ -133,6 +139,8 @@ class JobSetOperator(BaseOperator):
         with ledger.read() as connection:
             row = generations.by_id(connection, generation_id)
         if row.state == "running":  # also if a person's clear continued it after the trigger's last look
+            from airflow_calib_provider.triggers.job_set import JobSetTrigger
+
             self.defer(trigger=JobSetTrigger(generation_id, row.backend), method_name="execute_complete")
         text = render(row.reason)
         context["ti"].xcom_push("reason", text)

@@ -9,7 +9,6 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.triggers.mirror import MirrorTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +30,8 @@ class MirrorOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Defer at once: carrying is the trigger's work, and holds no worker."""
+        from airflow_calib_provider.triggers.mirror import MirrorTrigger
+
         until = time.time() + 3600 * number("MIRROR_DAG_HOURS")
         self.defer(trigger=MirrorTrigger(self.influx_conn_id, until), method_name="execute_complete")
 

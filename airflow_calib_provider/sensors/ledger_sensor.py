@@ -10,7 +10,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_calib_provider.hooks.group import group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.told import told
-from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,11 +30,12 @@ class LedgerSensor(BaseSensorOperator):
     @told
     def execute(self, context: Context) -> None:
         """Look once; defer if the ledger says wait."""
+        ledger = task_ledger()
+        group = group_of(ledger, context)
+
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger.waiting import look_and_record
 
-        ledger = task_ledger()
-        group = group_of(ledger, context)
         key = (group.id, self._waits_for)
         seen = look_and_record(ledger, [key])[key]
         if seen.state == "open":
@@ -48,6 +48,9 @@ class LedgerSensor(BaseSensorOperator):
                 raise AirflowSkipException(text)  # as its spec wants it: nothing has failed
             raise AirflowFailException(text)
         self.log.info("waits: %s", text)
+
+        from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
+
         self.defer(trigger=LedgerWaitTrigger(group.id, self._waits_for), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: object = None) -> None:

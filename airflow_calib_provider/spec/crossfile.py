@@ -55,10 +55,12 @@ def _by_name(files: Sequence[Loaded]) -> dict[str, Loaded]:
             named.setdefault(loaded.name, loaded)
             of_name.setdefault(loaded.name, []).append(loaded)
     for name, several in of_name.items():
+        if len(several) == 1:
+            continue
         places = {
             id(loaded): str(loaded.problems.place(loaded.name_node or loaded.document.root)) for loaded in several
         }
-        for loaded in several if len(several) > 1 else ():
+        for loaded in several:
             others = " and ".join(place for key, place in places.items() if key != id(loaded))
             loaded.clashes = True
             loaded.problems.add(

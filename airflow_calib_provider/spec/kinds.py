@@ -1,6 +1,8 @@
 """What the language, connections and people need of a member of a kind: the bases that members fill in (rule 45).
 
-The tables of :mod:`airflow_calib_provider.kinds` name the members; the functions here look them up.
+The tables of :mod:`airflow_calib_provider.kinds` name the members; the functions here look them up. Every process of
+Airflow asks for the provider's information, hence imports this module and all backends' kinds: models of keys, which
+take long to make, are imported when a block is read.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_calib_provider.domain.groupings.base import GroupingKind
-from airflow_calib_provider.domain.locks.base import LockKind
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES, Kinds
 
 if TYPE_CHECKING:
     from pydantic_core import PydanticCustomError
 
+    from airflow_calib_provider.domain.groupings.base import GroupingKind
     from airflow_calib_provider.domain.keys import Keys, Where
+    from airflow_calib_provider.domain.locks.base import LockKind
     from airflow_calib_provider.domain.run import RunRecord
     from airflow_calib_provider.spec.models import FieldType, RunSource
 
@@ -90,13 +92,14 @@ def form_field(label: str, kind: str, description: str, default: object = None) 
 
 
 class BackendKind:
-    """A place where jobs run, without what talks to it: light enough to be imported wherever a spec is read.
+    """A place where jobs run, without what talks to it: light enough to be imported in every process of Airflow.
 
     :ivar name: in specs.
     :ivar loader: ``module:Class`` of the :class:`~airflow_calib_provider.backends.base.Backend`; one with a connection
         is made with ``settings=``.
     :ivar keys: the model of its block in ``jobs`` and ``defaults``, which has the backend's name; ``None``: it has
-        none. A key ``files`` holds templates; what they come to is given to the jobs, not to the backend.
+        none. A key ``files`` holds templates; what they come to is given to the jobs, not to the backend. A property
+        where importing the model takes long.
     :ivar connection: the Airflow connection that says where it is; there may be several, ``<name>:<connection id>``.
     :ivar operators: modules with operators for hand-written DAGs.
     :ivar release: what a person does with a held job, in words.
@@ -104,10 +107,14 @@ class BackendKind:
 
     name: str
     loader: str
-    keys: type[Keys] | None = None
     connection: ConnectionType | None = None
     operators: Sequence[str] = ()
     release: str = "releasing it"
+
+    @property
+    def keys(self) -> type[Keys] | None:
+        """The model of its block."""
+        return None
 
     def merged(self, defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
         """A task's block over that of the defaults."""
@@ -156,6 +163,8 @@ def grouping_kind(name: str) -> GroupingKind:
 
     :raises KindError: there is none of this name, or it cannot be loaded.
     """
+    from airflow_calib_provider.domain.groupings.base import GroupingKind
+
     return _checked(GROUPINGS, name, GroupingKind)
 
 
@@ -164,6 +173,8 @@ def lock_kind(name: str) -> LockKind:
 
     :raises KindError: there is none of this name, or it cannot be loaded.
     """
+    from airflow_calib_provider.domain.locks.base import LockKind
+
     return _checked(LOCKS, name, LockKind)
 
 

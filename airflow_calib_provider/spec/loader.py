@@ -14,11 +14,16 @@ from pathlib import Path
 from airflow_calib_provider.errors import Place, SpecError, SpecErrors
 from airflow_calib_provider.spec.border import reading, unforeseen
 from airflow_calib_provider.spec.crossfile import connect
+from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.positions import parse_document, read_document
+from airflow_calib_provider.spec.recalled import Memory, NeededInFull, is_recalled
 from airflow_calib_provider.spec.sources_file import SourcesFile
 from airflow_calib_provider.spec.workflow_file import Loaded, Sources, read_workflow
+
+FEW = 10
+"""So many recalled files are read one by one where something is wrong with them; then all are."""
 
 
 def load_workflow(path: Path, *, sources: Mapping[str, RunSource] | None = None, deep: bool = True) -> Workflow:
@@ -127,12 +132,6 @@ class FolderCheck:
         return list({str(error): error for error in found}.values())
 
 
-def workflow_files(folder: Path) -> list[Path]:
-    """The workflows' files of a folder. Hidden ones are no specs: editors and copies in progress leave them behind."""
-    found = (path for path in folder.glob("*.yaml") if path.name != SOURCES_FILE and not path.name.startswith("."))
-    return sorted(found)
-
-
 def load_folder(folder: Path) -> tuple[dict[str, Workflow], list[SpecError]]:
     """Load every ``*.yaml`` of a folder except ``sources.yaml``, and check the files against each other.
 
@@ -144,10 +143,11 @@ def load_folder(folder: Path) -> tuple[dict[str, Workflow], list[SpecError]]:
     return check.workflows, check.errors
 
 
-def check_folder(folder: Path, *, sources_text: str | None = None) -> FolderCheck:
+def check_folder(folder: Path, *, sources_text: str | None = None, recall: bool = False) -> FolderCheck:
     """As :func:`load_folder`, told by file.
 
     :param sources_text: instead of what ``sources.yaml`` says.
+    :param recall: read only those files of which the cache does not know that they have no mistakes.
     """
     if not folder.is_dir():
         error = SpecError("there is no such folder", Place(folder), expected="a folder with workflows")
@@ -156,32 +156,63 @@ def check_folder(folder: Path, *, sources_text: str | None = None) -> FolderChec
     if not paths and sources_text is None:
         return FolderCheck(folder, (), {}, None, ())
     available, text, source_errors = _sources(folder / SOURCES_FILE, sources_text)
-    read = [_read(path, available) for path in paths]
-    alone = {id(item) for item in read if isinstance(item, Loaded) and item.workflow and not item.problems.errors}
-    good = _connected([item for item in read if isinstance(item, Loaded)])
+    memory = Memory(text) if recall else None
+    read = [_read(path, available, memory) for path in paths]
+    alone, good = _fitted(read, available)
     files = [
-        _unreadable(path, item) if isinstance(item, SpecError) else _checked(path, item, good, id(item) in alone)
-        for path, item in zip(paths, read, strict=True)
+        _unreadable(path, item) if isinstance(item, SpecError) else _checked(path, item, good, is_good)
+        for path, item, is_good in zip(paths, read, alone, strict=True)
     ]
     return FolderCheck(folder, tuple(files), available.known or {}, text, tuple(source_errors))
 
 
-def _read(path: Path, available: Sources) -> Loaded | SpecError:
+def _read(path: Path, available: Sources, memory: Memory | None = None) -> Loaded | SpecError:
     try:
         if (name := path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")) != path.name:
             # The ledger and Airflow keep names as text.
             place = Place(path.with_name(name))
             raise SpecError("the file's name is not UTF-8", place, expected="expected a name that is text")
+        if memory is not None and (recalled := memory.recall(path)) is not None:
+            return recalled
         with reading(path):
-            return read_workflow(read_document(path), available, deep=True)
+            loaded = read_workflow(read_document(path), available, deep=True)
     except SpecError as error:
         return error
+    if memory is not None:
+        memory.keep(loaded)
+    return loaded
+
+
+def _fitted(read: list[Loaded | SpecError], available: Sources) -> tuple[list[bool], Mapping[str, Workflow]]:
+    """Check the files against each other; a recalled one is read, in place, if anything is wrong between it and others.
+
+    :returns: for each whether it has no mistakes of its own; the workflows without any.
+    """
+    left = FEW
+    while True:
+        loaded = [item for item in read if isinstance(item, Loaded)]
+        own = {id(item): len(item.problems.errors) for item in loaded}
+        alone = [isinstance(item, Loaded) and item.workflow is not None and not own[id(item)] for item in read]
+        try:
+            return alone, _connected(loaded)
+        except NeededInFull as needed:
+            left -= 1
+            for number, item in enumerate(read):
+                if not isinstance(item, Loaded):
+                    continue
+                if is_recalled(item) and (left < 0 or item.document.file == needed.file):
+                    read[number] = _read(item.document.file, available)
+                else:
+                    del item.problems.errors[own[id(item)] :]
+                    item.clashes = False
 
 
 def _connected(files: list[Loaded]) -> Mapping[str, Workflow]:
     """The files checked against each other; one that cannot be, for a reason that was not foreseen, hides no other."""
     try:
         return connect(files)
+    except NeededInFull:
+        raise
     except Exception as error:
         broken = _looked_at(error, files)
         if broken is None:

@@ -24,9 +24,8 @@ from airflow_calib_provider.domain.nodes import Scalar as Scalar
 from airflow_calib_provider.domain.nodes import Sequence as Sequence
 from airflow_calib_provider.errors import Place, SpecError
 from airflow_calib_provider.spec.places import Lines, end_of, line_of
-from airflow_calib_provider.spec.regular import open_regular
+from airflow_calib_provider.spec.regular import MAX_BYTES, read_bytes
 
-MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
 """Nodes of a file after its aliases are expanded; a few nested aliases can otherwise stand for billions."""
 MAX_DEPTH = 30
@@ -81,15 +80,6 @@ def _kind_of(text: str) -> str:
 
 
 _known_kind_of = lru_cache(4096)(_kind_of)
-
-
-def read_bytes(file: Path) -> bytes:
-    """What a file holds; of one that is too large a byte more than is allowed.
-
-    :raises OSError: it cannot be read.
-    """
-    with open_regular(file) as stream:
-        return stream.read(MAX_BYTES + 1)
 
 
 def read_text(file: Path) -> str:

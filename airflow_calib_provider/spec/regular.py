@@ -8,6 +8,9 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+MAX_BYTES = 1_000_000
+"""Of a file of the language."""
+
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading.
@@ -26,3 +29,12 @@ def open_regular(path: Path) -> BinaryIO:
     except OSError:
         os.close(descriptor)
         raise
+
+
+def read_bytes(file: Path) -> bytes:
+    """What a file of the language holds; of one that is too large a byte more than is allowed.
+
+    :raises OSError: it cannot be read.
+    """
+    with open_regular(file) as stream:
+        return stream.read(MAX_BYTES + 1)

@@ -60,7 +60,7 @@ def cpu(action: Callable[[], object]) -> float:
 def main() -> int:
     """Print the figures and their ratio."""
     from airflow_calib_provider.dags.factory import workflow_dags
-    from airflow_calib_provider.spec import cache
+    from airflow_calib_provider.spec import known
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,7 +72,7 @@ def main() -> int:
         names = [f"w{number}" for number in range(SPECS)]
         for item in names:
             (specs / f"{item}.yaml").write_text(spec(item))
-        time.sleep(cache.SETTLED + 0.5)
+        time.sleep(known.SETTLED + 0.5)
 
         def ours() -> None:
             for item in names:

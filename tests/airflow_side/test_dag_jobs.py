@@ -22,6 +22,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.operators import jobs as jobs_module
 from airflow_calib_provider.operators.condor import CondorJobsOperator
 from airflow_calib_provider.operators.dag_jobs import DagJobsOperator
+from airflow_calib_provider.triggers import job_set
 from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from tests.postgres.places import migrated
 
@@ -81,7 +82,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
     made = World(tmp_path)
     monkeypatch.setattr(jobs_module, "task_ledger", lambda: made.ledger)
-    monkeypatch.setattr(jobs_module, "advance_all", lambda *_: {})
+    monkeypatch.setattr(job_set, "advance_all", lambda *_: {})
     yield made
     for key in made.backend.rounds():
         made.backend.remove(key)

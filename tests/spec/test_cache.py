@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.spec import cache, loader
-from airflow_calib_provider.spec.cache import checked, good_workflow
+from airflow_calib_provider.spec import cache, known, loader
+from airflow_calib_provider.spec.cache import checked
+from airflow_calib_provider.spec.known import good_workflow
 from airflow_calib_provider.spec.loader import FolderCheck, check_folder
 from airflow_calib_provider.spec.positions import Document
 
@@ -22,7 +23,7 @@ GOOD = Path(__file__).parent / "good"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files that were written a while ago."""
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
-    monkeypatch.setattr(cache, "SETTLED", -1.0)
+    monkeypatch.setattr(known, "SETTLED", -1.0)
     made = tmp_path / "specs"
     shutil.copytree(GOOD, made)
     return made
@@ -79,6 +80,103 @@ def test_every_change_of_a_file_is_seen(folder: Path, reads: list[str]) -> None:
     assert good_workflow(file) is None
 
 
+A = """\
+apiVersion: calib/v1
+workflow: a
+runs: {source: daq}
+tasks:
+  fit: {group_by: run, jobs: {command: [fit]}, products: {out: o.txt}}
+  tell: {needs: [fit], publish: {tag: A, file: "{{ tasks.fit.products.out }}"}}
+"""
+B = """\
+apiVersion: calib/v1
+workflow: b
+runs: {source: daq}
+tasks:
+  use:
+    group_by: run
+    needs: [a.fit]
+    jobs: {command: [use, "{{ workflows.a.tasks.fit.products.out | first }}"]}
+"""
+C = (
+    A.replace("workflow: a", "workflow: c")
+    .replace("tag: A", "tag: C")
+    .replace("group_by: run", "group_by: run, needs: [b.use]")
+)
+
+
+@pytest.fixture
+def three(folder: Path) -> Path:
+    """Files that need each other, checked."""
+    for file in folder.glob("*.yaml"):
+        file.unlink()
+    sources = "apiVersion: calib/v1\nsources:\n  daq: {csv: {path: runs.csv}}\n"
+    for name, text in {"sources": sources, "a": A, "b": B, "c": C}.items():
+        (folder / f"{name}.yaml").write_text(text)
+    assert checked(folder).errors == []
+    return folder
+
+
+def test_an_edit_of_one_file_costs_the_reading_of_one(three: Path, reads: list[str]) -> None:
+    for name, text in {"a": A, "b": B, "c": C}.items():
+        (three / f"{name}.yaml").write_text(text + "# more\n")
+        reads.clear()
+        found = checked(three)
+        assert reads == ["sources.yaml", f"{name}.yaml"]
+        assert same(found, check_folder(three))
+        assert found.errors == []
+        assert good_workflow(three / f"{name}.yaml") == found.workflows[name]
+    (three / "c.yaml").unlink()
+    reads.clear()
+    assert list(checked(three).workflows) == ["a", "b"]
+    assert reads == ["sources.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("a", "command", "comand"),
+        ("a", "apiVersion", "\tapiVersion"),
+        ("a", "workflow: a", "workflow: renamed"),
+        ("a", "workflow: a", "workflow: b"),
+        ("a", "out: o.txt", "other: o.txt"),
+        ("a", "  fit", "  fitted"),
+        ("a", "tag: A", "tag: C"),
+        ("a", "group_by: run", "group_by: run, needs: [c.fit]"),
+        ("a", "group_by: run", "group_by: {run: {name: each}}"),
+        ("b", "a.fit", "a.fitt"),
+        ("c", "workflow: c", "workflow: a"),
+        ("sources", "daq", "other"),
+        ("sources", "csv", "cvs"),
+    ],
+)
+def test_what_is_recalled_is_judged_as_what_is_read(three: Path, name: str, old: str, new: str) -> None:
+    file = three / f"{name}.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert same(checked(three), check_folder(three))
+    file.write_text(text)
+    assert checked(three).errors == []
+
+
+def test_where_very_many_are_concerned_all_are_read(three: Path) -> None:
+    for number in range(15):
+        (three / f"b{number}.yaml").write_text(B.replace("workflow: b", f"workflow: b{number}"))
+    assert checked(three).errors == []
+    (three / "a.yaml").write_text(A.replace("command", "comand"))
+    found = checked(three)
+    assert len(found.errors) > 15
+    assert same(found, check_folder(three))
+
+
+def test_a_file_whose_name_is_no_text_is_not_recalled_as_its_twin(three: Path) -> None:
+    (three / "c.yaml").unlink()
+    (three / os.fsdecode(b"\xff.yaml")).write_text(C)
+    assert same(checked(three), check_folder(three))
+    assert "is not UTF-8" in str(checked(three).errors[0])
+
+
 def test_mistakes_are_kept_too_and_a_copy_of_the_folder_has_its_own(folder: Path, reads: list[str]) -> None:
     (folder / "copy.yaml").write_text((folder / "monitor.yaml").read_text())
     (folder / "broken.yaml").write_bytes(b"\xff")
@@ -127,7 +225,7 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(folder: Path
 def test_a_file_that_changed_a_moment_ago_is_compared_by_its_content(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "SETTLED", 1e9)
+    monkeypatch.setattr(known, "SETTLED", 1e9)
     checked(folder)
     assert not list((folder.parent / "calib" / "cache" / "specs").glob("m-*"))
     assert good_workflow(folder / "monitor.yaml") is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from airflow_calib_provider.backends.condor.keys import CondorKeys
-from airflow_calib_provider.backends.condor.names import over
 from airflow_calib_provider.spec.kinds import BackendKind, ConnectionType, Integration, form_field
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.backends.condor.keys import CondorKeys
 
 CONNECTION = ConnectionType(
     name="calib_condor",
@@ -43,13 +45,21 @@ class CondorKind(BackendKind):
 
     name = "condor"
     loader = "airflow_calib_provider.backends.condor.backend:CondorBackend"
-    keys = CondorKeys
     connection = CONNECTION
     operators = ("airflow_calib_provider.operators.condor",)
     release = "`condor_release`"
 
+    @property
+    def keys(self) -> type[CondorKeys]:
+        """The model of the block ``condor``."""
+        from airflow_calib_provider.backends.condor.keys import CondorKeys
+
+        return CondorKeys
+
     def merged(self, defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
         """Key by key, as for any backend; a mapping that is empty then is left out."""
+        from airflow_calib_provider.backends.condor.names import over
+
         return {name: value for name, value in over(defaults, own).items() if value != {}}
 
 
