@@ -10,11 +10,17 @@ MAX_STRING = 100_000
 MAX_STRINGS = 1_000_000
 """Bytes of all arguments and variables of a job together; Linux passes on 2 MiB where the stack has its usual limit."""
 
+_MOST_OF_CHARACTER = 4
+"""Bytes."""
+
 HINT = "pass a list as a file: {{ job.inputs_file }}, or $CALIB_RUNS_FILE"
 
 
 def too_long(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """What is too long, and what is allowed; ``None`` if nothing is."""
+    written = sum(map(len, command)) + sum(map(len, environment)) + sum(map(len, environment.values()))
+    if _MOST_OF_CHARACTER * written + len(environment) <= MAX_STRING:
+        return None
     sizes = _sizes(command, environment)
     place = max(sizes, key=lambda place: sizes[place], default="")
     if place and sizes[place] > MAX_STRING:

@@ -8,7 +8,7 @@ import math
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from airflow_calib_provider.ledger.rows import Definition, Generation
 from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
-from airflow_calib_provider.spec.templates import render_command, render_text, render_value
+from airflow_calib_provider.spec.templates import is_template, render_command, render_text, render_value, uses_of
 from airflow_calib_provider.spec.values import no_text
 
 # What is known only when an attempt is submitted stands in a definition as one of these, so that a definition (and its
@@ -68,10 +68,9 @@ def render(task: Task, context: GroupContext, folder: Path | None = None) -> Ren
     where = {SPEC_FOLDER: str(folder or context.folder)}
     inputs = _inputs(jobs, context.variables, where)
     files = _files(jobs, task.backend, context.variables)
-    definitions = [
-        _definition(jobs, context, index, count, mine, files)
-        for index, count, mine in _shares(jobs, inputs, context.variables)
-    ]
+    texts = _Texts(context.variables)
+    shares = _shares(jobs, inputs, context.variables)
+    definitions = [_definition(jobs, context.task, texts, share, files) for share in shares]
     rendered = _rendered(jobs, definitions, inputs, context.runs, task.backend, task.products)
     return replace(rendered, named=_named(rendered), inputs=[_fill(item, where) for item in inputs])
 
@@ -219,9 +218,38 @@ def _count(jobs: Jobs, variables: Mapping[str, object]) -> int:
     return value
 
 
+class _Texts:
+    """Renders texts of which most are the same for all jobs: those that do not name the job are rendered once.
+
+    :param variables: what holds for all jobs.
+    """
+
+    def __init__(self, variables: Mapping[str, object]) -> None:
+        self._common = variables
+        self._kept: dict[str, str] = {}
+
+    def of(self, templates: Iterable[str], job: Mapping[str, object]) -> list[str]:
+        """Each rendered for a job.
+
+        :raises RenderError: as :func:`render_text` does.
+        """
+        variables: dict[str, object] = {}
+        texts = []
+        for template in templates:
+            text = self._kept.get(template)
+            if text is None:
+                variables = variables or {**self._common, "job": job}
+                text = render_text(template, variables)
+                if not is_template(template) or not any(use.path[0] == "job" for use in uses_of(template)):
+                    self._kept[template] = text
+            texts.append(text)
+        return texts
+
+
 def _definition(
-    jobs: Jobs, context: GroupContext, index: int, count: int, inputs: Sequence[str], files: Sequence[str]
+    jobs: Jobs, task: str, texts: _Texts, share: tuple[int, int, Sequence[str]], files: Sequence[str]
 ) -> Definition:
+    index, count, inputs = share
     job = {
         "index": index,
         "count": count,
@@ -231,10 +259,10 @@ def _definition(
         "inputs_file": INPUTS_FILE,
         "attempt": ATTEMPT,
     }
-    variables = {**context.variables, "job": job}
-    environment = {name: render_text(text, variables) for name, text in sorted(jobs.environment.items())}
-    command = render_command(jobs.command, variables)
-    _refuse_long(command, environment, f"tasks.{context.task}.jobs.", index)
+    names = sorted(jobs.environment)
+    environment = dict(zip(names, texts.of([jobs.environment[name] for name in names], job), strict=True))
+    command = texts.of(jobs.command, job)
+    _refuse_long(command, environment, f"tasks.{task}.jobs.", index)
     return _stated(jobs, command, environment, inputs, files)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, func, insert, select, update
+from sqlalchemy import Connection, Integer, Select, and_, case, cast, func, insert, literal, null, select, update
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reasons import Reason
@@ -30,7 +31,16 @@ from airflow_calib_provider.ledger.rows import (
     select_of,
 )
 from airflow_calib_provider.ledger.starting import TaskStanding, standing_of
-from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one, job_key, move
+from airflow_calib_provider.ledger.transitions import (
+    Move,
+    Subject,
+    Told,
+    create_all,
+    insert_one,
+    job_key,
+    move,
+    tell_all,
+)
 
 generation, job, attempt, group = tables.generation, tables.job, tables.attempt, tables.run_group
 
@@ -169,29 +179,25 @@ def create(connection: Connection, new: NewGeneration, now: datetime, before: Ta
     key = {"group_id": new.group_id, "task": new.task, "n": number}
     data = {"jobs": len(new.definitions), "spec_hash": new.spec_hash, "git_commit": new.git_commit}
     generation_id = insert_one(connection, generation, Move(key, None, "running", subject, columns, data))
-    moves = [
-        Move(
-            {"generation_id": generation_id, "step": 0, "job_index": index},
-            None,
-            JobState.WAITING,
-            Subject(**{**vars(subject), "job_index": index}),
-            {
-                "attempt": 0,
-                "failures": 0,
-                "losses": 0,
-                "releases": 0,
-                "definition": dict(definition),
-                "retry_at": None,
-            },
-        )
-        for index, definition in enumerate(new.definitions)
-    ]
-    move(connection, job, moves)
+    _create_jobs(connection, generation_id, subject, new.definitions)
     if before.task is not None:
-        states = {str(JobState.WAITING): len(moves)} if moves else {}
+        states = {str(JobState.WAITING): len(new.definitions)} if new.definitions else {}
         reason = {"code": "jobs", "generation": number, "states": states}
         change_task(connection, about, before.task, TaskChange(about.id, new.task, "processing", reason), now)
     return generation_id
+
+
+_NEW_JOB = ("generation_id", "step", "job_index", "attempt", "failures", "losses", "releases", "definition")
+
+
+def _create_jobs(
+    connection: Connection, generation_id: int, subject: Subject, definitions: Sequence[Definition]
+) -> None:
+    jobs = [(generation_id, 0, index, 0, 0, 0, 0, json.dumps(item)) for index, item in enumerate(definitions)]
+    create_all(connection, job, JobState.WAITING.value, _NEW_JOB, jobs)
+    made = select(job.c.job_index, cast(null(), Integer).label("attempt"), literal("{}").label("data"))
+    told = Told(subject, made.where(job.c.generation_id == generation_id, job.c.step == 0))
+    tell_all(connection, job.name, None, JobState.WAITING.value, told, len(jobs))
 
 
 def _counts(connection: Connection, row: Generation) -> dict[str, object]:

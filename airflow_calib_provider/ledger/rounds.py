@@ -6,14 +6,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, literal, select
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import Generation, Round, RoundJob, read_rows, select_of
-from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
+from airflow_calib_provider.ledger.transitions import (
+    Move,
+    Subject,
+    Told,
+    create_from,
+    move,
+    move_all,
+    tell_all,
+)
 
 generation, round_, job, attempt = tables.generation, tables.round_, tables.job, tables.attempt
 
@@ -30,14 +39,10 @@ def plan(connection: Connection, row: Generation, now: datetime) -> int | None:
     :param row: the generation, as :func:`.generations.by_id` gives it.
     :returns: the round's number, ``None`` if no job is to be submitted.
     """
-    due = connection.execute(
-        select(job).where(
-            job.c.generation_id == row.id,
-            job.c.state == "waiting",
-            (job.c.retry_at.is_(None)) | (job.c.retry_at <= now),
-        )
-    ).all()
-    if not due:
+    due = (job.c.generation_id == row.id, job.c.step == 0, job.c.retry_at.is_(None) | (job.c.retry_at <= now))
+    counted = select(func.count()).select_from(job).where(*due, job.c.state == JobState.WAITING)
+    count = int(connection.execute(counted).scalar_one())
+    if not count:
         return None
     highest = connection.execute(select(func.max(round_.c.n)).where(round_.c.generation_id == row.id)).scalar()
     number = 0 if highest is None else int(highest) + 1
@@ -45,22 +50,46 @@ def plan(connection: Connection, row: Generation, now: datetime) -> int | None:
     subject = Subject.of_generation(row)
     columns = {"key": key, "cursor": "", "planned_at": now, "submitted_at": None, "git_commit": row.git_commit}
     round_key = {"generation_id": row.id, "step": 0, "n": number}
-    move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": len(due), "key": str(key)})])
-    cleared: dict[str, object] = dict.fromkeys(
-        ("exit_code", "signal", "host", "start", "end", "reason", "retry_at", "failure", "hold_code")
-    )
-    cleared |= {"memory": None, "progress": None, "releases": 0}
-    moves, attempts = [], []
-    for item in due:
-        of_job = Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt + 1})
-        asked = item.request_memory or item.definition.get("memory")
-        columns, data = {**cleared, "attempt": item.attempt + 1}, {"request_memory": asked} if asked else {}
-        moves.append(Move(job_key(item), "waiting", "submitted", of_job, columns, data))
-        attempt_key = {**job_key(item), "n": item.attempt + 1}
-        attempts.append(Move(attempt_key, None, "submitted", of_job, {"round": number, "request_memory": asked}))
-    move(connection, job, moves)
-    move(connection, attempt, attempts)
+    move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": count, "key": str(key)})])
+    _submit(connection, row, number, due, count)
     return number
+
+
+_CLEARED = ("exit_code", "signal", "host", "start", "end", "reason", "retry_at", "failure", "hold_code")
+"""What a job knows of its last attempt."""
+
+
+def _submit(
+    connection: Connection, row: Generation, number: int, due: Sequence[ColumnElement[bool]], count: int
+) -> None:
+    """Put all jobs that are due into a round, by a few statements, since there may be very many.
+
+    :raises IllegalTransition: there are not as many as were counted.
+    """
+    waiting, submitted = JobState.WAITING.value, JobState.SUBMITTED.value
+    stated = cast(job.c.definition["memory"].as_string(), attempt.c.request_memory.type)
+    columns = {
+        "generation_id": job.c.generation_id,
+        "step": job.c.step,
+        "job_index": job.c.job_index,
+        "n": job.c.attempt + 1,
+        "round": literal(number),
+        "request_memory": func.coalesce(job.c.request_memory, stated),
+    }
+    query = select(*(column.label(name) for name, column in columns.items())).where(*due, job.c.state == waiting)
+    create_from(connection, attempt, AttemptState.SUBMITTED.value, list(columns), query)
+    cleared: dict[str, object] = dict.fromkeys(_CLEARED)
+    cleared |= {"memory": None, "progress": None, "releases": 0, "attempt": job.c.attempt + 1}
+    moved = move_all(connection, job, waiting, submitted, due, cleared)
+    if moved != count:
+        raise IllegalTransition(f"{moved} jobs of {row.group_name} are due, and not {count}", "look again")
+    asked = literal('{"request_memory": ') + cast(attempt.c.request_memory, String) + literal("}")
+    data = case((attempt.c.request_memory.is_(None), "{}"), else_=asked)
+    for entity, source, text in ((job, waiting, data), (attempt, None, literal("{}"))):
+        rows = select(attempt.c.job_index, attempt.c.n.label("attempt"), text.label("data")).where(
+            attempt.c.generation_id == row.id, attempt.c.step == 0, attempt.c.round == number
+        )
+        tell_all(connection, entity.name, source, submitted, Told(Subject.of_generation(row), rows), count)
 
 
 def jobs_of(connection: Connection, generation_id: int, step: int, number: int) -> list[RoundJob]:

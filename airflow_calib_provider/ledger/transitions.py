@@ -12,10 +12,23 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, insert, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
@@ -135,6 +148,15 @@ def now_ns() -> int:
         return _clock
 
 
+def _reserve_ns(count: int) -> int:
+    """The first of so many nanoseconds that nothing else in this process is given."""
+    global _clock
+    with _clock_lock:
+        first = max(_clock + 1, time.time_ns())
+        _clock = first + count - 1
+        return first
+
+
 def move(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
     """Insert new rows or change the states of existing ones, with an event each.
 
@@ -218,6 +240,94 @@ def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None
             f"{len(moves) - touched} of {len(moves)} {table.name} rows are no longer in the state they were read in",
             "another process was faster; look again",
         )
+
+
+# many rows at once, by statements whose number does not depend on theirs
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the events of many rows say.
+
+    :ivar rows: a query with the columns ``job_index``, ``attempt`` and ``data``, a JSON text: a row for each event, in
+        the order of their jobs.
+    """
+
+    subject: Subject
+    rows: Select[Any]
+
+
+def create_all(
+    connection: Connection, table: Table, target: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Insert new rows that are all in one state, as the driver takes them; :func:`tell_all` tells of them.
+
+    :param columns: of each row, which has a value for each, without ``state``.
+    """
+    _check_graph(table.name, None, target)
+    if not rows:
+        return
+    given = [*columns, "state"]
+    names = [column.name for column in table.c if column.name in given]  # as the statement has them
+    in_order = itemgetter(*(given.index(name) for name in names))
+    full = [in_order((*row, target)) for row in rows]
+    statement = insert(table).compile(dialect=connection.dialect, column_keys=names)
+    named = full if statement.positional else [dict(zip(names, row, strict=True)) for row in full]
+    connection.exec_driver_sql(str(statement), named)
+
+
+def create_from(connection: Connection, table: Table, target: str, columns: Sequence[str], query: Select[Any]) -> None:
+    """Insert what a query finds as new rows that are all in one state; :func:`tell_all` tells of them.
+
+    :param query: the values of the columns, in their order, without ``state``.
+    """
+    _check_graph(table.name, None, target)
+    connection.execute(insert(table).from_select([*columns, "state"], query.add_columns(literal(target))))
+
+
+def move_all(
+    connection: Connection,
+    table: Table,
+    source: str,
+    target: str,
+    where: Sequence[ColumnElement[bool]],
+    columns: Mapping[str, object],
+) -> int:
+    """Change the state of all rows that are in one and fulfil conditions; :func:`tell_all` tells of them.
+
+    :returns: how many there were.
+    """
+    _check_graph(table.name, source, target)
+    statement = update(table).where(table.c.state == source, *where).values(state=target, **columns)
+    return connection.execute(statement).rowcount
+
+
+def tell_all(connection: Connection, entity: str, source: str | None, target: str, told: Told, count: int) -> None:
+    """Append an event for each row of a query, by one statement.
+
+    :param count: how many there are at most.
+    """
+    rows, about = told.rows.subquery(), told.subject
+    event = tables.event
+    place = func.row_number().over(order_by=rows.c.job_index)
+    values: dict[str, ColumnElement[Any]] = {
+        "at": literal(_reserve_ns(count) - 1, event.c.at.type) + place,
+        "entity": literal(entity, event.c.entity.type),
+        "from_state": literal(source, event.c.from_state.type),
+        "to_state": literal(target, event.c.to_state.type),
+        **{name: literal(getattr(about, name), event.c[name].type) for name in _SUBJECT},
+        "job_index": rows.c.job_index,
+        "attempt": rows.c.attempt,
+        # Of SQLite JSON is a text, of others a type.
+        "data": rows.c.data if connection.dialect.name == "sqlite" else cast(rows.c.data, event.c.data.type),
+    }
+    query = select(*(values[name].label(name) for name in _EVENT_COLUMNS)).order_by(rows.c.job_index)
+    connection.execute(insert(event).from_select(_EVENT_COLUMNS, query))
+
+
+def _check_graph(entity: str, source: str | None, target: str) -> None:
+    if target not in GRAPHS[entity].get(source, frozenset()):
+        raise IllegalTransition(f"{entity} cannot go from {source} to {target}")
 
 
 _SUBJECT = [item.name for item in fields(Subject)]
