@@ -10,11 +10,11 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, exc, func, insert, select, update
 
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign, horizon
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, horizon
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import IllegalTransition
-from airflow_calib_provider.injection.parts import Parts
+from airflow_calib_provider.injection.parts import Parts, decided
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector
 from airflow_calib_provider.ledger import campaigns, edited_specs, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -93,6 +93,7 @@ class _Work:
 
     :ivar known: the row that says how far the runs are assigned, as far as there is one.
     :ivar forming: the group that takes runs, before any of these.
+    :ivar history: what it was made from, where that is to be decided once more.
     """
 
     grouping: str
@@ -100,6 +101,7 @@ class _Work:
     known: KnownGrouping | None
     rows: Sequence[Run]
     forming: GroupDraft | None
+    history: Sequence[RunFacts] = ()
 
     @property
     def assigned_below(self) -> int:
@@ -230,7 +232,8 @@ def _assign_grouping(
             return False
         rows = _unassigned(connection, here, grouping, known.assigned_below if known else 0)
         forming = groups.forming_group(connection, here.campaign, here.workflow.name, grouping)
-    work = _Work(grouping, policy, known, rows, deepcopy(forming))
+        history = _history(connection, here, grouping, forming)
+    work = _Work(grouping, policy, known, rows, deepcopy(forming), history)
     first_seen = known.first_seen_at if known is not None else _seen(here)
     selector = Selector(here.workflow.runs, admissions, max(here.first_seen, first_seen), here.members)
     of_run = {row.number: _admit(row, selector, here) for row in rows}
@@ -238,7 +241,7 @@ def _assign_grouping(
         row.number: RunFacts(row.number, row.start, row.end, row.fields, of_run[row.number] is ADMITTED) for row in rows
     }
     new = [facts[row.number] for row in rows if row.number >= work.assigned_below]
-    assignment = assign(policy, forming, new, here.now, final=here.finite, finite=here.finite)
+    assignment = decided(policy, forming, work.history, new, here.now, finite=here.finite)
     parts = Parts(assignment, work.forming, facts)
     if not rows and parts.changes_nothing and known is not None and here.bound <= known.assigned_below:
         return True
@@ -264,6 +267,23 @@ def _assign_grouping(
         report.add(counted)
         crash_point("inject.after_commit", here.workflow.name)
     return True
+
+
+def _history(connection: Connection, here: Pass, grouping: str, forming: GroupDraft | None) -> list[RunFacts]:
+    """The runs from the first one of a group that an injection left half written, where a tail may have joined it.
+
+    Which of its runs are the tail cannot be seen in the group any more.
+    """
+    if not here.finite or forming is None or forming.policy.tail != "previous":
+        return []
+    return [
+        RunFacts(row.run, _time(row.record["start"]), _time(row.record["end"]), row.record, row.state == "grouped")
+        for row in groups.members_since(connection, here.campaign, here.workflow.name, grouping, forming.first_run)
+    ]
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def end_groups(

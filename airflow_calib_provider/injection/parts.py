@@ -6,10 +6,36 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from datetime import datetime
 
-from airflow_calib_provider.domain.grouping import Assignment, GroupDraft, RunFacts
+from airflow_calib_provider.domain.grouping import Assignment, GroupDraft, Grouping, RunFacts, assign
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import IllegalTransition
+
+
+def decided(
+    policy: Grouping,
+    forming: GroupDraft | None,
+    history: Sequence[RunFacts],
+    runs: Sequence[RunFacts],
+    now: datetime,
+    *,
+    finite: bool,
+) -> Assignment:
+    """An assignment, which of a finite campaign is its last.
+
+    :param history: all runs from the first one of the forming group on that were assigned by an injection that died.
+        What it decided is decided once more, from the beginning of that group, so that of a tail is known which runs
+        have joined.
+    """
+    if history and forming is not None:
+        again = GroupDraft(forming.policy, id=forming.id)
+        found = assign(policy, again, [*history, *runs], now, final=finite, finite=finite)
+        written = {run.number for run in history}
+        if not any(written & set(draft.added) for draft in found.groups if draft is not again):
+            again.added = [number for number in again.added if number not in written]
+            return found
+    return assign(policy, forming, runs, now, final=finite, finite=finite)
 
 
 class Parts:

@@ -64,6 +64,14 @@ def forming_group(connection: Connection, campaign: str, workflow: str, grouping
     )
 
 
+def members_since(connection: Connection, campaign: str, workflow: str, grouping: str, first: int) -> list[Any]:
+    """What is decided about the runs of a grouping from one on: run, state and record, in order."""
+    member = tables.membership
+    here = (member.c.campaign == campaign, member.c.workflow == workflow, member.c.grouping == grouping)
+    query = select(member.c.run, member.c.state, member.c.record).where(*here, member.c.run >= first)
+    return list(connection.execute(query.order_by(member.c.run)).all())
+
+
 def store(
     connection: Connection, campaign: str, workflow: Workflow, drafts: Sequence[GroupDraft], now: datetime
 ) -> None:

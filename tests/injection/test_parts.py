@@ -83,13 +83,6 @@ def test_any_division_gives_the_same_groups(
     folder = tmp_path_factory.mktemp("parts")
     whole = injected(folder / "whole", policy, 1000, set(), finite)
     parts = injected(folder / "parts", policy, at_once, deaths, finite)
-    if deaths and finite and policy.tail == "previous":
-        # The injection that goes on does not know which runs of the last group had joined it as a tail before.
-        for group in [*whole["groups"], *parts["groups"]]:
-            group["close_reason"].pop("joined_runs", None)
-            group["close_reason"].pop("rule", None)
-            if group["close_reason"]["code"] in ("tail", "reached"):
-                group["close_reason"]["code"] = "tail or reached"
     assert parts == whole
 
 
@@ -186,3 +179,14 @@ def test_a_long_listing_is_recorded_in_parts(tmp_path: Path, monkeypatch: pytest
     listed = select(tables.run.c.number).where(tables.run.c.listed)
     with world.ledger.read() as connection:
         assert len(connection.execute(listed).all()) == 39
+
+
+@pytest.mark.parametrize(("at_once", "deaths"), [(1, {39}), (1, {37, 40}), (3, {13}), (20, {2})])
+def test_an_injection_that_goes_on_knows_which_runs_had_joined_as_a_tail(
+    tmp_path: Path, at_once: int, deaths: set[int]
+) -> None:
+    policy = total(70, tail="previous")
+    whole = injected(tmp_path / "whole", policy, 1000, set(), finite=True)
+    last = [group for group in whole["groups"] if group["name"].startswith("sum")][-1]["close_reason"]
+    assert (last["code"], last["rule"]) == ("tail", "previous")
+    assert injected(tmp_path / "parts", policy, at_once, deaths, finite=True) == whole
