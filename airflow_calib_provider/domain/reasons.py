@@ -199,6 +199,13 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "the finite campaign waits for all of its runs to complete; missing " + listed(p["missing"])
     ),
     "next_inject": lambda p: "nothing holds it: the next calib_inject puts it into a group",
+    "campaign_grouping": lambda p: (
+        f"the finite campaign {p['campaign']} is not grouped completely yet: nothing of it opens before"
+    ),
+    "campaign_half_grouped": lambda p: (
+        f"the finite campaign {p['campaign']} was closed before {p['workflow']} was grouped completely: "
+        "the groups that it has stay, and nothing of them opens"
+    ),
     "campaign_closed": lambda p: f"the campaign {p['campaign']} is closed: nothing is injected into it any more",
     # YAML files
     "spec_broken": lambda p: f"{p['file']} cannot be used as it is; what was good last goes on.{_mistakes(p)}",
@@ -323,6 +330,8 @@ RELEASES: dict[str, str] = {
     "incomplete_too_long": "a campaign of its own, after the run was completed",
     "late": "a campaign of its own (`calib campaign create`)",
     "source_changed": "a campaign of its own",
+    "campaign_grouping": "the next calib_inject, which goes on where the last one ended",
+    "campaign_half_grouped": "nothing; create another campaign",
     "campaign_closed": "nothing; create another campaign",
     "spec_broken": "a corrected file: `calib spec check`",
     "spec_clash": "one file for the workflow; move the other away, or give it another name",

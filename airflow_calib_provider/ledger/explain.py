@@ -387,6 +387,9 @@ def _of_group(
 
 
 def _no_dag_run(connection: Connection, scope: Scope, row: Group) -> Reason:
+    if (state := openings.half_grouped(connection, row)) is not None:
+        code = "campaign_grouping" if state == "open" else "campaign_half_grouped"
+        return {"code": code, "campaign": row.campaign, "workflow": row.workflow}
     working, _, _ = openings.open_counts(connection)
     open_now = working[row.workflow, row.grouping]
     reserved = 0 if row.campaign == campaigns.PROMPT else int(scope.limits.max_open * scope.limits.prompt_share)

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, fu
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.locks.base import Look
-from airflow_calib_provider.ledger.rows import Queued, read_rows
+from airflow_calib_provider.ledger.rows import Group, Queued, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.ledger.waiting import unopened_looks
 
@@ -142,6 +142,18 @@ def _queues(connection: Connection) -> list[tuple[str, str, str]]:
         .order_by(table.c.campaign, table.c.workflow, table.c.label)
     ).all()
     return [(row.campaign, row.workflow, row.label) for row in rows]
+
+
+def half_grouped(connection: Connection, row: Group) -> str | None:
+    """The state of a finite campaign that is not grouped completely, of which nothing opens (rule 3); else ``None``.
+
+    Closed before it was, it never will be.
+    """
+    table, campaign = tables.grouping, tables.campaign
+    query = select(campaign.c.state).join(table, table.c.campaign == campaign.c.name)
+    here = (campaign.c.name == row.campaign, table.c.workflow == row.workflow, table.c.label == row.grouping)
+    partly = query.where(*here, campaign.c.kind == "finite", table.c.assigned_below == 0)
+    return connection.execute(partly).scalar()
 
 
 def _next_of(connection: Connection, campaign: str, workflow: str, grouping: str) -> list[Queued]:

@@ -495,6 +495,7 @@ NO_COMMAND = {
     "dag_run_claimed", "settle", "retry_pending", "up_for_retry", "task_queued", "upstream", "upstream_not_done",
     # the next injection, or a DAG run that ends
     "queued_in_ledger", "dag_run_wanted", "claim_expired", "dag_run_not_asked", "next_inject", "dag_run_queued",
+    "campaign_grouping",
     "no_workflow", "pool_full",
     # what the message says, the run source, or the site
     "lock_unknown", "dag_run_refused", "backend_trouble", "not_completed", "spec_clash", "airflow_unreachable",
@@ -503,7 +504,7 @@ NO_COMMAND = {
     "several",
     # nothing in this campaign
     "dropped", "skipped", "run_skipped", "where_false", "before_since", "not_in_campaign", "condition_error",
-    "field_missing", "not_listed", "incomplete_too_long", "campaign_closed",
+    "field_missing", "not_listed", "incomplete_too_long", "campaign_closed", "campaign_half_grouped",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from airflow_calib_provider.injection import assigning
 from airflow_calib_provider.injection.inject import close_campaign
 from airflow_calib_provider.ledger import campaigns, edited_specs, runs, skips, tables
+from airflow_calib_provider.ledger.explain import Scope, explain_group
 from tests.injection.test_inject import World
 from tests.ledger.making import RUN, count, fill, group_ids, new_ledger, task, total, workflow
 
@@ -127,6 +128,10 @@ def test_what_is_closed_half_grouped_never_opens(tmp_path: Path, monkeypatch: py
     close_campaign(world.ledger, {"ecal": flow}, "again", world.now)
     world.inject(flow)
     assert count(world.ledger, tables.dag_run_request, tables.dag_run_request.c.run_id.startswith("again")) == 0
+    assert len(group_ids(world.ledger, "sum", campaign="again")) > 1, "what was written stays"
+    with world.ledger.read() as connection:
+        found = explain_group(connection, Scope("again", now=world.now), "sum-r1")
+    assert [cause.reason["code"] for cause in found.causes] == ["campaign_closed", "campaign_half_grouped"]
 
 
 def test_an_injection_that_is_outrun_decides_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from airflow_calib_provider.domain import reasons
 from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.kill import settle
-from airflow_calib_provider.ledger import campaigns, openings, skips
+from airflow_calib_provider.ledger import campaigns, openings, skips, tables
 from airflow_calib_provider.ledger.explain import Explanation, Scope, explain_group, explain_run
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.waiting import look_and_record
@@ -101,6 +101,25 @@ def not_in_campaign(world: World) -> Explanation:
     with world.ledger.write() as connection:
         campaigns.create(connection, "again", kind="finite", runs={"daq": [2, 4]})
     return ask(world, 3, campaign="again")
+
+
+def half_grouped(world: World, *, closed: bool = False) -> Explanation:
+    """A finite campaign as an injection leaves it that dies between two parts; by a person who closes it."""
+    usual(world)
+    with world.ledger.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": [2, 4]})
+    world.inject()
+    with world.ledger.write() as connection:
+        table = tables.grouping
+        connection.execute(table.update().where(table.c.campaign == "again").values(assigned_below=0))
+        connection.execute(tables.dag_run_request.delete())
+        if closed:
+            campaigns.close(connection, "again")
+    return ask(world, "run-r2", campaign="again")
+
+
+def half_grouped_and_closed(world: World) -> Explanation:
+    return half_grouped(world, closed=True)
 
 
 def finite_incomplete(world: World) -> Explanation:
@@ -323,6 +342,8 @@ CASES: list[tuple[Callable[[World], Explanation], str, str]] = [
     (before_first_seen, "before_first_seen", "first seen"),
     (not_in_campaign, "not_in_campaign", "not one of the campaign's runs"),
     (finite_incomplete, "finite_incomplete", "missing 3"),
+    (half_grouped, "campaign_grouping", "again is not grouped completely yet"),
+    (half_grouped_and_closed, "campaign_half_grouped", "again was closed before demo was grouped"),
     (null_in_condition, "condition_error", "refused"),
     (no_fill, "field_missing", "the run has no fill, which the grouping fill needs"),
     (stuck_too_long, "incomplete_too_long", "still not completed"),
