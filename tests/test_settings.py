@@ -49,6 +49,33 @@ def test_a_ledger_with_a_relative_file_is_refused(address: str) -> None:
         Ledger(address)
 
 
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
+def test_a_ledger_in_memory_is_refused(address: str) -> None:
+    with pytest.raises(LedgerError, match="in the memory of a process is another one for each process"):
+        Ledger(address)
+
+
+@pytest.mark.parametrize(
+    "database", ["file:calib.db?uri=true", "file:/data/calib.db?uri=true", "file::memory:?uri=true"]
+)
+def test_a_uri_of_sqlites_own_is_refused(database: str) -> None:
+    with pytest.raises(LedgerError, match="is a URI of SQLite's own"):
+        Ledger(f"sqlite:///{database}")
+
+
+def test_a_ledger_of_another_database_is_refused_with_what_there_is() -> None:
+    with pytest.raises(LedgerError, match="a ledger is an SQLite file, or lies in PostgreSQL"):
+        Ledger("mssql+pymssql://user:password@host/name")
+
+
+def test_a_loop_of_links_is_no_ledger(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    ledger = Ledger(f"sqlite:///{loop}")
+    with pytest.raises(LedgerError, match="unable to open database file"), ledger.read():
+        pass
+
+
 def test_the_ledgers_file_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Ledger("sqlite:///~/calib.db").file == tmp_path / "calib.db"

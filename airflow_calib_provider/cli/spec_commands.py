@@ -193,9 +193,10 @@ def stubs(
 
 def _dead(specs: Path, dags: Path, wanted: Collection[Path]) -> list[Path]:
     """Stubs of this folder's specs that belong to no workflow, such as after one was renamed or deleted."""
+    import os
     import re
 
-    dead = []
+    dead, home = [], Path(os.path.realpath(specs))
     for file in sorted(dags.glob("*.py")) if dags.is_dir() else ():
         text = "" if file in wanted or not file.is_file() else file.read_text("utf-8", errors="replace")
         if f"{OUR_IMPORT}factory import workflow_dags" not in text:
@@ -203,8 +204,8 @@ def _dead(specs: Path, dags: Path, wanted: Collection[Path]) -> list[Path]:
         named = re.search(r"workflow_dags\(__file__(?:, *\"([^\"]*)\")?\)", text)
         if named is None:
             continue
-        spec = (dags / (named[1] or f"../workflow_specs/{file.stem}.yaml")).resolve()
-        if not spec.is_file() or spec.parent == specs.resolve():
+        spec = Path(os.path.realpath(dags / (named[1] or f"../workflow_specs/{file.stem}.yaml")))
+        if not spec.is_file() or spec.parent == home:
             dead.append(file)
     return dead
 
@@ -242,7 +243,7 @@ def _wanted(specs: Path, dags: Path) -> dict[Path, str]:
 def _relative(path: Path, folder: Path) -> str:
     import os
 
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
 
 
 def _quoted(text: str) -> str:

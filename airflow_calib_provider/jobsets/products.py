@@ -104,7 +104,7 @@ def _check_content(out: Path, path: Path, what: str) -> None:
             raise ProductError(f"{what} is empty")
         return
     count = 0
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_raised):
         count += len(folders) + len(files)
         if count > MAX_ENTRIES:
             raise ProductError(
@@ -119,6 +119,11 @@ def _check_content(out: Path, path: Path, what: str) -> None:
                 raise ProductError(f"{what}: {inner.relative_to(path)} in it is {_kind(inner.lstat())}, not a file")
     if not count:
         raise ProductError(f"{what} is empty")
+
+
+def _raised(error: OSError) -> None:
+    """What cannot be looked into is no product that others could read."""
+    raise error
 
 
 def _kind(about: os.stat_result) -> str:

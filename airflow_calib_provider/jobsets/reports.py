@@ -49,7 +49,8 @@ def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
     check_folder(folder)
     report = read_report(folder / "report.jsonl")
     products = {**declared, **report.products}
-    for name, file in products.items():
+    # Each file once, however many products it is: a folder may hold very many.
+    for file, name in {os.path.normpath(file): name for name, file in reversed(products.items())}.items():
         check_product(folder / "out", name, file)
     return Report(report.values, products)
 

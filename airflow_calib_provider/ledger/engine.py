@@ -37,15 +37,19 @@ def default_url() -> str:
 
 
 def _with_absolute_file(url: URL) -> URL:
-    """:raises LedgerError: the file of an SQLite ledger is relative, so that each process would open another one."""
-    named = url.database
-    if url.get_backend_name() != "sqlite" or named in (None, "", ":memory:") or str(named).startswith("file:"):
+    """:raises LedgerError: an SQLite ledger has no file, or a relative one: each process would open another one."""
+    if url.get_backend_name() != "sqlite":
         return url
+    named = url.database or ""
+    hint = f"{_ADDRESS}, write sqlite:/// and the absolute path: four slashes in all"
+    if named in ("", ":memory:"):
+        raise LedgerError("a ledger in the memory of a process is another one for each process", hint)
+    if named.startswith("file:"):
+        raise LedgerError(f"the ledger's address {named!r} is a URI of SQLite's own", hint)
     try:
-        return url.set(database=str(absolute(str(named), "the file of the ledger's address")))
+        return url.set(database=str(absolute(named, "the file of the ledger's address")))
     except SettingError as error:
-        hint = "in CALIB_LEDGER, or in the connection calib_ledger, write sqlite:/// and the absolute path"
-        raise LedgerError(error.message, f"{hint}: four slashes in all") from error
+        raise LedgerError(error.message, hint) from error
 
 
 class Ledger:
@@ -68,6 +72,8 @@ class Ledger:
             ) from None
         except ImportError as error:
             hint = "pip install airflow-calib-provider[postgres]"
+            if self.url.get_backend_name() not in ("postgresql", "sqlite"):
+                hint = "a ledger is an SQLite file, or lies in PostgreSQL: postgresql+psycopg://user:password@host/name"
             raise LedgerError(f"the driver of the ledger {self.place} is not installed: {error}", hint) from error
 
     @property
@@ -78,9 +84,7 @@ class Ledger:
     @property
     def file(self) -> Path | None:
         """The file of an SQLite ledger."""
-        if self.url.get_backend_name() == "sqlite" and self.url.database not in (None, "", ":memory:"):
-            return Path(str(self.url.database))
-        return None
+        return Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
 
     def _create(self) -> Engine:
         self._of_readers: dict[str, object] = {}
@@ -196,7 +200,7 @@ def refuse_network_file_system(file: Path, mounts: Path | None = None) -> None:
     mounts = mounts or MOUNTS
     if not mounts.exists():
         return
-    resolved = file.resolve()
+    resolved = Path(os.path.realpath(file))  # unlike resolve() it says nothing of a loop of links: opening it does
     best, kind = Path("/"), ""
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         parts = line.split(" ")
@@ -238,6 +242,7 @@ _REMEDIES = {
     # SQLite
     r"readonly|read-only": "give this user write permission on the file and its folder",
     r"full": _SPACE,
+    r"disk I/O error": "look at the disk of the ledger's file: is there space, and does it work? Nothing was changed",
     r"locked": _BUSY,
     r"unable to open": "check that its folder exists and is writable",
     r"not a database|malformed": "the file is damaged: restore it from a backup",

@@ -81,7 +81,7 @@ def connect(file: Path, timeout: float) -> sqlite3.Connection:
 
     :raises sqlite3.Error: not even reading is possible; :func:`obstacle` says why.
     """
-    path = str(file.resolve()) if file.parent.exists() else str(file)
+    path = os.path.realpath(file) if is_there(file.parent) else str(file)
     if may_write(file) or not os.access(file, os.R_OK):
         return sqlite3.connect(path, timeout=timeout, check_same_thread=False)
     place = f"file:{quote(path)}?mode=ro"

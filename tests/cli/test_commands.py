@@ -68,6 +68,12 @@ def test_spec_stubs_of_unusual_folders(world: World, calib: Calib) -> None:
     assert 'system_dags(__file__, "../../specs")' in Path("airflow/dags/calib_system.py").read_text()
 
 
+def test_spec_stubs_into_a_loop_of_links(world: World, calib: Calib, tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert str(loop) in calib.fails("spec", "stubs", "--dags", str(loop))
+
+
 def test_runs_list(busy: World, calib: Calib) -> None:
     assert "fill-r2" in calib.plain("runs", "list", "--workflow", "demo")
     lines = calib.json("runs", "list", "--workflow", "demo", "--state", "not_selected")

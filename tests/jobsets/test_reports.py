@@ -308,3 +308,34 @@ def test_many_values_keep_nobody_from_writing(make_world: Callable[..., World], 
         assert "more than the 2,000 values that a job may report" in world.rows(tables.job)[0].reason
     else:
         assert len(world.rows(tables.value)) == 8 * values
+
+
+def test_one_folder_as_many_products_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "out" / "plots"
+    inner.mkdir(parents=True)
+    (inner / "one.pdf").write_text("x")
+    looked: list[str] = []
+    check = check_product
+    monkeypatch.setattr(reports, "check_product", lambda out, name, file: looked.append(name) or check(out, name, file))
+    names = {f"p{number}": "plots" if number % 2 else "./plots/" for number in range(1000)}
+    assert read_outcome(tmp_path, names).products == names
+    assert looked == ["p0"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_no_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "out" / "plots" / "private"
+    inner.mkdir(parents=True)
+    (inner.parent / "one.pdf").write_text("x")
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "private":
+            raise PermissionError(13, "Permission denied", path)
+        return _scandir(path)
+
+    # As for a user who may not; these tests may be run by one who may do everything.
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="private"):
+        read_outcome(tmp_path, {"p": "plots"})
+
+
+_scandir = os.scandir
