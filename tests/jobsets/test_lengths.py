@@ -31,7 +31,7 @@ SCRIPT = (
 
 def in_one_fill(world: World, count: int) -> None:
     """Let the world's task be for a group of so many runs."""
-    spec = world.flow.tasks["skim"].model_copy(update={"grouping": fill()})
+    spec = world.flow.tasks["skim"].model_copy(update={"policy": fill()})
     world.flow = workflow("ecal2", spec, file=str(world.folder / "ecal.yaml"))
     put_runs(world.ledger, world.flow, [facts(10 + number, 7) for number in range(count)] + [facts(10 + count, 8)])
     world.group = group_ids(world.ledger, "fill")["fill-r10"]
