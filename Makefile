@@ -35,7 +35,7 @@ check: install ## formatting, lint, types, layers
 
 test-quick: install ## what is quick enough for every save
 	$(BIN)/python -m pytest -q -m "not airflow and not condor and not influx and not postgres and not long" -x -n 2 --ignore tests/examples --ignore tests/docs \
-		--ignore tests/jobsets --ignore tests/backends/test_local.py --ignore tests/ledger/test_concurrency.py
+		--ignore tests/jobsets --ignore-glob "tests/backends/test_local*.py" --ignore tests/ledger/test_concurrency.py
 
 test: check ## every test but the long ones
 	$(BIN)/python -m tests.influx build

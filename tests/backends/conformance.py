@@ -91,8 +91,8 @@ class Round:
         return folder
 
 
-class BackendConformance:
-    """Real jobs on a real backend. Override :meth:`make_backend`, and :meth:`root` if jobs see another folder."""
+class BackendFixtures:
+    """A real backend. Override :meth:`make_backend`, and :meth:`root` if jobs see another folder."""
 
     @pytest.fixture
     def make_backend(self) -> Callable[[], Backend]:
@@ -116,6 +116,10 @@ class BackendConformance:
             return Round(root, RoundKey(campaign, "flow", "task", group, next(GENERATION), 0, 1))
 
         return make
+
+
+class BackendConformance(BackendFixtures):
+    """Real jobs on a real backend."""
 
     def test_a_job_that_succeeds(self, backend, make_round):
         one = make_round()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.jobsets.scripted import Story
 from tests.jobsets.world import World
 
 
@@ -29,3 +30,15 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -
         for key in world.backend.rounds():
             world.backend.remove(key)
         world.ledger.close()
+
+
+@pytest.fixture
+def tell(make_world: Callable[..., World]) -> Callable[..., Story]:
+    """Begins a story on a scripted batch system."""
+
+    def start(n_jobs: int = 1, **options: Any) -> Story:
+        story = Story(make_world("true", n_jobs, **{"retries": 1, **options}))
+        story.step()
+        return story
+
+    return start

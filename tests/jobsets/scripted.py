@@ -11,10 +11,14 @@ from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
 from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
+from airflow_calib_provider.ledger import tables
 from tests.jobsets.world import World
 
 T = datetime(2026, 5, 1, tzinfo=UTC)
 """When a story begins."""
+
+RUNNING, HELD, EVICTED = AttemptState.RUNNING, AttemptState.HELD, AttemptState.EVICTED
+REMOVED, FAILED, SUBMITTED = AttemptState.REMOVED, AttemptState.FAILED, AttemptState.SUBMITTED
 
 
 class Scripted:
@@ -99,3 +103,8 @@ class Story:
         """A step of the watcher, so many seconds after the beginning."""
         now = T + timedelta(seconds=at)
         return advance(self.world.ledger, lambda name: self.backend, [self.id], now, delay)[self.id]
+
+
+def job_of(story: Story, index: int = 0) -> Any:
+    """A job's row."""
+    return story.world.rows(tables.job)[index]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from airflow_calib_provider.domain.grouping import Grouping, RunFacts, assign
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign
 from airflow_calib_provider.ledger import campaigns, groups, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -127,26 +128,7 @@ def put_runs(
     with ledger.write() as connection:
         campaigns.ensure_prompt(connection)
         known = set(connection.execute(select(tables.run.c.number)).scalars())
-        recorded = [
-            Move(
-                {"source": "daq", "number": run.number},
-                None,
-                "recorded",
-                Subject(run=run.number),
-                {
-                    "start": run.start,
-                    "end": run.end,
-                    "completed": True,
-                    "fields": dict(run.fields),
-                    "files": [],
-                    "recorded_at": at,
-                    "completed_at": at,
-                    "content_hash": "0" * 64,
-                },
-            )
-            for run in runs
-            if run.number not in known
-        ]
+        recorded = [_recorded(run, at) for run in runs if run.number not in known]
         move(connection, tables.run, recorded)
         for grouping, policy in flow.groupings().items():
             _note_grouping(connection, campaign, flow.name, grouping, max((run.number for run in runs), default=0) + 1)
@@ -154,32 +136,31 @@ def put_runs(
             assignment = assign(policy, forming, runs, at)
             groups.store(connection, campaign, flow, assignment.groups, at)
             of_run = {number: draft for draft in assignment.groups for number in draft.added}
-            moves = [
-                Move(
-                    {"campaign": campaign, "workflow": flow.name, "grouping": grouping, "run": run.number},
-                    None,
-                    "grouped" if run.number in of_run else "not_selected",
-                    Subject(
-                        campaign=campaign,
-                        workflow=flow.name,
-                        run=run.number,
-                        group_name=groups.group_name(grouping, of_run[run.number].first_run)
-                        if run.number in of_run
-                        else None,
-                    ),
-                    {
-                        "source": "daq",
-                        "group_id": of_run[run.number].id if run.number in of_run else None,
-                        "reason": None,
-                        "record": {**run.fields, "number": run.number, "files": [], "start": None, "end": None},
-                        "assigned_at": at,
-                    },
-                )
-                for run in runs
-            ]
+            subject = Subject(campaign=campaign, workflow=flow.name)
+            moves = [_member(subject, grouping, run, of_run.get(run.number), at) for run in runs]
             move(connection, tables.membership, moves)
             dropped = [draft.id for draft in assignment.groups if draft.state == "dropped" and draft.id]
             groups.drop_members(connection, campaign, flow.name, dropped)
+
+
+def _recorded(run: RunFacts, at: datetime) -> Move:
+    columns = {
+        **{"start": run.start, "end": run.end, "completed": True, "fields": dict(run.fields), "files": []},
+        **{"recorded_at": at, "completed_at": at, "content_hash": "0" * 64},
+    }
+    return Move({"source": "daq", "number": run.number}, None, "recorded", Subject(run=run.number), columns)
+
+
+def _member(of: Subject, grouping: str, run: RunFacts, group: GroupDraft | None, at: datetime) -> Move:
+    name = groups.group_name(grouping, group.first_run) if group else None
+    record = {**run.fields, "number": run.number, "files": [], "start": None, "end": None}
+    return Move(
+        {"campaign": of.campaign, "workflow": of.workflow, "grouping": grouping, "run": run.number},
+        None,
+        "grouped" if group else "not_selected",
+        replace(of, run=run.number, group_name=name),
+        {"source": "daq", "group_id": group and group.id, "reason": None, "record": record, "assigned_at": at},
+    )
 
 
 def _note_grouping(connection: Connection, campaign: str, name: str, grouping: str, below: int) -> None:

@@ -8,9 +8,12 @@ import pytest
 from sqlalchemy import event
 
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.mirror.client import InfluxClient
 from airflow_calib_provider.mirror.target import InfluxTarget
-from tests.ledger.making import new_ledger
+from tests.ledger.making import done, facts, group_ids, new_ledger, put_runs, task, workflow
 from tests.mirror.faults import FaultyProxy
+
+FLOW = workflow("ecal", task("skim"))
 
 
 @pytest.fixture
@@ -50,3 +53,16 @@ def proxy(influx: Any) -> Iterator[FaultyProxy]:
     made = FaultyProxy(influx.port)
     yield made
     made.close()
+
+
+@pytest.fixture
+def filled(ledger: Ledger) -> Ledger:
+    put_runs(ledger, FLOW, [facts(number) for number in range(1, 8)])
+    for number in list(group_ids(ledger, "run").values())[:3]:
+        done(ledger, number, "skim")
+    return ledger
+
+
+@pytest.fixture
+def client(influx: Any) -> InfluxClient:
+    return InfluxClient(target_of(influx))

@@ -17,7 +17,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.settings import calib_home
 from airflow_calib_provider.spec.kinds import backend_kind
 from tests.backends.conformance import BackendConformance
-from tests.backends.test_local import ROOT
+from tests.backends.local_kit import ROOT
 from tests.ledger.conformance import LockConformance
 from tests.ledger.making import T0
 from tests.payloads.conformance import PayloadStoreConformance
