@@ -148,23 +148,48 @@ def _checkout(folder: Path) -> _Tree | None:
 def _is_clean(tree: _Tree) -> bool:
     if tree.is_bundle:
         return True
-    said = _git(tree.root, "status", "--porcelain", "-z")
+    # Whatever a configuration says about what is to be shown.
+    said = _git(tree.root, "status", "--porcelain", "-z", "--untracked-files=normal", "--ignore-submodules=none")
     # What Python leaves where it imports from makes no difference.
-    return said is not None and all(
-        line.startswith(b"?? ") and b"__pycache__/" in line for line in said.split(b"\0") if line
+    shown = said is None or any(
+        not (line.startswith(b"?? ") and b"__pycache__/" in line) for line in said.split(b"\0") if line
     )
+    return not shown and not _hides_edits(tree.root)
 
 
-def _git(folder: Path, *arguments: str) -> bytes | None:
+def _hides_edits(root: Path) -> bool:
+    """Whether a file is edited that git was told not to look at (``git update-index --skip-worktree``).
+
+    Such are also the files of a sparse checkout, which are not there.
+    """
+    listed = _git(root, "ls-files", "-v", "-z")
+    if listed is None:
+        return True
+    flagged = (line[2:] for line in listed.split(b"\0") if line[:1] == b"S" or line[:1].islower())
+    names = [name for name in flagged if (root / os.fsdecode(name)).is_symlink() or (root / os.fsdecode(name)).exists()]
+    if not names:
+        return False
+    if any(b"\n" in name or (root / os.fsdecode(name)).is_symlink() for name in names):
+        return True  # of which git tells no hash
+    known = _git(root, "ls-files", "-s", "-z") or b""
+    staged = {
+        name: about.split()[1] for about, _, name in (line.partition(b"\t") for line in known.split(b"\0")) if name
+    }
+    found = _git(root, "hash-object", "--stdin-paths", given=b"".join(name + b"\n" for name in names)) or b""
+    return [staged.get(name) for name in names] != found.split()
+
+
+def _git(folder: Path, *arguments: str, given: bytes = b"") -> bytes | None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         result = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            # A file system monitor is a program that the repository names.
+            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
             capture_output=True,
             timeout=60,
             check=False,
             env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
+            input=given,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

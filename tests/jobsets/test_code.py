@@ -208,6 +208,50 @@ def test_uncommitted_and_unknown_files_are_used_where_they_lie(world: World, rep
     assert (generation(world).git_commit or "").endswith("-dirty")
 
 
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_an_edit_that_git_was_told_not_to_look_at_is_one(repository: Repository, flag: str) -> None:
+    commit = git(repository.folder, "rev-parse", "HEAD")
+    git(repository.folder, "update-index", flag, "jobs/fit.sh")
+    assert code_of(repository.specs).commit == commit, "nothing is edited yet"
+    repository.script("exit 7")
+    assert git(repository.folder, "status", "--porcelain") == ""
+    assert code_of(repository.specs).commit == f"{commit}-dirty"
+    assert code_of(repository.specs).folder == repository.specs
+
+
+def test_a_link_that_git_was_told_not_to_look_at_counts_as_edited(repository: Repository) -> None:
+    (repository.folder / "latest").symlink_to("jobs")
+    commit = repository.commit()
+    git(repository.folder, "update-index", "--skip-worktree", "latest")
+    assert code_of(repository.specs).commit == f"{commit}-dirty"
+
+
+def test_the_files_that_a_sparse_checkout_lacks_are_no_edits(repository: Repository) -> None:
+    (repository.folder / "large").mkdir()
+    (repository.folder / "large" / "data").write_text("x")
+    commit = repository.commit()
+    git(repository.folder, "sparse-checkout", "set", "jobs", "workflow_specs")
+    assert not (repository.folder / "large").exists()
+    assert code_of(repository.specs).commit == commit
+
+
+def test_a_configuration_that_shows_no_unknown_files_hides_none(repository: Repository) -> None:
+    commit = git(repository.folder, "rev-parse", "HEAD")
+    git(repository.folder, "config", "status.showUntrackedFiles", "no")
+    (repository.folder / "jobs" / "helper.py").write_text("x")
+    assert git(repository.folder, "status", "--porcelain") == ""
+    assert code_of(repository.specs).commit == f"{commit}-dirty"
+
+
+def test_a_program_that_a_repository_names_is_not_run(repository: Repository, tmp_path: Path) -> None:
+    monitor = tmp_path / "monitor"
+    monitor.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+    monitor.chmod(0o755)
+    git(repository.folder, "config", "core.fsmonitor", str(monitor))
+    code_of(repository.specs)
+    assert not (tmp_path / "was-run").exists()
+
+
 def test_what_python_leaves_behind_is_no_change(repository: Repository) -> None:
     (repository.folder / "jobs" / "__pycache__").mkdir()
     (repository.folder / "jobs" / "__pycache__" / "x.pyc").write_text("x")
