@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.skips import Settled
 
 
+LONGEST_REASON = 1_000
+"""Characters; it is copied to every run, event and payload that it concerns."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands that change what is to be processed."""
     app.command(
@@ -73,6 +77,8 @@ def skip(
 
     if not reason.strip():
         raise CalibError("a skip needs a reason", "it is recorded in every payload that is made without the run")
+    if len(reason) > LONGEST_REASON:
+        raise CalibError(f"a reason of more than {LONGEST_REASON:,} characters", "name the place of the full story")
     ledger = open_ledger()
     existing_names(ledger, campaign, workflow, source=source)
     who = person()

@@ -79,10 +79,12 @@ def _provenance(connection: Connection, workflow: Workflow, context: GroupContex
     """Rule 25's provenance: what made it, out of what, and what was left out."""
     generation, job = tables.generation, tables.job
     ids = [number for listed in context.used["generations"].values() for number in listed]
-    rows = connection.execute(select(generation).where(generation.c.id.in_(ids)).order_by(generation.c.id)).all()
+    rows = connection.execute(
+        select(generation).where(tables.one_of(generation.c.id, ids)).order_by(generation.c.id)
+    ).all()
     jobs = connection.execute(
         select(job.c.generation_id, job.c.job_index, job.c.state, job.c.accepted_attempt, job.c.host).where(
-            job.c.generation_id.in_(ids)
+            tables.one_of(job.c.generation_id, ids)
         )
     ).all()
     commits = _commits(connection, ids)
@@ -138,7 +140,7 @@ def _commits(connection: Connection, generation_ids: Sequence[int]) -> dict[int,
         select(job.c.generation_id, round_.c.git_commit)
         .join(attempt, of_job)
         .join(round_, of_attempt)
-        .where(job.c.generation_id.in_(list(generation_ids)), round_.c.git_commit.is_not(None))
+        .where(tables.one_of(job.c.generation_id, generation_ids), round_.c.git_commit.is_not(None))
         .distinct()
         .order_by(job.c.generation_id, round_.c.git_commit)
     ).all()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, or_, select
 
+from airflow_calib_provider.domain.reasons import listed
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks
@@ -38,11 +39,13 @@ def add(
     :raises NotFound: the ledger has no such run.
     """
     wanted = sorted(set(runs))
-    known = set(connection.execute(select(tables.run.c.number).where(tables.run.c.number.in_(wanted))).scalars())
+    known = set(
+        connection.execute(select(tables.run.c.number).where(tables.one_of(tables.run.c.number, wanted))).scalars()
+    )
     if unknown := [run for run in wanted if run not in known]:
-        raise NotFound(f"the ledger has no run {', '.join(map(str, unknown))}", "`calib runs list` shows those it has")
+        raise NotFound(f"the ledger has no run {listed(unknown)}", "`calib runs list` shows those it has")
     here = (skip.c.campaign == campaign, skip.c.workflow == workflow, skip.c.task == task)
-    old = set(connection.execute(select(skip.c.run).where(*here, skip.c.run.in_(wanted))).scalars())
+    old = set(connection.execute(select(skip.c.run).where(*here, tables.one_of(skip.c.run, wanted))).scalars())
     new = [run for run in wanted if run not in old]
     said = {"reason": reason, "person": person}
     moves = [

@@ -226,6 +226,11 @@ def notes(skipped: dict[str, Any], workflow: str = "demo") -> list[str]:
     return next(item["notes"] for item in skipped["skipped"] if item["workflow"] == workflow)
 
 
+def test_a_skip_says_why_and_is_brief(busy: World, calib: Calib) -> None:
+    assert "needs a reason" in calib.fails("skip", "1", "--workflow", "demo", "--reason", " ")
+    assert "more than 1,000" in calib.fails("skip", "1", "--workflow", "demo", "--reason", "x" * 1001)
+
+
 def test_skip_of_what_is_done_says_that_it_comes_too_late(busy: World, calib: Calib) -> None:
     made = "the payload Scale of runs 2 to 3 (revision 1) was made with what is skipped now, and stays"
     text = calib.plain("skip", "2", "--reason", "magnet off", "--workflow", "demo")

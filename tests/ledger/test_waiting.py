@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, event, insert, select
 
 from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import campaigns, groups, skips, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.waiting import Look, look, look_and_record
@@ -246,6 +247,13 @@ def test_several_locks(ledger: Ledger) -> None:
         "total": 1,
         "missing": [[1, "no payload yet"]],
     }
+
+
+def test_a_skip_of_very_many_runs_is_one_question(ledger: Ledger) -> None:
+    with ledger.write() as connection, pytest.raises(NotFound) as caught:
+        skips.add(connection, "prompt", "ecal", range(1, 70_001), reason="x", person="ada", now=T0)
+    assert caught.value.message.endswith(" more")
+    assert len(caught.value.message) < 200
 
 
 def test_looks_are_recorded_once(ecal: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
