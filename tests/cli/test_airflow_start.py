@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -58,7 +59,8 @@ class TestSettings:
         for name in ("AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"):
             assert first[name] == second[name]
             assert len(first[name]) == 64
-        assert all(file.stat().st_mode & 0o077 == 0 for file in (odd / "airflow").glob(".*-secret"))
+        modes = {stat.S_IMODE(file.stat().st_mode) for file in (odd / "airflow").glob(".*-secret")}
+        assert modes == {0o600}
 
     def test_all_components_encrypt_connections_with_one_key(self, odd: Path) -> None:
         first, second = (AirflowServer(odd / "airflow", odd / "dags").variables for _ in range(2))

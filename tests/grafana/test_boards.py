@@ -13,6 +13,7 @@ import yaml
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
 
 from airflow_calib_provider.ledger.names import states
+from airflow_calib_provider.mirror.schema import MEASUREMENTS
 from deploy.grafana import writing
 from deploy.grafana.filled import Period, boards, fill, queries, variables
 from deploy.grafana.look import STATE_COLOURS
@@ -117,22 +118,23 @@ def test_every_state_of_the_ledger_has_a_colour() -> None:
 
 
 def test_queries_name_what_the_mirror_writes() -> None:
-    measurements = pytest.importorskip("airflow_calib_provider.mirror.schema").MEASUREMENTS
+    named = set()
     for name, board in boards().items():
         for item in queries(name, board, _Anything(), Period.last(1)):
             for measurement in set(re.findall(r'FROM "(\w+)"', item.query)):
-                known = {*measurements[measurement].tags, *measurements[measurement].fields}
+                named.add(measurement)
+                known = {*MEASUREMENTS[measurement].tags, *MEASUREMENTS[measurement].fields}
                 given = set(re.findall(r'AS "(\w+)"', item.query))
                 used = set(re.findall(r'"(\w+)"', item.query)) - {measurement} - given
                 assert used - known <= {"group"}, (item.title, item.query)
+    assert named == set(MEASUREMENTS)
 
 
 def test_made_points_have_the_mirrors_schema() -> None:
-    measurements = pytest.importorskip("airflow_calib_provider.mirror.schema").MEASUREMENTS
     kinds = {int: r"-?\d+i", float: r"-?[\d.e+-]+", str: r'".*"', bool: "true|false"}
     for line in a_day():
         key, fields, _ = re.split(r"(?<!\\) (?=[^\"]*(?:\"[^\"]*\"[^\"]*)*$)", line)
-        measurement = measurements[key.split(",")[0]]
+        measurement = MEASUREMENTS[key.split(",")[0]]
         assert sorted(re.findall(r",(\w+)=", key)) == sorted(measurement.tags), line
         for name, text in re.findall(r"(\w+)=((?:\"[^\"]*\"|[^,])+)", fields):
             assert re.fullmatch(kinds[measurement.fields[name]], text), (line, name)

@@ -168,10 +168,24 @@ def test_a_broken_edit_leaves_its_workflow_and_those_that_need_it_as_they_were(p
     assert trouble.reason["mistakes"][0].startswith(f"{place.folder}/pedestal.yaml:")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_read_permission(place: Place) -> None:
-    (place.folder / "pedestal.yaml").chmod(0)
-    assert "Permission denied" in place.inject()[1][0]
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Is a directory",
+        pytest.param("Permission denied", marks=pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")),
+        "it is a pipe, a socket or a device",
+        "Too many levels of symbolic links",
+    ],
+)
+def test_a_file_that_cannot_be_read(place: Place, reason: str) -> None:
+    file = place.folder / "pedestal.yaml"
+    if reason == "Permission denied":
+        file.chmod(0)
+    else:
+        file.unlink()
+        {"I": file.mkdir, "i": lambda: os.mkfifo(file), "T": lambda: file.symlink_to(file)}[reason[0]]()
+    told = place.inject()[1][0]
+    assert reason in told
     assert place.served("pedestal").text == PEDESTAL
 
 
