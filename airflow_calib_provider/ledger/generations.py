@@ -32,9 +32,9 @@ from airflow_calib_provider.ledger.rows import (
 )
 from airflow_calib_provider.ledger.starting import TaskStanding, standing_of
 from airflow_calib_provider.ledger.transitions import (
+    ManyRows,
     Move,
     Subject,
-    Told,
     create_all,
     insert_one,
     job_key,
@@ -196,7 +196,7 @@ def _create_jobs(
     jobs = [(generation_id, 0, index, 0, 0, 0, 0, json.dumps(item)) for index, item in enumerate(definitions)]
     create_all(connection, job, JobState.WAITING.value, _NEW_JOB, jobs)
     made = select(job.c.job_index, cast(null(), Integer).label("attempt"), literal("{}").label("data"))
-    told = Told(subject, made.where(job.c.generation_id == generation_id, job.c.step == 0))
+    told = ManyRows(subject, made.where(job.c.generation_id == generation_id, job.c.step == 0))
     tell_all(connection, job.name, None, JobState.WAITING.value, told, len(jobs))
 
 

@@ -15,9 +15,9 @@ from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import Generation, Round, RoundJob, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import (
+    ManyRows,
     Move,
     Subject,
-    Told,
     create_from,
     move,
     move_all,
@@ -89,7 +89,7 @@ def _submit(
         rows = select(attempt.c.job_index, attempt.c.n.label("attempt"), text.label("data")).where(
             attempt.c.generation_id == row.id, attempt.c.step == 0, attempt.c.round == number
         )
-        tell_all(connection, entity.name, source, submitted, Told(Subject.of_generation(row), rows), count)
+        tell_all(connection, entity.name, source, submitted, ManyRows(Subject.of_generation(row), rows), count)
 
 
 def jobs_of(connection: Connection, generation_id: int, step: int, number: int) -> list[RoundJob]:

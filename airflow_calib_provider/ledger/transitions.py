@@ -246,7 +246,7 @@ def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None
 
 
 @dataclass(frozen=True)
-class Told:
+class ManyRows:
     """What the events of many rows say.
 
     :ivar rows: a query with the columns ``job_index``, ``attempt`` and ``data``, a JSON text: a row for each event, in
@@ -302,12 +302,12 @@ def move_all(
     return connection.execute(statement).rowcount
 
 
-def tell_all(connection: Connection, entity: str, source: str | None, target: str, told: Told, count: int) -> None:
+def tell_all(connection: Connection, entity: str, source: str | None, target: str, of: ManyRows, count: int) -> None:
     """Append an event for each row of a query, by one statement.
 
     :param count: how many there are at most.
     """
-    rows, about = told.rows.subquery(), told.subject
+    rows, about = of.rows.subquery(), of.subject
     event = tables.event
     place = func.row_number().over(order_by=rows.c.job_index)
     values: dict[str, ColumnElement[Any]] = {
