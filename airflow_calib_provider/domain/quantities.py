@@ -17,6 +17,7 @@ _BYTES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,6})?) ?(?P<unit>[kKMGT]?i?B)", re.ASCII)
+_LEAP = re.compile(r"(?P<before>.*[T ]\d\d:?\d\d:?)60(?:[.,]\d+)?(?P<zone>Z|[+-].*|)", re.ASCII)
 _LARGEST = 10**18
 _LONGEST = timedelta(days=3_650)
 
@@ -61,18 +62,18 @@ def parse_size(text: str) -> int:
 
 
 def parse_time(text: str) -> datetime:
-    """A time in ISO 8601; one without a time zone is UTC.
+    """A time in ISO 8601; one without a time zone is UTC. A leap second is the second after it, as in conditions.
 
     :returns: with the time zone UTC.
     :raises ValueError: it is not a time.
     """
+    wanted = text.strip().upper()
+    leap = _LEAP.fullmatch(wanted)
     try:
-        value = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time") from None
-    if value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
+        if leap is not None:
+            value = datetime.fromisoformat(f"{leap['before']}59{leap['zone']}") + timedelta(seconds=1)
+        else:
+            value = datetime.fromisoformat(wanted)
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a time") from None

@@ -40,6 +40,7 @@ class ConditionError(CalibError):
     :ivar field: the null field, where that is the reason.
     :ivar line: in the text, from 1; 0 is unknown.
     :ivar column: in the text, from 1; 0 is unknown.
+    :ivar others: what else is wrong with the same text, in its order.
     """
 
     def __init__(self, message: str, hint: str = "", *, field: str = "", line: int = 0, column: int = 0) -> None:
@@ -47,13 +48,18 @@ class ConditionError(CalibError):
         self.field = field
         self.line = line
         self.column = column
+        self.others: tuple[ConditionError, ...] = ()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.message, self.hint, self.field, self.line, self.column)
+        return _rebuild, (self.message, self.hint, self.field, self.line, self.column, self.others)
 
 
-def _rebuild(message: str, hint: str, field: str, line: int, column: int) -> ConditionError:
-    return ConditionError(message, hint, field=field, line=line, column=column)
+def _rebuild(
+    message: str, hint: str, field: str, line: int, column: int, others: tuple[ConditionError, ...]
+) -> ConditionError:
+    made = ConditionError(message, hint, field=field, line=line, column=column)
+    made.others = others
+    return made
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,10 @@ class ConditionText:
         """The line and column of a place of the text; both from 1."""
         before = self.text[:offset]
         return before.count("\n") + 1, offset - before.rfind("\n")
+
+    def offset(self, line: int, column: int) -> int:
+        """The inverse of :meth:`place`."""
+        return sum(len(text) + 1 for text in self.text.split("\n")[: line - 1]) + column - 1
 
     def too_deep(self) -> ConditionError:
         """The error for a text that is nested more than the runtime reads, at its deepest place."""

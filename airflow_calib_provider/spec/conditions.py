@@ -177,7 +177,15 @@ def _translated(said: str, words: ConditionText, text: str) -> ConditionError:
     issues = [issue for issue in _ISSUE.findall(said) if "*error*" not in issue[2]]
     if not issues:
         return ConditionError(f"the condition cannot be read: {' '.join(said.split())[:200]}")
-    line, column, message = issues[0]
+    # One syntax error makes others, which are none.
+    told = issues[:1] if issues[0][2].startswith("Syntax error") else issues
+    first, *others = [_issue(line, column, message, words, text) for line, column, message in told]
+    first.others = tuple(others)
+    return first
+
+
+def _issue(line: str, column: str, message: str, words: ConditionText, text: str) -> ConditionError:
+    """One mistake that the runtime tells of."""
     offset = sum(len(part) + 1 for part in text.split("\n")[: int(line) - 1]) + max(int(column), 1) - 1
     if message.startswith("Syntax error"):
         return words.error(f"the condition cannot be read{words.near(offset)}", offset, words.spelling_hint())

@@ -16,6 +16,8 @@ from jinja2 import TemplateSyntaxError, nodes
 from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 
+from airflow_calib_provider.spec.chains import chain_of, start_of
+from airflow_calib_provider.spec.comparisons import Comparison, comparisons_of
 from airflow_calib_provider.spec.filters import FILTERS, TESTS, FilterEnvironment
 from airflow_calib_provider.spec.operations import BINARY, COMPARE, UNARY, Evaluation, Refused, check_format
 from airflow_calib_provider.spec.values import ListInText, NullInText, TooLarge, as_text, checked, described, joined
@@ -57,10 +59,12 @@ class Expression:
 
     :ivar evaluate: gives its value.
     :ivar variables: in its order.
+    :ivar comparisons: of its parts.
     """
 
     evaluate: Evaluate
     variables: tuple[Variable, ...]
+    comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,10 @@ class _Reader:
         self.variables: list[Variable] = []
 
     def read(self, tree: nodes.Expr) -> Expression:
-        path, rest = _chain(tree)
+        path, rest = chain_of(tree)
         whole = tree if path and not rest else None
         part = self.part(tree, 0, whole)
-        return Expression(part.evaluate, tuple(self.variables))
+        return Expression(part.evaluate, tuple(self.variables), tuple(comparisons_of(tree)))
 
     def part(self, node: nodes.Node, depth: int, whole: nodes.Node | None = None) -> _Part:
         if depth > MAX_DEPTH:
@@ -185,9 +189,9 @@ class _Reader:
     # variables and their parts
 
     def _chained(self, node: nodes.Expr, depth: int, printed: bool) -> _Part:
-        path, _ = _chain(node)
+        path, _ = chain_of(node)
         if path:
-            self.variables.append(Variable(path, printed, _start(node)))
+            self.variables.append(Variable(path, printed, start_of(node)))
         return self._steps(node, depth)
 
     def _steps(self, node: nodes.Expr, depth: int) -> _Part:
@@ -355,7 +359,7 @@ class _Reader:
             called.attr if isinstance(called, nodes.Getattr) else called.name if isinstance(called, nodes.Name) else ""
         )
         instead = f"write {_CALLS[name]}" if name in _CALLS else f"there are no calls; {LISTED}"
-        raise Refused(f"a call of {name}()" if name else "a call", instead, _start(node))
+        raise Refused(f"a call of {name}()" if name else "a call", instead, start_of(node))
 
 
 _MAKERS: dict[type[nodes.Node], Callable[[_Reader, nodes.Node, int], _Part]] = {
@@ -392,37 +396,6 @@ def _limit(value: object) -> int | None:
 
 def _always(value: object) -> Evaluate:
     return lambda evaluation: value
-
-
-def _start(node: nodes.Node) -> int:
-    """Where a chain such as ``a.b[0]`` begins."""
-    while isinstance(node, nodes.Getattr | nodes.Getitem | nodes.Call):
-        node = node.node
-    return node.lineno
-
-
-def _chain(node: nodes.Node) -> tuple[tuple[str, ...], list[nodes.Node]]:
-    """The constant path that a chain of names and subscripts starts with, and the other subscripts."""
-    parts: list[str | nodes.Node] = []
-    while isinstance(node, nodes.Getattr | nodes.Getitem):
-        if isinstance(node, nodes.Getattr):
-            parts.append(node.attr)
-        elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            parts.append(node.arg.value)
-        else:
-            parts.append(node.arg)
-        node = node.node
-    if not isinstance(node, nodes.Name):
-        return (), []
-    path: list[str] = [node.name]
-    others: list[nodes.Node] = []
-    for part in reversed(parts):
-        if isinstance(part, nodes.Node):
-            others.append(part)
-        elif not others:
-            # What follows an index, as in runs[0].number, is not known by name: the path ends before it.
-            path.append(part)
-    return tuple(path), others
 
 
 def _check_operands(node: nodes.BinExpr) -> None:

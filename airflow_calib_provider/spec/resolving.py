@@ -138,7 +138,7 @@ def _products(task: RawTask, *, is_inside: bool) -> dict[str, Leaf]:
     """A product is one file where the needed task is one job for the same group, else a list of files."""
     is_one_job = task.jobs is None or (task.jobs.split.count is None and task.jobs.split.per_job is None)
     names = [*task.products, ANY] if task.products_wrong else list(task.products)
-    return dict.fromkeys(names, Leaf.VALUE if is_inside and is_one_job else Leaf.LIST)
+    return dict.fromkeys(names, Leaf.TEXT if is_inside and is_one_job else Leaf.TEXTS)
 
 
 def _inside(task: RawTask, workflow: str, tasks: Mapping[str, RawTask]) -> list[str]:

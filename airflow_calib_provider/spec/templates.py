@@ -16,6 +16,7 @@ from functools import lru_cache
 from jinja2 import Undefined
 
 from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.spec.comparisons import Comparison
 from airflow_calib_provider.spec.expressions import Expression, read_expression, tokens_of, told
 from airflow_calib_provider.spec.operations import Evaluation, Refused
 from airflow_calib_provider.spec.values import (
@@ -73,6 +74,19 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Two values that a template compares.
+
+    :ivar expression: in which that stands, with its braces.
+    :ivar offset: where the second stands in that, counted from 0.
+    """
+
+    comparison: Comparison
+    expression: str
+    offset: int
+
+
+@dataclass(frozen=True)
 class _Braced:
     """One ``{{ … }}`` of a template.
 
@@ -90,6 +104,7 @@ class _Compiled:
     parts: tuple[str | Expression, ...]
     uses: tuple[Use, ...]
     problems: tuple[TemplateSyntaxError, ...]
+    compared: tuple[Compared, ...]
 
 
 def render_value(template: str, variables: Mapping[str, object]) -> object:
@@ -178,6 +193,11 @@ def readable_uses_of(template: str) -> tuple[Use, ...]:
     return _compile(template).uses
 
 
+def compared_in(template: str) -> tuple[Compared, ...]:
+    """What is compared in those expressions that can be read."""
+    return _compile(template).compared
+
+
 def is_template(text: str) -> bool:
     """Whether rendering could change the text, or refuse it."""
     return "{{" in text or ("{%" in text and _STATEMENT.search(text) is not None)
@@ -237,6 +257,7 @@ def _compile(template: str) -> _Compiled:
     parts: list[str | Expression] = []
     uses: list[Use] = []
     problems: list[TemplateSyntaxError] = []
+    compared: list[Compared] = []
     try:
         for part in _parts(template):
             if isinstance(part, str):
@@ -256,9 +277,10 @@ def _compile(template: str) -> _Compiled:
             uses += [
                 Use(item.path, item.printed, part.source, part.start + item.offset) for item in expression.variables
             ]
+            compared += [Compared(item, part.source, part.start + item.offset) for item in expression.comparisons]
     except TemplateSyntaxError as error:
         problems.append(error)
-    return _Compiled(tuple(parts), tuple(uses), tuple(problems))
+    return _Compiled(tuple(parts), tuple(uses), tuple(problems), tuple(compared))
 
 
 def _statement(text: str) -> TemplateSyntaxError:

@@ -6,19 +6,22 @@ A known variable is a leaf or a mapping of its parts; ``ANY`` stands for whateve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import TypeAlias, Union
 
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.spec.comparisons import Kind, Operand, clash, kinds_within
 from airflow_calib_provider.spec.language import ALWAYS
-from airflow_calib_provider.spec.models import RunSource
+from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
 from airflow_calib_provider.spec.positions import Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest, one_of
 from airflow_calib_provider.spec.templates import (
     LIST_HINT,
     Use,
+    compared_in,
     is_template,
     problems_of,
     readable_uses_of,
@@ -29,35 +32,67 @@ from airflow_calib_provider.spec.values import described
 
 
 class Leaf(Enum):
-    """What a variable is that has no parts."""
+    """What a variable is that has no parts: in words, its kind, and what its elements are, as far as that is known."""
 
-    VALUE = "a value"
-    LIST = "a list"
+    VALUE = ("a value", None, None)
+    TEXT = ("a text", Kind.TEXT, None)
+    NUMBER = ("a number", Kind.NUMBER, None)
+    TRUTH = ("a truth value", Kind.TRUTH, None)
+    LIST = ("a list", Kind.LIST, None)
+    TEXTS = ("a list", Kind.LIST, Kind.TEXT)
+    NUMBERS = ("a list", Kind.LIST, Kind.NUMBER)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is no single value."""
+        return self.value[1] is Kind.LIST
+
+    @property
+    def operand(self) -> Operand:
+        """It as a side of a comparison."""
+        _, kind, of = self.value
+        return Operand(kind, (of,))
 
 
 Known: TypeAlias = Mapping[str, Union["Known", Leaf]]
 
 ANY = "*"
+_ALIKE = "convert one of them: x | string, x | int, x | float"
 
 _GROUP: Known = {
-    "name": Leaf.VALUE,
-    "first_run": Leaf.VALUE,
-    "last_run": Leaf.VALUE,
-    "runs": Leaf.LIST,
-    "start": Leaf.VALUE,
-    "end": Leaf.VALUE,
-    "files": Leaf.LIST,
-    "n_runs": Leaf.VALUE,
+    "name": Leaf.TEXT,
+    "first_run": Leaf.NUMBER,
+    "last_run": Leaf.NUMBER,
+    "runs": Leaf.NUMBERS,
+    "start": Leaf.TEXT,
+    "end": Leaf.TEXT,
+    "files": Leaf.TEXTS,
+    "n_runs": Leaf.NUMBER,
 }
 JOB: Known = {
-    "index": Leaf.VALUE,
-    "count": Leaf.VALUE,
-    "attempt": Leaf.VALUE,
-    "out": Leaf.VALUE,
-    "report": Leaf.VALUE,
-    "inputs": Leaf.LIST,
-    "inputs_file": Leaf.VALUE,
+    "index": Leaf.NUMBER,
+    "count": Leaf.NUMBER,
+    "attempt": Leaf.NUMBER,
+    "out": Leaf.TEXT,
+    "report": Leaf.TEXT,
+    "inputs": Leaf.TEXTS,
+    "inputs_file": Leaf.TEXT,
 }
+_FIELDS = {
+    FieldType.INT: Leaf.NUMBER,
+    FieldType.FLOAT: Leaf.NUMBER,
+    FieldType.STRING: Leaf.TEXT,
+    FieldType.BOOL: Leaf.TRUTH,
+    FieldType.TIME: Leaf.TEXT,
+}
+_KINDS = {Kind.TEXT: Leaf.TEXT, Kind.NUMBER: Leaf.NUMBER, Kind.TRUTH: Leaf.TRUTH}
+
+
+def _of_param(value: object) -> Leaf:
+    kind, of = kinds_within(value)
+    if kind is Kind.LIST:
+        return Leaf.TEXTS if of == (Kind.TEXT,) else Leaf.NUMBERS if of == (Kind.NUMBER,) else Leaf.LIST
+    return Leaf.VALUE if kind is None else _KINDS[kind]
 
 
 def task_variables(
@@ -75,16 +110,16 @@ def task_variables(
     :param outside: workflow and task of the needs in other workflows, whose products are not known here.
     """
     known: dict[str, Known | Leaf] = {
-        "campaign": Leaf.VALUE,
-        "workflow": Leaf.VALUE,
-        "task": Leaf.VALUE,
+        "campaign": Leaf.TEXT,
+        "workflow": Leaf.TEXT,
+        "task": Leaf.TEXT,
         "group": _GROUP,
         "runs": Leaf.LIST,
-        "params": {name: Leaf.LIST if isinstance(value, list) else Leaf.VALUE for name, value in params.items()},
+        "params": {name: _of_param(value) for name, value in params.items()},
         "tasks": {task: {"products": names} for task, names in products.items()},
 
         "payloads": dict.fromkeys(locked_tags, Leaf.LIST),
-        "spec": {"folder": Leaf.VALUE},
+        "spec": {"folder": Leaf.TEXT},
     }  # fmt: skip
     workflows: dict[str, dict[str, dict[str, Known]]] = {}
     for workflow, task in outside:
@@ -92,7 +127,9 @@ def task_variables(
     known["workflows"] = workflows
     if policy is None or policy.rules.single:
         names = [*ALWAYS, *(name for name in (source.fields if source else [ANY]) if name != "completed")]
-        known["run"] = {name: Leaf.LIST if name == "files" else Leaf.VALUE for name in names}
+        types = {**RESERVED, **(source.fields if source else {})}
+        of_run = {name: _FIELDS[types[name]] if name in types else Leaf.VALUE for name in names}
+        known["run"] = {**of_run, "files": Leaf.TEXTS}
     return known
 
 
@@ -107,6 +144,23 @@ def check_template(
     """
     for use in check_readable(scalar, text, problems, one_text=one_text):
         _check_use(use, scalar, known, problems, one_text, seen)
+    for compared in compared_in(text) if is_template(text) else ():
+        item, key = compared.comparison, (id(scalar), f"{compared.expression} {compared.offset}")
+        wrong = clash(replace(item, left=_declared(item.left, known), right=_declared(item.right, known)))
+        if wrong and key not in seen:
+            seen[key] = None
+            where = problems.inside(scalar, compared.expression, compared.offset)
+            problems.add(wrong, where, expected="values of one type", hint=_ALIKE)
+
+
+def _declared(side: Operand, known: Known) -> Operand:
+    """A side of a comparison with what the declaration of its variable says."""
+    found: Known | Leaf | None = known
+    for part in side.path:
+        found = found.get(part, found.get(ANY)) if isinstance(found, Mapping) else None
+    if isinstance(found, Leaf):
+        return found.operand
+    return Operand(Kind.MAPPING) if side.path and found is not None else side
 
 
 def check_readable(scalar: Scalar, text: str, problems: Problems, *, one_text: bool) -> tuple[Use, ...]:
@@ -167,9 +221,9 @@ def _check_use(
             _unknown(use, depth, found, known, scalar, problems)
             return
         found = inner
-    if one_text and use.printed and found is not Leaf.VALUE:
+    if one_text and use.printed and (not isinstance(found, Leaf) or found.is_list):
         seen[id(scalar), dotted] = None
-        what = found.value if isinstance(found, Leaf) else "a mapping"
+        what = "a list" if isinstance(found, Leaf) else "a mapping"
         problems.add(
             f"{dotted!r} is {what}, and only one text can stand here",
             problems.inside(scalar, use.expression, use.offset),

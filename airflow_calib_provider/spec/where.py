@@ -16,15 +16,30 @@ def check_condition(scalar: Scalar, text: str, source: RunSource | None, problem
     """
     try:
         words = read_condition(text)
-        if source is not None and not _has_unknown(words, scalar, source, problems):
-            Condition(text, source.fields)
     except ConditionError as error:
-        place = problems.offset(scalar, error.line, error.column) if error.line else scalar.position
-        problems.add(error.message, place, hint=error.hint)
+        _tell(error, scalar, problems)
+        return
+    if source is None:
+        return
+    told = _tell_unknown(words, scalar, source, problems)
+    try:
+        Condition(text, source.fields)
+    except ConditionError as error:
+        for mistake in (error, *error.others):
+            if words.offset(mistake.line, mistake.column) not in told:
+                _tell(mistake, scalar, problems)
 
 
-def _has_unknown(words: ConditionText, scalar: Scalar, source: RunSource, problems: Problems) -> bool:
-    """Report every mention of a field that a source does not supply, or that is not for conditions."""
+def _tell(mistake: ConditionError, scalar: Scalar, problems: Problems) -> None:
+    place = problems.offset(scalar, mistake.line, mistake.column) if mistake.line else scalar.position
+    problems.add(mistake.message, place, hint=mistake.hint)
+
+
+def _tell_unknown(words: ConditionText, scalar: Scalar, source: RunSource, problems: Problems) -> set[int]:
+    """Report every mention of a field that a source does not supply, or that is not for conditions.
+
+    :returns: where these mentions stand in the text.
+    """
     fields = [name for name in source.fields if name not in NOT_IN_CONDITIONS]
     unknown = [use for use in words.uses() if use.name not in fields]
     for use in unknown:
@@ -37,4 +52,4 @@ def _has_unknown(words: ConditionText, scalar: Scalar, source: RunSource, proble
             expected=one_of(fields),
             hint="" if barred else nearest(use.name, fields) or "declare it under 'fields' of the run source",
         )
-    return bool(unknown)
+    return {offset for use in unknown for offset in range(use.start, use.end)}

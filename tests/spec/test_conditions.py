@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.runsources.values import BadValue, read_value
 from airflow_calib_provider.spec.condition_text import MAX_LENGTH
 from airflow_calib_provider.spec.condition_tree import MAX_TEXT
 from airflow_calib_provider.spec.conditions import Condition, ConditionError
@@ -117,6 +118,30 @@ def test_whole_numbers_and_fractions_are_compared(text: str, expected: bool) -> 
 )
 def test_times_are_times(text: str, expected: bool) -> None:
     assert condition(text).evaluate(RUN) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60.5Z", "2017-01-01T00:00:00Z"),
+        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
+        ("2016-12-31t23:59:59z", "2016-12-31T23:59:59Z"),
+        ("2016-12-31T23:59:59.123456Z", "2016-12-31T23:59:59.123456Z"),
+    ],
+)
+def test_a_time_is_the_same_in_a_source_and_in_a_condition(text: str, same: str) -> None:
+    for first, second in ((text, same), (same, text), (text, text)):
+        assert condition(f"run.start == timestamp('{first}')").evaluate({**RUN, "start": second})
+    read = read_value(text, FieldType.TIME, "start")
+    assert condition(f"run.start == timestamp('{text}')").evaluate({**RUN, "start": read})
+
+
+@pytest.mark.parametrize("text", ["2016-12-31T23:59:61Z", "2016-12-31T24:00:60Z", "9999-12-31T23:59:60Z"])
+def test_what_is_no_time_in_a_source_is_none_in_a_condition(text: str) -> None:
+    with pytest.raises(BadValue, match="is no time"):
+        read_value(text, FieldType.TIME, "start")
+    assert "fails for every run" in refused(f"run.start == timestamp('{text}')").message
 
 
 def test_a_truth_value_as_text_is_what_one_expects() -> None:
