@@ -78,7 +78,16 @@ def render(task: Task, context: GroupContext, folder: Path | None = None) -> Ren
 def query_of(jobs: Jobs, context: GroupContext) -> list[str]:
     """The command that is asked for inputs, with the mark of the spec's folder; empty without one."""
     wanted = jobs.inputs
-    return list(render_command(wanted.command, context.variables)) if isinstance(wanted, InputsCommand) else []
+    return list(_query(wanted, context.variables)) if isinstance(wanted, InputsCommand) else []
+
+
+def _query(wanted: InputsCommand, variables: Mapping[str, object]) -> tuple[str, ...]:
+    command = render_command(wanted.command, variables)
+    if said := lengths.too_long(command, {}):
+        raise RenderError(
+            f"jobs.inputs.{said}", "ask for inputs with less: {{ group.first_run }}, {{ group.last_run }}"
+        )
+    return command
 
 
 def _named(rendered: Rendered) -> frozenset[str]:
@@ -151,7 +160,7 @@ def _inputs(jobs: Jobs, variables: Mapping[str, object], where: Mapping[str, str
     if wanted is None:
         return []
     if isinstance(wanted, InputsCommand):
-        command = render_command(wanted.command, variables)
+        command = _query(wanted, variables)
         folder = where[SPEC_FOLDER]
         listed = query([_fill(argument, where) for argument in command])
         return [SPEC_FOLDER + item.removeprefix(folder) if item.startswith(f"{folder}/") else item for item in listed]

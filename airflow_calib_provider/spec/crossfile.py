@@ -24,26 +24,15 @@ def connect(files: Sequence[Loaded]) -> dict[str, Workflow]:
     _check_tags(files)
     # A workflow that needs a broken one is broken too, which is known only after that one was looked at.
     while True:
-        good = {name: loaded for name, loaded in named.items() if loaded.workflow and not loaded.problems.errors}
-        before = sum(len(loaded.problems.errors) for loaded in files)
+        good = _good(named)
         for loaded in good.values():
             _check_needs(loaded, good, named)
-        if sum(len(loaded.problems.errors) for loaded in files) == before:
-            break
-    if _check_cycles(good):
-        return connect_again(good, named)
-    return {name: _filled_in(loaded.workflow, good) for name, loaded in good.items() if loaded.workflow}
+        if len(_good(named)) == len(good) and not _check_cycles(good):
+            return {name: _filled_in(loaded.workflow, good) for name, loaded in good.items() if loaded.workflow}
 
 
-def connect_again(good: dict[str, Loaded], named: dict[str, Loaded]) -> dict[str, Workflow]:
-    """After circles were reported: what is left without the workflows in them, and without those that need these."""
-    left = {name: loaded for name, loaded in good.items() if not loaded.problems.errors}
-    for loaded in left.values():
-        _check_needs(loaded, left, named)
-    still = {name: loaded for name, loaded in left.items() if not loaded.problems.errors}
-    if len(still) < len(good):
-        return connect_again(still, named)
-    return {name: _filled_in(loaded.workflow, still) for name, loaded in still.items() if loaded.workflow}
+def _good(named: dict[str, Loaded]) -> dict[str, Loaded]:
+    return {name: loaded for name, loaded in named.items() if loaded.workflow and not loaded.problems.errors}
 
 
 def _by_name(files: Sequence[Loaded]) -> dict[str, Loaded]:

@@ -20,7 +20,6 @@ from airflow_calib_provider.spec.comparisons import Comparison
 from airflow_calib_provider.spec.expressions import Expression, read_expression, tokens_of, told
 from airflow_calib_provider.spec.operations import Evaluation, Refused
 from airflow_calib_provider.spec.values import (
-    MAX_ARGUMENT,
     MAX_ITEMS,
     ListInText,
     NullInText,
@@ -148,11 +147,6 @@ def render_text(template: str, variables: Mapping[str, object]) -> str:
         raise _null(template) from None
     if odd := no_text(text):
         raise RenderError(f"{odd} in the value of {_shown(template)}")
-    if len(text.encode()) > MAX_ARGUMENT:
-        raise RenderError(
-            f"the value of {_shown(template)} is longer than {MAX_ARGUMENT:,} bytes: no program starts with it",
-            LIST_HINT,
-        )
     return text
 
 

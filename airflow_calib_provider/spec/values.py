@@ -10,8 +10,6 @@ from jinja2.runtime import Undefined
 
 MAX_TEXT = 200_000
 """Characters of a rendered text and of every text on the way."""
-MAX_ARGUMENT = 130_000
-"""Bytes of one argument or variable: Linux starts no program with a longer one."""
 MAX_ITEMS = 1_000_000
 """Elements of a rendered list, those of lists inside it included."""
 _MAX_BITS = 1_024

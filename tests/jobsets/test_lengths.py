@@ -16,7 +16,7 @@ from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import RenderError, SubmissionRefused
 from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.spec.language import CONTRACT
-from airflow_calib_provider.spec.models import Jobs
+from airflow_calib_provider.spec.models import InputsCommand, Jobs
 from tests.backends.conformance import Round, follow, states
 from tests.jobsets.test_render import Row, rendered
 from tests.jobsets.world import World
@@ -67,6 +67,12 @@ def test_what_is_too_long_is_refused_with_its_place(change: dict[str, Any], plac
     jobs = Jobs(**{"command": ("x",), **change})
     with pytest.raises(RenderError, match=rf"^tasks\.\w+\.jobs\..*{place}.*job 0.*job\.inputs_file"):
         rendered(jobs, long=LONG, part="x" * 60_000)
+
+
+def test_a_query_for_inputs_that_is_too_long_is_refused_before_it_is_asked() -> None:
+    jobs = Jobs(command=("x",), inputs=InputsCommand(command=("/nowhere/catalogue", "{{ long }}")))
+    with pytest.raises(RenderError, match=r"^jobs\.inputs\.command\[1\] has 130,000 bytes.*group\.first_run"):
+        rendered(jobs, long=LONG)
 
 
 def test_a_backend_refuses_what_cannot_be_started(tmp_path: Path) -> None:
