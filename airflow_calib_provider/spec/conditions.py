@@ -31,6 +31,7 @@ _OPERAND = re.compile(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+")
 _UNDECLARED = re.compile(r"undeclared reference to '(\w+)'")
 _NO_VALUE = re.compile(r'No value with name "run\.(\w+)"')
 _TOO_DEEP = "recursion"
+_TOO_MANY = "maximum number of ERROR issues"
 _SHOWN = 100
 
 _TYPE_NAMES = {
@@ -177,7 +178,8 @@ def _translated(said: str, words: ConditionText, text: str) -> ConditionError:
     issues = [issue for issue in _ISSUE.findall(said) if "*error*" not in issue[2]]
     if not issues:
         return ConditionError(f"the condition cannot be read: {' '.join(said.split())[:200]}")
-    # One syntax error makes others, which are none.
+    # One syntax error makes others, which are none; of very many the runtime tells those that come first.
+    issues = [issue for issue in issues if not issue[2].startswith(_TOO_MANY)] or issues
     told = issues[:1] if issues[0][2].startswith("Syntax error") else issues
     first, *others = [_issue(line, column, message, words, text) for line, column, message in told]
     first.others = tuple(others)

@@ -93,7 +93,7 @@ def _check_needs(loaded: Loaded, good: dict[str, Loaded], named: dict[str, Loade
                     expected=partial(one_of, sorted(others)),
                     hint=partial(nearest, need.workflow, sorted(others)),
                 )
-            elif need.task not in named[need.workflow].raw_tasks:
+            elif need.task not in named[need.workflow].raw_tasks and named[need.workflow].raw_tasks:
                 tasks = named[need.workflow].raw_tasks
                 loaded.problems.add(
                     f"the workflow {need.workflow!r} has no task {need.task!r}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from airflow_calib_provider.spec.crossfile import connect
 from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
-from airflow_calib_provider.spec.positions import parse_document, read_document
+from airflow_calib_provider.spec.places import Lines
+from airflow_calib_provider.spec.positions import Document, parse_document, read_document, read_text
+from airflow_calib_provider.spec.problems import Problems
 from airflow_calib_provider.spec.recalled import Memory, NeededInFull, is_recalled
 from airflow_calib_provider.spec.sources_file import SourcesFile
+from airflow_calib_provider.spec.stated import stated_name
 from airflow_calib_provider.spec.workflow_file import Loaded, Sources, read_workflow
 
 FEW = 10
@@ -160,7 +164,7 @@ def check_folder(folder: Path, *, sources_text: str | None = None, recall: bool 
     read = [_read(path, available, memory) for path in paths]
     alone, good = _fitted(read, available)
     files = [
-        _unreadable(path, item) if isinstance(item, SpecError) else _checked(path, item, good, is_good)
+        _unreadable(path, item) if isinstance(item, SpecError) else _checked(item, good, is_good)
         for path, item, is_good in zip(paths, read, alone, strict=True)
     ]
     return FolderCheck(folder, tuple(files), available.known or {}, text, tuple(source_errors))
@@ -177,10 +181,22 @@ def _read(path: Path, available: Sources, memory: Memory | None = None) -> Loade
         with reading(path):
             loaded = read_workflow(read_document(path), available, deep=True)
     except SpecError as error:
-        return error
+        return _named(path, error) or error
+    if loaded.name is None and (stated := stated_name(loaded.document.text)) is not None:
+        loaded.name, loaded.name_node = stated.text, stated
     if memory is not None:
         memory.keep(loaded)
     return loaded
+
+
+def _named(path: Path, error: SpecError) -> Loaded | None:
+    """A file that cannot be read, as one that states a name, by which it is one of two if another has it (rule 43)."""
+    with suppress(SpecError):
+        text = read_text(path)
+        if (name := stated_name(text)) is not None:
+            document = Document(error.file or path, text, Lines(text).lines, name, [error])
+            return Loaded(document, Problems(document), name=name.text, name_node=name)
+    return None
 
 
 def _fitted(read: list[Loaded | SpecError], available: Sources) -> tuple[list[bool], Mapping[str, Workflow]]:
@@ -234,10 +250,12 @@ def _unreadable(path: Path, error: SpecError) -> FileCheck:
     return FileCheck(error.file or path, None, "", None, (error,), alone=False, clashes=False)
 
 
-def _checked(path: Path, loaded: Loaded, good: Mapping[str, Workflow], alone: bool) -> FileCheck:
+def _checked(loaded: Loaded, good: Mapping[str, Workflow], alone: bool) -> FileCheck:
     workflow = None if loaded.problems.errors or loaded.name is None else good.get(loaded.name)
     text_hash = hashlib.sha256(loaded.document.text.encode()).hexdigest()
-    return FileCheck(path, loaded.name, text_hash, workflow, tuple(loaded.errors), alone, loaded.clashes)
+    return FileCheck(
+        loaded.document.file, loaded.name, text_hash, workflow, tuple(loaded.errors), alone, loaded.clashes
+    )
 
 
 def _sources_next_to(path: Path) -> tuple[Sources, list[SpecError]]:

@@ -39,6 +39,7 @@ class Loaded:
     :ivar workflow: ``None`` when the file has mistakes.
     :ivar name: the workflow's name, as far as it could be read.
     :ivar clashes: another file has the same name.
+    :ivar raw_tasks: none where the file cannot be read.
     """
 
     document: Document

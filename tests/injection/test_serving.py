@@ -111,6 +111,43 @@ def test_nothing_is_decided_for_two_files_of_one_workflow_until_one_is_away(plac
     assert place.troubles() == {}
 
 
+CANNOT_BE_READ = {
+    "a tab": PEDESTAL + "\tx: 1\n",
+    "a bracket": PEDESTAL.replace("[fit]", "[fit"),
+    "a second document": PEDESTAL + "---\na: 1\n",
+    "a control character": PEDESTAL + "#" * 20_000 + "\n# \x01\n",
+    "another version": PEDESTAL.replace("calib/v1", "calib/v2"),
+    "too deep": PEDESTAL + "x: " + "[" * 40 + "\n",
+}
+
+
+@pytest.mark.parametrize("what", CANNOT_BE_READ)
+def test_a_copy_that_cannot_be_read_is_a_second_file_of_the_name_that_it_states(place: Place, what: str) -> None:
+    copy = place.write("pedestal copy", CANNOT_BE_READ[what])
+    run = place.new_run()
+    errors = place.inject()[1]
+    named = [error.split(":")[0] for error in errors if "is also in" in error]
+    assert named == ["pedestal copy.yaml", "pedestal.yaml"]
+    assert sum(error.startswith("pedestal copy.yaml") for error in errors) == 2
+    assert any("gain.yaml" in error and "'pedestal' has mistakes of its own" in error for error in errors)
+    assert run not in place.runs_of("pedestal")
+    assert place.served("pedestal").text == PEDESTAL
+    copy.unlink()
+    assert place.inject()[1] == []
+    assert place.runs_of("pedestal") == {1: "grouped", run: "grouped"}
+
+
+@pytest.mark.parametrize(
+    "text", ["apiVersion: [\nworkflow: pedestal\n", "# workflow: pedestal\n\ta: 1", "x: {workflow: pedestal}\n["]
+)
+def test_a_file_that_cannot_be_read_before_it_states_a_name_concerns_no_other(place: Place, text: str) -> None:
+    place.write("pedestal copy", text)
+    run = place.new_run()
+    errors = place.inject()[1]
+    assert [error.split(":")[0] for error in errors] == ["pedestal copy.yaml"]
+    assert place.runs_of("pedestal") == {1: "grouped", run: "grouped"}
+
+
 def test_groups_that_were_closed_before_a_name_was_doubled_are_not_opened_meanwhile(place: Place) -> None:
     from airflow_calib_provider.ledger import openings
 
@@ -137,6 +174,7 @@ def test_two_new_files_of_one_name_are_refused_both_and_hold_nobody_else(place: 
 
 
 BREAKS: dict[str, Any] = {
+    "a syntax error": lambda file: file.write_text(PEDESTAL.replace("[fit]", "[fit")),
     "a typo": lambda file: file.write_text(PEDESTAL.replace("jobs:", "jbos:")),
     "no YAML": lambda file: file.write_text("apiVersion: [\n"),
     "an unknown version": lambda file: file.write_text(PEDESTAL.replace("calib/v1", "calib/v9")),
