@@ -3,7 +3,8 @@
 ::
 
     products/<campaign>/<workflow>/<task>/<group>/g<generation>/
-        attempts/job-00003-a2/    what one attempt writes: out/, report.jsonl, inputs.txt, stdout, stderr
+        runs.txt, inputs-….txt    what all of its jobs read
+        attempts/job-00003-a2/    what one attempt writes: out/, report.jsonl, stdout, stderr; and inputs of its own
         job-00003/                the accepted attempt, renamed as a whole
 """
 
@@ -38,7 +39,8 @@ def _job(index: int) -> str:
     return f"job-{index:05d}"
 
 
-def _attempt(index: int, attempt: int) -> str:
+def attempt_name(index: int, attempt: int) -> str:
+    """What the folder of an attempt is called."""
     return f"{_job(index)}-a{attempt}"
 
 
@@ -47,9 +49,14 @@ def job_folder(folder: str, index: int) -> Path:
     return generation_folder(folder) / _job(index)
 
 
+def attempts_folder(folder: str) -> Path:
+    """Where the folders of all attempts of a generation are."""
+    return generation_folder(folder) / _ATTEMPTS
+
+
 def attempt_folder(folder: str, index: int, attempt: int) -> Path:
     """Where one attempt of a job writes."""
-    return generation_folder(folder) / _ATTEMPTS / _attempt(index, attempt)
+    return attempts_folder(folder) / attempt_name(index, attempt)
 
 
 def product_path(folder: str, index: int, file: str) -> Path:
@@ -73,18 +80,19 @@ def promote(folder: str, accepted: Mapping[int, int], scope: str = "") -> None:
     :raises ProductError: an attempt's folder is gone; the others are in their places.
     """
     place = generation_folder(folder)
+    within = str(place)
     lost: list[ProductError] = []
     renamed = False
     for index, attempt in accepted.items():
-        source, target = place / _ATTEMPTS / _attempt(index, attempt), place / _job(index)
-        if target.exists():
+        source, target = f"{within}/{_ATTEMPTS}/{attempt_name(index, attempt)}", f"{within}/{_job(index)}"
+        if os.path.exists(target):  # noqa: PTH110 - of very many jobs
             continue
         crash_point("products.before_promote", scope)
         try:
-            source.rename(target)
+            os.rename(source, target)  # noqa: PTH104
             renamed = True
         except FileNotFoundError:
-            if not target.exists():
+            if not os.path.exists(target):  # noqa: PTH110
                 lost.append(_gone(source, index, attempt))
     if renamed:
         # Once for all of them: it is the slowest part.
@@ -98,7 +106,7 @@ def promote(folder: str, accepted: Mapping[int, int], scope: str = "") -> None:
         raise lost[0]
 
 
-def _gone(source: Path, index: int, attempt: int) -> ProductError:
+def _gone(source: str, index: int, attempt: int) -> ProductError:
     return ProductError(
         f"the products of job {index}, attempt {attempt}, are gone from {source}", "clear the task to run it again"
     )

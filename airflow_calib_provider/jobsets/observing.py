@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.crash import crash_point
@@ -14,7 +15,7 @@ from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, ProductError
-from airflow_calib_provider.jobsets.folders import attempt_folder, promote
+from airflow_calib_provider.jobsets.folders import attempt_name, attempts_folder, promote
 from airflow_calib_provider.jobsets.judging import Judge, with_memory
 from airflow_calib_provider.jobsets.reports import Report, read_outcome
 from airflow_calib_provider.jobsets.watched import Watched
@@ -130,13 +131,14 @@ def _changes(watched: Watched, observations: Sequence[Observation], judge: Judge
     made = _News({})
     first: dict[int, Job] = {}
     known = watched.jobs_of(seen.index for seen in observations)
+    place = attempts_folder(watched.row.folder)
     for seen in observations:
         job = made.jobs.get(seen.index) or known.get(seen.index)
         if job is None or job.state.final or seen.attempt != job.attempt:
             continue
         report = Report()
         if seen.state is AttemptState.SUCCEEDED:
-            seen, report = _checked(watched.row, seen)
+            seen, report = _checked(place, watched.row, seen)
         after, counted, decision = judge.judge(job, seen)
         if seen.state is AttemptState.REMOVED and job.state is JobState.HELD and seen.index in watched.held_due:
             # Most likely by a watcher that died, or has not stored yet, that it was due.
@@ -160,9 +162,9 @@ def _is_same_hold(job: Job, after: Job) -> bool:
     return job.state is after.state is JobState.HELD and (job.reason, job.hold_code) == (after.reason, after.hold_code)
 
 
-def _checked(row: Generation, observation: Observation) -> tuple[Observation, Report]:
+def _checked(place: Path, row: Generation, observation: Observation) -> tuple[Observation, Report]:
     """A job that ended well has succeeded only if its products and its report are as declared."""
-    folder = attempt_folder(row.folder, observation.index, observation.attempt)
+    folder = place / attempt_name(observation.index, observation.attempt)
     failed = replace(observation, state=AttemptState.FAILED, failure=FailureClass.PRODUCT)
     try:
         return observation, read_outcome(folder, row.products)

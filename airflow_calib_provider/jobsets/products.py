@@ -21,7 +21,7 @@ def check_folder(folder: Path) -> None:
     :param folder: an attempt's.
     :raises ProductError: it, its ``out`` or what they lie in was replaced, for example by a link to elsewhere.
     """
-    for path in (folder / "out", folder, *folder.parents[: _ABOVE - 1]):
+    for path in (f"{folder}/out", str(folder), *map(str, folder.parents[: _ABOVE - 1])):
         about = _about(path)
         if about is not None and not stat.S_ISDIR(about.st_mode):
             raise ProductError(
@@ -34,6 +34,16 @@ def check_product(out: Path, name: str, file: str) -> None:
     """:raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link)."""
     try:
         check_folder(out.parent)
+    except ValueError as error:
+        raise _no_name(name, file, error) from error
+    check_file(out, name, file)
+
+
+def check_file(out: Path, name: str, file: str) -> None:
+    """As :func:`check_product`, where the folder was checked."""
+    if _is_plain_file(out, file):
+        return
+    try:
         path = Path(os.path.normpath(out / file))
         if not path.is_relative_to(out) or not (out / file).resolve().is_relative_to(out.resolve()):
             raise ProductError(f"product {name}: {file} leaves its folder")
@@ -42,7 +52,31 @@ def check_product(out: Path, name: str, file: str) -> None:
             raise ProductError(f"product {name}: {file} is missing")
         _check_content(out, path, f"product {name}: {file}")
     except (ValueError, RuntimeError) as error:  # a NUL in the name, or a loop of symbolic links
-        raise ProductError(f"product {name}: {file!r} is not the name of a file: {error}") from error
+        raise _no_name(name, file, error) from error
+
+
+def _no_name(name: str, file: str, error: Exception) -> ProductError:
+    return ProductError(f"product {name}: {file!r} is not the name of a file: {error}")
+
+
+def _is_plain_file(out: Path, file: str) -> bool:
+    """Whether it is a file with something in it that lies where its name says, without any link: nearly all are.
+
+    Of such a one there is no more to ask, and nothing else has to be looked at.
+    """
+    names = file.split("/")
+    if not {"", ".", ".."}.isdisjoint(names):
+        return False
+    path = str(out)
+    try:
+        for name in names[:-1]:
+            path = f"{path}/{name}"
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                return False
+        about = os.lstat(f"{path}/{names[-1]}")
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(about.st_mode) and about.st_size > 0
 
 
 def check_published(products: Path, path: Path, shown: str) -> Path:
@@ -69,9 +103,9 @@ def check_published(products: Path, path: Path, shown: str) -> Path:
     return found
 
 
-def _about(path: Path) -> os.stat_result | None:
+def _about(path: Path | str) -> os.stat_result | None:
     try:
-        return path.lstat()
+        return os.lstat(path)
     except FileNotFoundError:
         return None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_calib_provider.errors import ProductError
-from airflow_calib_provider.jobsets.products import check_folder, check_product
+from airflow_calib_provider.jobsets.products import check_file, check_folder
 
 MAX_REPORT = 20_000_000
 """Bytes."""
@@ -51,7 +51,7 @@ def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
     products = {**declared, **report.products}
     # Each file once, however many products it is: a folder may hold very many.
     for file, name in {os.path.normpath(file): name for name, file in reversed(products.items())}.items():
-        check_product(folder / "out", name, file)
+        check_file(folder / "out", name, file)
     return Report(report.values, products)
 
 

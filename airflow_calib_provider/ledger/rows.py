@@ -361,9 +361,8 @@ class Payload:
     group_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A change of state, or what was told meanwhile.
+class Event(NamedTuple):
+    """A change of state, or what was told meanwhile; of no other record so many are read.
 
     :ivar at: nanoseconds since 1970.
     :ivar data: what it says beyond the states; which keys there are depends on ``entity``.
@@ -431,7 +430,7 @@ def read_rows(connection: Connection, query: Executable, kind: Callable[..., T])
     """
     found = connection.execute(query)
     assert tuple(found.keys()) == _names(kind), f"{kind} is made of other columns than {tuple(found.keys())}"
-    return [kind(*row) for row in found]
+    return [kind(*row) for row in found.all()]
 
 
 def first_row(connection: Connection, query: Executable, kind: Callable[..., T]) -> T | None:

@@ -42,7 +42,8 @@ def _writer(name: str, kind: type) -> Callable[[int | float | str | bool], str]:
         return lambda value: f"{name}={value!r}"
     if kind is bool:
         return lambda value: f"{name}={'true' if value else 'false'}"
-    return lambda value: f'{name}="{_text(str(value))}"'
+    # Hosts, groups, states and reasons are the same ones again and again.
+    return lru_cache(maxsize=1024)(lambda value: f'{name}="{_text(str(value))}"')
 
 
 def _text(value: str) -> str:

@@ -127,6 +127,7 @@ def clean_tag(value: object) -> str:
     return _NOT_IN_TAGS.sub("/", text).encode("utf-8", "replace").decode().strip() or NONE
 
 
+@lru_cache(maxsize=4096)
 def clean_text(value: str) -> str:
     """A field's text: shortened, on one line."""
     if len(value) <= SHORTENED and value.isascii() and value.isprintable():
@@ -135,12 +136,16 @@ def clean_text(value: str) -> str:
     return line[:SHORTENED].encode("utf-8", "replace").decode()
 
 
+_LEAST, _MOST = -(2**63) + 1, 2**63 - 1
+
 # What is not of the field's type, or cannot be stored, is left out.
 
 
 def _integer(value: object) -> int | None:
+    if type(value) is int and _LEAST <= value <= _MOST:
+        return value
     if type(value) is int or (isinstance(value, float) and isfinite(value)):
-        return int(value) if -(2**63) < value < 2**63 else None
+        return int(value) if _LEAST <= value <= _MOST else None
     return None
 
 
@@ -154,7 +159,7 @@ def _number(value: object) -> float | None:
 
 
 def _text(value: object) -> str:
-    return clean_text(value if isinstance(value, str) else str(value))
+    return clean_text(value if type(value) is str else str(value))
 
 
 Check = Callable[[object], int | float | str | bool | None]
