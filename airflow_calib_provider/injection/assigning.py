@@ -65,6 +65,7 @@ class Pass:
     :ivar skipped: runs that a person skipped here, with what was said.
     :ivar bound: runs below are assigned.
     :ivar begun: the workflow was injected into this campaign before.
+    :ivar runs: those that were read for one of its groupings: for the others they need not be read again.
     """
 
     campaign: str
@@ -75,6 +76,7 @@ class Pass:
     bound: int
     begun: bool
     now: datetime
+    runs: dict[int, Run] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
@@ -347,9 +349,15 @@ def _unassigned(connection: Connection, here: Pass, grouping: str, assigned_belo
         told = select(func.count()).select_from(membership).where(*held, membership.c.run < assigned_below)
         if n_listed == connection.execute(told).scalar_one():
             listed = (*listed, run.c.number >= assigned_below)
-    query = select_of(Run, run).outerjoin(membership, and_(*held, membership.c.run == run.c.number))
+    query = select(run.c.number).outerjoin(membership, and_(*held, membership.c.run == run.c.number))
     query = query.where(*listed, membership.c.run.is_(None))
-    return read_rows(connection, query.order_by(run.c.number), Run)
+    numbers = list(connection.execute(query.order_by(run.c.number)).scalars())
+    unread = [number for number in numbers if number not in here.runs]
+    for begin in range(0, len(unread), AT_ONCE):
+        some = tables.one_of(run.c.number, unread[begin : begin + AT_ONCE])
+        found = read_rows(connection, select_of(Run, run).where(listed[0], some), Run)
+        here.runs.update((row.number, row) for row in found)
+    return [here.runs[number] for number in numbers]
 
 
 def _admit(row: Run, selector: Selector, here: Pass) -> Admission:

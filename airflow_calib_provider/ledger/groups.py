@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     Connection,
     func,
-    insert,
     select,
     update,
 )
@@ -19,6 +18,7 @@ from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.bulk import insert_rows
 from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Task, Workflow
@@ -117,6 +117,8 @@ def _insert(
 ) -> None:
     table = tables.run_group
     here = {"campaign": campaign, "workflow": workflow.name, "grouping": grouping}
+    # Most have the very same one.
+    policies = {id(one): one.model_dump(mode="json") for one in {id(one.policy): one.policy for one in drafts}.values()}
     subjects = {draft.first_run: _subject(campaign, workflow.name, draft) for draft in drafts}
     moves = [
         Move(
@@ -127,7 +129,7 @@ def _insert(
             {
                 **_columns(draft, now),
                 "name": subjects[draft.first_run].group_name,
-                "policy": draft.policy.model_dump(mode="json"),
+                "policy": policies[id(draft.policy)],
                 "opened_at": now,
                 "closed_at": None,
                 "close_reason": None,
@@ -208,15 +210,19 @@ def add_tasks(
 
     :param wanted: for each group its id, whom its events are about, and the tasks.
     """
+    columns = {
+        task.name: {**columns_of_spec(workflow, task), "reason": None, "since": now, "looked_at": None}
+        for task in {task.name: task for _, _, tasks in wanted for task in tasks}.values()
+    }
     moves = [
         Move(
             {"group_id": group_id, "task": task.name},
             None,
             "new",
-            replace(subject, task=task.name),
-            {**columns_of_spec(workflow, task), "reason": None, "since": now, "looked_at": None},
+            Subject(about.campaign, about.workflow, task.name, about.group_name),
+            columns[task.name],
         )
-        for group_id, subject, tasks in wanted
+        for group_id, about, tasks in wanted
         for task in tasks
     ]
     move(connection, tables.group_task, moves)
@@ -237,8 +243,7 @@ def add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tuple
     """Write the locks of tasks of groups, each with the group's id."""
     of_task = {task.name: _locks(workflow, task) for _, task in wanted}
     rows = [{"group_id": group_id, "task": task.name, **row} for group_id, task in wanted for row in of_task[task.name]]
-    if rows:
-        connection.execute(insert(tables.lock), rows)
+    insert_rows(connection, tables.lock, rows)
 
 
 def _locks(workflow: Workflow, task: Task) -> list[dict[str, object]]:

@@ -11,9 +11,10 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -32,6 +33,7 @@ from sqlalchemy import (
 
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.bulk import insert_rows
 
 if TYPE_CHECKING:
     from airflow_calib_provider.ledger.rows import Generation
@@ -112,8 +114,7 @@ class Subject:
         return cls(row.campaign, row.workflow, row.task, row.group_name, generation=row.n)
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """One row's change of state.
 
     :ivar key: the primary key, by column.
@@ -127,8 +128,8 @@ class Move:
     source: str | None
     target: str
     subject: Subject
-    columns: Mapping[str, object] = field(default_factory=dict)
-    data: Mapping[str, object] = field(default_factory=dict)
+    columns: Mapping[str, object] = MappingProxyType({})
+    data: Mapping[str, object] = MappingProxyType({})
 
 
 def job_key(row: Any) -> dict[str, object]:
@@ -169,7 +170,7 @@ def move(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
     _check(table, moves)
     created = [item for item in moves if item.source is None]
     if created:
-        connection.execute(insert(table), [_row(table, item) for item in created])
+        insert_rows(connection, table, _rows(table, created))
     changed = [item for item in moves if item.source is not None]
     if changed:
         _update(connection, table, changed)
@@ -182,7 +183,7 @@ def insert_one(connection: Connection, table: Table, item: Move) -> int:
     :returns: its id.
     """
     _check(table, [item])
-    made = connection.execute(insert(table).values(_row(table, item))).inserted_primary_key
+    made = connection.execute(insert(table).values(_rows(table, [item])[0])).inserted_primary_key
     assert made is not None
     _tell(connection, table, [item])
     return int(made[0])
@@ -196,18 +197,15 @@ def _check(table: Table, moves: Sequence[Move]) -> None:
             raise IllegalTransition(f"{table.name} {dict(item.key)} cannot go from {item.source} to {item.target}")
 
 
-def _row(table: Table, item: Move) -> dict[str, object]:
-    return {**item.key, **item.columns, **({"state": item.target} if "state" in table.c else {})}
+def _rows(table: Table, moves: Sequence[Move]) -> list[dict[str, object]]:
+    if "state" in table.c:
+        return [{**item.key, **item.columns, "state": item.target} for item in moves]
+    return [{**item.key, **item.columns} for item in moves]
 
 
 def _tell(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
-    append_events(
-        connection,
-        (
-            {"entity": table.name, "from_state": m.source, "to_state": m.target, "subject": m.subject, "data": m.data}
-            for m in moves
-        ),
-    )
+    told = [(table.name, item.subject, item.source, item.target, item.data) for item in moves]
+    _append(connection, told)
 
 
 def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None:
@@ -335,24 +333,30 @@ _EVENT_COLUMNS = ["at", "entity", *_SUBJECT, "from_state", "to_state", "data"]
 
 
 def append_events(connection: Connection, events: Iterable[Mapping[str, object]]) -> None:
-    """Append to the outbox. Each item has ``entity``, ``subject``, and optionally states and ``data``.
+    """Append to the outbox. Each item has ``entity``, ``subject``, and optionally states and ``data``."""
+    names = ("entity", "subject", "from_state", "to_state", "data")
+    _append(connection, [tuple(map(item.get, names)) for item in events])
+
+
+def _append(connection: Connection, told: Sequence[tuple[Any, ...]]) -> None:
+    """Append events: entity, subject, states and data of each.
 
     Half of what is written are events, so they go to the driver as they are, past what SQLAlchemy does for each value.
     """
-    of_subject = attrgetter(*_SUBJECT)
+    if not told:
+        return
+    of_subject, first = attrgetter(*_SUBJECT), _reserve_ns(len(told))
     rows = [
         (
-            now_ns(),
-            item["entity"],
-            *of_subject(item["subject"]),
-            _plain(item.get("from_state")),
-            _plain(item.get("to_state")),
-            json.dumps(dict(data)) if isinstance(data := item.get("data"), Mapping) else "{}",
+            first + number,
+            entity,
+            *of_subject(subject),
+            _plain(source),
+            _plain(target),
+            json.dumps(dict(data)) if data else "{}",
         )
-        for item in events
+        for number, (entity, subject, source, target, data) in enumerate(told)
     ]
-    if not rows:
-        return
     statement = insert(tables.event).compile(dialect=connection.dialect, column_keys=_EVENT_COLUMNS)
     named = rows if statement.positional else [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows]
     connection.exec_driver_sql(str(statement), named)

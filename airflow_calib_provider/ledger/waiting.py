@@ -41,11 +41,12 @@ def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
 
 
 def look_beside(
-    connection: Connection, keys: Iterable[Key], beside: Select[Any] | None = None
+    connection: Connection, keys: Iterable[Key], beside: Select[Any] | None = None, *, brief: bool = False
 ) -> tuple[dict[Key, Look], list[Any]]:
     """As :func:`look`, with rows of another query in the same statement.
 
     :param beside: has the columns of :func:`beside_columns`.
+    :param brief: only the states are wanted: reasons do not name the runs that are missing.
     :returns: the looks, and the rows of the other query.
     """
     wanted = set(keys)
@@ -57,7 +58,10 @@ def look_beside(
     details: dict[Key, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     forming: dict[Key, Any] = {}
     others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
-    rows: list[Any] = [*connection.execute(_standing(ids, kinds, beside)).all(), *_of_others(connection, ids, others)]
+    rows: list[Any] = [
+        *connection.execute(_standing(ids, kinds, beside, brief)).all(),
+        *_of_others(connection, ids, others),
+    ]
     for row in rows:
         key = (row.group_id, row.task)
         if row.position == BESIDE:
@@ -85,19 +89,21 @@ def beside_columns(group_id: Any, task: Any, said: Any) -> tuple[ColumnElement[A
 
 
 def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, Look]:
-    """The looks at all locked tasks of these groups."""
+    """The looks at all locked tasks of these groups, whose reasons do not name runs."""
     if not groups:
         return {}
     here = tables.one_of(lock.c.group_id, groups)
     rows = connection.execute(select(lock.c.group_id, lock.c.task).where(here).distinct()).all()
-    return look(connection, [(row.group_id, row.task) for row in rows])
+    return look_beside(connection, [(row.group_id, row.task) for row in rows], brief=True)[0]
 
 
-def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock], beside: Select[Any] | None) -> Select[Any]:
+def _standing(
+    group_ids: list[int], kinds: Mapping[str, LedgerLock], beside: Select[Any] | None, brief: bool
+) -> Select[Any]:
     """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`.
 
-    One per lock and run that is not satisfied, one per lock and other status with a count, and one per forming group
-    with position -1.
+    One per lock and run that is not satisfied, one per lock and other status with a count (or, in brief, any status),
+    and one per forming group with position -1.
     """
     parts = [kind.statement(group_ids) for name, kind in kinds.items() if name in LOCKS.own]
     known = [part for part in parts if part is not None]
@@ -106,7 +112,7 @@ def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock], beside: Sel
     quiet = standing.c.status.in_(QUIET)
     counted = (
         select(*shared, standing.c.status, cast(null(), Integer).label("run"), func.count().label("n"))
-        .where(quiet)
+        .where(*([] if brief else [quiet]))
         .group_by(*shared, standing.c.status)
     )
     missing = select(*shared, standing.c.status, standing.c.run, literal(1).label("n")).where(~quiet)
@@ -125,7 +131,7 @@ def _standing(group_ids: list[int], kinds: Mapping[str, LedgerLock], beside: Sel
         cast(null(), Integer).label("run"),
         members.label("n"),
     ).where(tables.one_of(group.c.id, group_ids), group.c.state != "closed")
-    union = counted.union_all(missing, forming, *([] if beside is None else [beside])).subquery()
+    union = counted.union_all(*([] if brief else [missing]), forming, *([] if beside is None else [beside])).subquery()
     return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
 
