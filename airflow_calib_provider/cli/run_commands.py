@@ -107,7 +107,7 @@ def add(
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.kinds import BY_HAND
-    from airflow_calib_provider.ledger.runs import record_runs
+    from airflow_calib_provider.ledger.runs import record_by_hand
     from airflow_calib_provider.runsources import read_source
 
     named = source_named(specs, source)
@@ -116,8 +116,7 @@ def add(
     own = named.model_copy(update={"kind": BY_HAND, "options": {"path": str(file.resolve())}})
     records = read_source(own, base_folder=file.resolve().parent)
     ledger = open_ledger()
-    with ledger.write() as connection:
-        recorded = record_runs(connection, source, records, datetime.now(UTC), complete=False)
+    recorded = record_by_hand(ledger, source, records, datetime.now(UTC))
     if as_json:
         emit_json({"source": source, "listed": len(records), "new": recorded.new, "changed": recorded.changed})
         return

@@ -12,11 +12,10 @@ from sqlalchemy import ColumnElement, Connection, and_, exc, func, insert, selec
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, horizon
 from airflow_calib_provider.domain.quantities import format_duration
-from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.parts import Parts, decided
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector
-from airflow_calib_provider.ledger import campaigns, edited_specs, groups, skips, tables
+from airflow_calib_provider.ledger import campaigns, edited_specs, groups, runs, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -65,6 +64,7 @@ class Pass:
     :ivar skipped: runs that a person skipped here, with what was said.
     :ivar bound: runs below are assigned.
     :ivar begun: the workflow was injected into this campaign before.
+    :ivar serial: grows with what the source tells.
     :ivar runs: those that were read for one of its groupings: for the others they need not be read again.
     """
 
@@ -75,6 +75,7 @@ class Pass:
     skipped: Mapping[int, Mapping[str, object]]
     bound: int
     begun: bool
+    serial: int
     now: datetime
     runs: dict[int, Run] = field(default_factory=dict)
 
@@ -114,7 +115,6 @@ def assign_workflow(
     ledger: Ledger,
     campaign: Campaign,
     workflow: Workflow,
-    listing: Sequence[RunRecord],
     admissions: Admissions,
     now: datetime,
     report: InjectionReport,
@@ -125,11 +125,11 @@ def assign_workflow(
     written any more, as another injection was faster, is decided anew.
 
     :param campaign: the campaign's row.
-    :param listing: a complete read of the workflow's source.
+    :param workflow: the ledger knows all that its source lists.
     :raises IllegalTransition: another injection was faster again and again.
     """
     with ledger.read() as connection:
-        here = _begin(connection, campaign, workflow, listing, now)
+        here = _begin(connection, campaign, workflow, now)
     if not _follow_spec(ledger, here):
         return
     complete = all(
@@ -137,9 +137,7 @@ def assign_workflow(
         for grouping, policy in workflow.groupings().items()
     )
     if here.finite and complete:
-        with ledger.write() as connection:
-            for grouping in workflow.groupings():
-                _advance_bound(connection, here, grouping, here.bound)
+        _advance(ledger, here, list(workflow.groupings()))
 
 
 def _assigned(
@@ -183,25 +181,24 @@ def _follow_spec(ledger: Ledger, here: Pass) -> bool:
     return True
 
 
-def _begin(
-    connection: Connection, campaign: Campaign, workflow: Workflow, listing: Sequence[RunRecord], now: datetime
-) -> Pass:
+def _begin(connection: Connection, campaign: Campaign, workflow: Workflow, now: datetime) -> Pass:
     selection = workflow.runs
     skipped = skips.skipped_in(connection, campaign.name, workflow.name)
     members = _members(connection, campaign, workflow)
+    settled_before = None if selection.settle is None else now - selection.settle
+    deciding = runs.at_the_horizon(
+        connection, selection.source, settled_before, None if members is None else campaign.name
+    )
     bound = horizon(
-        (
-            (record.number, record.completed, record.start, record.end)
-            for record in listing
-            if members is None or record.number in members
-        ),
+        deciding,
         now,
         settle=selection.settle,
         incomplete_after=selection.incomplete_after,
         passed=frozenset(skipped),
     )
     first_seen, begun = _first_seen(connection, workflow), _has_begun(connection, campaign.name, workflow.name)
-    return Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, now)
+    serial = runs.serial_of(connection, selection.source)
+    return Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, serial, now)
 
 
 def _members(connection: Connection, campaign: Campaign, workflow: Workflow) -> frozenset[int] | None:
@@ -232,7 +229,8 @@ def _assign_grouping(
         known = _known(connection, here, grouping)
         if here.waits and not (known and known.assigned_below):
             return False
-        rows = _unassigned(connection, here, grouping, known.assigned_below if known else 0)
+        below = known.assigned_below if known else 0
+        rows = [] if _is_as_before(known, here) else _unassigned(connection, here, grouping, below)
         forming = groups.forming_group(connection, here.campaign, here.workflow.name, grouping)
         history = _history(connection, here, grouping, forming)
     work = _Work(grouping, policy, known, rows, deepcopy(forming), history)
@@ -246,6 +244,8 @@ def _assign_grouping(
     assignment = decided(policy, forming, work.history, new, here.now, finite=here.finite)
     parts = Parts(assignment, work.forming, facts)
     if not rows and parts.changes_nothing and known is not None and here.bound <= known.assigned_below:
+        if not here.finite:
+            _advance(ledger, here, [grouping])
         return True
     for begin in range(0, max(1, len(rows)), AT_ONCE):
         some, last = rows[begin : begin + AT_ONCE], begin + AT_ONCE >= len(rows)
@@ -261,8 +261,7 @@ def _assign_grouping(
             _store_members(connection, here, work, some, of_run, parts, counted)
             end_groups(connection, here.campaign, here.workflow.name, complete, here.now)
             if not here.finite:
-                bound = here.bound if last else some[-1].number + 1
-                _advance_bound(connection, here, grouping, bound)
+                _advance_bound(connection, here, grouping, here.bound if last else some[-1].number + 1, all_of_it=last)
             crash_point("inject.before_commit", here.workflow.name)
         counted.groups_opened = sum(1 for draft in drafts if parts.is_new(draft))
         counted.groups_closed = sum(1 for draft in complete if draft.state == "closed")
@@ -322,10 +321,28 @@ def _grouping(connection: Connection, here: Pass, grouping: str) -> None:
         connection.execute(insert(tables.grouping).values(**row))
 
 
-def _advance_bound(connection: Connection, here: Pass, grouping: str, bound: int) -> None:
+def _is_as_before(known: KnownGrouping | None, here: Pass) -> bool:
+    """Whether all was assigned that the source lists below the bound, so that nothing need be looked for."""
+    return known is not None and known.source_serial == here.serial and here.bound <= known.assigned_below
+
+
+def _advance(ledger: Ledger, here: Pass, groupings: Sequence[str]) -> None:
+    """All that the source had told is assigned, in these groupings."""
+    with ledger.read() as connection:
+        behind = [grouping for grouping in groupings if not _is_as_before(_known(connection, here, grouping), here)]
+    if behind:
+        with ledger.write() as connection:
+            for grouping in behind:
+                _advance_bound(connection, here, grouping, here.bound, all_of_it=True)
+
+
+def _advance_bound(connection: Connection, here: Pass, grouping: str, bound: int, *, all_of_it: bool) -> None:
+    """:param all_of_it: and nothing that the source had told is left."""
     table = tables.grouping
     key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == grouping)
     connection.execute(update(table).where(*key, table.c.assigned_below < bound).values(assigned_below=bound))
+    if all_of_it:
+        connection.execute(update(table).where(*key).values(source_serial=here.serial))
 
 
 def _unassigned(connection: Connection, here: Pass, grouping: str, assigned_below: int) -> list[Run]:

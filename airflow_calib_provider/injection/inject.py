@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
 from airflow_calib_provider.injection.selection import Admissions
@@ -19,7 +18,7 @@ from airflow_calib_provider.ledger import campaigns, groups, openings, planner, 
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.spec_files import KeptText
-from airflow_calib_provider.runsources import read_source
+from airflow_calib_provider.runsources.base import identity_of, read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
 
 __all__ = ["InjectionReport", "close_campaign", "inject", "inject_folder"]
@@ -46,13 +45,12 @@ def inject(
         campaigns.ensure_prompt(connection)
         chosen = _campaigns(connection, campaign)
         _note_workflows(connection, workflows.values(), now)
-    listings = _read_sources(ledger, workflows, sources, folder, now, report)
-    admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in listings], sources, report)
+    readable = _read_sources(ledger, workflows, sources, folder, now, report)
+    admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in readable], sources, report)
     for row in chosen:
         for name, admissions in admissions_of.items():
             if not row.spec_hashes or name in row.spec_hashes:
-                workflow = workflows[name]
-                _inject_workflow(ledger, row, workflow, listings[workflow.runs.source], admissions, now, report)
+                _inject_workflow(ledger, row, workflows[name], admissions, now, report)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
     about = openings.ready_beyond(ledger)
@@ -116,27 +114,37 @@ def _read_sources(
     folder: Path,
     now: datetime,
     report: InjectionReport,
-) -> dict[str, Sequence[RunRecord]]:
-    """Read and record every source that a workflow uses; one that is broken does not hold back the others."""
-    listings: dict[str, Sequence[RunRecord]] = {}
+) -> set[str]:
+    """Read and record every source that a workflow uses; one that is broken does not hold back the others.
+
+    :returns: those of which the ledger knows now all that they list. One that is as it was when it was read last, is
+        not read again.
+    """
+    readable = set()
     for name in sorted({workflow.runs.source for workflow in workflows.values()}):
         if name not in sources:
             users = ", ".join(workflow.name for workflow in workflows.values() if workflow.runs.source == name)
             report.errors.append(f"run source {name}, which {users} takes its runs from, is not in sources.yaml")
             continue
+        identity = identity_of(sources[name], base_folder=folder)
+        with ledger.read() as connection:
+            if runs.is_as_read(connection, name, identity):
+                readable.add(name)
+                continue
         try:
-            listings[name] = read_source(sources[name], base_folder=folder)
+            listing = read_source(sources[name], base_folder=folder)
         except CalibError as error:
             report.errors.append(f"run source {name}: {error}")
             continue
-        recorded = runs.record_listing(ledger, name, listings[name], now)
+        readable.add(name)
+        recorded = runs.record_listing(ledger, name, listing, now, identity)
         report.new_runs += recorded.new
         report.changed_runs += recorded.changed
         if recorded.changes:
             with ledger.read() as connection:
                 told = source_changes.of_assigned(connection, name, recorded.changes)
             report.source_changes += [f"run {number} of {name}: {render(reason)}" for number, reason in told]
-    return listings
+    return readable
 
 
 def _admissions(
@@ -156,13 +164,12 @@ def _inject_workflow(
     ledger: Ledger,
     campaign: Campaign,
     workflow: Workflow,
-    listing: Sequence[RunRecord],
     admissions: Admissions,
     now: datetime,
     report: InjectionReport,
 ) -> None:
     try:
-        assign_workflow(ledger, campaign, workflow, listing, admissions, now, report)
+        assign_workflow(ledger, campaign, workflow, admissions, now, report)
     except CalibError as error:
         if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):
             raise

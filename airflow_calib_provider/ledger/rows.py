@@ -66,6 +66,7 @@ class KnownGrouping:
     :ivar assigned_below: runs below are assigned.
     :ivar first_seen_at: a grouping that is added later takes no history.
     :ivar spec_hash: all that has not begun follows it.
+    :ivar source_serial: what its source had told when all of that was assigned.
     """
 
     campaign: str
@@ -74,6 +75,7 @@ class KnownGrouping:
     assigned_below: int
     first_seen_at: datetime
     spec_hash: str | None
+    source_serial: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, false, func, insert, or_, select, update
 
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.source_changes import Changes
@@ -24,10 +24,12 @@ class Recorded:
 
     :ivar changes: the numbers of which the source says something else than before; that it lists them no more, or
         again, included.
+    :ivar parts: transactions in which anything was recorded.
     """
 
     new: int
     changes: Sequence[int]
+    parts: int = 0
 
     @property
     def changed(self) -> int:
@@ -51,26 +53,107 @@ AT_ONCE = 1_000
 """Runs that are recorded in one transaction, and named in one statement."""
 
 
-def record_listing(ledger: Ledger, source: str, records: Sequence[RunRecord], now: datetime) -> Recorded:
+def record_listing(
+    ledger: Ledger, source: str, records: Sequence[RunRecord], now: datetime, identity: str | None = None
+) -> Recorded:
     """As :func:`record_runs` of all that a source lists, in parts, so that nobody waits long to write.
 
     What differs is found, and hashed, while others write; a death between two parts leaves the rest to the next read.
+
+    :param identity: of what was read: as long as the source has it, it need not be read again.
     """
     digests = {record.number: content_hash(record) for record in records}
     with ledger.read() as connection:
-        table = tables.run
-        query = select(table.c.number, table.c.content_hash).where(table.c.source == source)
-        stored = {row.number: row.content_hash for row in connection.execute(query)}
-    news = [record for record in records if stored.get(record.number) != digests[record.number]]
-    new, changed = 0, set[int]()
-    for begin in range(0, max(0, len(news) - AT_ONCE), AT_ONCE):
+        known, serial = _known(connection, source), serial_of(connection, source)
+    news = [record for record in records if record.number not in known or _differs(known[record.number], digests)]
+    done = _record_parts(ledger, source, news, now, digests, listed=True)
+    changed, serial = set(done.changes), serial + done.parts
+    shown = [number for number, row in known.items() if number in digests and row.listed is not True]
+    gone = [number for number, row in known.items() if number not in digests and row.listed]
+    for numbers, value in ((shown, True), (gone, False)):
+        for begin in range(0, len(numbers), AT_ONCE):
+            with ledger.write() as connection:
+                changed.update(_note_listed(connection, source, numbers[begin : begin + AT_ONCE], value))
+            serial += 1
+    _note_read(ledger, source, identity, serial)
+    return Recorded(done.new, sorted(changed))
+
+
+def record_by_hand(ledger: Ledger, source: str, records: Sequence[RunRecord], now: datetime) -> Recorded:
+    """As :func:`record_runs` of runs that a person lists, in parts."""
+    return _record_parts(ledger, source, records, now, {}, listed=False)
+
+
+def _record_parts(
+    ledger: Ledger,
+    source: str,
+    records: Sequence[RunRecord],
+    now: datetime,
+    digests: Mapping[int, str],
+    *,
+    listed: bool,
+) -> Recorded:
+    new, changed, parts = 0, set[int](), 0
+    for begin in range(0, len(records), AT_ONCE):
         with ledger.write() as connection:
-            part = news[begin : begin + AT_ONCE]
-            done = record_runs(connection, source, part, now, complete=False, listed=True, digests=digests)
-        new, changed = new + done.new, changed | set(done.changes)
-    with ledger.write() as connection:
-        done = record_runs(connection, source, records, now, digests=digests)
-    return Recorded(new + done.new, sorted(changed | set(done.changes)))
+            part = records[begin : begin + AT_ONCE]
+            done = record_runs(connection, source, part, now, complete=False, listed=listed, digests=digests)
+        new, changed, parts = new + done.new, changed | set(done.changes), parts + bool(done.new or done.changes)
+    return Recorded(new, sorted(changed), parts)
+
+
+def is_as_read(connection: Connection, source: str, identity: str | None) -> bool:
+    """Whether the ledger knows all that a source lists, since it is what it was when it was read last."""
+    table = tables.run_source
+    query = select(table.c.name).where(table.c.name == source, table.c.identity == identity)
+    return identity is not None and connection.execute(query).first() is not None
+
+
+def serial_of(connection: Connection, source: str) -> int:
+    """A number that grows with all that is recorded of the runs of a source."""
+    table = tables.run_source
+    return connection.execute(select(table.c.serial).where(table.c.name == source)).scalar() or 0
+
+
+def _note_news(connection: Connection, source: str) -> None:
+    """Something of a source's runs was recorded. What it lists is not known to be so any more."""
+    table = tables.run_source
+    counted = update(table).where(table.c.name == source).values(serial=table.c.serial + 1, identity=None)
+    if connection.execute(counted).rowcount == 0:
+        connection.execute(insert(table).values(name=source, serial=1, identity=None))
+
+
+def _note_read(ledger: Ledger, source: str, identity: str | None, serial: int) -> None:
+    """All that a source lists is recorded, unless somebody has recorded anything else of it meanwhile."""
+    table = tables.run_source
+    here = (table.c.name == source, table.c.serial == serial)
+    with ledger.read() as connection:
+        known = connection.execute(select(table.c.identity).where(*here)).first()
+    if known is not None and known.identity != identity:
+        with ledger.write() as connection:
+            connection.execute(update(table).where(*here).values(identity=identity))
+
+
+def at_the_horizon(
+    connection: Connection, source: str, settled_before: datetime | None, campaign: str | None
+) -> list[tuple[int, bool, datetime | None, datetime | None]]:
+    """The listed runs of a source that decide how far runs are assigned: number, completed, start and end of each.
+
+    Those are the ones that are not completed, or have ended too recently, and the highest of all others.
+
+    :param campaign: only the runs of this one, which is finite.
+    """
+    run, listed = tables.run, tables.campaign_run
+    here: tuple[ColumnElement[bool], ...] = (run.c.source == source, run.c.listed)
+    if campaign is not None:
+        named = (listed.c.campaign == campaign, listed.c.source == source, listed.c.run == run.c.number)
+        here = (*here, exists().where(*named))
+    settling = false() if settled_before is None else and_(run.c.end.is_not(None), run.c.end > settled_before)
+    columns = (run.c.number, run.c.completed, run.c.start, run.c.end)
+    rows = connection.execute(select(*columns).where(*here, or_(~run.c.completed, settling))).all()
+    highest = connection.execute(select(func.max(run.c.number)).where(*here, run.c.completed, ~settling)).scalar()
+    found = [(row.number, row.completed, row.start, row.end) for row in rows]
+    return found if highest is None else [*found, (highest, True, None, None)]
 
 
 def record_runs(
@@ -94,7 +177,7 @@ def record_runs(
     """
     listed = complete if listed is None else listed
     digests = {record.number: (digests or {}).get(record.number) or content_hash(record) for record in records}
-    known = _known(connection, source, digests)
+    known = _known(connection, source, None if complete else digests, digests)
     new: list[Move] = []
     changed: list[dict[str, object]] = []
     events: list[dict[str, Any]] = []
@@ -111,10 +194,15 @@ def record_runs(
             events.append(_event(source, record.number, _differences(record, before)))
     move(connection, tables.run, new)
     _update(connection, changed)
-    if complete:
-        events += _note_listed(connection, source, digests, known)
     append_events(connection, events)
-    return Recorded(len(new), sorted({event["subject"].run for event in events}))
+    changes = {event["subject"].run for event in events}
+    if complete:
+        shown = [number for number, row in known.items() if number in digests and row.listed is not True]
+        gone = [number for number, row in known.items() if number not in digests and row.listed]
+        changes.update(_note_listed(connection, source, shown, True), _note_listed(connection, source, gone, False))
+    if new or events:
+        _note_news(connection, source)
+    return Recorded(len(new), sorted(changes))
 
 
 def _new(source: str, record: RunRecord, digest: str, now: datetime, complete: bool) -> Move:
@@ -153,38 +241,45 @@ def _update(connection: Connection, changed: Sequence[dict[str, object]]) -> Non
     connection.execute(statement, changed)
 
 
-def _note_listed(
-    connection: Connection, source: str, digests: Mapping[int, str], known: Mapping[int, Any]
-) -> list[dict[str, Any]]:
-    """Note which of the known runs a complete read lists.
+def _note_listed(connection: Connection, source: str, numbers: Sequence[int], value: bool) -> list[int]:
+    """Note that a complete read lists known runs, or lists them no more.
 
-    :returns: an event for each that it lists no more, or again; not for those that were added by hand.
+    :returns: those of which that is news, with an event each; not those that were added by hand.
+    """
+    if not numbers:
+        return []
+    run = tables.run
+    told: list[int] = []
+    for begin in range(0, len(numbers), AT_ONCE):
+        here = (run.c.source == source, tables.one_of(run.c.number, numbers[begin : begin + AT_ONCE]))
+        told += connection.execute(select(run.c.number).where(*here, run.c.listed.is_(not value))).scalars().all()
+        connection.execute(update(run).where(*here).values(listed=value))
+    append_events(connection, [_event(source, number, {"listed": [not value, value]}) for number in told])
+    _note_news(connection, source)
+    return told
+
+
+def _known(
+    connection: Connection, source: str, numbers: Iterable[int] | None = None, digests: Mapping[int, str] | None = None
+) -> dict[int, Any]:
+    """What is stored of these runs, or of all: the whole row where something has changed, else the hash alone.
+
+    :param digests: what the hashes are now; ``None``: nobody asks what has changed.
     """
     run = tables.run
-    shown = [number for number, row in known.items() if number in digests and row.listed is not True]
-    gone = [number for number, row in known.items() if number not in digests and row.listed]
-    for numbers, value in ((shown, True), (gone, False)):
-        for start in range(0, len(numbers), AT_ONCE):
-            some = tables.one_of(run.c.number, numbers[start : start + AT_ONCE])
-            connection.execute(update(run).where(run.c.source == source, some).values(listed=value))
-    again = [number for number in shown if known[number].listed is False]
-    return [_event(source, number, {"listed": [False, True]}) for number in again] + [
-        _event(source, number, {"listed": [True, False]}) for number in gone
-    ]
-
-
-def _known(connection: Connection, source: str, digests: Mapping[int, str]) -> dict[int, Any]:
-    """What is stored of these runs: the whole row where something has changed, else the hash alone."""
-    run = tables.run
-    stored = connection.execute(
-        select(run.c.number, run.c.content_hash, run.c.listed).where(run.c.source == source)
-    ).all()
-    known: dict[int, Any] = {row.number: row for row in stored}
-    changed = [row.number for row in stored if digests.get(row.number, row.content_hash) != row.content_hash]
+    query = select(run.c.number, run.c.content_hash, run.c.listed).where(run.c.source == source)
+    if numbers is not None:
+        query = query.where(tables.one_of(run.c.number, numbers))
+    known: dict[int, Any] = {row.number: row for row in connection.execute(query)}
+    changed = [number for number, row in known.items() if digests is not None and _differs(row, digests)]
     if changed:
-        query = select(run).where(run.c.source == source, tables.one_of(run.c.number, changed))
-        known.update((row.number, row) for row in connection.execute(query))
+        full = select(run).where(run.c.source == source, tables.one_of(run.c.number, changed))
+        known.update((row.number, row) for row in connection.execute(full))
     return known
+
+
+def _differs(row: Any, digests: Mapping[int, str]) -> bool:
+    return bool(digests.get(row.number, row.content_hash) != row.content_hash)
 
 
 def _bind(columns: Mapping[str, object]) -> dict[str, object]:

@@ -52,6 +52,14 @@ run = Table(
     Index(None, "number"),
 )
 
+run_source = Table(
+    "run_source",
+    metadata,
+    name_column("name", primary_key=True),
+    Column("serial", BigInteger, nullable=False, comment="grows with all that is recorded of its runs"),
+    Column("identity", String(64), comment="of what was read last, completely; null: it is to be read"),
+)
+
 campaign = Table(
     "campaign",
     metadata,
@@ -110,6 +118,7 @@ grouping = Table(
     Column("assigned_below", BigInteger, nullable=False, comment="runs below are assigned; what arrives there is late"),
     Column("first_seen_at", UtcDateTime, nullable=False, comment="a grouping added later takes no history (rule 10)"),
     Column("spec_hash", String(64), comment="all that has not begun follows it"),
+    Column("source_serial", BigInteger, comment="what its source had told when all of that was assigned"),
 )
 
 run_group = Table(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_calib_provider import __version__
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.errors import CalibError, RenderError, RunSourceError
 from airflow_calib_provider.spec.kinds import RunSourceKind, run_source_kind
 from airflow_calib_provider.spec.models import RunSource
+
+SECOND = 1_000_000_000
+TICK = 20_000_000
+"""Nanoseconds between two times of a file system: what is written within one cannot be told from what was before."""
 
 
 def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
@@ -32,6 +39,20 @@ def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
         ) from error
 
 
+def identity_of(source: RunSource, *, base_folder: Path) -> str | None:
+    """What a run source is now; ``None``: its kind cannot tell, so that it has to be read.
+
+    :param base_folder: as for :func:`read_source`.
+    """
+    try:
+        found = run_source_kind(source.kind).identity(source, base_folder)
+    except Exception:  # noqa: BLE001 - whatever it is, reading the source says it better
+        return None
+    if found is None:
+        return None
+    return hashlib.sha256(f"{__version__}\n{source.model_dump_json()}\n{found}".encode()).hexdigest()
+
+
 class FileKind(RunSourceKind):
     """A run source that is one file, named by its key ``path``."""
 
@@ -46,6 +67,21 @@ class FileKind(RunSourceKind):
     def read(self, source: RunSource, folder: Path) -> list[RunRecord]:
         """The runs of the file that the keys name."""
         return self.read_file(source_file(source, base_folder=folder), source)
+
+    def identity(self, source: RunSource, folder: Path) -> str | None:
+        """The file's place, size and times: a change of its content changes those, however small it is."""
+        path = source_file(source, base_folder=folder)
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        changed = max(found.st_mtime_ns, found.st_ctime_ns)
+        age = time.time_ns() - changed
+        if found.st_mtime_ns % SECOND == 0 and age < 2 * SECOND:
+            return None  # of a file system that counts seconds: it may change once more within this one
+        if 0 <= age < TICK:
+            time.sleep((TICK - age) / SECOND)
+        return f"{path} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
     def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
         """A file that is not there yet may still come."""

@@ -153,6 +153,13 @@ class RunSourceKind:
         """
         raise NotImplementedError
 
+    def identity(self, source: RunSource, folder: Path) -> str | None:
+        """What tells whether anything has changed since the source was read, asked before it is read.
+
+        :returns: as long as it is the same, the source is not read again; ``None``: it is read every time.
+        """
+        return None
+
     def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
         """What is missing on this machine, so that there are no runs yet: the key, what is wrong, what to do."""
         yield from ()
