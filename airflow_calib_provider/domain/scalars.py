@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -310,9 +311,19 @@ class OneOf:
         return {"enum": list(schema["metadata"]["options"])}
 
 
-def one_of(options: tuple[str, ...]) -> str:
-    """``one of a, b, c``."""
-    return options[0] if len(options) == 1 else "one of " + ", ".join(options)
+def one_of(options: Iterable[str]) -> str:
+    """``one of a, b, c``; a long list is cut, and of nothing nothing is said."""
+    names = list(islice(options, 16))
+    if len(names) < 2:
+        return "".join(names)
+    return "one of " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
+
+
+def single(found: str, called: str) -> str:
+    """A name that becomes a part of a DAG's id: otherwise a__b of grouping c and a of b__c would be called the same."""
+    if "__" in found:
+        raise mistake(f"{called} {found!r} contains '__'", "single underscores")
+    return found
 
 
 _TEXT = {"type": "string"}

@@ -9,12 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow_calib_provider.domain.run import FieldValue, RunRecord
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.runsources.csv_kind import CsvKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_bool, read_run_number, read_value, shown
 from airflow_calib_provider.spec.models import RESERVED, FieldType
 from airflow_calib_provider.spec.places import Lines, end_of
-from airflow_calib_provider.spec.problems import nearest, one_of
+from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.regular import open_regular
 
 MAX_BYTES = 100_000_000

@@ -11,10 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.run import RunRecord
-from airflow_calib_provider.domain.scalars import Filled, Reads, Text, mistake, text, unlike
+from airflow_calib_provider.domain.scalars import Filled, Reads, Text, mistake, one_of, text, unlike
 from airflow_calib_provider.runsources.base import FileKind
 from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
-from airflow_calib_provider.spec.problems import one_of
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
 

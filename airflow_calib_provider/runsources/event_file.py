@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airflow_calib_provider.domain.run import FieldValue, RunRecord
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.runsources.events_kind import EventsKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
 from airflow_calib_provider.runsources.values import BadValue, read_run_number
 from airflow_calib_provider.spec.models import FieldType
 from airflow_calib_provider.spec.places import end_of
-from airflow_calib_provider.spec.problems import nearest, one_of
+from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.regular import open_regular
 
 MAX_LINE = 1_000_000

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.models import Need, Task, Workflow
 from airflow_calib_provider.spec.positions import Node
-from airflow_calib_provider.spec.problems import nearest, one_of
+from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.resolving import find_cycle
 from airflow_calib_provider.spec.templates import uses_of
 from airflow_calib_provider.spec.workflow_file import Loaded

@@ -8,11 +8,11 @@ from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys
 from airflow_calib_provider.domain.keys import Where
 from airflow_calib_provider.domain.run import FILL
-from airflow_calib_provider.domain.scalars import describe
+from airflow_calib_provider.domain.scalars import describe, one_of
 from airflow_calib_provider.kinds import GROUPINGS
 from airflow_calib_provider.spec.kinds import grouping_kind
 from airflow_calib_provider.spec.models import FieldType, RunSource
-from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.task_keys import PolicyKeys, WorkflowKeys, grouping_forms
 from airflow_calib_provider.spec.written import Read
 

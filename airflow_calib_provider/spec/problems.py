@@ -31,17 +31,7 @@ def nearest(word: str, options: Iterable[str]) -> str:
     return f"did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
-def one_of(options: Iterable[str]) -> str:
-    """``one of a, b, c``; a long list is cut."""
-    names = list(islice(options, 16))
-    if not names:
-        return ""
-    if len(names) == 1:
-        return names[0]
-    return "one of " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
-
-
-Words: TypeAlias = str | Callable[[], str]
+Said: TypeAlias = str | Callable[[], str]
 """A part of a message; what takes work to find, such as the nearest spelling, is found only where it will be read."""
 
 
@@ -62,16 +52,14 @@ class Problems:
         """Whether a further mistake will be told, and not only counted."""
         return len(self.errors) < MAX_SHOWN
 
-    def add(self, message: str, where: Node | Position | Place, *, expected: Words = "", hint: Words = "") -> None:
+    def add(self, message: str, where: Node | Position | Place, *, expected: Said = "", hint: Said = "") -> None:
         """Record a mistake."""
         if not self.is_told:
             # Nobody reads it: the work of finding words for thousands of mistakes is not done.
             expected, hint = expected if isinstance(expected, str) else "", hint if isinstance(hint, str) else ""
         self.errors.append(self.error(message, where, expected=expected, hint=hint))
 
-    def error(
-        self, message: str, where: Node | Position | Place, *, expected: Words = "", hint: Words = ""
-    ) -> SpecError:
+    def error(self, message: str, where: Node | Position | Place, *, expected: Said = "", hint: Said = "") -> SpecError:
         """The error that :meth:`add` would record."""
         place = self.place(where)
         expected = expected if isinstance(expected, str) else expected()

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.nodes import Node
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.spec.models import Need, RunSource
-from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.task_keys import grouping_forms
 from airflow_calib_provider.spec.tasks import RawTask
 from airflow_calib_provider.spec.variables import ANY, JOB, Leaf, check_template, task_variables

@@ -31,6 +31,7 @@ from airflow_calib_provider.domain.scalars import (
     mistake,
     name,
     one_of,
+    single,
     text,
     unlike,
 )
@@ -91,17 +92,11 @@ def _wrong_with(file: str) -> str:
 
 
 def _workflow(value: object) -> str:
-    # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
-    found = name(value)
-    if "__" in found:
-        raise mistake(f"the workflow's name {found!r} contains '__'", "single underscores")
-    return found
+    return single(name(value), "the workflow's name")
 
 
 def _grouping(value: object) -> str:
-    found = name(value)
-    if "__" in found:
-        raise mistake(f"{WHAT} {found!r} contains '__'", "single underscores")
+    found = single(name(value), WHAT)
     if found in GROUPINGS:
         raise mistake(f"{WHAT} {found!r} is called like a kind of groupings", "another name")
     return found

@@ -12,12 +12,13 @@ from functools import partial
 from typing import TypeAlias, Union
 
 from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.comparisons import Kind, Operand, clash, kinds_within
 from airflow_calib_provider.spec.language import ALWAYS
 from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
 from airflow_calib_provider.spec.positions import Scalar
-from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.templates import (
     LIST_HINT,
     Use,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.spec.condition_text import ConditionText
 from airflow_calib_provider.spec.conditions import NOT_IN_CONDITIONS, Condition, ConditionError, read_condition
 from airflow_calib_provider.spec.models import RunSource
 from airflow_calib_provider.spec.positions import Scalar
-from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.problems import Problems, nearest
 
 
 def check_condition(scalar: Scalar, text: str, source: RunSource | None, problems: Problems) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
 from airflow_calib_provider.spec.kinds import run_source_kind
@@ -14,7 +15,7 @@ from airflow_calib_provider.spec.language import API_VERSION, LOCKS_SUFFIX, SOUR
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar
-from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.task_keys import RunsKeys, WorkflowKeys
 from airflow_calib_provider.spec.tasks import RawTask, TaskReader
 from airflow_calib_provider.spec.written import read_keys

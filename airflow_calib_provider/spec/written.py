@@ -32,8 +32,8 @@ from airflow_calib_provider.domain.keys import (
     words_of,
 )
 from airflow_calib_provider.domain.nodes import Entry, Mapping, Node, Scalar, Sequence
-from airflow_calib_provider.domain.scalars import ABOVE, MISSING, WHAT, unlike
-from airflow_calib_provider.spec.problems import Problems, nearest, one_of
+from airflow_calib_provider.domain.scalars import ABOVE, MISSING, WHAT, one_of, unlike
+from airflow_calib_provider.spec.problems import Problems, nearest
 
 K = TypeVar("K", bound=Keys)
 

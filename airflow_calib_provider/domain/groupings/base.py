@@ -10,7 +10,7 @@ from pydantic import Field
 
 from airflow_calib_provider.domain.grouping import Grouping, GroupingRules
 from airflow_calib_provider.domain.keys import Keys, Where, Words
-from airflow_calib_provider.domain.scalars import ABOVE, NAME_SCHEMA, Reads, mistake, name, one_of, text, unlike
+from airflow_calib_provider.domain.scalars import ABOVE, NAME_SCHEMA, Reads, mistake, name, one_of, single, text, unlike
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ class GroupingKind(GroupingRules):
 
 
 def _label(value: object) -> str:
-    # Otherwise the DAGs a__b of grouping c and a of grouping b__c would be called the same.
-    found = name(value)
-    if "__" in found:
-        raise mistake(f"{ABOVE}.name {found!r} contains '__'", "single underscores")
-    return found
+    return single(name(value), f"{ABOVE}.name")
 
 
 def _late_runs(value: object) -> str:
