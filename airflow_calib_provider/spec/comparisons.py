@@ -15,7 +15,7 @@ from jinja2 import nodes
 from airflow_calib_provider.spec.chains import Chained, chain_of, start_of
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """What a value is, as far as comparing it goes."""
 
     TEXT = "a text"
@@ -34,8 +34,8 @@ class Operand:
     :ivar path: the variable that it is; its declaration tells the kind.
     """
 
-    kind: Kind | None = None
-    of: tuple[Kind | None, ...] = ()
+    kind: ValueKind | None = None
+    of: tuple[ValueKind | None, ...] = ()
     path: tuple[str, ...] = ()
 
 
@@ -58,9 +58,9 @@ _NUMBERS = ("abs", "count", "float", "int", "length", "round", "sum")
 _TEXTS = ("capitalize", "join", "lower", "replace", "string", "title", "tojson", "trim", "upper")
 _LISTS = ("dictsort", "items", "list", "map", "reject", "rejectattr", "select", "selectattr", "sort", "unique")
 _GIVES = {
-    **dict.fromkeys(_NUMBERS, Kind.NUMBER),
-    **dict.fromkeys(_TEXTS, Kind.TEXT),
-    **dict.fromkeys(_LISTS, Kind.LIST),
+    **dict.fromkeys(_NUMBERS, ValueKind.NUMBER),
+    **dict.fromkeys(_TEXTS, ValueKind.TEXT),
+    **dict.fromkeys(_LISTS, ValueKind.LIST),
 }
 """What comes out of a filter, whatever goes in."""
 
@@ -89,7 +89,7 @@ def operand_of(node: nodes.Node) -> Operand:
     if isinstance(node, Chained):
         return _chained(node)
     if isinstance(node, nodes.List | nodes.Tuple):
-        return Operand(Kind.LIST, tuple(operand_of(item).kind for item in node.items))
+        return Operand(ValueKind.LIST, tuple(operand_of(item).kind for item in node.items))
     if isinstance(node, nodes.Filter):
         return Operand(_GIVES.get(node.name))
     if isinstance(node, nodes.CondExpr) and node.expr2 is not None:
@@ -98,17 +98,17 @@ def operand_of(node: nodes.Node) -> Operand:
     return Operand(_made(node))
 
 
-def _made(node: nodes.Node) -> Kind | None:
+def _made(node: nodes.Node) -> ValueKind | None:
     """What an operator makes."""
     if isinstance(node, nodes.Concat):
-        return Kind.TEXT
+        return ValueKind.TEXT
     if isinstance(node, nodes.Compare | nodes.Not | nodes.Test):
-        return Kind.TRUTH
+        return ValueKind.TRUTH
     if isinstance(node, nodes.Dict):
-        return Kind.MAPPING
+        return ValueKind.MAPPING
     if isinstance(node, nodes.Mod):
-        return Kind.TEXT if operand_of(node.left).kind is Kind.TEXT else None
-    return Kind.NUMBER if isinstance(node, _CALCULATIONS) else None
+        return ValueKind.TEXT if operand_of(node.left).kind is ValueKind.TEXT else None
+    return ValueKind.NUMBER if isinstance(node, _CALCULATIONS) else None
 
 
 def _chained(node: nodes.Name | nodes.Getattr | nodes.Getitem) -> Operand:
@@ -118,18 +118,18 @@ def _chained(node: nodes.Name | nodes.Getattr | nodes.Getitem) -> Operand:
     return Operand(path=path) if path and not others else _UNKNOWN
 
 
-def _kind_of(value: object) -> Kind | None:
+def _kind_of(value: object) -> ValueKind | None:
     if isinstance(value, bool):
-        return Kind.TRUTH
+        return ValueKind.TRUTH
     if isinstance(value, int | float):
-        return Kind.NUMBER
-    return Kind.TEXT if isinstance(value, str) else None
+        return ValueKind.NUMBER
+    return ValueKind.TEXT if isinstance(value, str) else None
 
 
-def kinds_within(value: object) -> tuple[Kind | None, tuple[Kind | None, ...]]:
+def kinds_within(value: object) -> tuple[ValueKind | None, tuple[ValueKind | None, ...]]:
     """What a value is, and what its elements are."""
     if isinstance(value, list | tuple):
-        return Kind.LIST, tuple({_kind_of(item) for item in value})
+        return ValueKind.LIST, tuple({_kind_of(item) for item in value})
     return _kind_of(value), ()
 
 
@@ -143,9 +143,13 @@ def clash(comparison: Comparison) -> str:
         return ""
     if not comparison.within:
         return f"{left.kind.value} is compared with {right.kind.value}" if left.kind is not right.kind else ""
-    if right.kind is Kind.LIST:
+    if right.kind is ValueKind.LIST:
         wrong = [kind for kind in right.of if kind is not None and kind is not left.kind]
         return f"{left.kind.value} is looked for in a list of {wrong[0].value.removeprefix('a ')}s" if wrong else ""
-    if right.kind is Kind.TEXT and left.kind is not Kind.TEXT:
+    if right.kind is ValueKind.TEXT and left.kind is not ValueKind.TEXT:
         return f"{left.kind.value} is looked for in a text"
-    return f"{left.kind.value} is looked for in {right.kind.value}" if right.kind in (Kind.NUMBER, Kind.TRUTH) else ""
+    return (
+        f"{left.kind.value} is looked for in {right.kind.value}"
+        if right.kind in (ValueKind.NUMBER, ValueKind.TRUTH)
+        else ""
+    )

@@ -14,7 +14,7 @@ from typing import TypeAlias, Union
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import RenderError
-from airflow_calib_provider.spec.comparisons import Kind, Operand, clash, kinds_within
+from airflow_calib_provider.spec.comparisons import Operand, ValueKind, clash, kinds_within
 from airflow_calib_provider.spec.language import ALWAYS
 from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
 from airflow_calib_provider.spec.positions import Scalar
@@ -36,17 +36,17 @@ class Leaf(Enum):
     """What a variable is that has no parts: in words, its kind, and what its elements are, as far as that is known."""
 
     VALUE = ("a value", None, None)
-    TEXT = ("a text", Kind.TEXT, None)
-    NUMBER = ("a number", Kind.NUMBER, None)
-    TRUTH = ("a truth value", Kind.TRUTH, None)
-    LIST = ("a list", Kind.LIST, None)
-    TEXTS = ("a list", Kind.LIST, Kind.TEXT)
-    NUMBERS = ("a list", Kind.LIST, Kind.NUMBER)
+    TEXT = ("a text", ValueKind.TEXT, None)
+    NUMBER = ("a number", ValueKind.NUMBER, None)
+    TRUTH = ("a truth value", ValueKind.TRUTH, None)
+    LIST = ("a list", ValueKind.LIST, None)
+    TEXTS = ("a list", ValueKind.LIST, ValueKind.TEXT)
+    NUMBERS = ("a list", ValueKind.LIST, ValueKind.NUMBER)
 
     @property
     def is_list(self) -> bool:
         """Whether it is no single value."""
-        return self.value[1] is Kind.LIST
+        return self.value[1] is ValueKind.LIST
 
     @property
     def operand(self) -> Operand:
@@ -86,13 +86,13 @@ _FIELDS = {
     FieldType.BOOL: Leaf.TRUTH,
     FieldType.TIME: Leaf.TEXT,
 }
-_KINDS = {Kind.TEXT: Leaf.TEXT, Kind.NUMBER: Leaf.NUMBER, Kind.TRUTH: Leaf.TRUTH}
+_KINDS = {ValueKind.TEXT: Leaf.TEXT, ValueKind.NUMBER: Leaf.NUMBER, ValueKind.TRUTH: Leaf.TRUTH}
 
 
 def _of_param(value: object) -> Leaf:
     kind, of = kinds_within(value)
-    if kind is Kind.LIST:
-        return Leaf.TEXTS if of == (Kind.TEXT,) else Leaf.NUMBERS if of == (Kind.NUMBER,) else Leaf.LIST
+    if kind is ValueKind.LIST:
+        return Leaf.TEXTS if of == (ValueKind.TEXT,) else Leaf.NUMBERS if of == (ValueKind.NUMBER,) else Leaf.LIST
     return Leaf.VALUE if kind is None else _KINDS[kind]
 
 
@@ -161,7 +161,7 @@ def _declared(side: Operand, known: Known) -> Operand:
         found = found.get(part, found.get(ANY)) if isinstance(found, Mapping) else None
     if isinstance(found, Leaf):
         return found.operand
-    return Operand(Kind.MAPPING) if side.path and found is not None else side
+    return Operand(ValueKind.MAPPING) if side.path and found is not None else side
 
 
 def check_readable(scalar: Scalar, text: str, problems: Problems, *, one_text: bool) -> tuple[Use, ...]:
