@@ -16,6 +16,8 @@ POINTS = frozenset(
     {
         "inject.before_commit",
         "inject.after_commit",
+        "skip.after_commit",
+        "campaign.after_commit",
         "request.after_claim",
         "request.after_trigger",
         "request.after_record",

@@ -65,11 +65,11 @@ def create(
     ledger = open_ledger()
     kind = "streamed" if streamed else "finite"
     numbers = [record.number for record in records]
-    with ledger.write() as connection:
-        if name != PROMPT:
+    if name != PROMPT:
+        with ledger.write() as connection:
             campaigns.ensure_prompt(connection)
-        of_source = {source: numbers} if source is not None and numbers else None
-        campaigns.create(connection, name, kind=kind, runs=of_source, base_campaign=base, spec_hashes=hashes)
+    of_source = {source: numbers} if source is not None and numbers else None
+    campaigns.create_large(ledger, name, kind=kind, runs=of_source, base_campaign=base, spec_hashes=hashes)
     incomplete = [record.number for record in records if not record.completed]
     if as_json:
         emit_json(

@@ -83,21 +83,14 @@ def skip(
     existing_names(ledger, campaign, workflow, source=source)
     who = person()
     skipped: list[dict[str, Any]] = []
-    with ledger.write() as connection:
+    with ledger.read() as connection:
         runs, workflows = _skipped_where(connection, campaign, workflow, source, what, task)
-        for name in workflows:
+    for name in workflows:
+        with ledger.read() as connection:
             late = skips.settled(connection, campaign, name, runs, task or "")
-            new = skips.add(
-                connection,
-                campaign,
-                name,
-                runs,
-                task=task or "",
-                reason=reason.strip(),
-                person=who,
-                now=datetime.now(UTC),
-            )
-            skipped.append({"workflow": name, "task": task, "runs": new, "notes": _notes(name, new, late)})
+        said = {"task": task or "", "reason": reason.strip(), "person": who}
+        new = skips.add_many(ledger, campaign, name, runs, **said, now=datetime.now(UTC))
+        skipped.append({"workflow": name, "task": task, "runs": new, "notes": _notes(name, new, late)})
     if as_json:
         emit_json({"campaign": campaign, "reason": reason.strip(), "person": who, "skipped": skipped})
         return

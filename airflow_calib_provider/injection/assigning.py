@@ -13,6 +13,7 @@ from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, horizon
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
 from airflow_calib_provider.injection.parts import Parts, decided
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector
 from airflow_calib_provider.ledger import campaigns, edited_specs, groups, runs, skips, tables
@@ -250,6 +251,7 @@ def _assign_grouping(
     for begin in range(0, max(1, len(rows)), AT_ONCE):
         some, last = rows[begin : begin + AT_ONCE], begin + AT_ONCE >= len(rows)
         counted = InjectionReport()
+        drop_in_parts(ledger, here.campaign, here.workflow.name, parts.dropping([row.number for row in some]))
         with ledger.write() as connection:
             if not _is_open(connection, here):
                 return False
@@ -285,18 +287,6 @@ def _history(connection: Connection, here: Pass, grouping: str, forming: GroupDr
 
 def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def end_groups(
-    connection: Connection, campaign: str, workflow: str, drafts: Sequence[GroupDraft], now: datetime
-) -> None:
-    """What follows for runs and tasks from the end of groups: dropped runs, and groups of nothing but skipped runs."""
-    by_state: dict[str, list[int]] = {"closed": [], "dropped": [], "forming": []}
-    for draft in drafts:
-        assert draft.id is not None
-        by_state[draft.state].append(draft.id)
-    groups.drop_members(connection, campaign, workflow, by_state["dropped"])
-    skips.end_fully_skipped(connection, campaign, workflow, by_state["closed"], now)
 
 
 def _known(connection: Connection, here: Pass, grouping: str) -> KnownGrouping | None:

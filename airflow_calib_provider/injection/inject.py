@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
-from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow, end_groups
+from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow
+from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
 from airflow_calib_provider.injection.selection import Admissions
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
@@ -181,12 +183,14 @@ def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str,
 
     :returns: the number of groups that were still forming.
     """
-    table = tables.run_group
+    with ledger.read() as connection:
+        is_open = campaigns.get(connection, name).state == "open"
+        dropped = _dropped_at_last(connection, name, now) if is_open else []
+    for workflow, group_id in dropped:
+        drop_in_parts(ledger, name, workflow, [group_id])
     with ledger.write() as connection:
         campaigns.get(connection, name)
-        forming = connection.execute(
-            select(table.c.workflow, table.c.grouping).where(table.c.campaign == name, table.c.state == "forming")
-        ).all()
+        forming = _forming(connection, name)
         for row in forming:
             draft = groups.forming_group(connection, name, row.workflow, row.grouping)
             assert draft is not None
@@ -201,3 +205,21 @@ def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str,
         campaigns.close(connection, name)
         openings.plan(connection, now)
     return len(forming)
+
+
+def _forming(connection: Connection, campaign: str) -> list[Any]:
+    table = tables.run_group
+    here = (table.c.campaign == campaign, table.c.state == "forming")
+    return list(connection.execute(select(table.c.workflow, table.c.grouping).where(*here)).all())
+
+
+def _dropped_at_last(connection: Connection, campaign: str, now: datetime) -> list[tuple[str, int]]:
+    """The workflows and ids of the groups that are dropped where nothing will follow."""
+    found = []
+    for row in _forming(connection, campaign):
+        draft = groups.forming_group(connection, campaign, row.workflow, row.grouping)
+        if draft is not None and draft.id is not None:
+            assign(draft.policy, draft, [], now, final=True)
+            if draft.state == "dropped":
+                found.append((row.workflow, draft.id))
+    return found

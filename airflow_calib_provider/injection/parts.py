@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -108,6 +108,16 @@ class Parts:
             self._places[id(part)] = place
             drafts.append(part)
         return drafts, complete
+
+    def dropping(self, numbers: Sequence[int]) -> list[int]:
+        """The groups, by id, that are dropped with these runs, and have others from before."""
+        with_these = Counter(place for number in numbers if (place := self._group_of.get(number)) is not None)
+        return [
+            written.id
+            for place, (draft, written) in enumerate(zip(self._drafts, self._written, strict=True))
+            if draft.state == "dropped" and written.state == "forming" and self._left[place] == with_these[place]
+            if written.id is not None
+        ]
 
     def stored(self, drafts: Sequence[GroupDraft]) -> None:
         """These have their ids now."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, exc, func, select
 
+from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.bulk import insert_rows
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.problems import nearest
@@ -18,6 +21,10 @@ PROMPT = "prompt"
 
 DAGS = "dags"
 """The kind, and the name, of the campaign to which the jobs of hand-written DAGs belong; it takes no runs."""
+
+
+AT_ONCE = 10_000
+"""Runs of a campaign that are written in one transaction."""
 
 
 def create(
@@ -36,6 +43,66 @@ def create(
     :param spec_hashes: workflow → hash of the spec at creation; empty means every workflow.
     :raises LedgerError: the name is taken or not usable, or a finite campaign has no runs.
     """
+    numbers = _numbers(runs)
+    _check(connection, name, kind, base_campaign, numbers)
+    _write_runs(connection, name, numbers)
+    _write(connection, name, kind, base_campaign, spec_hashes, numbers)
+
+
+def create_large(
+    ledger: Ledger,
+    name: str,
+    *,
+    kind: str,
+    runs: Mapping[str, Iterable[int]] | None = None,
+    base_campaign: str | None = None,
+    spec_hashes: Mapping[str, str] | None = None,
+) -> None:
+    """As :func:`create`, with any number of runs: they are written in parts, and the campaign is there with the last.
+
+    What a creation that died has left is nobody's, and goes with the next one of the name.
+
+    :raises LedgerError: as :func:`create`, or another process creates one of this name at the same time.
+    """
+    numbers = _numbers(runs)
+    listed = tables.campaign_run
+    with ledger.read() as connection:
+        _check(connection, name, kind, base_campaign, numbers)
+        left = connection.execute(select(listed.c.source, listed.c.run).where(listed.c.campaign == name)).all()
+    for begin in range(0, len(left), AT_ONCE):
+        with ledger.write() as connection:
+            _check(connection, name, kind, base_campaign, numbers)
+            some = tables.one_of(listed.c.run, [row.run for row in left[begin : begin + AT_ONCE]])
+            connection.execute(delete(listed).where(listed.c.campaign == name, some))
+    for begin in range(0, len(numbers), AT_ONCE):
+        try:
+            with ledger.write() as connection:
+                _check(connection, name, kind, base_campaign, numbers)
+                _write_runs(connection, name, numbers[begin : begin + AT_ONCE])
+        except exc.IntegrityError as error:
+            raise _created_twice(name) from error
+        crash_point("campaign.after_commit", name)
+    with ledger.write() as connection:
+        _check(connection, name, kind, base_campaign, numbers)
+        figures = select(func.count(), func.coalesce(func.sum(listed.c.run), 0)).where(listed.c.campaign == name)
+        if tuple(connection.execute(figures).one()) != (len(numbers), sum(number for _, number in numbers)):
+            raise _created_twice(name)
+        _write(connection, name, kind, base_campaign, spec_hashes, numbers)
+
+
+def _created_twice(name: str) -> LedgerError:
+    return LedgerError(
+        f"another process creates a campaign {name} at this moment", "see `calib campaign list`, or repeat the command"
+    )
+
+
+def _numbers(runs: Mapping[str, Iterable[int]] | None) -> list[tuple[str, int]]:
+    return [(source, number) for source, listed in (runs or {}).items() for number in sorted(set(listed))]
+
+
+def _check(
+    connection: Connection, name: str, kind: str, base_campaign: str | None, numbers: Sequence[tuple[str, int]]
+) -> None:
     if not name or len(name) > 60 or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
         raise LedgerError(f"{name!r} cannot name a campaign", "use up to 60 letters, digits, - and _")
     if name == DAGS and kind != DAGS:
@@ -46,9 +113,23 @@ def create(
         )
     if base_campaign is not None:
         get(connection, base_campaign)
-    numbers = [(source, number) for source, listed in (runs or {}).items() for number in sorted(set(listed))]
     if kind == "finite" and not numbers:
         raise LedgerError(f"the finite campaign {name} would have no runs", "state runs that the source lists")
+
+
+def _write_runs(connection: Connection, name: str, numbers: Sequence[tuple[str, int]]) -> None:
+    rows = [{"campaign": name, "source": source, "run": number} for source, number in numbers]
+    insert_rows(connection, tables.campaign_run, rows)
+
+
+def _write(
+    connection: Connection,
+    name: str,
+    kind: str,
+    base_campaign: str | None,
+    spec_hashes: Mapping[str, str] | None,
+    numbers: Sequence[tuple[str, int]],
+) -> None:
     row = {
         "kind": kind,
         "base_campaign": base_campaign,
@@ -59,9 +140,6 @@ def create(
     }
     data = {"kind": kind, "runs": len(numbers)}
     move(connection, tables.campaign, [Move({"name": name}, None, "open", Subject(campaign=name), row, data)])
-    if numbers:
-        rows = [{"campaign": name, "source": source, "run": number} for source, number in numbers]
-        connection.execute(insert(tables.campaign_run), rows)
 
 
 def ensure_prompt(connection: Connection) -> None:

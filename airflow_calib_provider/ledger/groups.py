@@ -48,9 +48,9 @@ def forming_group(connection: Connection, campaign: str, workflow: str, grouping
     if row is None:
         return None
     member = tables.membership
-    n_runs = connection.execute(
-        select(func.count()).where(member.c.group_id == row.id, member.c.state == "grouped")
-    ).scalar_one()
+    # Dropped ones: it is about to be dropped, by an injection that has not come to the end of it.
+    of_it = (member.c.group_id == row.id, member.c.state.in_(["grouped", "dropped"]))
+    n_runs = connection.execute(select(func.count()).where(*of_it)).scalar_one()
     return GroupDraft(
         policy=Grouping.of_json(row.policy),
         id=row.id,
@@ -175,15 +175,22 @@ def _skip_tasks(connection: Connection, group_ids: Sequence[int], reason: Mappin
     change_tasks(connection, [TaskChange(row.group_id, row.task, "skipped", reason) for row in rows], now)
 
 
-def drop_members(connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int]) -> None:
-    """The runs of dropped groups are in no group any more; the ledger remembers which one it was."""
+def drop_members(
+    connection: Connection, campaign: str, workflow: str, group_ids: Sequence[int], limit: int | None = None
+) -> int:
+    """The runs of dropped groups are in no group any more; the ledger remembers which one it was.
+
+    :param limit: only so many of them.
+    :returns: how many were left.
+    """
     if not group_ids:
-        return
+        return 0
     member, group = tables.membership, tables.run_group
     rows = connection.execute(
         select(member.c.grouping, member.c.run, group.c.name)
         .join(group, group.c.id == member.c.group_id)
         .where(tables.one_of(member.c.group_id, group_ids), member.c.state == "grouped")
+        .limit(limit)
     ).all()
     reason = {"code": "dropped"}
     moves = [
@@ -198,6 +205,7 @@ def drop_members(connection: Connection, campaign: str, workflow: str, group_ids
         for row in rows
     ]
     move(connection, member, moves)
+    return len(rows)
 
 
 def add_tasks(

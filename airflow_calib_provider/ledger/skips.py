@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Text, exists, func, insert, literal, or_, select
 
+from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import listed
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks
 from airflow_calib_provider.ledger.locks.base import parameter
 from airflow_calib_provider.ledger.rows import Group
-from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.ledger.transitions import ManyRows, Subject, tell_all
 
 skip = tables.skip
+
+
+MOST = 100_000
+"""Runs that are skipped in one transaction: two statements, whatever their number."""
+
+AT_ONCE = 300
+"""Groups whose tasks end in one transaction because all of their runs are skipped."""
 
 
 def add(
@@ -38,29 +48,72 @@ def add(
     :returns: the runs that were not skipped before.
     :raises NotFound: the ledger has no such run.
     """
+    wanted = list(runs)
+    new = _insert(connection, campaign, workflow, wanted, task, reason, person, now)
+    end_fully_skipped(connection, campaign, workflow, _closed_with(connection, campaign, workflow, wanted), now)
+    return new
+
+
+def add_many(
+    ledger: Ledger,
+    campaign: str,
+    workflow: str,
+    runs: Iterable[int],
+    *,
+    task: str = "",
+    reason: str,
+    person: str,
+    now: datetime,
+) -> list[int]:
+    """As :func:`add`, of any number of runs, so that nobody waits long to write.
+
+    All of them are skipped at once, but for more than :data:`MOST`. What ends by that follows in parts; after a death
+    in between, the same skip once more goes on with it.
+    """
     wanted = sorted(set(runs))
-    known = set(
-        connection.execute(select(tables.run.c.number).where(tables.one_of(tables.run.c.number, wanted))).scalars()
-    )
-    if unknown := [run for run in wanted if run not in known]:
+    new: list[int] = []
+    for begin in range(0, len(wanted), MOST):
+        with ledger.write() as connection:
+            part = wanted[begin : begin + MOST]
+            new += _insert(connection, campaign, workflow, part, task, reason, person, now)
+        crash_point("skip.after_commit", workflow)
+    with ledger.read() as connection:
+        closed = _closed_with(connection, campaign, workflow, wanted)
+    for begin in range(0, len(closed), AT_ONCE):
+        with ledger.write() as connection:
+            end_fully_skipped(connection, campaign, workflow, closed[begin : begin + AT_ONCE], now)
+        crash_point("skip.after_commit", workflow)
+    return new
+
+
+def _insert(
+    connection: Connection,
+    campaign: str,
+    workflow: str,
+    runs: Iterable[int],
+    task: str,
+    reason: str,
+    person: str,
+    now: datetime,
+) -> list[int]:
+    """:raises NotFound: the ledger has no such run."""
+    run, wanted = tables.run, sorted(set(runs))
+    known = set(connection.execute(select(run.c.number).where(tables.one_of(run.c.number, wanted))).scalars())
+    if unknown := [number for number in wanted if number not in known]:
         raise NotFound(f"the ledger has no run {listed(unknown)}", "`calib runs list` shows those it has")
     here = (skip.c.campaign == campaign, skip.c.workflow == workflow, skip.c.task == task)
     old = set(connection.execute(select(skip.c.run).where(*here, tables.one_of(skip.c.run, wanted))).scalars())
-    new = [run for run in wanted if run not in old]
+    new = [number for number in wanted if number not in old]
+    if not new:
+        return []
     said = {"reason": reason, "person": person}
-    moves = [
-        Move(
-            {"campaign": campaign, "workflow": workflow, "run": run, "task": task},
-            None,
-            "skipped",
-            Subject(campaign=campaign, workflow=workflow, task=task or None, run=run),
-            {**said, "at": now},
-            said,
-        )
-        for run in new
-    ]
-    move(connection, skip, moves)
-    _end_fully_skipped_groups(connection, campaign, workflow, new, now)
+    values = {"campaign": campaign, "workflow": workflow, "task": task, **said, "at": now}
+    fixed = [literal(value, skip.c[name].type).label(name) for name, value in values.items()]
+    numbers = select(run.c.number).where(tables.one_of(run.c.number, new)).distinct().subquery()
+    connection.execute(insert(skip).from_select([*values, "run"], select(*fixed, numbers.c.number)))
+    about = Subject(campaign=campaign, workflow=workflow, task=task or None)
+    rows = select(numbers.c.number.label("run"), literal(json.dumps(said), Text()).label("data"))
+    tell_all(connection, skip.name, None, "skipped", ManyRows(about, rows, order="run"), len(new))
     return new
 
 
@@ -121,9 +174,8 @@ def settled(connection: Connection, campaign: str, workflow: str, runs: Iterable
     return Settled(sorted(done - open_runs - unassigned), list(kept.values()))
 
 
-def _end_fully_skipped_groups(
-    connection: Connection, campaign: str, workflow: str, runs: Sequence[int], now: datetime
-) -> None:
+def _closed_with(connection: Connection, campaign: str, workflow: str, runs: Sequence[int]) -> list[int]:
+    """The closed groups of a workflow that hold any of these runs."""
     member, group = tables.membership, tables.run_group
     closed = connection.execute(
         select(group.c.id)
@@ -136,8 +188,9 @@ def _end_fully_skipped_groups(
             member.c.state == "grouped",
             group.c.state == "closed",
         )
+        .order_by(group.c.id)
     ).scalars()
-    end_fully_skipped(connection, campaign, workflow, list(closed), now)
+    return list(closed)
 
 
 def end_fully_skipped(

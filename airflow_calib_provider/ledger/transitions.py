@@ -247,12 +247,13 @@ def _update(connection: Connection, table: Table, moves: Sequence[Move]) -> None
 class ManyRows:
     """What the events of many rows say.
 
-    :ivar rows: a query with the columns ``job_index``, ``attempt`` and ``data``, a JSON text: a row for each event, in
-        the order of their jobs.
+    :ivar rows: a query with a row for each event: what differs of :class:`Subject`, and ``data``, a JSON text.
+    :ivar order: the column that the events are in the order of.
     """
 
     subject: Subject
     rows: Select[Any]
+    order: str = "job_index"
 
 
 def create_all(
@@ -307,19 +308,18 @@ def tell_all(connection: Connection, entity: str, source: str | None, target: st
     """
     rows, about = of.rows.subquery(), of.subject
     event = tables.event
-    place = func.row_number().over(order_by=rows.c.job_index)
+    place = func.row_number().over(order_by=rows.c[of.order])
     values: dict[str, ColumnElement[Any]] = {
         "at": literal(_reserve_ns(count) - 1, event.c.at.type) + place,
         "entity": literal(entity, event.c.entity.type),
         "from_state": literal(source, event.c.from_state.type),
         "to_state": literal(target, event.c.to_state.type),
         **{name: literal(getattr(about, name), event.c[name].type) for name in _SUBJECT},
-        "job_index": rows.c.job_index,
-        "attempt": rows.c.attempt,
+        **{name: rows.c[name] for name in _SUBJECT if name in rows.c},
         # Of SQLite JSON is a text, of others a type.
         "data": rows.c.data if connection.dialect.name == "sqlite" else cast(rows.c.data, event.c.data.type),
     }
-    query = select(*(values[name].label(name) for name in _EVENT_COLUMNS)).order_by(rows.c.job_index)
+    query = select(*(values[name].label(name) for name in _EVENT_COLUMNS)).order_by(rows.c[of.order])
     connection.execute(insert(event).from_select(_EVENT_COLUMNS, query))
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from airflow_calib_provider.injection import assigning
+from airflow_calib_provider.injection import assigning, ended
 from airflow_calib_provider.injection.inject import close_campaign
 from airflow_calib_provider.ledger import campaigns, edited_specs, runs, skips, tables
 from airflow_calib_provider.ledger.explain import Scope, explain_group
@@ -58,8 +58,9 @@ def injected(folder: Path, policy: Any, at_once: int, deaths: set[int], finite: 
             raise Died
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(assigning, "AT_ONCE", at_once)
-        patched.setattr(assigning, "crash_point", point)
+        for module in (assigning, ended):
+            patched.setattr(module, "AT_ONCE", at_once)
+            patched.setattr(module, "crash_point", point)
         for _ in range(len(deaths) + 1):
             try:
                 report = world.inject(flow, now=world.now, campaign=campaign)
@@ -195,3 +196,30 @@ def test_an_injection_that_goes_on_knows_which_runs_had_joined_as_a_tail(
     last = [group for group in whole["groups"] if group["name"].startswith("sum")][-1]["close_reason"]
     assert (last["code"], last["rule"]) == ("tail", "previous")
     assert injected(tmp_path / "parts", policy, at_once, deaths, finite=True) == whole
+
+
+def test_a_large_group_is_dropped_in_parts_and_a_death_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ended, "AT_ONCE", 4)
+    flow = workflow("ecal", task("scale", total(1e6, tail="drop")))
+    world = World(new_ledger(tmp_path), tmp_path)
+    world.runs(*range(1, 20))
+    world.inject(flow)
+
+    def die(name: str, scope: str = "") -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ended, "crash_point", die)
+        with pytest.raises(Died):
+            close_campaign(world.ledger, {"ecal": flow}, "prompt", world.now)
+    dropped = tables.membership.c.state == "dropped"
+    assert count(world.ledger, tables.membership, dropped) == 4
+    assert count(world.ledger, tables.run_group, tables.run_group.c.state == "forming") == 1
+    world.runs(*range(1, 22))
+    world.inject(flow)
+    assert group_ids(world.ledger, "sum").keys() == {"sum-r1"}, "what comes meanwhile is taken as before"
+    assert close_campaign(world.ledger, {"ecal": flow}, "prompt", world.now) == 1
+    assert count(world.ledger, tables.membership, dropped) == 21
+    assert world.tasks("sum") == {"sum-r1": {"scale": "skipped"}}
