@@ -78,14 +78,15 @@ class Airflow:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        import httpx
-
         address = (url or os.environ.get("CALIB_AIRFLOW_URL") or "").rstrip("/")
         if not address.startswith(("http://", "https://")):
             what = f"CALIB_AIRFLOW_URL is {address!r}, no web address" if address else "CALIB_AIRFLOW_URL is not set"
             raise AirflowUnreachable(what, "set it to Airflow's address, such as http://127.0.0.1:8080")
         self.address = address
         self._token = token_from_environment()
+
+        import httpx
+
         self._client = httpx.Client(timeout=TIMEOUT)
 
     def __enter__(self) -> Airflow:

@@ -91,12 +91,13 @@ def served_specs(folder: Path, ledger: Ledger) -> tuple[dict[str, Workflow], dic
 
     Nothing and ``None`` where there is no folder: they only refine what the ledger says.
     """
+    if not folder.is_dir():
+        return {}, None
+
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.injection.serving import serve
     from airflow_calib_provider.ledger import spec_files
 
-    if not folder.is_dir():
-        return {}, None
     with ledger.read() as connection:
         kept, known = spec_files.kept_texts(connection), spec_files.troubles(connection)
     try:

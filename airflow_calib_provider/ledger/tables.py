@@ -147,18 +147,6 @@ run_group = Table(
     Index(None, "campaign", "workflow", "name"),
 )
 
-_OPENING, _UNCLEANED = text("opening IS NOT NULL"), text("cleaned_at IS NULL")
-
-Index(
-    "ix_run_group_opening",
-    run_group.c.opening,
-    run_group.c.campaign,
-    run_group.c.workflow,
-    run_group.c.grouping,
-    run_group.c.first_run,
-    sqlite_where=_OPENING,
-    postgresql_where=_OPENING,
-)
 
 membership = Table(
     "membership",
@@ -252,8 +240,6 @@ generation = Table(
     UniqueConstraint("group_id", "task", "n"),
     Index(None, "state", "group_id", "task"),
 )
-
-Index("ix_generation_uncleaned", generation.c.ended_at, sqlite_where=_UNCLEANED, postgresql_where=_UNCLEANED)
 
 round_ = Table(
     "round",
@@ -403,16 +389,6 @@ event = Table(
 
 GROUP_HISTORY = text("entity IN ('membership', 'group_task', 'run_group')")
 """The events that say what a group was when; written into statements as it is, since the index is of these only."""
-
-Index(
-    "ix_event_group_history",
-    event.c.campaign,
-    event.c.workflow,
-    event.c.group_name,
-    event.c.id,
-    sqlite_where=GROUP_HISTORY,
-    postgresql_where=GROUP_HISTORY,
-)
 
 mirror_target = Table(
     "mirror_target",

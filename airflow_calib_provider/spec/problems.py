@@ -6,11 +6,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from airflow_calib_provider.domain.nodes import Node, Position, Scalar
 from airflow_calib_provider.errors import Place, SpecError
 from airflow_calib_provider.spec.places import Inside, line_of
-from airflow_calib_provider.spec.positions import Document, Node, Position, Scalar
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.spec.positions import Document
 
 MAX_SHOWN = 100
 """Mistakes of one file that are told; the others are counted."""

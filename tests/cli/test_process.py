@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,20 @@ def test_no_command_imports_airflow(world: World) -> None:
     for line in ("status", "explain 2", "spec check", "runs list", "payload list", "campaign list"):
         code += f"result = CliRunner().invoke(app, {line.split()!r})\nassert result.exit_code == 0, result.output\n"
     assert "airflow" not in loaded(code)
+
+
+def test_what_reads_only_the_ledger_imports_no_spec_language(world: World, tmp_path: Path) -> None:
+    world.inject(row(2))
+    code = "import os, sys\nfrom typer.testing import CliRunner\nfrom airflow_calib_provider.cli.app import app\n"
+    code += f"os.chdir({str(tmp_path)!r})\n"
+    for line in ("status", "explain 2", "runs list", "payload list", "campaign list", "groups"):
+        code += f"result = CliRunner().invoke(app, {line.split()!r})\nassert result.exit_code == 0, result.output\n"
+    code += "print(*(name.replace('.', '_') for name in sys.modules if name.startswith('airflow_calib')), sep='\\n')"
+    found = loaded(code)
+    assert found & {"alembic", "yaml", "jinja2", "cel_expr_python", "httpx", "airflow"} == set()
+    readers = ("spec_loader", "spec_positions", "spec_cache", "injection_serving")
+    assert found & {f"airflow_calib_provider_{name}" for name in readers} == set()
+    assert "sqlalchemy" in found
 
 
 def test_help_comes_quickly() -> None:

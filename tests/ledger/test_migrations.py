@@ -31,6 +31,7 @@ from sqlalchemy import types as kinds
 
 from airflow_calib_provider.ledger import campaigns, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.partial_indices import partial_indices
 from tests.postgres.places import is_new, ledger_url
 
 VERSIONS = [script.revision for script in ScriptDirectory.from_config(schema._config()).walk_revisions()][::-1]
@@ -117,6 +118,7 @@ def differences(connection: Connection) -> list[Any]:
         return text != (None if wanted is None else str(wanted).strip("'()"))
 
     options = {"version_table": schema.VERSION_TABLE, "compare_server_default": compare_default}
+    assert len(partial_indices()) == 3
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata))
 
 
