@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer import testing
+from typer.main import get_command
 
 from airflow_calib_provider.cli.app import app
 from tests.cli.world import World, row
@@ -65,11 +67,15 @@ def _be_busy(world: World) -> None:
     world.end(failed, "failed", reason)
 
 
+testing._get_command = cache(get_command)
+"""The runner makes commands of all functions for each command line, which takes longer than most commands do."""
+
+
 class Calib:
     """Runs the command line; ``plain`` and ``json`` expect success."""
 
     def __init__(self) -> None:
-        self.runner = CliRunner()
+        self.runner = testing.CliRunner()
 
     def __call__(self, *arguments: str) -> Any:
         result = self.runner.invoke(app, list(arguments), prog_name="calib")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -400,10 +398,10 @@ def paused(place: Place) -> tuple[str, ...]:
 
 def of_airflow(place: Place) -> None:
     """Airflow's own command line takes the commands; what they do there is Airflow's."""
-    code = "import sys; from airflow.cli.cli_parser import get_parser; get_parser().parse_args(sys.argv[1:])"
+    from airflow.cli.cli_parser import get_parser
+
     for command, _ in place.said:
-        arguments = shlex.split(command)[1:]
-        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, timeout=120)
+        get_parser().parse_args(shlex.split(command)[1:])
     place.airflow.set("/api/v2/monitor/health", {**down("none"), "none": {"status": "healthy"}})
     place.airflow.set("/api/v2/dags/demo__run", {"is_paused": False, "relative_fileloc": "demo.py"})
 

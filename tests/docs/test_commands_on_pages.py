@@ -13,6 +13,7 @@ import typer
 from airflow_calib_provider.cli.app import app
 from tests.docs.test_docs import PAGES
 
+COMMANDS: Any = typer.main.get_command(app)
 SPAN = re.compile(r"`(calib(?: [^`\n]*)?)`|^(?:\$ )?(?:[A-Z_]+=\S+ )*(calib .*)$", re.M)
 
 
@@ -24,7 +25,7 @@ def shown(page: Path) -> Iterator[str]:
 
 def wrong(line: str) -> str | None:
     """What the command line does not know of it; words in capitals stand for something."""
-    command: Any = typer.main.get_command(app)
+    command = COMMANDS
     words = re.sub(r"[\[\]|]|\"[^\"]*\"", " ", line).split()[1:]
     while words and hasattr(command, "commands"):
         name = words.pop(0)

@@ -128,13 +128,13 @@ class TestPulls:
     """One pull per scale for each simulated group of four runs; the fit alone.
 
     1,000 pulls: |mean| < 0.10, width between 0.90 and 1.10. The mean of 1,000 pulls has a standard deviation of 0.032,
-    their width one of 0.022, so these are limits of three and four and a half standard deviations. For 400 pulls they
-    are 0.050 and 0.035, and three times that is 0.15 and 0.106, rounded up to 0.11. The limits on the bias (0.05 % EB,
-    0.1 % EE) are far above its standard deviation (0.003 % and 0.008 % for 400) and do not change.
+    their width one of 0.022, so these are limits of three and four and a half standard deviations. For 200 pulls they
+    are 0.071 and 0.050, and three times that is 0.21 and 0.15. The limits on the bias (0.05 % EB, 0.1 % EE) are far
+    above its standard deviation (0.004 % and 0.011 % for 200) and do not change.
     """
 
-    def test_400(self, capsys: pytest.CaptureFixture[str]) -> None:
-        check(collect(400, first_seed=20_000), mean=0.15, width=0.11, capsys=capsys)
+    def test_200(self, capsys: pytest.CaptureFixture[str]) -> None:
+        check(collect(200, first_seed=20_000), mean=0.21, width=0.15, capsys=capsys)
 
     @pytest.mark.long
     def test_1000(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from psycopg import sql
 
 from tests.cache import UnavailableError
-from tests.postgres.places import OF_FOLDER, PLACE
+from tests.postgres.places import OF_FOLDER, PLACE, TEMPLATE, spare
 from tests.postgres.server import Postgres
 
 OWN = "test_"  # begins the names of databases that one test has
@@ -73,10 +74,12 @@ def _server(servers: list[Postgres | UnavailableError]) -> Postgres:
 
 
 def _clean(server: Postgres) -> None:
-    """Remove what a test made."""
+    """Remove what a test made; a database that can be as new is kept for the next, since to make one takes long."""
     server.start()
-    for name in server.databases():
-        if name.startswith((OWN, OF_FOLDER)):
+    for name in (names := server.databases()):
+        if name.startswith(OF_FOLDER) and TEMPLATE in names and server.emptied(name, TEMPLATE):
+            server.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*map(sql.Identifier, (name, spare()))))
+        elif name.startswith((OWN, OF_FOLDER)):
             server.drop(name)
 
 

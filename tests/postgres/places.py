@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 
 from airflow_calib_provider.ledger import schema
@@ -17,6 +20,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 PLACE = "CALIB_TEST_POSTGRES"  # the address of a server, in the environment of tests on PostgreSQL
 TEMPLATE = "template_ledger"
 OF_FOLDER = "of_"  # begins the names of databases of folders
+SPARE = "spare_"  # begins the names of those that were a folder's, and are as the template again
 
 
 def migrated(url: str | None = None) -> Ledger:
@@ -56,14 +60,20 @@ def is_new(folder: Path, *, empty: bool = False) -> bool:
     """
     if PLACE not in os.environ:
         return not (folder / "ledger.db").exists()
-    if _exists(_name(folder)):
-        return False
-    if not empty and not _exists(TEMPLATE):
-        _do(f'CREATE DATABASE "{TEMPLATE}"')
-        made = Ledger(f"{os.environ[PLACE]}{TEMPLATE}")
-        schema.upgrade(made)
-        made.close()
-    _do(f'CREATE DATABASE "{_name(folder)}" TEMPLATE "{"template1" if empty else TEMPLATE}"')
+    with _server() as connection:
+        names = set(connection.execute(text("SELECT datname FROM pg_database")).scalars())
+        spare = next((name for name in names if name.startswith(SPARE)), None)
+        if _name(folder) in names:
+            return False
+        if spare and not empty:
+            connection.execute(text(f'ALTER DATABASE "{spare}" RENAME TO "{_name(folder)}"'))
+            return True
+        if not empty and TEMPLATE not in names:
+            connection.execute(text(f'CREATE DATABASE "{TEMPLATE}"'))
+            made = Ledger(f"{os.environ[PLACE]}{TEMPLATE}")
+            schema.upgrade(made)
+            made.close()
+        connection.execute(text(f'CREATE DATABASE "{_name(folder)}" TEMPLATE "{"template1" if empty else TEMPLATE}"'))
     return True
 
 
@@ -73,11 +83,17 @@ def keep(ledger: Ledger, name: str) -> None:
         _do(f'CREATE DATABASE "{_kept(name)}" TEMPLATE "{ledger.url.database}"')
 
 
-def bring_back(ledger: Ledger, name: str) -> None:
-    """Let a ledger be as it was when it was kept under this name; nobody may be connected."""
+def bring_back(ledger: Ledger, kept: str) -> None:
+    """Let a new ledger be as another one was that was kept under this name; nobody may be connected."""
     if not ledger.file:
-        _do(f'DROP DATABASE "{ledger.url.database}"')
-        _do(f'CREATE DATABASE "{ledger.url.database}" TEMPLATE "{_kept(name)}"')
+        name = ledger.url.database
+        _do(f'ALTER DATABASE "{name}" RENAME TO "{spare()}"')
+        _do(f'CREATE DATABASE "{name}" TEMPLATE "{_kept(kept)}"')
+
+
+def spare() -> str:
+    """A new name for a database that is as the template is, and nobody's: the next folder gets it."""
+    return f"{SPARE}{secrets.token_hex(6)}"
 
 
 def _kept(name: str) -> str:
@@ -88,15 +104,15 @@ def _name(folder: Path) -> str:
     return f"{OF_FOLDER}{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
 
 
-def _exists(name: str) -> bool:
-    return bool(_do("SELECT 1 FROM pg_database WHERE datname = :name", name=name))
+def _do(statement: str) -> None:
+    with _server() as connection:
+        connection.execute(text(statement))
 
 
-def _do(statement: str, **values: str) -> list[object]:
-    """Run a statement outside all databases of tests."""
+@contextmanager
+def _server() -> Iterator[Connection]:
+    """For statements outside all databases of tests."""
     engine = create_engine(make_url(os.environ[PLACE]).set(database="postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        result = connection.execute(text(statement), values)
-        rows = list(result.all()) if result.returns_rows else []
+        yield connection
     engine.dispose()
-    return rows

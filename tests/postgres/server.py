@@ -46,6 +46,23 @@ SETTINGS = {
 }
 
 
+SHAPE = """
+SELECT md5(string_agg(concat_ws(' ', relname, relkind, relacl, attname, atttypid, attnotnull), ',' ORDER BY relname, attnum)),
+    (SELECT string_agg(version_num, ' ') FROM calib_version),
+    (SELECT count(*) FROM pg_statistic JOIN pg_class ON pg_class.oid = starelid WHERE relnamespace = 'public'::regnamespace)
+FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+WHERE relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped
+"""  # noqa: E501
+"""Tables, columns and indexes, the version of the ledger, and whether the planner remembers what was in it."""
+
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+FILLED = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND pg_relation_size(oid) > 0
+    AND relname <> 'calib_version'
+"""
+
+
 class Postgres:
     """A server: a context manager, or :meth:`start` and :meth:`stop`.
 
@@ -59,6 +76,7 @@ class Postgres:
         self.port = 0
         self.password = secrets.token_hex(12)
         self._server: owned.Owned | None = None
+        self._shapes: dict[str, list[tuple[Any, ...]]] = {}
 
     @property
     def log(self) -> Path:
@@ -122,9 +140,7 @@ class Postgres:
 
     def execute(self, statement: str | sql.Composable, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement with every right; what it returns."""
-        with psycopg.connect(
-            host="127.0.0.1", port=self.port, user=USER, password=self.password, dbname=database, autocommit=True
-        ) as connection:
+        with self._connected(database) as connection:
             cursor = connection.execute(statement)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
@@ -137,12 +153,34 @@ class Postgres:
         """Remove a database, whoever is connected to it."""
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def emptied(self, name: str, template: str) -> bool:
+        """Remove all rows that the template has not, unless more than rows is other than there.
+
+        Returns:
+            Whether the database is as new.
+        """
+        if template not in self._shapes:
+            self._shapes[template] = self.execute(SHAPE, template)
+        with self._connected(name) as connection:
+            [(others,)] = connection.execute(OTHERS).fetchall()
+            if others or connection.execute(SHAPE).fetchall() != self._shapes[template]:
+                return False
+            if tables := [sql.Identifier(table) for (table,) in connection.execute(FILLED)]:
+                clear = sql.SQL("TRUNCATE {0} RESTART IDENTITY CASCADE; ANALYZE {0}")
+                connection.execute(clear.format(sql.SQL(", ").join(tables)))
+        return True
+
     def databases(self) -> set[str]:
         """The names of those that were made here."""
         rows = self.execute("SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'")
         return {name for (name,) in rows}
 
     # --- Inner
+
+    def _connected(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=USER, password=self.password, dbname=database, autocommit=True
+        )
 
     def _create(self, found: Programs) -> None:
         """Make the folder, and an empty cluster in it."""
