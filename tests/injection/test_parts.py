@@ -6,6 +6,7 @@ from __future__ import annotations
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -75,9 +76,10 @@ def injected(folder: Path, policy: Any, at_once: int, deaths: set[int], finite: 
 
 
 @cache
-def injected_at_once(tmp_path_factory: Any, policy: int, finite: bool) -> dict[str, Any]:
+def injected_at_once(policy: int, finite: bool) -> dict[str, Any]:
     """What one transaction makes."""
-    return injected(tmp_path_factory.mktemp("whole") / "whole", POLICIES[policy], 1000, set(), finite)
+    with TemporaryDirectory() as folder:
+        return injected(Path(folder, "whole"), POLICIES[policy], 1000, set(), finite)
 
 
 @given(
@@ -91,7 +93,7 @@ def test_any_division_gives_the_same_groups(
     tmp_path_factory: Any, policy: Any, at_once: int, deaths: set[int], finite: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")
-    whole = deepcopy(injected_at_once(tmp_path_factory, POLICIES.index(policy), finite))
+    whole = deepcopy(injected_at_once(POLICIES.index(policy), finite))
     parts = injected(folder / "parts", policy, at_once, deaths, finite)
     assert parts == whole
 
