@@ -40,3 +40,6 @@ class JobSubmission:
     """Paths and URLs that the job reads."""
     files: tuple[str, ...] = ()
     """Files that the payload needs: transferred where there is no shared file system."""
+    products: tuple[str, ...] = ()
+    """What it is to leave, relative to ``folder/out``. Where it ends well, the backend may leave their checksums beside
+    it (:mod:`airflow_calib_provider.checksums`); those that are missing are made later."""

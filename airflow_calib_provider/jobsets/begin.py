@@ -159,6 +159,7 @@ def _of_spec(
         retries=task.jobs.retries,
         quorum=task.jobs.quorum,
         products=task.products,
+        drops={name: kept.total_seconds() for name, kept in task.drops.items()},
         folder=f"{context.campaign}/{workflow.name}/{task.name}/{context.group}",
         dag_run_id=dag_run_id,
         definitions=rendered.definitions,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -16,6 +17,7 @@ from airflow_calib_provider.jobsets.needed import Needed, all_needed
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock
+from airflow_calib_provider.ledger.products import DROPPED
 from airflow_calib_provider.ledger.rows import Group, Made, Used, UsedPayload
 from airflow_calib_provider.ledger.skips import members_of
 from airflow_calib_provider.ledger.starting import not_open, require_open
@@ -36,6 +38,7 @@ class GroupContext:
     :ivar used: the generations and payloads whose files the variables name, and the runs that needed workflows did not
         select.
     :ivar folder: of the YAML file.
+    :ivar dropped: those of the files that the variables name which are dropped, and when that was due.
     """
 
     campaign: str
@@ -48,6 +51,7 @@ class GroupContext:
     excluded_runs: Sequence[int]
     used: Used
     folder: Path = Path()
+    dropped: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def gather(
@@ -79,7 +83,8 @@ def gather(
             raise _nothing_left(group)
     still = set(kept)
     records = [dict(member.record) for member in members if member.run in still]
-    tasks, others = _products(connection, workflow, task, needed)
+    files, dropped = _files(connection, [row for item in needed.values() for row in item.generations])
+    tasks, others = _products(files, workflow, task, needed)
     payloads, used_payloads = _payloads(connection, task, group.campaign, kept)
     variables: dict[str, object] = {
         "campaign": group.campaign,
@@ -106,6 +111,7 @@ def gather(
         excluded_runs=excluded,
         used=_used(needed, used_payloads, kept),
         folder=Path(workflow.file).resolve().parent,
+        dropped=dropped,
     )
 
 
@@ -149,13 +155,12 @@ def _nothing_left(group: Group) -> RenderError:
 
 
 def _products(
-    connection: Connection, workflow: Workflow, task: Task, needed: Mapping[Need, Needed]
+    files_of: Mapping[int, Sequence[tuple[str, str]]], workflow: Workflow, task: Task, needed: Mapping[Need, Needed]
 ) -> tuple[dict[str, object], dict[str, dict[str, dict[str, object]]]]:
     """Product variables of this workflow and of others."""
     variables: dict[str, object] = {}
     others: dict[str, dict[str, dict[str, object]]] = {}
     inside = set(workflow.inside_needs(task))
-    files_of = _files(connection, [row for item in needed.values() for row in item.generations])
     for need, item in needed.items():
         files: dict[str, list[str]] = defaultdict(list)
         for made in item.generations:
@@ -187,18 +192,23 @@ def _not_selected(needed: Mapping[Need, Needed], runs: Sequence[int]) -> dict[st
     return {name: sorted(left & set(runs)) for name, left in found.items() if left & set(runs)}
 
 
-def _files(connection: Connection, generations: Sequence[Made]) -> dict[int, list[tuple[str, str]]]:
-    """Generation → the names and files of its products, in the order of the jobs."""
+def _files(
+    connection: Connection, generations: Sequence[Made]
+) -> tuple[dict[int, list[tuple[str, str]]], dict[str, datetime]]:
+    """Generation → names and files of its products, in the order of the jobs; and which of these are dropped."""
     product = tables.product
     if not generations:
-        return {}
+        return {}, {}
     folders = {row.id: row.folder for row in generations}
     query = select(product).where(tables.one_of(product.c.generation_id, folders))
     found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    dropped: dict[str, datetime] = {}
     for row in connection.execute(query.order_by(product.c.generation_id, product.c.job_index)):
-        path = product_path(folders[row.generation_id], row.job_index, row.file)
-        found[row.generation_id].append((row.name, str(path)))
-    return found
+        path = str(product_path(folders[row.generation_id], row.job_index, row.file))
+        found[row.generation_id].append((row.name, path))
+        if row.state == DROPPED:
+            dropped[path] = row.drop_at
+    return found, dropped
 
 
 def _payloads(

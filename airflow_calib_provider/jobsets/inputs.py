@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from airflow_calib_provider.errors import ProductError
@@ -20,23 +21,21 @@ SHOWN = 3
 
 
 def require_inputs(context: GroupContext, rendered: Rendered) -> None:
-    """Refuse jobs that name a product or a payload which is not there any more.
+    """Refuse jobs that name a product or a payload which is not there any more, or is to be removed.
 
     :raises ProductError: which file, what made it, and what makes it again.
     """
     ours = set(_texts([context.variables.get(name) for name in ("tasks", "workflows", "payloads")]))
     ours |= {text for text in rendered.inputs if _is_ours(text)}
-    missing = sorted(text for text in ours if not _there(Path(text)))
+    missing = sorted(text for text in ours if text in context.dropped or not _there(Path(text)))
     if not missing:
         return
     said = list(_texts([list(rendered.inputs), [dict(item) for item in rendered.definitions]]))
     named = [text for text in missing if any(text in item for item in said)]
     if named:
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-        raise ProductError(
-            f"what the jobs read is missing or empty: {'; '.join(_what(text) for text in named[:SHOWN])}{more}",
-            _remedy(named[0]),
-        )
+        shown = "; ".join(_what(text, context) for text in named[:SHOWN])
+        raise ProductError(f"what the jobs read is missing or empty: {shown}{more}", remedy(named[0]))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -72,14 +71,27 @@ def _parts(text: str) -> tuple[str, ...]:
     return parts if len(parts) > 6 else ()
 
 
-def _what(text: str) -> str:
+def _what(text: str, context: GroupContext) -> str:
     if not (parts := _parts(text)):
         return text
     _, workflow, task, group, generation, job = parts[:6]
-    return f"{text}, made by {job} of {workflow}.{task} of {group} (generation {generation.removeprefix('g')})"
+    said = f"{text}, made by {job} of {workflow}.{task} of {group} (generation {generation.removeprefix('g')})"
+    return f"{said}, {why_dropped(context.dropped[text])}" if text in context.dropped else said
 
 
-def _remedy(text: str) -> str:
+def why_dropped(due: datetime) -> str:
+    """Of a product, why it is not there.
+
+    :param due: when its time was over.
+    """
+    return f"was dropped: its task keeps it until {due:%Y-%m-%d %H:%M} UTC only (drop)"
+
+
+def remedy(text: str) -> str:
+    """What makes a file again.
+
+    :param text: a product's, or a payload's.
+    """
     if not (parts := _parts(text)):
         return "put it back, or run again the task that published it; then `calib retry`"
     campaign, workflow, task, group = parts[:4]

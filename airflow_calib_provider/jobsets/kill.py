@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.checksums import read_sums
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -23,6 +24,7 @@ from airflow_calib_provider.jobsets.products import check_product
 from airflow_calib_provider.kinds import DEFAULT_BACKEND
 from airflow_calib_provider.ledger import generations, groups, rounds
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.products import Kept
 from airflow_calib_provider.ledger.rows import Generation, JobRecord, Product, Round
 from airflow_calib_provider.settings import number
 
@@ -109,7 +111,7 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
         products = generations.products_of(connection, generation_id)
     if row.state not in ("running", "failed"):
         return "nothing"
-    found, missing = _find_products(row, jobs, well, products)
+    found, kept, missing = _find_products(row, jobs, well, products)
     if missing:
         reason = {"code": "marked_success_without_products", "missing": missing[:20]}
         state = "processing" if row.state == "running" else "failed"
@@ -122,7 +124,7 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
         newest = generations.latest(connection, row.group_id, row.task)
         if current.state not in ("running", "failed") or newest is None or newest.id != row.id:
             return "nothing"
-        generations.accept(connection, current, found, row.products, PERSON)
+        generations.accept(connection, current, found, kept, PERSON, now)
     promote(row.folder, {index: n for index, n in found.items() if n}, row.group_name)
     crash_point("generation.before_done", row.group_name)
     with ledger.write() as connection:
@@ -134,8 +136,8 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
 
 def _find_products(
     row: Generation, jobs: Sequence[JobRecord], well: Mapping[int, Sequence[int]], products: Sequence[Product]
-) -> tuple[dict[int, int], list[str]]:
-    """For each job the attempt that has all declared products, and what no attempt has.
+) -> tuple[dict[int, int], dict[int, dict[str, Kept]], list[str]]:
+    """For each job the attempt that has all declared products, what is known of these, and what no attempt has.
 
     It is 0 where none is declared, and nothing of the job is there.
 
@@ -143,6 +145,7 @@ def _find_products(
     :param products: those that were accepted.
     """
     found: dict[int, int] = {}
+    kept: dict[int, dict[str, Kept]] = {}
     missing = gone(row.folder, jobs, products)
     for job in jobs:
         if job.accepted_attempt is not None or not row.products:
@@ -150,27 +153,28 @@ def _find_products(
             found[job.job_index] = job.accepted_attempt or tried
             continue
         numbers = well.get(job.job_index, ())
-        lacking = {n: _lacking(attempt_folder(row.folder, job.job_index, n), row.products) for n in numbers}
+        seen = {n: _looked_at(attempt_folder(row.folder, job.job_index, n), row.products) for n in numbers}
+        lacking = {n: [name for name, file in row.products.items() if file not in there] for n, there in seen.items()}
         best = next((n for n, names in lacking.items() if not names), None)
         if best is not None:
-            found[job.job_index] = best
+            found[job.job_index], kept[job.job_index] = best, seen[best]
         elif not numbers:
             missing += [f"{name} of job {job.job_index} (no attempt of it ended well)" for name in row.products]
         else:
             missing += [f"{name} of job {job.job_index}" for name in lacking[numbers[0]]]
-    return found, missing
+    return found, kept, missing
 
 
-def _lacking(folder: Path, products: Mapping[str, str]) -> list[str]:
+def _looked_at(folder: Path, products: Mapping[str, str]) -> dict[str, Kept]:
+    """File → what is known of it, of those products that are there."""
+    found: dict[str, Kept] = {}
     if not folder.is_dir():
-        return list(products)
-    lacking = []
+        return found
+    sums = read_sums(folder)
     for name, file in products.items():
-        try:
-            check_product(folder / "out", name, file)
-        except ProductError:
-            lacking.append(name)
-    return lacking
+        with suppress(ProductError):
+            found[file] = Kept(check_product(folder / "out", name, file), sums.get(file))
+    return found
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _changes(watched: Watched, observations: Sequence[Observation], judge: Judge
         if _is_same_hold(job, after):
             change = replace(change, retry_at=made.changes[job.index].retry_at if job.index in made.changes else None)
         made.jobs[job.index] = after
-        made.changes[job.index] = replace(change, values=report.values, products=report.products)
+        made.changes[job.index] = replace(change, values=report.values, products=report.products, kept=report.kept)
         if decision is not None:
             made.decisions[job.index] = decision
         if seen.state is AttemptState.EVICTED and after.state is JobState.FAILED:

@@ -30,19 +30,22 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def check_product(out: Path, name: str, file: str) -> None:
-    """:raises ProductError: the product is missing, empty, or lies outside ``out`` (also through a symbolic link)."""
+def check_product(out: Path, name: str, file: str) -> int:
+    """The size of a product in bytes, of a folder that of its files.
+
+    :raises ProductError: it is missing, empty, or lies outside ``out`` (also through a symbolic link).
+    """
     try:
         check_folder(out.parent)
     except ValueError as error:
         raise _no_name(name, file, error) from error
-    check_file(out, name, file)
+    return check_file(out, name, file)
 
 
-def check_file(out: Path, name: str, file: str) -> None:
+def check_file(out: Path, name: str, file: str) -> int:
     """As :func:`check_product`, where the folder was checked."""
-    if _is_plain_file(out, file):
-        return
+    if size := _plain_size(out, file):
+        return size
     try:
         path = Path(os.path.normpath(out / file))
         if not path.is_relative_to(out) or not (out / file).resolve().is_relative_to(out.resolve()):
@@ -50,7 +53,7 @@ def check_file(out: Path, name: str, file: str) -> None:
         _check_links(out, path, f"product {name}: {file}")
         if not path.exists():
             raise ProductError(f"product {name}: {file} is missing")
-        _check_content(out, path, f"product {name}: {file}")
+        return _check_content(out, path, f"product {name}: {file}")
     except (ValueError, RuntimeError) as error:  # a NUL in the name, or a loop of symbolic links
         raise _no_name(name, file, error) from error
 
@@ -59,24 +62,24 @@ def _no_name(name: str, file: str, error: Exception) -> ProductError:
     return ProductError(f"product {name}: {file!r} is not the name of a file: {error}")
 
 
-def _is_plain_file(out: Path, file: str) -> bool:
-    """Whether it is a file with something in it that lies where its name says, without any link: nearly all are.
+def _plain_size(out: Path, file: str) -> int:
+    """The size of a file with something in it that lies where its name says, without any link, as nearly all are; or 0.
 
     Of such a one there is no more to ask, and nothing else has to be looked at.
     """
     names = file.split("/")
     if not {"", ".", ".."}.isdisjoint(names):
-        return False
+        return 0
     path = str(out)
     try:
         for name in names[:-1]:
             path = f"{path}/{name}"
             if not stat.S_ISDIR(os.lstat(path).st_mode):
-                return False
+                return 0
         about = os.lstat(f"{path}/{names[-1]}")
     except (OSError, ValueError):
-        return False
-    return stat.S_ISREG(about.st_mode) and about.st_size > 0
+        return 0
+    return about.st_size if stat.S_ISREG(about.st_mode) else 0
 
 
 def check_published(products: Path, path: Path, shown: str) -> Path:
@@ -129,30 +132,37 @@ def _check_link(out: Path, path: Path, what: str) -> None:
         )
 
 
-def _check_content(out: Path, path: Path, what: str) -> None:
+def _check_content(out: Path, path: Path, what: str) -> int:
     about = path.stat()
     if not stat.S_ISDIR(about.st_mode):
         if not stat.S_ISREG(about.st_mode):
             raise ProductError(f"{what} is {_kind(about)}, not a file")
         if not about.st_size:
             raise ProductError(f"{what} is empty")
-        return
-    count = 0
+        return about.st_size
+    count = size = 0
     for folder, folders, files in os.walk(path, onerror=_raised):
         count += len(folders) + len(files)
         if count > MAX_ENTRIES:
             raise ProductError(
                 f"{what} has more than {MAX_ENTRIES:,} files", "pack them into one, for example with tar"
             )
-        for entry in (*folders, *files):
-            inner = Path(folder, entry)
-            mode = inner.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                _check_link(out, inner, what)
-            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise ProductError(f"{what}: {inner.relative_to(path)} in it is {_kind(inner.lstat())}, not a file")
+        size += sum(_check_entry(out, path, Path(folder, entry), what) for entry in (*folders, *files))
     if not count:
         raise ProductError(f"{what} is empty")
+    return size
+
+
+def _check_entry(out: Path, product: Path, path: Path, what: str) -> int:
+    """The bytes of a file in a product that is a folder."""
+    about = path.lstat()
+    if stat.S_ISLNK(about.st_mode):
+        _check_link(out, path, what)
+    elif stat.S_ISREG(about.st_mode):
+        return about.st_size
+    elif not stat.S_ISDIR(about.st_mode):
+        raise ProductError(f"{what}: {path.relative_to(product)} in it is {_kind(about)}, not a file")
+    return 0
 
 
 def _raised(error: OSError) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, select
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import PayloadError, ProductError
 from airflow_calib_provider.jobsets.context import GroupContext, gather
+from airflow_calib_provider.jobsets.inputs import remedy, why_dropped
 from airflow_calib_provider.jobsets.products import check_published
 from airflow_calib_provider.jobsets.render import git_commit
 from airflow_calib_provider.ledger import tables
@@ -46,7 +47,7 @@ def publish_group(
         context = gather(connection, workflow, task, group_id, params)
         group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context)
-    file = _inside_products(render_value(task.publish.file, context.variables))
+    file = _inside_products(render_value(task.publish.file, context.variables), context)
     iov = Iov(group.first_run, group.last_run)
     return publish(
         ledger,
@@ -62,9 +63,11 @@ def publish_group(
     )
 
 
-def _inside_products(rendered: object) -> Path:
+def _inside_products(rendered: object, context: GroupContext) -> Path:
     if not isinstance(rendered, str):
         raise PayloadError(f"publish.file must come to one file, not to {rendered!r}"[:300])
+    if rendered in context.dropped:
+        raise PayloadError(f"{rendered} {why_dropped(context.dropped[rendered])}", remedy(rendered))
     root = Path(os.path.abspath(products_folder()))  # noqa: PTH100 - Path.absolute keeps ".."
     path = Path(os.path.abspath(rendered))  # noqa: PTH100
     if not path.is_relative_to(root):

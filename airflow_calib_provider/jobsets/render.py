@@ -351,6 +351,7 @@ def submission(
         timeout=definition["timeout"],
         inputs=tuple(inputs),
         files=tuple(_fill(file, where) for file in definition.get("files", ())),
+        products=tuple(row.products.values()),
     )
 
 

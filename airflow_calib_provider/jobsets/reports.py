@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_calib_provider.checksums import read_sums
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.products import check_file, check_folder
+from airflow_calib_provider.ledger.products import Kept
 
 MAX_REPORT = 20_000_000
 """Bytes."""
@@ -33,10 +35,12 @@ class Report:
 
     :ivar values: name, value, error; of a name given twice the last counts.
     :ivar products: name → file relative to ``CALIB_OUT``.
+    :ivar kept: file → how large it is, and its checksum if the job's wrapper has made it.
     """
 
     values: list[tuple[str, float, float | None]] = field(default_factory=list)
     products: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
 
 
 def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
@@ -49,10 +53,13 @@ def read_outcome(folder: Path, declared: Mapping[str, str]) -> Report:
     check_folder(folder)
     report = read_report(folder / "report.jsonl")
     products = {**declared, **report.products}
+    sums = {os.path.normpath(file): made for file, made in read_sums(folder).items()} if products else {}
+    kept = {}
     # Each file once, however many products it is: a folder may hold very many.
     for file, name in {os.path.normpath(file): name for name, file in reversed(products.items())}.items():
-        check_file(folder / "out", name, file)
-    return Report(report.values, products)
+        size = check_file(folder / "out", name, file)
+        kept[file] = Kept(size, sums.get(file))
+    return Report(report.values, products, {file: kept[os.path.normpath(file)] for file in products.values()})
 
 
 def read_report(file: Path) -> Report:

@@ -16,6 +16,7 @@ from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import rounds, tables
 from airflow_calib_provider.ledger.groups import TaskChange, change_task, set_task_states
+from airflow_calib_provider.ledger.products import Kept, new_rows
 from airflow_calib_provider.ledger.rows import (
     Definition,
     Ended,
@@ -74,6 +75,7 @@ class NewGeneration:
     options: Mapping[str, object] = field(default_factory=dict)
     keep: int | None = None
     spec_folder: str | None = None
+    drops: Mapping[str, float] = field(default_factory=dict)
 
 
 ALL, SAME_VERSION = "all", "same_version"
@@ -221,6 +223,7 @@ def continue_failed(
         columns |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "spec_folder": new.spec_folder}
         columns |= {"inputs": list(new.inputs), "rerun": None}
         columns |= {"failures": list(new.failures), "options": dict(new.options), "keep": new.keep, "cleaned_at": None}
+        columns["drops"] = dict(new.drops)
         data |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "retries": new.retries, "quorum": new.quorum}
     move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, data)])
     again = connection.execute(
@@ -282,9 +285,10 @@ def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int
 
 
 def products_of(connection: Connection, generation_id: int) -> list[Product]:
-    """The accepted products of a generation, in the order of the jobs."""
+    """The accepted products of a generation that were not dropped, in the order of the jobs."""
     table = tables.product
-    query = select(table.c.job_index, table.c.name, table.c.file).where(table.c.generation_id == generation_id)
+    here = (table.c.generation_id == generation_id, table.c.state == "accepted")
+    query = select(table.c.job_index, table.c.name, table.c.file).where(*here)
     return read_rows(connection, query.order_by(table.c.step, table.c.job_index, table.c.name), Product)
 
 
@@ -386,7 +390,12 @@ def end(
 
 
 def accept(
-    connection: Connection, row: Generation, accepted: Mapping[int, int], products: Mapping[str, str], person: str
+    connection: Connection,
+    row: Generation,
+    accepted: Mapping[int, int],
+    kept: Mapping[int, Mapping[str, Kept]],
+    person: str,
+    now: datetime,
 ) -> None:
     """A person declares a generation done: the products that lie there count, whoever made them (rule 19).
 
@@ -395,7 +404,7 @@ def accept(
 
     :param row: the generation, running or failed.
     :param accepted: job → the attempt whose folder holds the products, for the jobs that have not succeeded.
-    :param products: the declared ones: name → file.
+    :param kept: job → file → what is known of it, of the declared products.
     """
     subject = Subject.of_generation(row)
     rows = {item.job_index: item for item in jobs_of(connection, [row.id])}
@@ -410,7 +419,7 @@ def accept(
         if item.state in BEGUN:
             key = {**job_key(item), "n": item.attempt}
             attempts.append(Move(key, item.state, AttemptState.REMOVED, of_job))
-        files += [{**job_key(item), "name": name, "file": file} for name, file in products.items()]
+        files += new_rows(job_key(item), row.products, kept.get(index, {}), row.drops, now)
     move(connection, job, moves)
     move(connection, attempt, attempts)
     if files:

@@ -12,6 +12,7 @@ from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.products import Kept, new_rows
 from airflow_calib_provider.ledger.rows import Generation, Round
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
@@ -26,6 +27,7 @@ class JobChange:
 
     :ivar retry_at: of a waiting job the time of its next attempt, of a held one that of its release or removal.
     :ivar request_memory: bytes that its next attempt asks for, if that is to change.
+    :ivar kept: file → what is known of it, of its products.
     """
 
     before: Job
@@ -35,6 +37,7 @@ class JobChange:
     request_memory: int | None = None
     values: Sequence[tuple[str, float, float | None]] = ()
     products: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
 
 
 def apply(connection: Connection, row: Generation, item: Round, changes: Sequence[JobChange], cursor: str) -> bool:
@@ -93,7 +96,7 @@ def _move(connection: Connection, row: Generation, step: int, changes: Sequence[
         source, target = str(change.before.state), _attempt_state(change)
         attempt_moves.append(Move(attempt_key, source, target, of_job, seen, data))
         values += [{**key, "name": name, "value": number, "error": error} for name, number, error in change.values]
-        products += [{**key, "name": name, "file": file} for name, file in change.products.items()]
+        products += new_rows(key, change.products, change.kept, row.drops, change.observation.at)
     move(connection, job, job_moves)
     move(connection, attempt, attempt_moves)
     if values:

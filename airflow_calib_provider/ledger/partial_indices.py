@@ -17,6 +17,11 @@ def partial_indices() -> tuple[Index, ...]:
     in every process.
     """
     opening, uncleaned = text("opening IS NOT NULL"), text("cleaned_at IS NULL")
+    unsummed, dropping = (
+        text("checksum IS NULL AND state = 'accepted'"),
+        text("drop_at IS NOT NULL AND removed_at IS NULL"),
+    )
+    product = tables.product
     group, of_event = tables.run_group.c, tables.event.c
     return (
         Index(
@@ -31,6 +36,19 @@ def partial_indices() -> tuple[Index, ...]:
         ),
         Index(
             "ix_generation_uncleaned", tables.generation.c.ended_at, sqlite_where=uncleaned, postgresql_where=uncleaned
+        ),
+        Index(
+            "ix_product_unsummed",
+            *product.primary_key.columns,
+            sqlite_where=unsummed,
+            postgresql_where=unsummed,
+        ),
+        Index(
+            "ix_product_drop",
+            product.c.state,
+            product.c.drop_at,
+            sqlite_where=dropping,
+            postgresql_where=dropping,
         ),
         Index(
             "ix_event_group_history",

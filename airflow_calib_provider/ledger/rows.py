@@ -152,6 +152,7 @@ class Generation:
     cleaned_at: datetime | None
     spec_folder: str | None
     rerun: str | None
+    drops: Mapping[str, float]
     campaign: str
     workflow: str
     group_name: str

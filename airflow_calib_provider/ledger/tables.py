@@ -27,6 +27,8 @@ from sqlalchemy import (
 
 from airflow_calib_provider.ledger.column_types import AnyText, BigId, KeyOfRound, Name, State, UtcDateTime, name_column
 from airflow_calib_provider.ledger.column_types import metadata as metadata
+from airflow_calib_provider.ledger.mirror_tables import mirror_set_aside as mirror_set_aside
+from airflow_calib_provider.ledger.mirror_tables import mirror_target as mirror_target
 
 
 def one_of(column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[bool]:
@@ -237,6 +239,7 @@ generation = Table(
     Column("cleaned_at", UtcDateTime, comment="when logs and failed attempts were removed"),
     Column("spec_folder", Text, comment="what {{ spec.folder }} stands for"),
     Column("rerun", State, comment="how a person wants the next clear"),
+    Column("drops", JSON, nullable=False, server_default="{}", comment="product -> seconds for which it is kept"),
     UniqueConstraint("group_id", "task", "n"),
     Index(None, "state", "group_id", "task"),
 )
@@ -322,6 +325,11 @@ product = Table(
     Column("job_index", Integer, primary_key=True),
     name_column("name", primary_key=True),
     Column("file", Text, nullable=False, comment="relative to the job's CALIB_OUT"),
+    Column("size", BigInteger, comment="bytes when it was accepted, of a folder those of its files"),
+    Column("checksum", String(64), comment="SHA-256 in hexadecimal; null: nobody has made it yet"),
+    Column("state", State, nullable=False, server_default="accepted", comment="accepted, dropped"),
+    Column("drop_at", UtcDateTime, comment="when its files may be removed; null: never"),
+    Column("removed_at", UtcDateTime, comment="when the files of a dropped one were removed"),
 )
 
 payload = Table(
@@ -389,37 +397,3 @@ event = Table(
 
 GROUP_HISTORY = text("entity IN ('membership', 'group_task', 'run_group')")
 """The events that say what a group was when; written into statements as it is, since the index is of these only."""
-
-mirror_target = Table(
-    "mirror_target",
-    metadata,
-    name_column("name", primary_key=True),
-    Column("place", Text, nullable=False, comment="where it is, without secrets"),
-    Column("cursor", BigInteger, nullable=False, comment="the last event that was carried there"),
-    Column(
-        "holes", JSON, nullable=False, comment="ids below the cursor that nobody could see yet: [first, last, since]"
-    ),
-    Column("holder", String(64), comment="who carries now"),
-    Column("held_until", UtcDateTime),
-    Column("last_success_at", UtcDateTime),
-    Column("last_error", AnyText),
-    Column("last_error_at", UtcDateTime),
-    Column("skipped_by_retention", BigInteger, nullable=False, comment="points that were older than its retention"),
-    Column("note", AnyText, comment="what is odd about the events, such as a clock that goes backwards"),
-    Column("note_at", UtcDateTime),
-    Column("sample", JSON, comment="the last figures of the system that were appended as events"),
-    Column("sampled_at", UtcDateTime),
-)
-
-mirror_set_aside = Table(
-    "mirror_set_aside",
-    metadata,
-    Column("id", BigId, primary_key=True, autoincrement=True),
-    name_column("target"),
-    Column("event_id", BigInteger, nullable=False),
-    name_column("measurement"),
-    Column("line", AnyText, nullable=False, comment="as it was refused; empty: no point could be made of the event"),
-    Column("reason", AnyText, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Index(None, "target", "event_id"),
-)

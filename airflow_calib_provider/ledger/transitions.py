@@ -85,6 +85,7 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "running": frozenset({"submitted", "held", "succeeded", "failed", "lost", "removed"}),
         "held": frozenset({"submitted", "running", "succeeded", "failed", "lost", "removed"}),
     },
+    "product": {None: frozenset({"accepted"}), "accepted": frozenset({"dropped"})},
     "payload": {None: frozenset({"published"}), "published": frozenset({"superseded"})},
     "dag_run_request": {
         None: frozenset({"wanted"}),

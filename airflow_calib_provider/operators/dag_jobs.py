@@ -56,7 +56,8 @@ class DagJobsOperator(JobSetOperator):
     :param timeout: wall time of one attempt; a ``timedelta`` or a text such as ``"1h30m"``.
     :param retries_of_jobs: 3 means four attempts of each job. Airflow's own ``retries`` are for crashes only.
     :param quorum: the fraction of the jobs that is enough.
-    :param products: name → file that a job leaves below ``CALIB_OUT``.
+    :param products: name → file that a job leaves below ``CALIB_OUT``, or, as in a spec,
+        ``{"file": …, "drop": "30d"}``.
     :param failures: what becomes of a job that failed or is held; a list of rules as in a spec.
     :param keep: how long logs and failed attempts are kept; 30 days by default.
     :raises ValueError: an argument is not what it should be; all mistakes are told at once.
@@ -81,7 +82,7 @@ class DagJobsOperator(JobSetOperator):
         timeout: timedelta | str | None = None,
         retries_of_jobs: int | None = None,
         quorum: float | None = None,
-        products: Mapping[str, str] | None = None,
+        products: Mapping[str, str | Mapping[str, str]] | None = None,
         failures: Sequence[Mapping[str, object]] | None = None,
         keep: timedelta | str | None = None,
         **kwargs: Any,
@@ -208,6 +209,7 @@ class DagJobsOperator(JobSetOperator):
         from airflow_calib_provider.errors import RenderError
         from airflow_calib_provider.jobsets.render import git_commit, render_plain
         from airflow_calib_provider.ledger.generations import NewGeneration
+        from airflow_calib_provider.spec.arguments import ArgumentsReader
 
         jobs, products, mistakes = self._read(rendered=True)
         if mistakes:
@@ -228,6 +230,10 @@ class DagJobsOperator(JobSetOperator):
             retries=jobs.retries,
             quorum=jobs.quorum,
             products=products,
+            drops={
+                name: kept.total_seconds()
+                for name, kept in ArgumentsReader({"products": self.products}).drops().items()
+            },
             folder=f"{group.campaign}/{group.workflow}/{self.ledger_task}/{group.name}",
             dag_run_id=instance.run_id,
             definitions=rendered.definitions,

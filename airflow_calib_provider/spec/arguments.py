@@ -36,7 +36,7 @@ from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS
 from airflow_calib_provider.spec.models import Jobs, Split
 from airflow_calib_provider.spec.positions import Document
 from airflow_calib_provider.spec.problems import Problems
-from airflow_calib_provider.spec.task_keys import ProductFile, same_files
+from airflow_calib_provider.spec.task_keys import ProductValue, drops_of, files_of, same_files
 from airflow_calib_provider.spec.tasks import JobsMaker, options_of, rule_of
 from airflow_calib_provider.spec.written import read_keys
 
@@ -60,11 +60,13 @@ class ArgumentKeys(Keys):
         dict[str, Keys], Blocks(BACKENDS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)
     ]
     keep: Duration | None = None
-    products: Annotated[dict[Name, ProductFile], Words(name="products", key="the product"), Field(default_factory=dict)]
+    products: Annotated[
+        dict[Name, ProductValue], Words(name="products", key="the product"), Field(default_factory=dict)
+    ]
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """No two products may be the same file."""
-        yield from same_files(self.products, ("products",))
+        yield from same_files(files_of(self.products), ("products",))
 
 
 class ArgumentsReader:
@@ -139,7 +141,11 @@ class ArgumentsReader:
 
     def products(self) -> dict[str, str]:
         """``products``: name → file, relative to ``CALIB_OUT``."""
-        return self.keys.products
+        return files_of(self.keys.products)
+
+    def drops(self) -> dict[str, timedelta]:
+        """``products``: name → for how long it is kept, of those that are not kept for ever."""
+        return drops_of(self.keys.products)
 
     def command(self, value: object) -> tuple[str, ...]:
         """A program and its arguments, numbers and paths as texts; nothing of ``None``."""

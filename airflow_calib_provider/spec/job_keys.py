@@ -328,7 +328,7 @@ class JobsKeys(Keys):
         Words(default="from `defaults`, else `30d`"),
         Field(
             description="how long the backend's records, logs and failed attempts are kept after the end of a "
-            "generation; accepted products are never removed"
+            "generation; accepted products are not removed then"
         ),
     ] = None
 

@@ -128,6 +128,8 @@ class Task(Model):
     jobs: Jobs | None = None
     products: dict[str, str] = Field(default_factory=dict)
     """Product name → file, relative to ``CALIB_OUT``."""
+    drops: dict[str, timedelta] = Field(default_factory=dict)
+    """Product name → for how long it is kept; others are kept for ever."""
     publish: Publish | None = None
 
     @property

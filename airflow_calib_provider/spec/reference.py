@@ -48,6 +48,7 @@ def tables() -> dict[str, str]:
         "failures.when": [failure_keys.WhenKeys],
         "failures.memory": [failure_keys.MemoryKeys],
         **{name: [keys] for name in BACKENDS.own if (keys := BACKENDS.member(name).keys)},
+        "products": [task_keys.ProductKeys],
         "publish": [task_keys.PublishKeys],
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],
         **{name: [RUN_SOURCES.member(name).keys] for name in RUN_SOURCES.own},

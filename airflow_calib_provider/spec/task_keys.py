@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -121,6 +122,27 @@ ProductFile = Annotated[
     str,
     Reads(_file, {"type": "string", "pattern": r"^[^/~\\][^\\]*$", "not": {"pattern": r"(^|/)\.\.(/|$)|/$"}}, "file"),
 ]
+
+
+class ProductKeys(Keys):
+    """One product, as a mapping."""
+
+    file: Annotated[
+        ProductFile | None,
+        Words(missing="a file relative to CALIB_OUT"),
+        Field(description="what a job leaves in `CALIB_OUT`, relative to it, without `..`"),
+    ] = None
+    drop: Annotated[
+        Duration | None,
+        Words(default="never"),
+        Field(
+            description="its files are removed this long after their job has succeeded; what needs it then fails, and "
+            "says so, until it is made again"
+        ),
+    ] = None
+
+
+ProductValue = Annotated[str | ProductKeys, Either(scalar=ProductFile, mapping=ProductKeys)]
 Value = Annotated[
     str | bool | int | float | tuple[str | bool | int | float, ...],
     Either(scalar=Plain, sequence=tuple[Plain, ...]),
@@ -251,8 +273,8 @@ class TaskKeys(Keys):
     ] = None
     jobs: Annotated[JobsKeys | None, Words(default=" "), Field(description="the job set: [jobs](#jobs)")] = None
     products: Annotated[
-        dict[Name, ProductFile],
-        Words(key="the product", type="mapping of names to files"),
+        dict[Name, ProductValue],
+        Words(key="the product", type="mapping of names to files, or to [products](#products)"),
         Field(
             default_factory=dict,
             description="files that a job leaves in `CALIB_OUT`, relative to it, without `..`; not with `publish`",
@@ -266,7 +288,7 @@ class TaskKeys(Keys):
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """A task runs jobs or publishes, and has the keys of what it does."""
-        yield from same_files(self.products, ("products",))
+        yield from same_files(files_of(self.products), ("products",))
         if self.has("jobs") == self.has("publish"):
             has = "both jobs and publish" if self.has("jobs") else "neither jobs nor publish"
             yield (), mistake(f"{WHAT} has {has}", "exactly one of them", at_key=True)
@@ -287,6 +309,18 @@ class TaskKeys(Keys):
                 {"required": ["publish", "needs"], "properties": {**refused, "needs": {"minItems": 1}}},
             ]
         }
+
+
+def files_of(products: dict[str, str | ProductKeys]) -> dict[str, str]:
+    """Product → file, of those that say which."""
+    files = {name: item.file if isinstance(item, ProductKeys) else item for name, item in products.items()}
+    return {name: file for name, file in files.items() if file}
+
+
+def drops_of(products: dict[str, str | ProductKeys]) -> dict[str, timedelta]:
+    """Product → for how long it is kept, of those that are not kept for ever."""
+    stated = {name: item.drop for name, item in products.items() if isinstance(item, ProductKeys)}
+    return {name: drop for name, drop in stated.items() if drop is not None}
 
 
 def same_files(products: dict[str, str], where: Where) -> Iterator[tuple[Where, PydanticCustomError]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from airflow_calib_provider.domain.grouping import Grouping
@@ -25,7 +26,7 @@ from airflow_calib_provider.spec.models import (
 )
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.problems import Problems
-from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys
+from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys, drops_of, files_of
 from airflow_calib_provider.spec.templates import is_template, split_command
 from airflow_calib_provider.spec.written import Read
 
@@ -60,6 +61,7 @@ class RawTask:
     backend: str = ""
     jobs: Jobs | None = None
     products: dict[str, str] = field(default_factory=dict)
+    drops: dict[str, timedelta] = field(default_factory=dict)
     products_wrong: bool = False
     publish: Publish | None = None
     publish_tag: Node | None = None
@@ -89,13 +91,14 @@ class TaskReader:
     def read(self, name: str, keys: TaskKeys) -> RawTask:
         """One task."""
         where: Where = ("tasks", name)
-        task = RawTask(name, self.written.key_at(*where), products=keys.products)
+        task = RawTask(name, self.written.key_at(*where), products=files_of(keys.products))
         if keys.has("group_by"):
             task.policy_node = self.written.at(*where, "group_by")
             if keys.group_by is not None:
                 task.policy = self.policies.policy(keys.group_by, (*where, "group_by"))
         self._needs(keys, task, (*where, "needs"))
         self._locks(keys, task, (*where, "locks"))
+        task.drops = drops_of(keys.products)
         task.products_wrong = self.written.is_wrong(*where, "products")
         task.backend = keys.backend or self.defaults.backend
         if keys.jobs is not None:

@@ -126,6 +126,7 @@ class _WorkflowReader:
             backend=raw.backend,
             jobs=raw.jobs,
             products=raw.products,
+            drops=raw.drops,
             publish=raw.publish,
         )
 

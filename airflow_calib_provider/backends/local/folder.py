@@ -278,6 +278,7 @@ class _WrittenJob(TypedDict):
     disk: int | None
     gpus: NotRequired[int]
     timeout: float | None
+    products: NotRequired[list[str]]
 
 
 class _Written(TypedDict):
@@ -308,6 +309,7 @@ def _encode(submission: Submission) -> _Written:
                 "disk": job.resources.disk,
                 "gpus": job.resources.gpus,
                 "timeout": job.timeout,
+                "products": list(job.products),
             }
             for job in submission.jobs
         ],
@@ -324,6 +326,7 @@ def _decode(value: _Written) -> Submission:
             folder=Path(job["folder"]),
             resources=Resources(job["cpus"], job["memory"], job["disk"], job.get("gpus", 0)),
             timeout=job["timeout"],
+            products=tuple(job.get("products", ())),
         )
         for job in value["jobs"]
     )

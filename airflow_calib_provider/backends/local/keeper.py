@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from airflow_calib_provider.backends.local import processes
+from airflow_calib_provider.checksums import write_sums
 from airflow_calib_provider.domain.submission import JobSubmission
 
 GO = b"g"
@@ -35,6 +36,12 @@ _LOOK = 10.0
 """Seconds between two looks whether the supervisor lives, should the kernel's word have been missed."""
 
 _LONGEST_PAUSE = 0.5
+
+_SUMMING = 20.0
+"""Seconds for the checksums of what a job has left; what takes longer is made later, elsewhere."""
+
+_MARGIN = 2.0
+"""Seconds before the job's time-out: it ended in time, and must not seem to run over it now."""
 
 
 def keep(
@@ -64,10 +71,15 @@ def keep(
         _close_all_but({0, 1, 2, go, status, *slots})
         os.write(status, READY)
         if os.read(go, 1) == GO:
+            begun = time.monotonic()
             pid = os.fork()
             if pid == 0:
                 _become(job, environment, status)
-            _watch(pid, supervisor, status, grace)
+            ended, memory = _watch(pid, supervisor, grace)
+            if ended == 0 and job.products:
+                _sum(job, begun, supervisor)
+            if ended is not None:
+                _say(status, f"end:{ended}:{memory}")
     except OSError as error:
         _say(status, f"setup:{error}")
     finally:
@@ -87,8 +99,11 @@ def _say(status: int, text: str) -> None:
         os.write(status, (text[:2000] + SEPARATOR).encode(errors="replace"))
 
 
-def _watch(job: int, supervisor: int, status: int, grace: float) -> None:
-    """Wait for the job, reap what it leaves, and end the rest: at once, but for what was asked to end by itself."""
+def _watch(job: int, supervisor: int, grace: float) -> tuple[int | None, int]:
+    """Wait for the job, reap what it leaves, and end the rest: at once, but for what was asked to end by itself.
+
+    :returns: the job's status, and the peak of its memory in bytes.
+    """
     ended: int | None = None
     spared_until = 0.0
     memory = 0
@@ -113,8 +128,25 @@ def _watch(job: int, supervisor: int, status: int, grace: float) -> None:
         else:
             signal.sigtimedwait({signal.SIGCHLD}, pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
-    if ended is not None:
-        _say(status, f"end:{ended}:{memory}")
+    return ended, memory
+
+
+def _sum(job: JobSubmission, begun: float, supervisor: int) -> None:
+    """Leave the checksums of its products beside them, as long as nobody waits for its end.
+
+    :param begun: monotonic time.
+    """
+    until = time.monotonic() + _SUMMING
+    if job.timeout is not None:
+        until = min(until, begun + job.timeout - _MARGIN)
+
+    def stop() -> bool:
+        asked = signal.sigtimedwait({ASKED, signal.SIGTERM}, 0)
+        return asked is not None or time.monotonic() > until or os.getppid() != supervisor
+
+    # Whatever is odd about what it has left: how it ended is to be told.
+    with contextlib.suppress(OSError, ValueError, MemoryError):
+        write_sums(job.folder, job.products, stop)
 
 
 def _become(job: JobSubmission, environment: Mapping[str, str], status: int) -> NoReturn:
