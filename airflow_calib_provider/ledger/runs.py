@@ -126,12 +126,17 @@ def _note_news(connection: Connection, source: str) -> None:
 def _note_read(ledger: Ledger, source: str, identity: str | None, serial: int) -> None:
     """All that a source lists is recorded, unless somebody has recorded anything else of it meanwhile."""
     table = tables.run_source
-    here = (table.c.name == source, table.c.serial == serial)
+    query = select(table.c.serial, table.c.identity).where(table.c.name == source)
     with ledger.read() as connection:
-        known = connection.execute(select(table.c.identity).where(*here)).first()
-    if known is not None and known.identity != identity:
-        with ledger.write() as connection:
-            connection.execute(update(table).where(*here).values(identity=identity))
+        known = connection.execute(query).first()
+    if (known.identity if known else None) == identity:
+        return
+    with ledger.write() as connection:
+        known = connection.execute(query).first()
+        if known is None and serial == 0:
+            connection.execute(insert(table).values(name=source, serial=0, identity=identity))
+        elif known is not None and known.serial == serial:
+            connection.execute(update(table).where(table.c.name == source).values(identity=identity))
 
 
 def at_the_horizon(

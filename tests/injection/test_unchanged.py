@@ -72,6 +72,17 @@ def test_it_is_read_once_and_costs_as_little_with_many_runs(tmp_path: Path, read
     assert len(set(numbers)) == 1, numbers
 
 
+def test_a_source_without_news_is_not_read_again_either(world: World, read: list[str]) -> None:
+    world.runs(*range(1, 4))
+    world.inject(ECAL)
+    with world.ledger.write() as connection:  # as an upgrade of the ledger leaves it
+        connection.execute(tables.run_source.delete())
+        connection.execute(tables.grouping.update().values(source_serial=None))
+    for _ in range(3):
+        world.inject(ECAL)
+    assert len(read) == 2
+
+
 def test_a_change_is_read_however_small_it_is(world: World, read: list[str]) -> None:
     world.runs({"number": 1, "lumi_pb": 1.5})
     world.inject(ECAL)
