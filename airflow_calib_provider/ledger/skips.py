@@ -23,7 +23,7 @@ from airflow_calib_provider.ledger.transitions import ManyRows, Subject, tell_al
 skip = tables.skip
 
 
-MOST = 100_000
+MOST = 20_000
 """Runs that are skipped in one transaction: two statements, whatever their number."""
 
 AT_ONCE = 300
