@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, TaskGroup, XComArg
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from sqlalchemy import select
 
+from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES
-from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.operators import jobs as jobs_module
 from airflow_calib_provider.operators.condor import CondorJobsOperator
@@ -25,6 +23,7 @@ from airflow_calib_provider.operators.dag_jobs import DagJobsOperator
 from airflow_calib_provider.triggers import job_set
 from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from tests.postgres.places import migrated
+from tests.worlds import WithJobs
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -37,7 +36,7 @@ class LocalJobs(DagJobsOperator):
         return "local"
 
 
-class World:
+class World(WithJobs):
     """A ledger, a local backend, and what Airflow does with an operator."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,18 +62,11 @@ class World:
             trigger = deferred.trigger
         assert isinstance(trigger, JobSetTrigger)
         assert trigger.backend == operator.backend
-        generation = trigger.generation_id
-        until = time.monotonic() + 30
-        while True:
-            standing = advance(self.ledger, lambda _: self.backend, [generation], datetime.now(UTC), 0.01)[generation]
-            if standing.state != "running":
-                return dict(operator.execute_complete(context, {"generation_id": generation}))
-            assert time.monotonic() < until, standing
-            time.sleep(0.05)
+        self.finish(trigger.generation_id)
+        return dict(operator.execute_complete(context, {"generation_id": trigger.generation_id}))
 
-    def rows(self, table: Any) -> list[Any]:
-        with self.ledger.read() as connection:
-            return list(connection.execute(select(table).order_by(*table.primary_key)).all())
+    def backend_of(self, name: str) -> Backend:
+        return self.backend
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from typing import Any
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState, Observation
 from airflow_calib_provider.domain.reducer import RetryLimits, reduce
-from airflow_calib_provider.injection.inject import InjectionReport, inject
+from airflow_calib_provider.injection.inject import InjectionReport
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.folders import attempt_folder, promote
 from airflow_calib_provider.ledger import generations, groups, observed, openings, rounds
 from airflow_calib_provider.payloads.store import publish
-from airflow_calib_provider.spec.loader import load_folder, load_sources
-from airflow_calib_provider.spec.models import Workflow
 from tests.postgres.places import bring_back, keep, migrated
+from tests.worlds import WithSpecs
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -95,7 +94,7 @@ def row(
     }
 
 
-class World:
+class World(WithSpecs):
     """The installation in a folder; ``CALIB_HOME`` must point to ``folder / "calib"``."""
 
     def __init__(self, folder: Path) -> None:
@@ -119,12 +118,6 @@ class World:
         keep(self.ledger, name)
         shutil.copytree(self.folder, kept)
 
-    @property
-    def workflows(self) -> Mapping[str, Workflow]:
-        workflows, errors = load_folder(self.specs)
-        assert not errors, errors
-        return workflows
-
     def runs(self, *rows: Mapping[str, Any], file: str = "workflow_specs/runs.csv") -> None:
         """What the source lists from now on."""
         with (self.folder / file).open("w", newline="") as stream:
@@ -135,10 +128,7 @@ class World:
     def inject(self, *rows: Mapping[str, Any], limits: openings.OpeningLimits | None = None) -> InjectionReport:
         if rows:
             self.runs(*rows)
-        sources = load_sources(self.specs / "sources.yaml")
-        report = inject(self.ledger, self.workflows, sources, self.specs, now=NOW, limits=limits)
-        assert not report.errors, report.errors
-        return report
+        return self.take(NOW, limits=limits)
 
     def group(self, name: str, workflow: str = "demo", campaign: str = "prompt") -> Any:
         with self.ledger.read() as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,38 @@ from typing import Any
 from sqlalchemy import select
 
 from airflow_calib_provider.backends import get_backend
-from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import generations, openings, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.waiting import FORMING, look_and_record
-from airflow_calib_provider.spec.loader import load_folder, load_sources
-from airflow_calib_provider.spec.models import Workflow
+from tests.worlds import WithSpecs
 
 PATIENCE = 30.0
 
 
-class StandIn:
+class StandIn(WithSpecs):
     """Airflow's part, for the workflows of a folder.
 
     :param specs: folder of the YAML files.
     """
 
     def __init__(self, specs: Path) -> None:
-        self._specs = specs
-        self._ledger = Ledger()
+        self.specs = specs
+        self.ledger = Ledger()
         self._max_tries: dict[tuple[int, str], int] = {}
 
     def inject(self) -> None:
         """calib_inject, then all that becomes possible, until everything waits or has ended."""
-        report = inject(
-            self._ledger, self._workflows(), load_sources(self._specs / "sources.yaml"), self._specs, now=_now()
-        )
-        assert not report.errors, report.errors
+        self.take()
         self.work()
 
     def clear(self, name: str) -> None:
         """What `calib retry` has Airflow do: the failed tasks of a group get more tries."""
         group, task = tables.run_group, tables.group_task
         query = select(group.c.id, task.c.task).join(task, task.c.group_id == group.c.id)
-        with self._ledger.read() as connection:
+        with self.ledger.read() as connection:
             rows = connection.execute(query.where(group.c.name == name, task.c.state == "failed")).all()
         assert rows, f"no task of {name} has failed"
         for row in rows:
@@ -62,7 +56,7 @@ class StandIn:
             assert time.monotonic() < end, "the tutorial's jobs do not end"
 
     def _step(self) -> bool:
-        with self._ledger.write() as connection:
+        with self.ledger.write() as connection:
             openings.plan(connection, _now())
             for request in openings.claim(connection, "stand-in", _now()):
                 openings.opened(connection, request.group_id, "stand-in", _now())
@@ -72,7 +66,7 @@ class StandIn:
         running = [begun for row in ready if (begun := self._execute(row)) is not None]
         end = time.monotonic() + PATIENCE
         while running:
-            standings = advance(self._ledger, get_backend, running, _now(), base_delay=0.0)
+            standings = advance(self.ledger, get_backend, running, _now(), base_delay=0.0)
             running = [number for number, standing in standings.items() if standing.state == "running"]
             assert time.monotonic() < end, "the tutorial's jobs do not end"
             time.sleep(0.05)
@@ -87,39 +81,34 @@ class StandIn:
             .join(request, request.c.group_id == group.c.id)
             .order_by(group.c.id, task.c.position)
         )
-        with self._ledger.read() as connection:
+        with self.ledger.read() as connection:
             return list(connection.execute(query).all())
 
     def _may_run(self, row: Any) -> bool:
         if row.state not in ("new", "waiting", "failed") or (row.state == "failed" and not self._was_cleared(row)):
             return False
         key = (row.id, row.task if row.group_state == "closed" else FORMING)
-        if look_and_record(self._ledger, [key])[key].state != "open":
+        if look_and_record(self.ledger, [key])[key].state != "open":
             return False
         states = {other.task: other.state for other in self._tasks() if other.id == row.id}
-        workflow = self._workflows()[row.workflow]
+        workflow = self.workflows[row.workflow]
         before = [need.task for need in workflow.inside_needs(workflow.tasks[row.task])]
         return all(states[name] == "done" for name in before)
 
     def _was_cleared(self, row: Any) -> bool:
-        with self._ledger.read() as connection:
+        with self.ledger.read() as connection:
             latest = generations.latest(connection, row.id, row.task)
         return latest is not None and latest.max_tries != self._max_tries.get((row.id, row.task), 8)
 
     def _execute(self, row: Any) -> int | None:
-        workflow = self._workflows()[row.workflow]
+        workflow = self.workflows[row.workflow]
         task = workflow.tasks[row.task]
         if task.publish is not None:
-            publish_group(self._ledger, workflow, task, row.id, now=_now())
+            publish_group(self.ledger, workflow, task, row.id, now=_now())
             return None
         tries = self._max_tries.get((row.id, row.task), 8)
-        begun = begin(self._ledger, workflow, task, row.id, max_tries=tries, dag_run_id=row.run_id, now=_now())
+        begun = begin(self.ledger, workflow, task, row.id, max_tries=tries, dag_run_id=row.run_id, now=_now())
         return begun.generation_id
-
-    def _workflows(self) -> Mapping[str, Workflow]:
-        workflows, errors = load_folder(self._specs)
-        assert not errors, errors
-        return workflows
 
 
 def _now() -> datetime:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
-from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
+from airflow_calib_provider.jobsets.advance import GenerationStanding
 from airflow_calib_provider.jobsets.begin import Begun, begin
 from airflow_calib_provider.jobsets.kill import settle
 from airflow_calib_provider.ledger import tables
@@ -20,12 +16,12 @@ from airflow_calib_provider.ledger.openings import OpeningLimits
 from airflow_calib_provider.spec.models import Jobs, Split, Task, Workflow
 from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
 from tests.postgres.places import is_new, ledger_url, migrated
+from tests.worlds import WithJobs
 
-NO_DELAY = 0.01
 __all__ = ["OpeningLimits", "World"]
 
 
-class World:
+class World(WithJobs):
     """Everything that a job set needs, under one folder.
 
     :param script: what a job runs, by ``sh -c``; it may use ``$CALIB_JOB`` and ``$CALIB_ATTEMPT``.
@@ -59,27 +55,11 @@ class World:
             self.ledger, self.flow, spec, self.group, max_tries=max_tries, dag_run_id="prompt__run-r1", now=now
         )
 
-    def step(self, ids: Iterable[int]) -> dict[int, GenerationStanding]:
-        return advance(self.ledger, lambda name: self.backend, ids, datetime.now(UTC), NO_DELAY)
-
-    def finish(self, generation: int, patience: float = 30.0) -> GenerationStanding:
-        until = time.monotonic() + patience
-        while True:
-            standing = self.step([generation])[generation]
-            if standing.state != "running":
-                return standing
-            assert time.monotonic() < until, standing
-            time.sleep(0.05)
+    def backend_of(self, name: str) -> Backend:
+        return self.backend
 
     def run(self, max_tries: int = 0) -> GenerationStanding:
         return self.finish(self.begin(max_tries).generation_id)
-
-    def rows(self, table: Any) -> list[Any]:
-        with self.ledger.read() as connection:
-            return list(connection.execute(select(table).order_by(*table.primary_key)).all())
-
-    def states(self, table: Any) -> list[str]:
-        return [row.state for row in self.rows(table)]
 
     def task_state(self) -> str:
         return str(self.rows(tables.group_task)[0].state)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from airflow_calib_provider import kinds
-from airflow_calib_provider.backends import get_backend
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import NotOpen
 from airflow_calib_provider.injection.inject import inject
-from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import tables, waiting
@@ -29,6 +25,7 @@ from airflow_calib_provider.spec.cache import checked
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from airflow_calib_provider.spec.models import Workflow
 from tests.postgres.places import migrated
+from tests.worlds import WithJobs, WithSpecs
 
 SOURCES = """\
 apiVersion: calib/v1
@@ -62,7 +59,7 @@ tasks:
 """
 
 
-class Toyland:
+class Toyland(WithSpecs, WithJobs):
     """An installation without Airflow."""
 
     def __init__(self, folder: Path) -> None:
@@ -77,20 +74,8 @@ class Toyland:
         (self.specs / "toyland.yaml").write_text(SPEC)
 
     def flow(self) -> Workflow:
-        workflows, errors = load_folder(self.specs)
-        assert not errors, errors
-        (flow,) = workflows.values()
+        (flow,) = self.workflows.values()
         return flow
-
-    def inject(self) -> None:
-        flow = self.flow()
-        flows, sources = {flow.name: flow}, load_sources(self.specs / "sources.yaml")
-        report = inject(self.ledger, flows, sources, self.specs, now=datetime.now(UTC))
-        assert not report.errors, report.errors
-
-    def rows(self, table: Any) -> list[Any]:
-        with self.ledger.read() as connection:
-            return list(connection.execute(select(table).order_by(*table.primary_key)).all())
 
     def look(self, group: int, task: str) -> waiting.Look:
         return waiting.look_and_record(self.ledger, [(group, task)])[group, task]
@@ -99,13 +84,7 @@ class Toyland:
         now = datetime.now(UTC)
         spec = self.flow().tasks[task]
         begun = begin(self.ledger, self.flow(), spec, group, max_tries=0, dag_run_id="x", now=now)
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            standing = advance(self.ledger, get_backend, [begun.generation_id], datetime.now(UTC), 0.01)
-            if standing[begun.generation_id].state != "running":
-                return standing[begun.generation_id].state
-            time.sleep(0.05)
-        raise AssertionError("still running")
+        return self.finish(begun.generation_id, 60).state
 
     def calib(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "200"}
@@ -123,7 +102,7 @@ def toyland(tmp_path: Path) -> Iterator[Toyland]:
 
 
 def test_from_yaml_to_a_payload(toyland: Toyland) -> None:
-    toyland.inject()
+    toyland.take()
     first, forming, _ = (row for row in toyland.rows(tables.run_group))
     assert [(row.name, row.state, row.last_run) for row in (first, forming)] == [
         ("pairs-r1", "closed", 2),
@@ -141,7 +120,7 @@ def test_from_yaml_to_a_payload(toyland: Toyland) -> None:
         toyland.run(first.id, "fit")
 
     toyland.write(last=5)
-    toyland.inject()
+    toyland.take()
     assert toyland.look(first.id, "fit").state == "open"
     assert toyland.run(first.id, "fit") == "done"
     (generation,) = toyland.rows(tables.generation)
@@ -158,7 +137,7 @@ def test_from_yaml_to_a_payload(toyland: Toyland) -> None:
 
 def test_on_the_command_line(toyland: Toyland) -> None:
     """Processes of their own see the package too."""
-    toyland.inject()
+    toyland.take()
     checked = toyland.calib("spec", "check", "workflow_specs")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     explained = toyland.calib("explain", "pairs-r1", "--json")
@@ -176,9 +155,9 @@ def test_the_cache_of_specs_keeps_what_members_say(toyland: Toyland) -> None:
 
 
 def test_a_package_that_is_gone_leaves_its_locks_shut(toyland: Toyland, monkeypatch: pytest.MonkeyPatch) -> None:
-    toyland.inject()
+    toyland.take()
     toyland.write(last=5)
-    toyland.inject()
+    toyland.take()
     group = toyland.rows(tables.run_group)[0].id
     assert toyland.look(group, "fit").state == "open"
     monkeypatch.setattr(kinds, "entry_points", lambda group: ())
@@ -202,7 +181,7 @@ def test_a_lock_that_breaks_holds_its_own_waits_only(
     toyland: Toyland, monkeypatch: pytest.MonkeyPatch, what: str, name: str
 ) -> None:
     toyland.write(last=5)
-    toyland.inject()
+    toyland.take()
     group = toyland.rows(tables.run_group)[0].id
     break_it(what, name, monkeypatch)
     keys = [(group, "fit"), (group, "deliver")]
@@ -216,7 +195,7 @@ def test_a_statement_that_the_database_refuses_is_its_own_trouble(
     toyland: Toyland, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toyland.write(last=5)
-    toyland.inject()
+    toyland.take()
     group = toyland.rows(tables.run_group)[0].id
     lock = kinds.load("calib_toys.standing:RUN_KNOWN")
     monkeypatch.setattr(type(lock), "statement", lambda self, ids: text("SELECT nothing FROM nowhere"))
