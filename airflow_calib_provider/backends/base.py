@@ -7,7 +7,7 @@ the observations that they return (:mod:`airflow_calib_provider.domain.reducer`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from airflow_calib_provider.domain.observation import RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -54,3 +54,17 @@ class Backend(Protocol):
 
     def forget(self, key: RoundKey) -> None:
         """Drop the backend's own records of a round whose jobs have all ended."""
+
+
+@runtime_checkable
+class Frugal(Protocol):
+    """A backend whose jobs may make their folders themselves.
+
+    A folder for each job costs more than all else before it runs.
+    """
+
+    def jobs_make_folders(self, options: Mapping[str, object]) -> bool:
+        """Whether the jobs of a round make the folders of their attempts, with ``out`` and what is in ``lists``.
+
+        :param options: the task's block for this backend.
+        """

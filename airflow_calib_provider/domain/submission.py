@@ -21,7 +21,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class JobSubmission:
-    """One attempt of one job, fully rendered. ``folder`` exists when it is submitted, ``folder/out`` inside it too.
+    """One attempt of one job, fully rendered.
+
+    ``folder`` exists when it is submitted, ``folder/out`` inside it too; for a backend whose jobs make their folders
+    (:class:`~airflow_calib_provider.backends.base.Frugal`) only what ``folder`` lies in.
 
     The backend writes ``folder/stdout`` and ``folder/stderr``; the job itself writes its products to ``CALIB_OUT``
     (``folder/out``, also its working directory) and JSON lines to ``CALIB_REPORT`` (``folder/report.jsonl``).
@@ -43,3 +46,5 @@ class JobSubmission:
     products: tuple[str, ...] = ()
     """What it is to leave, relative to ``folder/out``. Where it ends well, the backend may leave their checksums beside
     it (:mod:`airflow_calib_provider.checksums`); those that are missing are made later."""
+    lists: Mapping[str, str] = field(default_factory=dict)
+    """Name → text of the files that are to be in ``folder`` before the command runs, and are not yet."""

@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import subprocess
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from airflow_calib_provider.domain import lengths
-from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
-from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
 from airflow_calib_provider.jobsets.query import query
-from airflow_calib_provider.ledger.rows import Definition, Generation
+from airflow_calib_provider.ledger.rows import Definition
 from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, Task
@@ -27,13 +23,11 @@ from airflow_calib_provider.spec.values import no_text
 
 # What is known only when an attempt is submitted stands in a definition as one of these, so that a definition (and its
 # hash) is the same for every attempt.
+_MARK = "⟦"
 OUT, REPORT, INPUTS_FILE, ATTEMPT = "⟦out⟧", "⟦report⟧", "⟦inputs_file⟧", "⟦attempt⟧"
 
 # For texts that Airflow renders, once for all jobs.
 INDEX, COUNT = "⟦index⟧", "⟦count⟧"
-
-MAX_RUNS_TEXT = 16_000
-"""Characters of ``CALIB_RUNS``; with more there is only ``CALIB_RUNS_FILE``. Linux passes on 128 KiB at most."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ def render(task: Task, context: GroupContext, folder: Path | None = None) -> Ren
     shares = _shares(jobs, inputs, context.variables)
     definitions = [_definition(jobs, context.task, texts, share, files) for share in shares]
     rendered = _rendered(jobs, definitions, inputs, context.runs, task.backend, task.products)
-    return replace(rendered, named=_named(rendered), inputs=[_fill(item, where) for item in inputs])
+    return replace(rendered, named=_named(rendered), inputs=[filled(item, where) for item in inputs])
 
 
 def query_of(jobs: Jobs, context: GroupContext) -> list[str]:
@@ -108,8 +102,8 @@ def render_plain(jobs: Jobs, products: Mapping[str, str], backend: str) -> Rende
     definitions = []
     for index, count, mine in _shares(jobs, inputs, {}):
         known = {INDEX: str(index), COUNT: str(count)}
-        command = [_fill(argument, known) for argument in jobs.command]
-        environment = {name: _fill(text, known) for name, text in sorted(jobs.environment.items())}
+        command = [filled(argument, known) for argument in jobs.command]
+        environment = {name: filled(text, known) for name, text in sorted(jobs.environment.items())}
         _refuse_long(command, environment, "", index)
         definitions.append(_stated(jobs, command, environment, mine, _templates(jobs)))
     return _rendered(jobs, definitions, inputs, (), backend, products)
@@ -162,7 +156,7 @@ def _inputs(jobs: Jobs, variables: Mapping[str, object], where: Mapping[str, str
     if isinstance(wanted, InputsCommand):
         command = _query(wanted, variables)
         folder = where[SPEC_FOLDER]
-        listed = query([_fill(argument, where) for argument in command])
+        listed = query([filled(argument, where) for argument in command])
         return [SPEC_FOLDER + item.removeprefix(folder) if item.startswith(f"{folder}/") else item for item in listed]
     items: list[object] = []
     for template in (wanted,) if isinstance(wanted, str) else wanted:
@@ -301,84 +295,10 @@ def _stated(
     return definition
 
 
-def submission(
-    row: Generation, index: int, attempt: int, definition: Definition, memory: int | None = None
-) -> JobSubmission:
-    """One attempt of a job, ready for a backend; its folder and its list of inputs are written.
-
-    :param row: the generation with its group's campaign, workflow and name.
-    :param memory: bytes that this attempt asks for instead of what the definition says.
-    """
-    folder = attempt_folder(row.folder, index, attempt)
-    (folder / "out").mkdir(parents=True, exist_ok=True)
-    inputs_file = folder / "inputs.txt"
-    where = {SPEC_FOLDER: row.spec_folder or ""}
-    inputs = row.inputs if definition["inputs"] is None else [_fill(item, where) for item in definition["inputs"]]
-    _write_once(inputs_file, "".join(f"{item}\n" for item in inputs))
-    runs_file = folder / "runs.txt"
-    _link_runs(generation_folder(row.folder) / "runs.txt", runs_file, row.runs)
-    runs = ",".join(map(str, row.runs))
-    known = {
-        **where,
-        OUT: str(folder / "out"),
-        REPORT: str(folder / "report.jsonl"),
-        INPUTS_FILE: str(inputs_file),
-        ATTEMPT: str(attempt),
-    }
-    contract = {
-        "CALIB_CAMPAIGN": row.campaign,
-        "CALIB_WORKFLOW": row.workflow,
-        "CALIB_TASK": row.task,
-        "CALIB_GROUP": row.group_name,
-        "CALIB_RUNS_FILE": str(runs_file),
-        **({"CALIB_RUNS": runs} if len(runs) <= MAX_RUNS_TEXT else {}),
-        "CALIB_JOB": str(index),
-        "CALIB_ATTEMPT": str(attempt),
-        "CALIB_OUT": known[OUT],
-        "CALIB_REPORT": known[REPORT],
-        "CALIB_INPUTS": known[INPUTS_FILE],
-    }
-    own = {name: _fill(value, known) for name, value in definition["environment"].items()}
-    return JobSubmission(
-        index=index,
-        attempt=attempt,
-        command=tuple(_fill(argument, known) for argument in definition["command"]),
-        environment={**own, **contract},
-        folder=folder,
-        resources=Resources(
-            definition["cpus"], memory or definition["memory"], definition["disk"], definition.get("gpus", 0)
-        ),
-        timeout=definition["timeout"],
-        inputs=tuple(inputs),
-        files=tuple(_fill(file, where) for file in definition.get("files", ())),
-        products=tuple(row.products.values()),
-    )
-
-
-def _link_runs(common: Path, link: Path, runs: Sequence[int]) -> None:
-    """Give an attempt its list of runs, which all attempts of a generation share."""
-    if link.exists():
-        return
-    text = "".join(f"{run}\n" for run in runs)
-    _write_once(common, text)
-    try:
-        link.hardlink_to(common)
-    except FileExistsError:
-        return  # by another watcher
-    except OSError:  # a file system without hard links
-        _write_once(link, text)
-
-
-def _write_once(file: Path, text: str) -> None:
-    """Write a file as a whole; one that is there is left alone, since a job may be reading it."""
-    if file.exists():
-        return
-    part = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
-
-
-def _fill(text: str, known: Mapping[str, str]) -> str:
+def filled(text: str, known: Mapping[str, str]) -> str:
+    """A text with values in the place of its marks."""
+    if _MARK not in text:
+        return text
     for mark, value in known.items():
         text = text.replace(mark, value)
     return text

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 
-from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.backends.base import Backend, Frugal
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
+from airflow_calib_provider.jobsets.attempts import Attempts
 from airflow_calib_provider.jobsets.ending import end_refused
-from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation, Round
@@ -33,7 +33,8 @@ def submit_due(ledger: Ledger, backend: Backend, row: Generation, now: datetime)
     for item in planned:
         with ledger.read() as connection:
             listed = rounds.jobs_of(connection, row.id, item.step, item.n)
-        jobs = [submission(row, job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
+        attempts = Attempts(row, folders=not (isinstance(backend, Frugal) and backend.jobs_make_folders(row.options)))
+        jobs = [attempts.of(job.job_index, job.attempt_n, job.definition, job.request_memory) for job in listed]
         crash_point("round.before_submit", row.group_name)
         try:
             backend.submit(item.key, jobs, row.options)

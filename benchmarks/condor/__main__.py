@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.condor import jobset, latency, mapped, memory, peers, submitting
+from benchmarks.condor import jobset, latency, mapped, memory, peers, submitting, triggerer, whole
 from benchmarks.condor.place import Place
 from benchmarks.figures import Report
 from tests.cache import UnavailableError
 
-PARTS = ("submit", "set", "airflow", "latency", "memory")
+PARTS = ("submit", "whole", "triggerer", "set", "airflow", "latency", "memory")
 
 
 def main(arguments: list[str]) -> int:
@@ -42,6 +42,10 @@ def _run(part: str, place: Place, report: Report, size: int | None, done: jobset
     """
     if part == "submit":
         submitting.run(place, report, size or submitting.JOBS)
+    elif part == "whole":
+        whole.run(place, report, size or whole.JOBS)
+    elif part == "triggerer":
+        triggerer.run(place, report, size or jobset.JOBS)
     elif part == "set":
         return jobset.run(place, report, size or jobset.JOBS)
     elif part == "airflow":

@@ -30,7 +30,7 @@ from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.ledger import rounds, schema, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.spec.models import CondorOptions, Jobs, ResourceRequest, Split, Task, Workflow
+from airflow_calib_provider.spec.models import Jobs, ResourceRequest, Split, Task, Workflow
 from airflow_calib_provider.triggers.poller import LookFailed, Poller
 from tests.ledger.making import RUN, facts, group_ids, put_runs, task, workflow
 
@@ -57,13 +57,14 @@ class World:
         self.calls: Counter[str] = Counter()
         _count_calls(self.calls)
 
-    def begin(self) -> list[int]:
-        """Begin all job sets; returns their generations."""
+    def begin(self, groups: Sequence[str] | None = None) -> list[int]:
+        """Begin all job sets, or those of some groups; returns their generations."""
         now = datetime.now(UTC)
         spec = self.flow.tasks["skim"]
         return [
             begin(self.ledger, self.flow, spec, one, max_tries=0, dag_run_id=f"prompt__{name}", now=now).generation_id
             for name, one in self.groups.items()
+            if groups is None or name in groups
         ]
 
     def step(self, ids: Sequence[int]) -> Mapping[int, GenerationStanding]:
@@ -81,7 +82,8 @@ def _flow(plan: Mapping[str, Any], folder: Path) -> Workflow:
         command=("/bin/sh", "-c", plan["script"]),
         split=Split(count=plan["jobs"]),
         resources=ResourceRequest(memory=plan.get("memory", 100 * MEBIBYTE), disk=10 * MEBIBYTE),
-        condor=CondorOptions(**plan.get("condor", {})),
+        environment=plan.get("environment", {}),
+        options=plan.get("condor", {}),
     )
     made: Task = task("skim", RUN, jobs=jobs, products=plan.get("products", {}), backend="condor")
     return workflow("bench", made, file=str(folder / "bench.yaml"))

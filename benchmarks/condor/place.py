@@ -91,21 +91,20 @@ class Place:
 
     def inside(self, line: str, folder: Path, log: Path, **environment: str) -> Ran:
         """Run a line of shell as the owner of the jobs, inside the pool, measured as a whole."""
-        variables = {
-            "PATH": "/usr/bin:/bin",
-            "CONDOR_CONFIG": f"{PLACE}/condor_config",
-            "_CONDOR_SCHEDD_HOST": MAIN,
-            "_CONDOR_SEC_TOKEN_DIRECTORY": f"/home/{USER}/.condor/tokens.d",
-            "HOME": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **environment,
-        }
-        enter = ["nsenter", "--target", str(self.pool.init), "--mount", "--pid", "--root", "--wd", "--"]
-        change = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "env", "-i"]
-        settings = [f"{name}={value}" for name, value in variables.items()]
-        command = [*enter, *change, *settings, "/bin/sh", "-c", f'umask 0; cd "{folder}" && {line}']
+        variables = {**_variables(folder), **environment}
+        command = [*self._enter(variables), "/bin/sh", "-c", f'umask 0; cd "{folder}" && {line}']
         with log.open("ab") as stream:
             return measured(command, stdout=stream, stderr=stream)
+
+    def entering(self, folder: Path) -> list[str]:
+        """What a command begins with that is to run inside the pool, in a folder, as the owner of the jobs."""
+        move = 'umask 0; cd "$0" && exec "$@"'
+        return [*self._enter(_variables(folder)), "/bin/sh", "-c", move, str(folder)]
+
+    def _enter(self, variables: Mapping[str, str]) -> list[str]:
+        enter = ["nsenter", "--target", str(self.pool.init), "--mount", "--pid", "--root", "--wd", "--"]
+        change = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "env", "-i"]
+        return [*enter, *change, *(f"{name}={value}" for name, value in variables.items())]
 
     def ours(self, what: str, given: Mapping[str, Any], folder: Path, **environment: str) -> tuple[Ran, dict[str, Any]]:
         """Run a part of :mod:`benchmarks.condor.ours` as a process of its own, measured as a whole.
@@ -121,6 +120,17 @@ class Place:
         if ran.code:
             raise RuntimeError(f"{what} ended with {ran.code}: {_last(folder / f'{what}.log')}")
         return ran, json.loads(answer.read_text())
+
+
+def _variables(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "CONDOR_CONFIG": f"{PLACE}/condor_config",
+        "_CONDOR_SCHEDD_HOST": MAIN,
+        "_CONDOR_SEC_TOKEN_DIRECTORY": f"/home/{USER}/.condor/tokens.d",
+        "HOME": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def measured(command: Sequence[str], **options: Any) -> Ran:

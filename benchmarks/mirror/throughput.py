@@ -19,7 +19,7 @@ from benchmarks.mirror.place import Place, target_of
 JOBS, TIMES = 5_000, 10
 BATCH = 5_000
 ROUNDS = 5
-GOAL = 0.8
+GOAL = 0.9
 
 
 def run(server: Any, folder: Path, report: Report) -> None:

@@ -229,6 +229,47 @@ def test_a_large_round_is_not_written_again_while_nothing_is_tried(
     assert not (tmp_path / "spool").exists()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_job_makes_its_own_folder(tmp_path: Path, again: bool) -> None:
+    """With the permissions that it would have from here, and its own lists; the second time it begins empty."""
+    folder = tmp_path / "at tempts" / "job-00000-a1"
+    folder.parent.mkdir()
+    environment = {"CALIB_OUT": str(folder / "out"), "ODD": "a'b \\ $x\nü"}
+    lists = {"inputs.txt": "/a b\n/it's %s \\n\n"}
+    command = ("sh", "-c", 'cat ../inputs.txt; printf %s "$ODD"; pwd >&2; echo x >> made')
+    job = JobSubmission(0, 1, command, environment, folder, lists=lists)
+    script = submission.encode(submission.shared_script(job))
+    assert not set(script) & set(" \n\t'\"$();&|<>{}*?#~`")
+    for _ in range(1 + again):
+        run = ["sh", "-c", submission.JOB_SH.partition("\n")[2]]
+        ended = subprocess.run(run, env={"PATH": os.environ["PATH"], "CALIB_SCRIPT": script}, check=False, timeout=30)
+        assert ended.returncode == 0
+    assert (folder / "stdout").read_text() == lists["inputs.txt"] + environment["ODD"]
+    assert (folder / "stderr").read_text() == f"{folder / 'out'}\n"
+    assert (folder / "out" / "made").read_text() == "x\n"
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    assert folder.stat().st_mode == beside.stat().st_mode
+
+
+def test_a_job_makes_nothing_above_its_folder(tmp_path: Path) -> None:
+    """Where the file system is not mounted, its products would be lost."""
+    job = JobSubmission(0, 1, ("true",), {}, tmp_path / "attempts" / "job-00000-a1")
+    script = submission.encode(submission.shared_script(job))
+    run = ["sh", "-c", submission.JOB_SH]
+    ended = subprocess.run(
+        run,
+        env={"PATH": os.environ["PATH"], "CALIB_SCRIPT": script},
+        check=False,
+        timeout=30,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    assert ended.returncode == submission.NOT_ENTERED
+    assert "job-00000-a1" in ended.stderr
+    assert not (tmp_path / "attempts").exists()
+
+
 def test_rounds_that_nobody_asks_about_are_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generation that a person kills leaves its rounds without an end that a triggerer would ever see."""
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))

@@ -14,11 +14,10 @@ from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import RenderError, SubmissionRefused
-from airflow_calib_provider.jobsets.render import submission
 from airflow_calib_provider.spec.language import CONTRACT
 from airflow_calib_provider.spec.models import InputsCommand, Jobs
 from tests.backends.conformance import Round, follow, states
-from tests.jobsets.test_render import Row, rendered
+from tests.jobsets.test_render import attempt, rendered
 from tests.jobsets.world import World
 from tests.ledger.making import facts, fill, group_ids, put_runs, workflow
 
@@ -99,10 +98,10 @@ def test_the_longest_that_is_allowed_starts(tmp_path: Path) -> None:
 
 def test_runs_go_with_a_job_whose_files_are_transferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
-    job = submission(Row, 0, 1, rendered(Jobs(command=("x",))).definitions[0])
+    job = attempt(0, 1, rendered(Jobs(command=("x",))).definitions[0])
     (item,) = items([job], transfer=True)
     assert "runs.txt" in item["inputs"].split(",")
     assert set(job.environment) == set(CONTRACT), "what a spec cannot set is what every job is given"
     assert Path(job.environment["CALIB_RUNS_FILE"]).read_text() == "1\n2\n"
-    again = submission(Row, 0, 2, rendered(Jobs(command=("x",))).definitions[0])
+    again = attempt(0, 2, rendered(Jobs(command=("x",))).definitions[0])
     assert Path(again.environment["CALIB_RUNS_FILE"]).read_text() == "1\n2\n"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.domain.submission import Resources
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.errors import RenderError
+from airflow_calib_provider.jobsets.attempts import Attempts
 from airflow_calib_provider.jobsets.context import GroupContext, gather
-from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, render_plain, submission
+from airflow_calib_provider.jobsets.render import INPUTS_FILE, OUT, render, render_plain
 from airflow_calib_provider.ledger import campaigns, skips
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Definition, Generation
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import FailureRule, InputsCommand, Jobs, ResourceRequest, Split
 from tests.ledger.making import T0, done, facts, fill, group_ids, new_ledger, put_runs, task, workflow
@@ -217,17 +219,23 @@ def test_what_a_batch_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         split=Split(per_job=1),
     )
     first, second = rendered(jobs, b="/b.sh").definitions
-    made = submission(Row, 0, 1, first)
+    made = attempt(0, 1, first)
     assert (made.resources, made.files, made.inputs) == (Resources(2, 5, None, 1), ("/a.sh", "/b.sh"), ("u",))
-    again = submission(Row, 1, 2, second, memory=9)
+    again = attempt(1, 2, second, memory=9)
     assert (again.resources.memory, again.inputs) == (9, ("v",))
-    assert submission(Row, 0, 3, rendered(Jobs(command=("x",))).definitions[0]).inputs == ("/x", "/y")
+    assert attempt(0, 3, rendered(Jobs(command=("x",))).definitions[0]).inputs == ("/x", "/y")
 
 
 class Row:
     spec_folder = None
     campaign, workflow, task, group_name = "prompt", "ecal", "skim", "run-r1"
-    folder, runs, inputs = "prompt/ecal/skim/run-r1/g1", [1, 2], ["/x", "/y"]
+    folder, runs, inputs, products = "prompt/ecal/skim/run-r1/g1", [1, 2], ["/x", "/y"], {"c": "c.txt"}
+
+
+def attempt(
+    index: int, number: int, definition: Definition, memory: int | None = None, *, folders: bool = True
+) -> JobSubmission:
+    return Attempts(cast("Generation", Row), folders=folders).of(index, number, definition, memory)
 
 
 def test_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +246,8 @@ def test_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (definition,) = rendered(jobs).definitions
     assert definition["command"] == ["x", f"{OUT}/c", INPUTS_FILE]
-    first = submission(Row, 0, 1, definition)
-    second = submission(Row, 0, 2, definition)
+    first = attempt(0, 1, definition)
+    second = attempt(0, 2, definition)
     assert first.folder != second.folder
     assert first.command[1] == f"{first.folder}/out/c"
     assert first.environment["MINE"] == first.environment["CALIB_OUT"] == str(first.folder / "out")
@@ -251,10 +259,39 @@ def test_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_submitting_again_does_not_touch_what_a_job_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path))
     (definition,) = rendered(Jobs(command=("x",))).definitions
-    file = submission(Row, 0, 1, definition).folder / "inputs.txt"
+    file = attempt(0, 1, definition).folder / "inputs.txt"
     before = file.stat()
-    submission(Row, 0, 1, definition)
+    attempt(0, 1, definition)
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_jobs_that_make_their_folders_find_lists_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one file of each list that they share, one of each long one, and none of a short one of their own."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    (definition,) = rendered(Jobs(command=("x", "{{ job.inputs_file }}"))).definitions
+    first, second = attempt(0, 1, definition, folders=False), attempt(1, 1, definition, folders=False)
+    assert not first.folder.exists()
+    assert first.folder.parent.is_dir()
+    assert first.command[1] == first.environment["CALIB_INPUTS"] == second.environment["CALIB_INPUTS"]
+    assert Path(first.command[1]).read_text() == "/x\n/y\n"
+    assert Path(first.environment["CALIB_RUNS_FILE"]).read_text() == "1\n2\n"
+    long = "/long/" + "x" * 9_000
+    jobs = Jobs(command=("x", "{{ job.inputs_file }}"), inputs=("/own", long), split=Split(per_job=1))
+    short, other = (attempt(2 + n, 1, item, folders=False) for n, item in enumerate(rendered(jobs).definitions))
+    assert (short.lists, short.folder.exists()) == ({"inputs.txt": "/own\n"}, False)
+    assert short.command[1] == f"{short.folder}/inputs.txt"
+    assert (other.lists, Path(other.command[1]).read_text()) == ({}, f"{long}\n")
+
+
+def test_another_place_of_the_code_changes_no_list_that_a_job_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    (definition,) = rendered(Jobs(command=("x",))).definitions
+    before = attempt(0, 1, definition, folders=False).environment["CALIB_INPUTS"]
+    monkeypatch.setattr(Row, "inputs", ["/elsewhere"])
+    after = attempt(0, 2, definition, folders=False).environment["CALIB_INPUTS"]
+    assert (Path(before).read_text(), Path(after).read_text()) == ("/x\n/y\n", "/elsewhere\n")
 
 
 def publish_for(ledger: Ledger, folder: Path, tag: str) -> None:

@@ -73,20 +73,24 @@ class RoundFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         folders = [str(job.folder) for job in jobs]
-        root = os.path.commonpath(folders) if folders else "/"
+        # Of what they lie in, which is mostly one: every path would be taken apart for it.
+        root = os.path.commonpath({folder.rpartition("/")[0] or "/" for folder in folders}) if folders else "/"
         # Not relpath, which asks for the current folder each time.
         below = len(root) if root.endswith("/") else len(root) + 1
         listed = [(job.index, job.attempt, folder[below:]) for job, folder in zip(jobs, folders, strict=True)]
         write_durably(self.path / "jobs.json", json.dumps({"root": root, "jobs": listed}))
-        # Needed by the submission only, before which it is written again: a machine that dies may lose it.
-        part = self.path / f".items-{uuid.uuid4().hex}"
+        write_durably(self.path / "job.sh", JOB_SH, 0o755)
+        self._write("items", items)
+        self._write("submit.json", json.dumps(submit))
+
+    def _write(self, name: str, text: str) -> None:
+        """Write what only the submission needs, before which it is written again: a machine that dies may lose it."""
+        part = self.path / f".{name}-{uuid.uuid4().hex}"
         try:
-            part.write_text(items)
-            part.replace(self.path / "items")
+            part.write_text(text)
+            part.replace(self.path / name)
         finally:
             part.unlink(missing_ok=True)
-        write_durably(self.path / "submit.json", json.dumps(submit))
-        write_durably(self.path / "job.sh", JOB_SH, 0o755)
 
     def cluster(self) -> int | None:
         """The cluster's number; ``None`` if the round is not known to be submitted.

@@ -47,8 +47,8 @@ _MACRO = re.compile(r"(?<!\$)\$\w*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _NOT_IN_PATHS = re.compile("[\n\r\0\x1f$,\"']")
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,+=@%^-")
-_ESCAPES = {byte: f"\\0{byte:03o}" for byte in range(256) if byte not in _PLAIN}
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_./:,+=@%^-]+")
+_ESCAPES = [f"\\0{byte:03o}" for byte in range(256)]
 
 JOB_SH = f"""\
 #!/bin/sh
@@ -68,24 +68,49 @@ def encode(script: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _encode_line(line: str) -> str:
-    return line.encode().decode("latin-1").translate(_ESCAPES)
+    return _NOT_PLAIN.sub(_escape, line)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _escaped(found[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _escaped(text: str) -> str:
+    return "".join([_ESCAPES[byte] for byte in text.encode()])
 
 
 def shared_script(job: JobSubmission) -> str:
     """What a job executes that sees the same file system.
 
-    A job that HTCondor starts again after an eviction begins with empty folders, as at its first start.
+    It makes its folder itself, with the permissions that it would have from this process: one for each job, on a file
+    system that many share, costs more than all else of a submission. A job that HTCondor starts again after an
+    eviction begins with empty folders, as at its first start.
     """
     folder = shlex.quote(str(job.folder))
     return "\n".join(
         [
-            f"cd {folder} || exit {NOT_ENTERED}",
+            # Nothing above it: where the file system is not mounted, the job is to fail, and not to write elsewhere.
+            f"d={folder}",
+            f'{{ [ -d "$d" ] || mkdir -m {_folder_mode():o} "$d"; }} && cd "$d" || exit {NOT_ENTERED}',
             "rm -rf out report.jsonl",
+            *[f"printf %s {shlex.quote(text)} >{name} || exit {NOT_ENTERED}" for name, text in job.lists.items()],
             f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
             *map(_export, job.environment.items()),
             f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null",
         ]
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _folder_mode() -> int:
+    """What :func:`os.mkdir` gives a folder in this process."""
+    # Asked of the kernel, since os.umask would change it for all threads at once.
+    with contextlib.suppress(OSError):
+        found = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if found is not None:
+            return 0o777 & ~int(found[1], 8)
+    return 0o755
 
 
 @functools.lru_cache(maxsize=256)
@@ -353,6 +378,7 @@ def _units(size: int | None, unit: int) -> str:
     return "" if size is None else str(max(1, math.ceil(size / unit)))
 
 
+@functools.lru_cache(maxsize=16)
 def _path(path: str) -> str:
     # The item data know no quoting: a path with such a character would become another one.
     if _NOT_IN_PATHS.search(path) or path != path.strip():
