@@ -33,7 +33,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
 from airflow_calib_provider.payloads import store
 from benchmarks.ledger.growing import NOW, Growing
-from tests.ledger.making import new_ledger
+from tests.postgres.places import once
 
 RUNS = 240
 LARGE = {"run", "membership", "run_group", "group_task", "lock", "generation", "job", "attempt", "round", "value"}
@@ -45,12 +45,17 @@ Statement = tuple[str, Any]
 
 
 @pytest.fixture
-def grown(tmp_path: Path, database: str) -> Iterator[Growing]:
+def grown(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Growing]:
     """A ledger with done, open and waiting groups."""
-    made = Growing(new_ledger(tmp_path), tmp_path / "specs")
-    made.grow(RUNS, unfinished=80)
-    if database == "postgresql":  # SQLite would see how small the tables are, and read them at once
-        planner.refresh(made.ledger)
+    specs = tmp_path_factory.getbasetemp() / "grown"
+
+    def grow(ledger: Ledger) -> None:
+        Growing(ledger, specs).grow(RUNS, unfinished=80)
+        if database == "postgresql":  # SQLite would see how small the tables are, and read them at once
+            planner.refresh(ledger)
+
+    made = Growing(once(tmp_path, "grown", grow), specs)
+    made.list_runs(RUNS)
     yield made
     made.ledger.close()
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,9 @@ PLACE = "CALIB_TEST_POSTGRES"  # the address of a server, in the environment of 
 TEMPLATE = "template_ledger"
 OF_FOLDER = "of_"  # begins the names of databases of folders
 SPARE = "spare_"  # begins the names of those that were a folder's, and are as the template again
+
+_MADE: dict[tuple[str, str], bytes] = {}
+"""Server and state → the file, if it is one."""
 
 
 def migrated(url: str | None = None) -> Ledger:
@@ -75,6 +78,30 @@ def is_new(folder: Path, *, empty: bool = False) -> bool:
             made.close()
         connection.execute(text(f'CREATE DATABASE "{_name(folder)}" TEMPLATE "{"template1" if empty else TEMPLATE}"'))
     return True
+
+
+def once(folder: Path, name: str, make: Callable[[Ledger], object]) -> Ledger:
+    """A new ledger of this folder in a state that takes long to make: made once in this process, and copied after that.
+
+    Args:
+        folder: whose ledger.
+        name: of the state.
+        make: makes it of a new ledger.
+    """
+    assert is_new(folder)
+    ledger = migrated(ledger_url(folder))
+    key = (os.environ.get(PLACE, ""), name)
+    if key not in _MADE:
+        make(ledger)
+        ledger.close()
+        keep(ledger, name)
+        _MADE[key] = ledger.file.read_bytes() if ledger.file else b""
+        return ledger
+    ledger.close()
+    bring_back(ledger, name)
+    if ledger.file:
+        ledger.file.write_bytes(_MADE[key])
+    return ledger
 
 
 def keep(ledger: Ledger, name: str) -> None:
