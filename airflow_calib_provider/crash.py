@@ -32,6 +32,8 @@ POINTS = frozenset(
         "jobs.after_apply",
         "products.before_promote",
         "products.after_promote",
+        "product.before_remove",
+        "product.after_remove",
         "generation.before_done",
         "generation.after_done",
         "payload.before_store",

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, literal, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import read_rows
@@ -127,7 +139,8 @@ def page(
 
 def unsummed() -> tuple[ColumnElement[bool], ...]:
     """The condition of products whose checksum nobody has made yet."""
-    return product.c.checksum.is_(None), product.c.state == ACCEPTED
+    # As the index has it: of a parameter SQLite does not know what it will be.
+    return product.c.checksum.is_(None), product.c.state == literal_column(f"'{ACCEPTED}'")
 
 
 def note_content(connection: Connection, found: Mapping[tuple[int, int, int, str], Kept]) -> None:

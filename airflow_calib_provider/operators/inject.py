@@ -84,6 +84,7 @@ class HousekeepingOperator(BaseOperator):
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
+        from airflow_calib_provider.jobsets.storage import keep_house
         from airflow_calib_provider.ledger import generations
         from airflow_calib_provider.ledger.planner import refresh
 
@@ -119,13 +120,17 @@ class HousekeepingOperator(BaseOperator):
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
         opened = open_dag_runs(ledger, self.log, thorough=True)
+        products = keep_house(ledger, now)
+        errors += products.dropped.errors
+        drift += products.drift
         # At the end: an InfluxDB that is slow must not hold up the rest.
         drift += self._mirror_drift(ledger, now)
         for line in [*settled, *drift]:
             self.log.warning("drift: %s", line)
         if errors:
             raise AirflowFailException("\n".join(errors))
-        return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, "opened": opened}
+        kept = {"checksums": products.checksums, "dropped": products.dropped.removed}
+        return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, **kept, "opened": opened}
 
     def _mirror_drift(self, ledger: Ledger, now: datetime) -> list[str]:
         """What the mirror of the last hours lacks. It is no reason to fail: the ledger has it all."""

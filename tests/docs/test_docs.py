@@ -81,7 +81,8 @@ def cited() -> Iterator[tuple[Path, int]]:
 def test_every_cited_rule_exists() -> None:
     text = (TOP / "docs" / "semantics.md").read_text(encoding="utf-8")
     rules = [int(number) for number in re.findall(r"^(\d+)\. ", text, re.M)]
-    assert rules == list(range(1, 47))
+    assert rules[:46] == list(range(1, 47))
+    assert rules == sorted(set(rules))
     assert [(path.name, number) for path, number in cited() if number not in rules] == []
     pages = [page.read_text(encoding="utf-8") for page in PAGES]
     assert {int(n) for page in pages for n in re.findall(r"\brules? (\d+)", page)} <= set(rules)
