@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from typer import testing
 from typer.main import get_command
 
 from airflow_calib_provider.cli.app import app
-from tests.cli.world import World, row
+from tests.cli.world import World, row, same_place
 from tests.postgres.places import is_new, ledger_url
 
 
@@ -26,11 +25,8 @@ def database() -> str:
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the installation is: the same for all tests of a process, so that what one has made can be copied."""
-    place = tmp_path_factory.getbasetemp() / "installation"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    return place
+    """Where the installation is."""
+    return same_place(tmp_path_factory)
 
 
 @pytest.fixture

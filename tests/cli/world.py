@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState, Observation
 from airflow_calib_provider.domain.reducer import RetryLimits, reduce
@@ -92,6 +94,14 @@ def row(
         "fill": "" if fill is None else fill,
         "lumi": "" if lumi is None else lumi,
     }
+
+
+def same_place(factory: pytest.TempPathFactory) -> Path:
+    """A folder that is the same for all tests of a process, and empty, so that what one has made can be copied."""
+    place = factory.getbasetemp() / "installation"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return place
 
 
 class World(WithSpecs):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +15,18 @@ from airflow_calib_provider.ledger import campaigns, openings, skips, tables
 from airflow_calib_provider.ledger.explain import Explanation, Scope, explain_group, explain_run
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.waiting import look_and_record
-from tests.cli.world import NOW, World, row
+from tests.cli.test_airflow import be_filled
+from tests.cli.world import NOW, World, row, same_place
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
+def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    folder = same_place(tmp_path_factory)
+    monkeypatch.setenv("CALIB_HOME", str(folder / "calib"))
     monkeypatch.delenv("CALIB_LEDGER", raising=False)
-    return World(tmp_path)
+    made = World(folder)
+    yield made
+    made.ledger.close()
 
 
 def ask(world: World, what: int | str, workflow: str | None = "demo", **scope: object) -> Explanation:
@@ -37,8 +40,7 @@ def ask(world: World, what: int | str, workflow: str | None = "demo", **scope: o
 
 def usual(world: World) -> None:
     """Fill 1 closed by fill 2, which is forming."""
-    world.inject(row(2), row(3), row(4, fill=2))
-    world.open_dag_runs()
+    world.once("filled", be_filled)
 
 
 def unknown(world: World) -> Explanation:
