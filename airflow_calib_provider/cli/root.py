@@ -69,7 +69,7 @@ class RootGroup(TyperGroup):
             _report(_of_usage(error), as_json)
             sys.exit(WRONG_USAGE)
         except OSError as error:
-            _report({"error": f"{error.filename or 'the system'}: {error.strerror or error}", "hint": ""}, as_json)
+            _report(_of_system(error), as_json)
             sys.exit(1)
         except (KeyboardInterrupt, typer.Abort):
             print("interrupted", file=sys.stderr)
@@ -129,6 +129,15 @@ def _of_usage(error: Exception) -> dict[str, object]:
     context = getattr(error, "ctx", None)
     hint = f"see `{context.command_path} --help`" if context is not None else "see `calib --help`"
     return {"error": message, "hint": hint}
+
+
+def _of_system(error: OSError) -> dict[str, object]:
+    """What the system refused; a folder that was deleted under a shell has no name any more."""
+    try:
+        Path.cwd()
+    except OSError:
+        return {"error": "the working directory does not exist any more", "hint": "change to one that does: cd"}
+    return {"error": f"{error.filename or 'the system'}: {error.strerror or error}", "hint": ""}
 
 
 def _report(found: dict[str, object], as_json: bool, plain: str | None = None) -> None:
