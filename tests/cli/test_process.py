@@ -133,10 +133,20 @@ def test_control_c(world: World) -> None:
     assert "Traceback" not in stderr
 
 
-def test_a_working_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
+def test_a_working_directory_that_was_deleted_is_named(tmp_path: Path, world: World) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    command = ["sh", "-c", f'cd {gone} && rmdir {gone} && exec "$@"', "sh", *CALIB, "spec", "check", "../specs"]
+    command = [
+        "sh",
+        "-c",
+        f'cd {gone} && rmdir {gone} && exec "$@"',
+        "sh",
+        *CALIB,
+        "spec",
+        "stubs",
+        "--specs",
+        str(world.specs),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == ("error: the working directory does not exist any more\nhint: change to one that does: cd\n")
