@@ -202,6 +202,21 @@ def test_death_of_supervisor_and_keeper(backend: LocalBackend, one: Round, here:
     assert gone(here)
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if "environment" in way])
+def test_death_of_supervisor_and_keeper_at_once_of_what_has_no_environment(
+    backend: LocalBackend, one: Round, here: Path, way: str
+) -> None:
+    start(backend, one, here, way)
+    # The one that is stopped cannot do anything about the end of the other.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        os.kill(keeper(backend, one.key), number)
+        os.kill(supervisor(backend, one.key), number)
+    until(lambda: not alive(keeper(backend, one.key)))
+    assert any(alive(pid) for pid in pids(here)), "something has outlived both"
+    follow(backend, [one.key])
+    assert gone(here)
+
+
 def test_slots_are_taken_until_nothing_lives(backend: LocalBackend, one: Round, here: Path, tmp_path: Path) -> None:
     """Also while the keeper of a dead supervisor ends its job."""
     narrow = LocalBackend(backend.spool, slots=1, grace=0.3)

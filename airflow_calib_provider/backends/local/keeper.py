@@ -158,6 +158,7 @@ def _become(job: JobSubmission, environment: Mapping[str, str], status: int) -> 
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _redirect(job)
+        processes.leave_mark(environment[processes.MARK])
         stage, code = "exec", 126
         _limit_memory(job.resources.memory)
         os.execvpe(job.command[0], job.command, dict(environment))  # noqa: S606 (there is no shell on purpose)

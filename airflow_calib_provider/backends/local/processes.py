@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -15,6 +16,11 @@ from typing import NamedTuple
 
 MARK = "CALIB_LOCAL_JOB"
 """Variable in each job's environment by which its processes are recognised."""
+
+_MARK_FILE = "calib-local-job"
+_MARK_NUMBER = 200
+"""The least number of the open file that says the same; programs use the lower ones."""
+_LONGEST_MARK = 8_192
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -108,8 +114,31 @@ def families(roots: Collection[int], spared: Collection[int] = ()) -> dict[int, 
     return family
 
 
+def leave_mark(mark: str) -> None:
+    """Hold the mark open, too, for this process and all that it starts: an environment is easily emptied.
+
+    It is a file in memory that nobody else opens. What closes all files, and has no environment either, loses it.
+    """
+    with contextlib.suppress(OSError):
+        file = os.memfd_create(_MARK_FILE)
+        os.write(file, mark.encode(errors="surrogateescape"))
+        fcntl.fcntl(file, fcntl.F_DUPFD, _MARK_NUMBER)
+        os.close(file)
+
+
+def _held_mark(process: Path) -> str | None:
+    """The mark that a process holds open."""
+    for name in os.listdir(process / "fd"):  # noqa: PTH208 - names are all that is wanted
+        file = process / "fd" / name
+        with contextlib.suppress(OSError):
+            if os.readlink(file).startswith(f"/memfd:{_MARK_FILE} "):  # noqa: PTH115 - the text as it stands
+                with file.open("rb") as stream:
+                    return stream.read(_LONGEST_MARK).decode(errors="surrogateescape")
+    return None
+
+
 def marked(marks: Collection[str]) -> list[int]:
-    """The processes that carry one of these values of :data:`MARK` in their environment."""
+    """The processes that carry one of these values of :data:`MARK`."""
     return [pid for pid, mark in all_marked().items() if mark in marks]
 
 
@@ -118,11 +147,14 @@ def all_marked() -> dict[int, str]:
     start = f"{MARK}=".encode()
     found = {}
     for pid in _pids():
+        process = _PROC / str(pid)
         # Gone meanwhile, or of another user: not ours in either case.
         with contextlib.suppress(OSError):
-            for item in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
-                if item.startswith(start):
-                    found[pid] = item[len(start) :].decode(errors="surrogateescape")
+            variables = (process / "environ").read_bytes().split(b"\0")
+            stated = next((item[len(start) :] for item in variables if item.startswith(start)), None)
+            mark = _held_mark(process) if stated is None else stated.decode(errors="surrogateescape")
+            if mark is not None:
+                found[pid] = mark
     return found
 
 
