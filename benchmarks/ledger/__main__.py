@@ -115,6 +115,9 @@ def measure(ledger: TimedLedger, folder: Path, sizes: list[int], report: Report,
         planner.refresh(ledger)
         for what, seconds in figures(growing).items():
             found.setdefault(what, []).append(seconds)
+        # A large one takes long, and may be ended by somebody.
+        told = ", ".join(f"{what}: {seconds[-1] * 1e3:.1f} ms" for what, seconds in found.items())
+        print(f"{name} at {size:,} runs: {told}", file=sys.stderr, flush=True)
     for what, seconds in found.items():
         text = ", ".join(f"{value * 1e3:.1f} ms at {size:,}" for size, value in zip(sizes, seconds, strict=True))
         if len(sizes) > 1 and min(seconds) > 0:
