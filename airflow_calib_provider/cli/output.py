@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 200
+LARGE = 1_000
+"""Rows of a table that is drawn with colours, and folded where the terminal is narrow."""
+
 NARROW_COLUMN = 12
 """Characters that a column of a table needs to be read; a terminal with less for them gets a list instead."""
 
@@ -77,10 +80,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     from rich.table import Table
     from rich.text import Text
 
-    listed = [[Text(printable(shown(value)), style=COLOURS.get(str(value), "")) for value in row] for row in rows]
-    if not listed:
+    values = list(rows)
+    if not values:
         print(printable(empty))
         return
+    if len(values) > LARGE:
+        _large(headers, values)
+        return
+    listed = [[Text(printable(shown(value)), style=COLOURS.get(str(value), "")) for value in row] for row in values]
     screen = console()
     needed = [
         max(len(head), *(min(row[index].cell_len, NARROW_COLUMN) for row in listed))
@@ -95,6 +102,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     for row in listed:
         drawn.add_row(*row)
     screen.print(drawn)
+
+
+def _large(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """The same for very many rows: each is a line, without colours, whose making takes most of the time else."""
+    texts = [[printable(shown(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *texts, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in (headers, *texts)]
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    print("\n".join(["", lines[0], rule, *lines[1:], ""]))
 
 
 def _as_list(screen: Console, headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:

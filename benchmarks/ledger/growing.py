@@ -149,6 +149,8 @@ def _work_off(connection: Connection, last_run: int) -> None:
     )
     finished = select(group_task.c.group_id).select_from(concerned).where(*here)
     _tell_of(connection, concerned, here, finished)
+    # They have had their DAG runs.
+    connection.execute(update(run_group).where(run_group.c.id.in_(finished)).values(opening=None))
     connection.execute(update(group_task).where(group_task.c.group_id.in_(finished)).values(state="done"))
 
 
