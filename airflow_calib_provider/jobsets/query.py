@@ -57,12 +57,25 @@ def _run(command: Sequence[str], name: str) -> tuple[int, bytearray, str]:
     ) as process:
         try:
             output, said = _read(process, name)
-            code = process.wait(INPUTS_TIMEOUT)
-        except BaseException:
+            _wait(process)
+        finally:
+            # Not reaped yet, so that the number is still its own: with all that it has left in its group.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            raise
+        code = process.wait()
     return code, output, said.decode(errors="replace").strip()[-_TAIL:]
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait until it has ended, and leave it to be reaped.
+
+    :raises subprocess.TimeoutExpired: it does not end.
+    """
+    until = time.monotonic() + INPUTS_TIMEOUT
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > until:
+            raise subprocess.TimeoutExpired(process.args, INPUTS_TIMEOUT)
+        time.sleep(0.005)
 
 
 def _read(process: subprocess.Popen[bytes], name: str) -> tuple[bytearray, bytearray]:

@@ -78,3 +78,18 @@ def test_one_that_never_ends_is_stopped_with_all_that_it_started(script: str, mo
     with pytest.raises(RenderError, match=r"did not end within 1 seconds|timed out after 1"):
         sh(script.format(n=n))
     assert _gone(n)
+
+
+def test_what_it_has_left_behind_is_ended(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    assert sh(f"sleep 471 >/dev/null 2>&1 & echo $! > {file}; echo a") == ["a"]
+    stat = Path("/proc", file.read_text().strip(), "stat")
+    until = time.monotonic() + 10
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_one_that_closes_its_output_is_waited_for() -> None:
+    with pytest.raises(RenderError, match="ended with exit code 3"):
+        sh("exec >&- 2>&-; sleep 0.2; exit 3")
