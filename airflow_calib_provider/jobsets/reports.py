@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from airflow_calib_provider.checksums import read_sums
 from airflow_calib_provider.errors import ProductError
@@ -72,7 +73,7 @@ def read_report(file: Path) -> Report:
         if len(line) > MAX_LINE:
             raise ProductError(f"{file.name}:{number}: a line of more than {MAX_LINE:,} characters: {line[:60]}")
         try:
-            item = json.loads(line)
+            item = _object(line)
             kind = item.get("type")
             if kind == "value":
                 values[_name(item)] = _value(item)
@@ -80,8 +81,8 @@ def read_report(file: Path) -> Report:
                 products[_name(item)] = _text(item["file"], "file")
             elif kind != "progress":
                 raise ValueError(f"type must be value, product or progress, not {kind!r}")
-        except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
-            why = error if isinstance(error, ValueError) else repr(error)
+        except (ValueError, KeyError, RecursionError) as error:
+            why = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
             raise ProductError(f"{file.name}:{number}: not a valid line ({why}): {line[:120]}") from error
         for what, found, limit in (("values", values, MAX_VALUES), ("products", products, MAX_PRODUCTS)):
             if len(found) > limit:
@@ -168,6 +169,13 @@ def _lines(file: Path) -> list[str]:
         raise ProductError(f"{file.name} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
+def _object(line: str) -> dict[str, Any]:
+    item = json.loads(line)
+    if not isinstance(item, dict):
+        raise ValueError('expected an object such as {"type": "value", "name": …, "value": …}')
+    return item
+
+
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, not {value!r}")
@@ -191,7 +199,10 @@ def _value(item: Mapping[str, object]) -> tuple[str, float, float | None]:
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a value and its error must be numbers, not {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError("a value and its error must be finite")
     return number

@@ -73,7 +73,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Compared:
+class TemplateComparison:
     """Two values that a template compares.
 
     :ivar expression: in which that stands, with its braces.
@@ -103,7 +103,7 @@ class _Compiled:
     parts: tuple[str | Expression, ...]
     uses: tuple[Use, ...]
     problems: tuple[TemplateSyntaxError, ...]
-    compared: tuple[Compared, ...]
+    compared: tuple[TemplateComparison, ...]
 
 
 def render_value(template: str, variables: Mapping[str, object]) -> object:
@@ -187,7 +187,7 @@ def readable_uses_of(template: str) -> tuple[Use, ...]:
     return _compile(template).uses
 
 
-def compared_in(template: str) -> tuple[Compared, ...]:
+def compared_in(template: str) -> tuple[TemplateComparison, ...]:
     """What is compared in those expressions that can be read."""
     return _compile(template).compared
 
@@ -251,7 +251,7 @@ def _compile(template: str) -> _Compiled:
     parts: list[str | Expression] = []
     uses: list[Use] = []
     problems: list[TemplateSyntaxError] = []
-    compared: list[Compared] = []
+    compared: list[TemplateComparison] = []
     try:
         for part in _parts(template):
             if isinstance(part, str):
@@ -271,7 +271,9 @@ def _compile(template: str) -> _Compiled:
             uses += [
                 Use(item.path, item.printed, part.source, part.start + item.offset) for item in expression.variables
             ]
-            compared += [Compared(item, part.source, part.start + item.offset) for item in expression.comparisons]
+            compared += [
+                TemplateComparison(item, part.source, part.start + item.offset) for item in expression.comparisons
+            ]
     except TemplateSyntaxError as error:
         problems.append(error)
     return _Compiled(tuple(parts), tuple(uses), tuple(problems), tuple(compared))

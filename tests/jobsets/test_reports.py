@@ -344,3 +344,20 @@ def test_a_folder_that_cannot_be_looked_into_is_no_product(tmp_path: Path, monke
 
 
 _scandir = os.scandir
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[]", 'expected an object such as {"type": "value"'),
+        ("7", "expected an object"),
+        ('{"type": "value", "value": 1}', "the key 'name' is missing"),
+        ('{"type": "product", "name": "p"}', "the key 'file' is missing"),
+        ('{"type": "value", "name": "n", "value": 1' + "0" * 400 + "}", "must be finite"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said_in_words(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ProductError) as caught:
+        read_report(report(tmp_path, line))
+    assert said in caught.value.message
+    assert "Error(" not in caught.value.message
