@@ -65,6 +65,7 @@ class LockConformance:
     def locked(self, ledger: Ledger, kind: str, parameters: dict[str, Any]) -> list[waiting.Key]:
         """The waits."""
         keys = [(group, "fit") for group in group_ids(ledger, "run", "flow").values()]
+        assert len(keys) == 40
         row = {"task": "fit", "position": 0, "kind": kind, "parameters": parameters, "deadline": None}
         with ledger.write() as connection:
             connection.execute(insert(tables.lock), [{"group_id": group, **row} for group, _ in keys])
@@ -73,7 +74,7 @@ class LockConformance:
     def look(self, ledger: Ledger, keys: list[waiting.Key]) -> list[waiting.Look]:
         with ledger.read() as connection:
             found = waiting.look(connection, keys)
-        assert len(keys) == 40
+        assert keys
         return [found[key] for key in keys]
 
     def test_it_is_in_the_table(self, kind):

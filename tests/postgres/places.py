@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 
 from airflow_calib_provider.ledger import schema
@@ -139,7 +139,12 @@ def _do(statement: str) -> None:
 @contextmanager
 def _server() -> Iterator[Connection]:
     """For statements outside all databases of tests."""
-    engine = create_engine(make_url(os.environ[PLACE]).set(database="postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with _engine(os.environ[PLACE]).connect() as connection:
         yield connection
-    engine.dispose()
+
+
+@cache
+def _engine(place: str) -> Engine:
+    """Its connection stays, since each test has something to do here; a server that was killed gets another one."""
+    url = make_url(place).set(database="postgres")
+    return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, pool_pre_ping=True)

@@ -76,6 +76,7 @@ class Postgres:
         self.port = 0
         self.password = secrets.token_hex(12)
         self._server: owned.Owned | None = None
+        self._admin: psycopg.Connection[tuple[Any, ...]] | None = None
         self._shapes: dict[str, list[tuple[Any, ...]]] = {}
 
     @property
@@ -140,9 +141,12 @@ class Postgres:
 
     def execute(self, statement: str | sql.Composable, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement with every right; what it returns."""
-        with self._connected(database) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
-            return cursor.fetchall() if cursor.description else []
+        if database != "postgres":
+            with self._connected(database) as connection:
+                return _said(connection, statement)
+        if self._admin is None or self._admin.closed:
+            self._admin = self._connected(database)  # it stays, since there is much to do for each test
+        return _said(self._admin, statement)
 
     def create(self, name: str, template: str = "template1") -> None:
         """Make a database, as a copy of another one that nobody uses at the moment."""
@@ -227,6 +231,8 @@ class Postgres:
 
     def _end(self, number: int) -> None:
         server, self._server = self._server, None
+        if self._admin is not None:
+            self._admin.close()
         if server is None:
             return
         server.send(number)
@@ -239,6 +245,11 @@ class Postgres:
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1] if lines else "nothing was said"
+
+
+def _said(connection: psycopg.Connection[tuple[Any, ...]], statement: str | sql.Composable) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(statement)  # type: ignore[arg-type]
+    return cursor.fetchall() if cursor.description else []
 
 
 def system_user() -> str:
