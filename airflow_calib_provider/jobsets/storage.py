@@ -22,7 +22,7 @@ from airflow_calib_provider.checksums import Stopped, checksum
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, job_folder
-from airflow_calib_provider.jobsets.products import check_product
+from airflow_calib_provider.jobsets.products import check_folder, check_product
 from airflow_calib_provider.ledger import products
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.products import Kept, StoredProduct
@@ -303,6 +303,10 @@ def _remove(ledger: Ledger, item: StoredProduct) -> None:
         others = products.others_of_job(connection, item)
     path = Path(os.path.normpath(path_of(item)))
     out = _out_of(item)
+    # Nobody's files are removed because a link leads there.
+    check_folder(out.parent)
+    if link := next((folder for folder in path.parents if folder.is_relative_to(out) and folder.is_symlink()), None):
+        raise ProductError(f"{link} is a link")
     kept = [Path(os.path.normpath(out / file)) for file in others]
     if any(path == other or path in other.parents or other in path.parents for other in kept):
         return
