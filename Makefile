@@ -51,6 +51,7 @@ bench: install ## ratios beside a peer
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.mirror
 	$(BIN)/python -m benchmarks.parsing
+	$(BIN)/python -m benchmarks.starting
 
 clean: ## remove what the demo and the installation made
 	rm -rf .demo $(VENV)

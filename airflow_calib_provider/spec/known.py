@@ -54,14 +54,14 @@ def good_workflow(path: Path) -> Workflow | None:
     with suppress(*UNUSABLE):
         known = read(memo)
         if isinstance(known, dict) and known.get("signature") == now:
-            return workflow_of(path, known["workflow"])
+            return load(path, known["workflow"])
     with suppress(*UNUSABLE):
         index, _ = index_of(path.parent)
-        if index is not None and not index["source_errors"]:
-            entry = index["files"][path.name]["workflow"]
-            found = workflow_of(path, entry)
-            if settled and found is not None and signature(files)[0] == now:
-                write(memo, {"signature": now, "workflow": entry})
+        if index is not None and not index["source_errors"] and index["files"][path.name]["workflow"] is not None:
+            dumped = _dumped(root, index["files"][path.name]["workflow"])
+            found = load(path, dumped)
+            if settled and signature(files)[0] == now:
+                write(memo, {"signature": now, "workflow": dumped})
             return found
     return None
 
@@ -185,12 +185,14 @@ def workflow_of(path: Path, entry: str | None) -> Workflow | None:
     :raises NotKept: it is gone, or damaged.
     """
     root = cache_folder()
-    if entry is None or root is None:
-        return None
+    return None if entry is None or root is None else load(path, _dumped(root, entry))
+
+
+def _dumped(root: Path, entry: str) -> str:
     dumped = read(root / entry)
     if not isinstance(dumped, str):
         raise NotKept(entry)
-    return load(path, dumped)
+    return dumped
 
 
 def load(path: Path, dumped: str) -> Workflow:

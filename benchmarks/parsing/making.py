@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 TASKS = 10
 SOURCES = "apiVersion: calib/v1\nsources:\n  daq: {csv: {path: runs.csv}, fields: {fill: int, lumi: float}}\n"
@@ -30,3 +33,22 @@ def write_specs(folder: Path, count: int) -> list[str]:
         (specs / f"{name}.yaml").write_text(spec(name))
         (dags / f"{name}.py").write_text(STUB)
     return names
+
+
+def by_hand(name: str, operator: Callable[[str], Any]) -> object:
+    """A DAG of as many tasks, written in Python.
+
+    :param operator: makes one of them.
+    """
+    from airflow.sdk import DAG
+
+    arguments = {"owner": "airflow", "retries": 8, "retry_delay": timedelta(seconds=30)}
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    with DAG(dag_id=name, schedule=None, start_date=start, catchup=False, default_args=arguments) as dag:
+        before = None
+        for number in range(TASKS):
+            task = operator(f"t{number}")
+            if before is not None:
+                before >> task
+            before = task
+    return dag

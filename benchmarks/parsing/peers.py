@@ -35,10 +35,11 @@ class Step(Blueprint[StepConfig]):
         return BaseOperator(task_id=self.step_id)
 '''
 BLUEPRINT_STUB = """\
-from blueprint import build_all
+from blueprint import build_all_airflow_dags
 
-build_all(dags_dir={folder!r}, pattern={pattern!r})
+build_all_airflow_dags(search_path={folder!r})
 """
+"""It finds all YAML files of a folder itself: one stub for all of them is its way."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,11 @@ class Peer:
         return ""
 
 
-_SEES_OURS = (
-    "import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'airflow.pth').write_text(sys.argv[1])"
-)
+_SEES_OURS = """
+import pathlib, sys, sysconfig
+line = f"import site; site.addsitedir({sys.argv[1]!r})"
+pathlib.Path(sysconfig.get_path("purelib"), "airflow.pth").write_text(line)
+"""
 """The Airflow that is installed here is found after what the peer brings."""
 
 
@@ -111,17 +114,15 @@ def _write_factory(folder: Path, count: int) -> list[Path]:
 
 def _write_blueprint(folder: Path, count: int) -> list[Path]:
     (folder / "step_blueprint.py").write_text(BLUEPRINT)
-    stubs = []
     for number in range(count):
         lines = [f"dag_id: b{number}", "schedule: null", "steps:"]
         for task in range(TASKS):
             needs = f", depends_on: [t{task - 1}]" if task else ""
             lines.append(f"  t{task}: {{blueprint: step, command: [fit]{needs}}}")
         (folder / f"b{number}.dag.yaml").write_text("\n".join(lines) + "\n")
-        stub = folder / f"b{number}.py"
-        stub.write_text(BLUEPRINT_STUB.format(folder=str(folder), pattern=f"b{number}.dag.yaml"))
-        stubs.append(stub)
-    return stubs
+    stub = folder / "loader.py"
+    stub.write_text(BLUEPRINT_STUB.format(folder=str(folder)))
+    return [stub]
 
 
 PEERS = (
