@@ -22,6 +22,7 @@ from tests.influx.building import build
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 CALL_SECONDS = 30.0
+CERTIFICATES = False  # there is no TLS, and to read them takes longer than a call
 TRIES = 5  # at a free port
 ADMIN = "admin"
 ORG = "calib"
@@ -262,7 +263,7 @@ class Influx:
         end = time.monotonic() + START_SECONDS
         while self.running() and time.monotonic() < end:
             try:
-                answer = httpx.get(f"{self.url}/health", timeout=5)
+                answer = httpx.get(f"{self.url}/health", timeout=5, verify=CERTIFICATES)
                 # Another server may have taken the port: ours must be the one that goes on.
                 if answer.status_code == 200 and self.running():
                     return True
@@ -281,7 +282,12 @@ class Influx:
             return
         self.org, self.token = ORG, secrets.token_urlsafe(32)
         account = {"username": self.user, "password": self.password, "org": ORG, "bucket": "first"}
-        answer = httpx.post(f"{self.url}/api/v2/setup", json={**account, "token": self.token}, timeout=CALL_SECONDS)
+        answer = httpx.post(
+            f"{self.url}/api/v2/setup",
+            json={**account, "token": self.token},
+            timeout=CALL_SECONDS,
+            verify=CERTIFICATES,
+        )
         if answer.status_code != 201:
             raise UnavailableError(f"InfluxDB {self.version} cannot be set up: {answer.text}")
 
@@ -295,7 +301,7 @@ class Influx:
             options["auth"] = (ADMIN, self.admin_password)
         else:
             options["headers"] = {"Authorization": f"Token {self.token}"}
-        answer = httpx.request(method, f"{self.url}{path}", timeout=CALL_SECONDS, **options)
+        answer = httpx.request(method, f"{self.url}{path}", timeout=CALL_SECONDS, verify=CERTIFICATES, **options)
         if answer.status_code >= 300:
             raise RuntimeError(f"{method} {path} was answered with {answer.status_code}: {answer.text.strip()}")
         return answer
