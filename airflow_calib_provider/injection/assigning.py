@@ -66,7 +66,7 @@ class Pass:
     :ivar bound: runs below are assigned.
     :ivar begun: the workflow was injected into this campaign before.
     :ivar serial: grows with what the source tells.
-    :ivar runs: those that were read for one of its groupings: for the others they need not be read again.
+    :ivar runs: those that were read already, for whatever campaign, workflow or grouping: each is read once.
     """
 
     campaign: str
@@ -78,7 +78,7 @@ class Pass:
     begun: bool
     serial: int
     now: datetime
-    runs: dict[int, Run] = field(default_factory=dict)
+    runs: dict[int, Run]
 
     @property
     def finite(self) -> bool:
@@ -117,6 +117,7 @@ def assign_workflow(
     campaign: Campaign,
     workflow: Workflow,
     admissions: Admissions,
+    rows: dict[int, Run],
     now: datetime,
     report: InjectionReport,
 ) -> None:
@@ -127,10 +128,11 @@ def assign_workflow(
 
     :param campaign: the campaign's row.
     :param workflow: the ledger knows all that its source lists.
+    :param rows: the runs of the source that this injection has read, by number; what is read is added.
     :raises IllegalTransition: another injection was faster again and again.
     """
     with ledger.read() as connection:
-        here = _begin(connection, campaign, workflow, now)
+        here = _begin(connection, campaign, workflow, rows, now)
     if not _follow_spec(ledger, here):
         return
     complete = all(
@@ -182,7 +184,7 @@ def _follow_spec(ledger: Ledger, here: Pass) -> bool:
     return True
 
 
-def _begin(connection: Connection, campaign: Campaign, workflow: Workflow, now: datetime) -> Pass:
+def _begin(connection: Connection, campaign: Campaign, workflow: Workflow, rows: dict[int, Run], now: datetime) -> Pass:
     selection = workflow.runs
     skipped = skips.skipped_in(connection, campaign.name, workflow.name)
     members = _members(connection, campaign, workflow)
@@ -199,7 +201,7 @@ def _begin(connection: Connection, campaign: Campaign, workflow: Workflow, now: 
     )
     first_seen, begun = _first_seen(connection, workflow), _has_begun(connection, campaign.name, workflow.name)
     serial = runs.serial_of(connection, selection.source)
-    return Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, serial, now)
+    return Pass(campaign.name, workflow, first_seen, members, skipped, bound, begun, serial, now, rows)
 
 
 def _members(connection: Connection, campaign: Campaign, workflow: Workflow) -> frozenset[int] | None:

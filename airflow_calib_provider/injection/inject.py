@@ -18,7 +18,7 @@ from airflow_calib_provider.injection.selection import Admissions
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.rows import Campaign
+from airflow_calib_provider.ledger.rows import Campaign, Run
 from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.runsources.base import identity_of, read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
@@ -49,10 +49,12 @@ def inject(
         _note_workflows(connection, workflows.values(), now)
     readable = _read_sources(ledger, workflows, sources, folder, now, report)
     admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in readable], sources, report)
+    rows_of: dict[str, dict[int, Run]] = {source: {} for source in readable}
     for row in chosen:
         for name, admissions in admissions_of.items():
             if not row.spec_hashes or name in row.spec_hashes:
-                _inject_workflow(ledger, row, workflows[name], admissions, now, report)
+                workflow = workflows[name]
+                _inject_workflow(ledger, row, workflow, admissions, rows_of[workflow.runs.source], now, report)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
     about = openings.ready_beyond(ledger)
@@ -167,11 +169,12 @@ def _inject_workflow(
     campaign: Campaign,
     workflow: Workflow,
     admissions: Admissions,
+    rows: dict[int, Run],
     now: datetime,
     report: InjectionReport,
 ) -> None:
     try:
-        assign_workflow(ledger, campaign, workflow, admissions, now, report)
+        assign_workflow(ledger, campaign, workflow, admissions, rows, now, report)
     except CalibError as error:
         if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):
             raise

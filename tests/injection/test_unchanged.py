@@ -210,3 +210,23 @@ def test_a_listing_that_shrinks_is_noted_in_parts(world: World, monkeypatch: pyt
     world.runs(*range(1, 20))
     assert world.inject(ECAL).changed_runs == 17
     assert world.inject(ECAL).changed_runs == 0
+
+
+def test_every_run_is_hashed_and_read_once_for_all_that_take_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    real = runs.content_hash
+
+    def noted(record: Any) -> str:
+        hashed.append(record.number)
+        return real(record)
+
+    monkeypatch.setattr(runs, "content_hash", noted)
+    with world.ledger.write() as connection:
+        campaigns.ensure_prompt(connection)
+        campaigns.create(connection, "again", kind="finite", runs={"daq": range(1, 10)})
+    world.runs(*range(1, 10))
+    with statements(world) as seen:
+        world.inject(ECAL, workflow("hcal", task("skim"), task("sums", total(30))))
+    assert count(world.ledger, tables.membership) == 2 * 4 * 9
+    assert hashed == list(range(1, 10))
+    assert len([statement for statement in seen if "run.recorded_at" in statement]) == 1
