@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -290,3 +291,18 @@ def test_jobs_that_another_process_removes_before_they_are_materialized(make_con
     end = states([*seen, *news.observations])
     assert end == {**dict.fromkeys(range(7), SUCCEEDED), 7: REMOVED}
     assert not (Path(one.jobs[7].folder) / "stdout").exists()
+
+
+def test_a_folder_that_cannot_be_made_holds_the_job(backend, make_round):
+    """As at a site where the token's user may not write below the installation's folder."""
+    one = make_round()
+    folder = one.job(*shell("true"))
+    shutil.rmtree(folder)
+    folder.parent.chmod(0o555)
+    backend.submit(one.key, one.jobs)
+    held = follow_to(backend, one.key, HELD)[0]
+    assert f"{folder.name}: Permission denied" in held.reason
+    folder.parent.chmod(0o777)
+    backend.release(one.key, [0])
+    assert states(follow(backend, [one.key])[one.key]) == {0: SUCCEEDED}
+    assert (folder / "out").is_dir()

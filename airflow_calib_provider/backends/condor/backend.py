@@ -74,6 +74,13 @@ class CondorBackend:
     def _folder(self, key: RoundKey) -> RoundFolder:
         return RoundFolder(self.spool / str(key))
 
+    def jobs_make_folders(self, options: Mapping[str, object]) -> bool:
+        """Those that share a file system do; where HTCondor carries files, it begins with what is in the folder."""
+        return not self._transfers(over(self.settings.defaults, options))
+
+    def _transfers(self, options: Mapping[str, object]) -> bool:
+        return bool(options.get("transfer", self.settings.transfer))
+
     def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, object] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
@@ -100,7 +107,7 @@ class CondorBackend:
     def _submission(
         self, key: RoundKey, folder: RoundFolder, jobs: Sequence[JobSubmission], options: Mapping[str, object]
     ) -> tuple[Submit, str]:
-        transfer = bool(options.get("transfer", self.settings.transfer))
+        transfer = self._transfers(options)
         if transfer:
             for job in jobs:
                 submission.gather_inputs(job)

@@ -217,8 +217,8 @@ def description(
         # Not $(folder) alone: before it is expanded that is no absolute path, and would be put below the current one.
         "initialdir": "/$(folder)",
         "output": "stdout" if transfer else "/dev/null",
-        # What job.sh itself complains about, when it cannot even enter the job's folder.
-        "error": "stderr" if transfer else "condor.err",
+        # What job.sh itself complains about, such as when it can write no file in the job's folder.
+        "error": "stderr" if transfer else "$(name)/condor.err",
         # Without a list everything in the scratch folder would come back.
         "transfer_output_files": "out,report.jsonl" if transfer else '""',
         "notification": "never",
@@ -330,7 +330,7 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
         item = {
             "index": str(job.index),
             "attempt": str(job.attempt),
-            "folder": _path(str(job.folder)).removeprefix("/"),
+            **_places(job, transfer=transfer),
             "script": script,
             "cpus": str(job.resources.cpus),
             # Without a request the pool's own default holds.
@@ -345,6 +345,14 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
         if limited:
             item["seconds"] = str(math.ceil(job.timeout)) if job.timeout else "undefined"
         yield item
+
+
+def _places(job: JobSubmission, *, transfer: bool) -> dict[str, str]:
+    """Where HTCondor begins: in the attempt's folder, or where the job makes that."""
+    if transfer:
+        return {"folder": _path(str(job.folder)).removeprefix("/")}
+    parent, _, name = str(job.folder).rpartition("/")
+    return {"folder": _path(parent).removeprefix("/"), "name": _path(name)}
 
 
 def table(items: Iterable[Mapping[str, str]]) -> tuple[list[str], str]:
