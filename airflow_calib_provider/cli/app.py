@@ -9,6 +9,7 @@ import typer
 from airflow_calib_provider.cli import (
     airflow_commands,
     campaign_commands,
+    compare_command,
     db_commands,
     explain_command,
     group_commands,
@@ -16,11 +17,12 @@ from airflow_calib_provider.cli import (
     mirror_commands,
     orphan_commands,
     payload_commands,
-    result_commands,
+    product_commands,
     run_commands,
     spec_commands,
     status_command,
     steering_commands,
+    value_commands,
 )
 from airflow_calib_provider.cli.common import examples
 from airflow_calib_provider.cli.root import RootGroup
@@ -63,12 +65,14 @@ app.add_typer(run_commands.app, name="runs")
 app.add_typer(job_commands.app, name="jobs")
 app.add_typer(campaign_commands.app, name="campaign")
 app.add_typer(payload_commands.app, name="payload")
+app.add_typer(product_commands.app, name="products")
+app.add_typer(value_commands.app, name="values")
 app.add_typer(mirror_commands.app, name="mirror")
 app.add_typer(db_commands.app, name="db")
 app.add_typer(airflow_commands.app, name="airflow")
 orphan_commands.register(job_commands.app)
+compare_command.register(campaign_commands.app)
 status_command.register(app)
 explain_command.register(app)
 group_commands.register(app)
-result_commands.register(app)
 steering_commands.register(app)

@@ -180,12 +180,11 @@ def close(
 @app.command("list", epilog=examples("calib campaign list", "calib campaign list --json"))
 def list_campaigns(as_json: Json = False) -> None:
     """List campaigns with their numbers of runs (finite ones), groups, and groups with a failed task."""
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
-    from airflow_calib_provider.ledger import campaigns, queries
+    from airflow_calib_provider.ledger import campaigns
 
-    ledger = open_ledger()
-    with ledger.read() as connection:
-        rows = queries.campaigns_listed(connection)
+    rows = api.campaigns(open_ledger())
     if as_json:
         emit_json([as_dict(row) for row in rows])
         return

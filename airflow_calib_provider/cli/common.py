@@ -26,6 +26,13 @@ SourceName = Annotated[
 State = Annotated[str | None, typer.Option("--state", "-s", help="Only this state.", metavar="STATE")]
 Specs = Annotated[Path, typer.Option("--specs", help="Folder of the YAML files.", metavar="FOLDER")]
 
+Runs = Annotated[
+    str | None, typer.Option("--runs", help="Only groups that hold any of these: ranges and numbers.", metavar="RUNS")
+]
+
+LIST = "list"
+"""The command of a group that lists what it is about."""
+
 MAX_LINES = 2**31 - 1
 
 SPECS = Path("workflow_specs")
@@ -43,11 +50,8 @@ def open_ledger(url: str | None = None) -> Ledger:
     :raises LedgerError: it is not there, or its version does not fit.
     """
     from airflow_calib_provider.ledger import schema
-    from airflow_calib_provider.ledger.engine import Ledger
 
-    ledger = Ledger(url)
-    schema.check(ledger)
-    return ledger
+    return schema.opened(url)
 
 
 def existing_names(
@@ -153,6 +157,16 @@ def run_number(text: str) -> int | None:
     if len(text.lstrip("0")) > len(str(MAX_RUN_NUMBER)) or int(text) > MAX_RUN_NUMBER:
         raise CommandLineError(f"no run has the number {text[:40]}", f"the largest possible one is {MAX_RUN_NUMBER}")
     return int(text)
+
+
+def run_ranges(text: str | None) -> list[tuple[int, int]]:
+    """``"100-200,205"`` as pairs, both ends inclusive; nothing where it is left out.
+
+    :raises CalibError: it is something else.
+    """
+    from airflow_calib_provider.cli.campaign_commands import parse_ranges
+
+    return parse_ranges(text) if text is not None else []
 
 
 def person() -> str:

@@ -14,7 +14,6 @@ from airflow_calib_provider.cli.common import (
     State,
     WorkflowName,
     examples,
-    existing_names,
     existing_state,
     open_ledger,
 )
@@ -38,41 +37,26 @@ def groups(
 
     --state is the group's (forming, closed, dropped) or that of any of its tasks (waiting, done, failed, …).
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
-    from airflow_calib_provider.ledger import names, queries
+    from airflow_calib_provider.ledger import names
 
     existing_state(state, names.states("run_group", "group_task"))
-    ledger = open_ledger()
-    existing_names(ledger, campaign, workflow)
-    with ledger.read() as connection:
-        lines = queries.groups_listed(connection, campaign, workflow=workflow, state=state, last=last)
+    lines = api.groups(open_ledger(), campaign=campaign, workflow=workflow, state=state, last=last)
     if as_json:
-        columns = (
-            "workflow",
-            "grouping",
-            "name",
-            "first_run",
-            "last_run",
-            "n_runs",
-            "state",
-            "amounts",
-            "fills",
-            "start",
-        )
-        more = ("end", "opened_at", "closed_at", "close_reason", "dag_id", "run_id", "dag_run_state")
-        emit_json([{**as_dict(line.row, *columns, *more), "tasks": line.tasks} for line in lines])
+        emit_json([as_dict(line) for line in lines])
         return
     heads = ["group", "workflow", "runs", "first", "last", "amounts", "state", "DAG run", "tasks"]
     rows = [
         [
-            line.row.name,
-            line.row.workflow,
-            line.row.n_runs,
-            line.row.first_run,
-            line.row.last_run,
-            ", ".join(f"{amount:g} {name}" for name, amount in line.row.amounts.items()),
-            line.row.state,
-            line.row.dag_run_state or "in the ledger",
+            line.name,
+            line.workflow,
+            line.n_runs,
+            line.first_run,
+            line.last_run,
+            ", ".join(f"{amount:g} {name}" for name, amount in line.amounts.items()),
+            line.state,
+            line.dag_run_state or "in the ledger",
             ", ".join(f"{task} {shown}" for task, shown in line.tasks.items()),
         ]
         for line in lines

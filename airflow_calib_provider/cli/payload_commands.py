@@ -30,15 +30,10 @@ def list_payloads(
     as_json: Json = False,
 ) -> None:
     """List payloads with their intervals of validity (first and last run, both inclusive)."""
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
-    from airflow_calib_provider.ledger.names import check_tag
-    from airflow_calib_provider.payloads import store
 
-    ledger = open_ledger()
-    existing_names(ledger, campaign)
-    with ledger.read() as connection:
-        check_tag(connection, tag)
-        rows = store.listed(connection, campaign, tag, history=history)
+    rows = api.payloads(open_ledger(), tag, campaign=campaign, history=history)
     if as_json:
         emit_json([as_dict(row, *COLUMNS, *MORE) for row in rows])
         return

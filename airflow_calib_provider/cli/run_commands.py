@@ -19,7 +19,6 @@ from airflow_calib_provider.cli.common import (
     State,
     WorkflowName,
     examples,
-    existing_names,
     existing_state,
     open_ledger,
     source_named,
@@ -50,6 +49,7 @@ def list_runs(
 
     States: grouped, late, not_selected, refused, dropped, and unassigned for runs that no injection has passed yet.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json, table
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger import names, queries
@@ -58,10 +58,7 @@ def list_runs(
         raise CalibError("--late and --state contradict each other", "give one of them")
     wanted = "late" if late else state
     existing_state(wanted, [*names.states("membership"), queries.UNASSIGNED])
-    ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, source=source)
-    with ledger.read() as connection:
-        rows = queries.runs_listed(connection, campaign, workflow=workflow, state=wanted, last=last, source=source)
+    rows = api.runs(open_ledger(), campaign=campaign, workflow=workflow, state=wanted, source=source, last=last)
     lines = [_line(row) for row in rows]
     if as_json:
         emit_json(lines)

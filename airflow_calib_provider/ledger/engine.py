@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
@@ -75,6 +75,12 @@ class Ledger:
             if self.url.get_backend_name() not in ("postgresql", "sqlite"):
                 hint = "a ledger is an SQLite file, or lies in PostgreSQL: postgresql+psycopg://user:password@host/name"
             raise LedgerError(f"the driver of the ledger {self.place} is not installed: {error}", hint) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def place(self) -> str:

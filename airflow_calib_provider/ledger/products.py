@@ -137,6 +137,17 @@ def page(
     return read_rows(connection, query, StoredProduct)
 
 
+def count(connection: Connection, campaign: str | None, workflow: str | None, task: str | None) -> int:
+    """How many products are kept."""
+    query = select(func.count()).select_from(product).where(product.c.state == ACCEPTED)
+    named = ((group.c.campaign, campaign), (group.c.workflow, workflow), (generation.c.task, task))
+    wanted = [(column, text) for column, text in named if text is not None]
+    if wanted:
+        query = query.join(generation, generation.c.id == product.c.generation_id)
+        query = query.join(group, group.c.id == generation.c.group_id)
+    return int(connection.execute(query.where(*(column == text for column, text in wanted))).scalar_one())
+
+
 def unsummed() -> tuple[ColumnElement[bool], ...]:
     """The condition of products whose checksum nobody has made yet."""
     # As the index has it: of a parameter SQLite does not know what it will be.

@@ -5,39 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import case, exists, func, or_, select
 
 from airflow_calib_provider.errors import CommandLineError, NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.generations import with_group
 from airflow_calib_provider.ledger.groups import group_by_id, task_of
-from airflow_calib_provider.ledger.rows import Generation, first_row
+from airflow_calib_provider.ledger.products import StoredProduct, with_places
+from airflow_calib_provider.ledger.rows import Generation, first_row, read_rows
 from airflow_calib_provider.ledger.sources import the_one
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
 generation, group, product, value = tables.generation, tables.run_group, tables.product, tables.value
-
-
-@dataclass(frozen=True)
-class ProductLine:
-    """One file of an accepted attempt.
-
-    :ivar folder: of its generation, as in the ledger.
-    :ivar file: relative to the job's ``CALIB_OUT``.
-    """
-
-    workflow: str
-    group: str
-    task: str
-    generation: int
-    job: int
-    name: str
-    folder: str
-    file: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +40,39 @@ class Value:
     name: str
     value: float
     error: float | None
+
+
+@dataclass(frozen=True)
+class GroupValue:
+    """One value of a group: the mean of what its jobs reported.
+
+    :ivar start: of the group's data.
+    :ivar n: of how many jobs.
+    :ivar error: that which the job reported, if it is one.
+    """
+
+    workflow: str
+    task: str
+    name: str
+    group: str
+    first_run: int
+    last_run: int
+    start: datetime | None
+    n: int
+    value: float
+    error: float | None
+
+
+class PublishedLine(NamedTuple):
+    """What a payload is, for a comparison of many."""
+
+    tag: str
+    first_run: int
+    last_run: int
+    revision: int
+    content_hash: str
+    size: int
+    group: str
 
 
 @dataclass(frozen=True)
@@ -130,29 +146,53 @@ def generation_numbered(connection: Connection, group_id: int, task: str, n: int
 
 
 def products_listed(
-    connection: Connection, group_ids: Sequence[int], task: str | None = None, n: int | None = None
-) -> list[ProductLine]:
-    """The products of these groups: of the latest done generation of each task, or of one that is named."""
-    query = (
-        select(
-            group.c.workflow,
-            group.c.name.label("group"),
-            generation.c.task,
-            generation.c.n.label("generation"),
-            product.c.job_index.label("job"),
-            product.c.name,
-            generation.c.folder,
-            product.c.file,
-        )
-        .select_from(product)
-        .join(generation, generation.c.id == product.c.generation_id)
-        .join(group, group.c.id == generation.c.group_id)
-        .where(tables.one_of(generation.c.group_id, group_ids))
-        .order_by(group.c.workflow, group.c.first_run, generation.c.task, product.c.job_index, product.c.name)
-    )
+    connection: Connection,
+    campaign: str,
+    *,
+    workflow: str | None = None,
+    task: str | None = None,
+    group_ids: Sequence[int] = (),
+    runs: Sequence[tuple[int, int]] = (),
+    n: int | None = None,
+    last: int = 0,
+) -> list[StoredProduct]:
+    """Products of the latest done generation of each task, or of one that is named, in run order.
+
+    :param runs: only groups that hold a run of these ranges.
+    :param last: only so many, those with the newest data; 0: all.
+    """
+    here = of_groups(campaign, workflow, group_ids, runs)
+    query = with_places().where(*here)
+    if last:
+        # Each of these groups has a product at least, so that more of them are never needed.
+        made = select(generation.c.id).where(generation.c.group_id == group.c.id)
+        made = made.where(exists().where(product.c.generation_id == generation.c.id))
+        made = made.where(generation.c.task == task) if task is not None else made
+        newest = select(group.c.id).where(*here, _of_generation(made, n).correlate(group).exists())
+        newest = newest.order_by(group.c.first_run.desc(), group.c.id.desc()).limit(last)
+        query = query.where(tables.one_of(group.c.id, connection.execute(newest).scalars().all()))
     if task is not None:
         query = query.where(generation.c.task == task)
-    return [ProductLine(**row._mapping) for row in connection.execute(_of_generation(query, n))]
+    order = (group.c.first_run, group.c.workflow, generation.c.task, group.c.id, product.c.job_index, product.c.name)
+    query = _of_generation(query, n).order_by(*(column.desc() for column in order))
+    return read_rows(connection, query.limit(last) if last else query, StoredProduct)[::-1]
+
+
+def of_groups(
+    campaign: str, workflow: str | None, group_ids: Sequence[int], runs: Sequence[tuple[int, int]]
+) -> list[ColumnElement[bool]]:
+    """The conditions of the groups that are meant."""
+    found = [group.c.campaign == campaign]
+    if workflow is not None:
+        found.append(group.c.workflow == workflow)
+    if group_ids:
+        found.append(tables.one_of(group.c.id, group_ids))
+    if runs:
+        member = tables.membership
+        inside = or_(*(member.c.run.between(first, last) for first, last in runs))
+        held = select(member.c.group_id).where(member.c.campaign == campaign, member.c.state == "grouped", inside)
+        found.append(group.c.id.in_(held))
+    return found
 
 
 def values_listed(
@@ -163,10 +203,12 @@ def values_listed(
     task: str | None = None,
     name: str | None = None,
     group_ids: Sequence[int] = (),
+    runs: Sequence[tuple[int, int]] = (),
     last: int = 0,
 ) -> list[Value]:
     """Reported values of the latest done generations, in the order of the groups' first runs.
 
+    :param runs: only groups that hold a run of these ranges.
     :param last: only the groups with the newest data, so many of each grouping; 0: all.
     """
     query = (
@@ -185,18 +227,79 @@ def values_listed(
         .select_from(value)
         .join(generation, generation.c.id == value.c.generation_id)
         .join(group, group.c.id == generation.c.group_id)
-        .where(group.c.campaign == campaign)
         .order_by(group.c.workflow, generation.c.task, value.c.name, group.c.first_run, value.c.job_index)
     )
-    wanted = ((group.c.workflow, workflow), (generation.c.task, task), (value.c.name, name))
-    for column, text in wanted:
-        if text is not None:
-            query = query.where(column == text)
-    if group_ids:
-        query = query.where(tables.one_of(group.c.id, group_ids))
-    if last:
-        query = query.where(group.c.id.in_(_newest_groups(campaign, workflow, last)))
-    return [Value(**row._mapping) for row in connection.execute(_of_generation(query, None))]
+    here = of_groups(campaign, workflow, group_ids, runs)
+    return read_rows(connection, _values(query, here, (campaign, workflow, last), task, name), Value)
+
+
+def values_by_group(
+    connection: Connection,
+    campaign: str,
+    *,
+    workflow: str | None = None,
+    task: str | None = None,
+    name: str | None = None,
+    group_ids: Sequence[int] = (),
+    runs: Sequence[tuple[int, int]] = (),
+    last: int = 0,
+) -> list[GroupValue]:
+    """As :func:`values_listed`, one for each group: the mean of its jobs."""
+    columns = (group.c.workflow, generation.c.task, value.c.name, group.c.name.label("group"))
+    about = (group.c.first_run, group.c.last_run, group.c.start)
+    n = func.count()
+    query = (
+        select(
+            *columns,
+            *about,
+            n.label("n"),
+            func.avg(value.c.value).label("value"),
+            case((n == 1, func.max(value.c.error))).label("error"),
+        )
+        .select_from(value)
+        .join(generation, generation.c.id == value.c.generation_id)
+        .join(group, group.c.id == generation.c.group_id)
+        .group_by(*columns, *about, group.c.id)
+        .order_by(group.c.workflow, generation.c.task, value.c.name, group.c.first_run, group.c.id)
+    )
+    here = of_groups(campaign, workflow, group_ids, runs)
+    return read_rows(connection, _values(query, here, (campaign, workflow, last), task, name), GroupValue)
+
+
+def _values(
+    query: Select[Any],
+    here: Sequence[ColumnElement[bool]],
+    newest: tuple[str, str | None, int],
+    task: str | None,
+    name: str | None,
+) -> Select[Any]:
+    """A query for values, of what is meant only.
+
+    :param newest: campaign, workflow, and of how many groups.
+    """
+    query = query.where(*here)
+    if task is not None:
+        query = query.where(generation.c.task == task)
+    if name is not None:
+        query = query.where(value.c.name == name)
+    if newest[2]:
+        query = query.where(group.c.id.in_(_newest_groups(*newest)))
+    return _of_generation(query, None)
+
+
+def published(
+    connection: Connection, campaign: str, workflow: str | None, task: str | None, tag: str | None
+) -> list[PublishedLine]:
+    """The payloads of a campaign that hold now, by tag and first run."""
+    row = tables.payload.c
+    query = select(
+        row.tag, row.first_run, row.last_run, row.revision, row.content_hash, row.size, group.c.name.label("group")
+    ).join(group, group.c.id == row.group_id)
+    query = query.where(row.campaign == campaign, row.state == "published")
+    for column, wanted in ((row.workflow, workflow), (row.task, task), (row.tag, tag)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    return read_rows(connection, query.order_by(row.tag, row.first_run), PublishedLine)
 
 
 def _newest_groups(campaign: str, workflow: str | None, last: int) -> Select[tuple[int]]:
@@ -209,7 +312,7 @@ def _newest_groups(campaign: str, workflow: str | None, last: int) -> Select[tup
     return select(numbered.c.id).where(numbered.c.place <= last)
 
 
-def _of_generation(query: Select[tuple[object, ...]], n: int | None) -> Select[tuple[object, ...]]:
+def _of_generation(query: Select[Any], n: int | None) -> Select[Any]:
     """Only the named generation of each task, or its latest done one."""
     if n is not None:
         return query.where(generation.c.n == n)

@@ -75,6 +75,16 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
     return before, head_version()
 
 
+def opened(url: str | None = None) -> Ledger:
+    """The ledger, checked.
+
+    :raises LedgerError: it is not there, or its version does not fit.
+    """
+    ledger = Ledger(url)
+    check(ledger)
+    return ledger
+
+
 def check(ledger: Ledger) -> str:
     """The version, if the ledger can be used as it is.
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
-from airflow_calib_provider.cli.result_commands import trend
+from airflow_calib_provider.cli import product_commands
+from airflow_calib_provider.cli.value_commands import trend
 from airflow_calib_provider.ledger import tables
 from tests.cli.conftest import Calib
-from tests.cli.world import World
+from tests.cli.world import NOW, World
 
 
 def report(world: World, group: str, task: str, name: str, *numbers: float, error: float | None = 0.1) -> None:
@@ -26,6 +30,18 @@ def report(world: World, group: str, task: str, name: str, *numbers: float, erro
             for job, number in enumerate(numbers)
         ]
         connection.execute(insert(tables.value), rows)
+
+
+CONSTANTS = '{"scale": 1.01}'
+SUM = hashlib.sha256(CONSTANTS.encode()).hexdigest()
+
+
+def record_product(world: World) -> None:
+    generation = tables.generation
+    with world.ledger.write() as connection:
+        done = connection.execute(generation.select().where(generation.c.task == "scale")).one()
+        row = {"generation_id": done.id, "step": 0, "job_index": 0, "name": "constants", "file": "constants.json"}
+        connection.execute(insert(tables.product), [{**row, "size": len(CONSTANTS), "checksum": SUM}])
 
 
 class TestLogs:
@@ -49,32 +65,96 @@ class TestProducts:
     @pytest.fixture(autouse=True)
     def recorded(self, busy: World) -> None:
         """As it is when a job is accepted."""
-        generation = tables.generation
-        with busy.ledger.write() as connection:
-            done = connection.execute(generation.select().where(generation.c.task == "scale")).one()
-            row = {"generation_id": done.id, "step": 0, "job_index": 0, "name": "constants", "file": "constants.json"}
-            connection.execute(insert(tables.product), [row])
+        record_product(busy)
 
     def test_where_they_lie(self, busy: World, calib: Calib) -> None:
         (line,) = calib.json("products", "fill-r2")
         assert (line["task"], line["product"], line["job"], line["generation"]) == ("scale", "constants", 0, 1)
         path = Path(line["path"])
         assert path.is_absolute()
-        assert path.read_text() == '{"scale": 1.01}'
-        assert line["size"] == path.stat().st_size
-        assert line["path"] in calib.plain("products", "fill-r2")
+        assert path.read_text() == CONSTANTS
+        assert line["size"] == line["recorded_size"] == path.stat().st_size
+        assert (line["state"], line["checksum"]) == ("accepted", SUM)
+        shown = calib.plain("products", "fill-r2")
+        assert line["path"] in shown
+        assert SUM[:12] in shown
 
     def test_by_run(self, busy: World, calib: Calib) -> None:
-        assert calib.json("products", "2", "--task", "scale") == calib.json("products", "fill-r2")
+        assert calib.json("products", "2", "--task", "scale") == calib.json("products", "list", "fill-r2")
+
+    def test_all_of_them_and_those_of_runs(self, busy: World, calib: Calib) -> None:
+        (line,) = calib.json("products")
+        assert line["group"] == "fill-r2"
+        assert calib.json("products", "--runs", "3-4,9") == [line]
+        assert calib.json("products", "--runs", "4") == []
+        assert calib.json("products", "--last", "1", "--task", "scale") == [line]
+        assert calib.json("products", "-n", "5", "--task", "skim") == []
+        assert "neither a run nor a range" in calib.fails("products", "--runs", "x")
 
     def test_one_that_is_gone_is_missing(self, busy: World, calib: Calib) -> None:
         Path(calib.json("products", "fill-r2")[0]["path"]).unlink()
-        assert calib.json("products", "fill-r2")[0]["size"] is None
+        (line,) = calib.json("products", "fill-r2")
+        assert (line["size"], line["state"]) == (None, "missing")
         assert "missing" in calib.plain("products", "fill-r2")
+
+    def test_one_of_another_size_has_changed(self, busy: World, calib: Calib) -> None:
+        Path(calib.json("products", "fill-r2")[0]["path"]).write_text("?")
+        assert calib.json("products", "fill-r2")[0]["state"] == "changed"
+
+    def test_one_that_is_dropped(self, busy: World, calib: Calib) -> None:
+        with busy.ledger.write() as connection:
+            connection.execute(update(tables.product).values(state="dropped", drop_at=NOW))
+        (line,) = calib.json("products", "fill-r2")
+        assert line["state"] == "dropped"
+        assert line["drop_at"].startswith(str(NOW.date()))
+        assert "dropped" in calib.plain("products", "fill-r2")
+        assert "0 products compared" in calib.plain("products", "check")
 
     def test_none(self, busy: World, calib: Calib) -> None:
         assert "no products" in calib.plain("products", "run-r5")
         assert "no group" in calib.fails("products", "run-r999")
+
+
+class TestCheckOfProducts:
+    @pytest.fixture
+    def path(self, busy: World, calib: Calib) -> Path:
+        record_product(busy)
+        return Path(calib.json("products", "fill-r2")[0]["path"])
+
+    def test_all_is_well(self, path: Path, calib: Calib) -> None:
+        assert calib.plain("products", "check") == "1 products compared by checksum: all as they should be\n"
+        assert calib.json("products", "check", "--everything") == {"counts": {"same": 1}, "findings": [], "told": 0}
+
+    @pytest.mark.parametrize(
+        "arguments", [(), ("fill-r2",), ("2", "--task", "scale"), ("--runs", "1-3"), ("-w", "demo")]
+    )
+    def test_what_is_missing(self, path: Path, calib: Calib, arguments: tuple[str, ...]) -> None:
+        path.unlink()
+        done = calib("products", "check", *arguments)
+        assert done.exit_code == 1
+        assert "constants of job 0 of demo.scale, fill-r2" in done.stdout
+        assert "1 missing" in done.stdout
+
+    def test_what_has_changed(self, path: Path, calib: Calib) -> None:
+        path.write_text(CONSTANTS.replace("1", "2"))
+        assert calib("products", "check", "--sizes").exit_code == 0
+        done = calib("products", "check", "--json")
+        assert done.exit_code == 1
+        (found,) = json.loads(done.stdout)["findings"]
+        assert (found["state"], found["group"], found["task"]) == ("changed", "fill-r2", "scale")
+        assert "its checksum is" in found["why"]
+
+    def test_what_the_ledger_does_not_know(self, path: Path, calib: Calib) -> None:
+        path.parents[2].with_name("g9").mkdir()
+        done = calib("products", "check")
+        assert (done.exit_code, "1 unknown" in done.stdout) == (1, True)
+        assert calib("products", "check", "--task", "scale").exit_code == 0
+        assert "leave out one" in calib.fails("products", "check", "fill-r2", "--everything", code=2)
+
+    def test_the_rest_is_counted(self, path: Path, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(product_commands, "SHOWN", 0)
+        path.unlink()
+        assert "1 more are not shown" in calib("products", "check").stdout
 
 
 class TestValues:
@@ -115,3 +195,48 @@ class TestValues:
         assert trend([2.0, 2.0]) == "▄▄"
         assert trend([float("nan"), 1.0]) == "·▄"
         assert trend([]) == ""
+
+    def test_of_some_runs(self, reported: World, calib: Calib) -> None:
+        assert {item["group"] for item in calib.json("values", "pairs", "--runs", "3-4")} == {"run-r3", "run-r4"}
+
+    def test_without_matplotlib(self, reported: World, calib: Calib, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        said = calib.fails("values", "--plot", "trend.png")
+        assert "--plot needs matplotlib" in said
+        assert "airflow-calib-provider[plot]" in said
+
+    def test_a_group_has_no_trend(self, reported: World, calib: Calib) -> None:
+        assert "leave out one" in calib.fails("values", "--group", "run-r2", "--plot", "trend.png", code=2)
+
+
+class TestDrift:
+    @pytest.mark.parametrize(("newest", "code"), [(10.4, 0), (25.0, 1)])
+    def test_of_the_newest_group(self, busy: World, calib: Calib, newest: float, code: int) -> None:
+        numbers = [9.8, 10.1, 10.0, 9.9, 10.3, newest]
+        rows = put_trend(busy, "pairs", numbers)
+        done = calib("values", "check", "--against", "5")
+        assert done.exit_code == code, done.stdout
+        listed = calib.json("values", "check") if code == 0 else json.loads(calib("values", "check", "--json").stdout)
+        assert [(item["name"], item["expected"], item["drifted"]) for item in listed] == [("pairs", 10.0, bool(code))]
+        assert listed[0]["first_run"] == max(rows)
+        assert calib("values", "check", "--limit", "1000").exit_code == 0
+
+    def test_too_few_groups(self, busy: World, calib: Calib) -> None:
+        put_trend(busy, "pairs", [1.0, 2.0, 3.0])
+        assert "0 values compared" in calib.plain("values", "check")
+
+
+def put_trend(world: World, name: str, numbers: list[float]) -> list[int]:
+    """A value of groups of a grouping of its own, of which there may be as many as are wanted."""
+    group, generation = tables.run_group, tables.generation
+    with world.ledger.write() as connection:
+        old = connection.execute(group.select().where(group.c.name == "run-r2", group.c.workflow == "demo")).one()
+        made = connection.execute(generation.select().where(generation.c.group_id == old.id)).one()
+        for number in range(1000, 1000 + len(numbers)):
+            about = {**old._mapping, "name": f"run-r{number}", "first_run": number, "last_run": number}
+            of_group = connection.execute(insert(group).values({k: v for k, v in about.items() if k != "id"}))
+            copy = {**made._mapping, "group_id": of_group.inserted_primary_key[0]}
+            done = connection.execute(insert(generation).values({k: v for k, v in copy.items() if k != "id"}))
+            key = {"generation_id": done.inserted_primary_key[0], "step": 0, "job_index": 0, "name": name}
+            connection.execute(insert(tables.value).values(**key, value=numbers[number - 1000]))
+    return list(range(1000, 1000 + len(numbers)))

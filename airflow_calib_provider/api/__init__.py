@@ -1,0 +1,72 @@
+"""What the command line reads, for programs: functions that take a ledger and return frozen records.
+
+::
+
+    from airflow_calib_provider import api
+
+    with api.open_ledger() as ledger:
+        for value in api.group_values(ledger, name="scale_EB", last=20):
+            print(value.group, value.value, value.error)
+
+They never import Airflow, and raise :class:`~airflow_calib_provider.errors.CalibError` with what to do. What is not in
+``__all__`` may change at any time.
+"""
+
+from airflow_calib_provider.api.comparing import (
+    CampaignComparison,
+    PayloadPair,
+    ValuePair,
+    compare_campaigns,
+)
+from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
+from airflow_calib_provider.api.reading import (
+    PROMPT,
+    GroupRecord,
+    ProductRecord,
+    campaigns,
+    group_values,
+    groups,
+    open_ledger,
+    payload_path,
+    payloads,
+    products,
+    runs,
+    values,
+)
+from airflow_calib_provider.api.storing import check_products
+from airflow_calib_provider.jobsets.storage import Compared, Found
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.lines import CampaignLine, RunLine
+from airflow_calib_provider.ledger.results import GroupValue, Value
+from airflow_calib_provider.ledger.rows import Payload
+
+__all__ = [
+    "PROMPT",
+    "CampaignComparison",
+    "CampaignLine",
+    "Compared",
+    "Drift",
+    "Found",
+    "GroupRecord",
+    "GroupValue",
+    "Ledger",
+    "Payload",
+    "PayloadPair",
+    "ProductRecord",
+    "RunLine",
+    "Value",
+    "ValuePair",
+    "campaigns",
+    "check_products",
+    "compare_campaigns",
+    "drift_of",
+    "group_values",
+    "groups",
+    "open_ledger",
+    "payload_path",
+    "payloads",
+    "products",
+    "runs",
+    "value_drift",
+    "values",
+]
