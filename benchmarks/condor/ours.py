@@ -124,7 +124,7 @@ def watch(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _watch(world: World, ids: Sequence[int]) -> dict[int, tuple[float, GenerationStanding]]:
-    poller = Poller(world.step, number("WATCH_INTERVAL", 2.0))
+    poller = Poller(world.step, number("WATCH_INTERVAL"))
 
     async def until_done(one: int) -> tuple[float, GenerationStanding]:
         async with poller.subscribe(one) as queue:
@@ -153,7 +153,7 @@ def idle(plan: Mapping[str, Any]) -> dict[str, Any]:
     world = World(plan)
     ids = list(plan["generations"])
     with world.ledger.read() as connection:
-        cursors = {RoundKey.parse(row.key): row.cursor for row in rounds.in_states(connection, ids, ["submitted"])}
+        cursors = {row.key: row.cursor for row in rounds.in_states(connection, ids, ["submitted"])}
     before = _resident()
     # The first look is another: it reads the lists of jobs.
     first, _ = _looks(partial(_poll, world, cursors), 1)
