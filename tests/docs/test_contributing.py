@@ -46,12 +46,12 @@ class Recipes(Toyland):
 
 def test_the_recipes_work(recipes: Path) -> None:
     world = Recipes(recipes)
-    world.inject()
+    world.take()
     group = world.rows(tables.run_group)[0]
     assert (group.name, group.state, group.last_run) == ("pairs-r1", "closed", 2)
     assert render(world.look(group.id, "fit").reason) == "enough 3 runs: 0 of 1; missing there are 2"
     world.write(last=3)
-    world.inject()
+    world.take()
     assert world.run(group.id, "fit") == "done"
     assert [row.backend for row in world.rows(tables.generation)] == ["mine"]
     world.ledger.close()
