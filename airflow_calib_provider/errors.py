@@ -5,6 +5,7 @@
     CalibError                 anything a user is to read; exit code 1
     ├── SpecError              one mistake in a YAML file, with its place; exit code 2
     ├── SpecErrors             all mistakes of a set of files at once; exit code 2
+    ├── Mistakes               several of them at once, in what a person asks for
     ├── CommandLineError       an argument of the command line that cannot be meant; exit code 2
     ├── SettingError           an environment variable of ours cannot be meant
     ├── KindError              a backend, lock, ... of a name that nobody or two packages have
@@ -129,6 +130,19 @@ class SpecErrors(CalibError):
     def __init__(self, errors: Sequence[SpecError]) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.args = (tuple(errors),)
+        self.errors = tuple(errors)
+
+
+class Mistakes(CalibError):
+    """Several things that are wrong with what a person asks for, told at once.
+
+    :param what: what they are wrong with.
+    """
+
+    def __init__(self, what: str, errors: Sequence[CalibError]) -> None:
+        lines = [f"- {error.message}{f' ({error.hint})' if error.hint else ''}" for error in errors]
+        super().__init__("\n".join([f"{len(errors)} mistakes in {what}: nothing was done", *lines]))
+        self.args = (what, tuple(errors))
         self.errors = tuple(errors)
 
 

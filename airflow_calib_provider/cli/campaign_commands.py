@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airflow_calib_provider.cli import campaign_show, campaign_steering
 from airflow_calib_provider.cli.common import (
-    PROMPT,
     SPECS,
     Json,
     Specs,
     examples,
     open_ledger,
-    run_number,
+    person,
     source_named,
 )
 
@@ -23,75 +23,158 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_calib_provider.domain.run import RunRecord
+    from airflow_calib_provider.injection.creation import Prepared
     from airflow_calib_provider.spec.models import Workflow
 
+NewName = Annotated[str, typer.Argument(help="Its name; never used twice.")]
+Streamed = Annotated[
+    bool, typer.Option("--streamed/--finite", help="Takes new runs as they come, or these runs and no others.")
+]
+Collecting = Annotated[bool, typer.Option("--collecting", help="Finite: runs are added until `calib campaign start`.")]
+Source = Annotated[str | None, typer.Option("--source", "-S", help="Finite: the run source.")]
+Runs = Annotated[
+    str | None, typer.Option("--runs", help="Finite: ranges and numbers; all that the source lists if left out.")
+]
+Base = Annotated[str | None, typer.Option("--base", help="Whose payloads are used where it has none.")]
+Workflows = Annotated[
+    list[str] | None, typer.Option("--workflow", "-w", help="Only this workflow (repeatable); all if left out.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A param, backend or resource otherwise than the file's."),
+]
+First = Annotated[
+    list[str] | None,
+    typer.Option("--from", metavar="TASK", help="Begin with this task; what comes before is the base's."),
+]
+Order = Annotated[str, typer.Option("--order", help="Which groups open first: ascending (oldest), or newest.")]
+Priority = Annotated[int, typer.Option("--priority", "-p", help="Higher ones open first, but prompt before all.")]
+MaxGroups = Annotated[
+    int | None, typer.Option("--max-groups", help="So many groups may be open at once; no limit if left out.")
+]
+MaxJobs = Annotated[
+    int | None, typer.Option("--max-jobs", help="So many jobs may be submitted at once; no limit if left out.")
+]
+
 app = typer.Typer(help="Campaigns: named passes over runs.", no_args_is_help=True)
+campaign_steering.register(app)
+campaign_show.register(app)
 
 
 @app.command(
     epilog=examples(
         'calib campaign create rereco-2026A --source daq --runs "355100-355999,356005" --base prompt',
-        "calib campaign create all-again --source daq --workflow zee",
+        "calib campaign create all-again --source daq --workflow zee --order newest --max-jobs 500",
+        "calib campaign create wide --source daq -w zee --set window=4 --set zee.resources.memory=4GB --from fit",
+        "calib campaign create week-42 --collecting --source daq",
         "calib campaign create testbeam --streamed",
     )
 )
 def create(
-    name: Annotated[str, typer.Argument(help="Its name; never used twice.")],
-    streamed: Annotated[
-        bool, typer.Option("--streamed/--finite", help="Takes new runs as they come, or these runs and no others.")
-    ] = False,
-    source: Annotated[str | None, typer.Option("--source", "-S", help="Finite: the run source.")] = None,
-    runs: Annotated[
-        str | None, typer.Option("--runs", help="Finite: ranges and numbers; all that the source lists if left out.")
-    ] = None,
-    base: Annotated[str | None, typer.Option("--base", help="Whose payloads are used where it has none.")] = None,
-    workflow: Annotated[
-        list[str] | None, typer.Option("--workflow", "-w", help="Only this workflow (repeatable); all if left out.")
-    ] = None,
+    name: NewName,
+    streamed: Streamed = False,
+    collecting: Collecting = False,
+    source: Source = None,
+    runs: Runs = None,
+    base: Base = None,
+    workflow: Workflows = None,
+    override: Set = None,
+    first: First = None,
+    order: Order = "ascending",
+    priority: Priority = 0,
+    max_groups: MaxGroups = None,
+    max_jobs: MaxJobs = None,
     specs: Specs = SPECS,
     as_json: Json = False,
 ) -> None:
     """Create a campaign: finite (a reprocessing of given runs, the default), or streamed.
 
-    A finite campaign's runs are fixed now: those of the range that the source lists at this moment.
+    A finite campaign's runs are fixed now, those of the range that the source lists at this moment, and its workflows,
+    as they are now. With --collecting runs can be added until it is started.
 
-    Trigger calib_inject with the campaign's name, or wait for its next run.
+    --set (repeatable) gives a declared param, the backend or a resource another value: window=4 in every workflow that
+    declares it, zee.window=4 in one. --from (repeatable) begins in the middle: tasks that do not come after are not
+    run, and what is needed of them is taken from the base campaign (prompt if left out).
+
+    All mistakes are told at once, and then nothing is created. Trigger calib_inject with the campaign's name, or wait
+    for its next run.
     """
-    from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.ledger import campaigns
+    from airflow_calib_provider.injection.creation import Wanted
+    from airflow_calib_provider.injection.creation import create as create_campaign
 
-    hashes = _hashes(specs, workflow or [])
-    records = _finite_runs(streamed, source, runs, specs)
-    ledger = open_ledger()
-    kind = "streamed" if streamed else "finite"
-    numbers = [record.number for record in records]
-    if name != PROMPT:
-        with ledger.write() as connection:
-            campaigns.ensure_prompt(connection)
-    of_source = {source: numbers} if source is not None and numbers else None
-    campaigns.create_large(ledger, name, kind=kind, runs=of_source, base_campaign=base, spec_hashes=hashes)
-    incomplete = [record.number for record in records if not record.completed]
+    wanted = Wanted(
+        name=name,
+        streamed=streamed,
+        collecting=collecting,
+        source=source,
+        runs=runs,
+        base=base,
+        workflows=workflow or [],
+        overrides=assignments(override or []),
+        first_tasks=first or [],
+        order=order,
+        priority=priority,
+        max_groups=max_groups,
+        max_jobs=max_jobs,
+    )
+    _tell(create_campaign(open_ledger(), specs, wanted, datetime.now(UTC), person=person()), as_json)
+
+
+def assignments(texts: Sequence[str]) -> dict[str, str]:
+    """``["window=4"]`` as a mapping.
+
+    :raises CommandLineError: one is something else, or a name is set twice.
+    """
+    from airflow_calib_provider.errors import CommandLineError
+
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise CommandLineError(f"--set {text[:80]!r} sets nothing", "write NAME=VALUE, such as --set window=4")
+        if name.strip() in found:
+            raise CommandLineError(f"--set {name.strip()} is given twice", "say which of the values is meant")
+        found[name.strip()] = value
+    return found
+
+
+def _tell(made: Prepared, as_json: bool) -> None:
+    from airflow_calib_provider.cli.output import emit_json
+
+    wanted = made.wanted
     if as_json:
         emit_json(
-            {"campaign": name, "kind": kind, "source": source, "base": base, "runs": numbers, "incomplete": incomplete}
+            {
+                "campaign": wanted.name,
+                "kind": wanted.kind,
+                "source": wanted.source,
+                "base": made.base,
+                "runs": made.runs,
+                "incomplete": made.incomplete,
+                "workflows": list(made.workflows),
+                "overrides": made.overrides,
+                "first_tasks": made.first_tasks,
+            }
         )
         return
-    print(f"created the {kind} campaign {name}" + (f" of {len(numbers)} runs" if numbers else ""))
-    if incomplete:
-        print(f"{len(incomplete)} of them are not completed: it is grouped when all are, or when they are skipped")
+    of_runs = f" of {len(made.runs)} runs" if made.runs else ""
+    print(f"created the {wanted.kind} campaign {wanted.name}{of_runs}")
+    if wanted.collecting:
+        print(
+            f"it is collecting: `calib campaign add {wanted.name}` adds runs, `calib campaign start {wanted.name}` ends"
+        )
+    elif made.incomplete:
+        print(f"{len(made.incomplete)} of them are not completed: it is grouped when all are, or when they are skipped")
 
 
-def _hashes(specs: Path, names: Sequence[str]) -> dict[str, str]:
-    """:raises NotFound: there is no such workflow."""
-    if not names:
-        return {}
-    from airflow_calib_provider.errors import NotFound
+def listed_runs(source: str, runs: str | None, specs: Path) -> list[RunRecord]:
+    """What a source lists of the named runs.
 
-    workflows = _workflows(specs)
-    for name in names:
-        if name not in workflows:
-            raise NotFound(f"{specs} has no workflow {name}", f"it has {', '.join(workflows) or 'none'}")
-    return {name: workflows[name].hash for name in names}
+    :raises CalibError: there is no such source, or it does not list a number that is named.
+    """
+    from airflow_calib_provider.injection.creation import listed
+
+    return listed(source_named(specs, source), specs, runs)
 
 
 def _workflows(specs: Path) -> Mapping[str, Workflow]:
@@ -103,49 +186,6 @@ def _workflows(specs: Path) -> Mapping[str, Workflow]:
     if mistakes:
         raise SpecErrors(mistakes)
     return workflows
-
-
-def _finite_runs(streamed: bool, source: str | None, runs: str | None, specs: Path) -> list[RunRecord]:
-    """:raises CalibError: the options do not fit each other, or the range names no run of the source."""
-    from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.runsources import read_source
-
-    if streamed:
-        if source is not None or runs is not None:
-            raise CalibError("a streamed campaign takes runs as they come", "leave out --source and --runs")
-        return []
-    if source is None:
-        raise CalibError("a finite campaign needs a run source", "name it with --source, or create it --streamed")
-    ranges = parse_ranges(runs) if runs is not None else None
-    listed = read_source(source_named(specs, source), base_folder=specs)
-    if ranges is None:
-        return list(listed)
-    known = {record.number for record in listed}
-    if missing := [str(first) for first, last in ranges if first == last and first not in known]:
-        raise CalibError(f"the source {source} does not list {', '.join(missing)}", "`calib runs list` shows the runs")
-    return [record for record in listed if any(first <= record.number <= last for first, last in ranges)]
-
-
-def parse_ranges(text: str) -> list[tuple[int, int]]:
-    """``"100-200,205"`` as pairs, both ends inclusive.
-
-    :raises CalibError: it is something else.
-    """
-    from airflow_calib_provider.errors import CalibError
-
-    hint = 'write numbers and ranges like "100-200,205"'
-    ranges = []
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        begin = run_number(first)
-        end = run_number(last) if dash else begin
-        if begin is None or end is None:
-            raise CalibError(f"{part.strip()[:80]!r} is neither a run nor a range of runs", hint)
-        pair = (begin, end)
-        if pair[1] < pair[0]:
-            raise CalibError(f"the range {part.strip()} ends before it begins", hint)
-        ranges.append(pair)
-    return ranges
 
 
 @app.command(epilog=examples("calib campaign close rereco-2026A"))

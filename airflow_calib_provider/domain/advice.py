@@ -117,6 +117,25 @@ def _close(about: About) -> Iterator[str]:
     yield _line("calib campaign close", about.campaign, *(["--yes"] if about.campaign == PROMPT else []))
 
 
+def _start(about: About) -> Iterator[str]:
+    yield _line("calib campaign start", about.campaign)
+
+
+def _resume(about: About) -> Iterator[str]:
+    yield _line("calib campaign resume", about.campaign)
+
+
+def _update(about: About) -> Iterator[str]:
+    yield _line("calib campaign update", about.campaign)
+
+
+def _set(about: About) -> Iterator[str]:
+    if "max_groups" in about.reason:
+        yield f"{_line('calib campaign set', about.campaign)} --max-groups {2 * int(about.reason['max_groups'])}"
+    elif "max_jobs" in about.reason:
+        yield f"{_line('calib campaign set', about.campaign)} --max-jobs {2 * int(about.reason['max_jobs'])}"
+
+
 def _create(about: About) -> Iterator[str]:
     if {"run", "source"} <= about.reason.keys():
         named = ("--source", about.reason["source"], "--runs", str(about.reason["run"]))
@@ -135,6 +154,10 @@ _BUILD: Mapping[str, Callable[[About], Iterator[str]]] = {
     "calib jobs logs": _jobs_logs,
     "calib campaign close": _close,
     "calib campaign create": _create,
+    "calib campaign resume": _resume,
+    "calib campaign set": _set,
+    "calib campaign start": _start,
+    "calib campaign update": _update,
     "airflow dags unpause": _unpause,
 }
 

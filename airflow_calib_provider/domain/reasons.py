@@ -202,6 +202,26 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "campaign_grouping": lambda p: (
         f"the finite campaign {p['campaign']} is not grouped completely yet: nothing of it opens before"
     ),
+    "campaign_collecting": lambda p: (
+        f"the campaign {p['campaign']} is collecting its runs: it is grouped when it is started"
+    ),
+    "campaign_paused": lambda p: (
+        f"the campaign {p['campaign']} is paused: nothing new of it is opened or submitted; what runs goes on"
+    ),
+    "campaign_cancelled": lambda p: (
+        f"the campaign {p['campaign']} is cancelled: nothing of it is opened any more; what is published stays"
+    ),
+    "spec_changed": lambda p: (
+        f"the campaign {p['campaign']} has its own version of {p['workflow']}, which does not fit the DAG any more: "
+        + listed(p["changes"], 3)
+    ),
+    "groups_throttled": lambda p: (
+        f"waits in the ledger: {p['open']} of at most {p['max_groups']} groups of the campaign {p['campaign']} are open"
+    ),
+    "jobs_throttled": lambda p: (
+        f"{p['jobs']} jobs wait to be submitted: {p['submitted']} of at most {p['max_jobs']} jobs of the campaign "
+        f"{p['campaign']} are submitted"
+    ),
     "campaign_half_grouped": lambda p: (
         f"the finite campaign {p['campaign']} was closed before {p['workflow']} was grouped completely: "
         "the groups that it has stay, and nothing of them opens"
@@ -332,6 +352,12 @@ RELEASES: dict[str, str] = {
     "source_changed": "a campaign of its own",
     "campaign_grouping": "the next calib_inject, which goes on where the last one ended",
     "campaign_half_grouped": "nothing; create another campaign",
+    "campaign_collecting": "`calib campaign start`",
+    "campaign_paused": "`calib campaign resume`",
+    "campaign_cancelled": "nothing: a cancelled campaign stays cancelled; create another",
+    "spec_changed": "`calib campaign update`, by which it takes the version of now; or the file as it was",
+    "groups_throttled": "groups of the campaign that end; or a higher number: `calib campaign set`",
+    "jobs_throttled": "jobs of the campaign that end; or a higher number: `calib campaign set`",
     "campaign_closed": "nothing; create another campaign",
     "spec_broken": "a corrected file: `calib spec check`",
     "spec_clash": "one file for the workflow; move the other away, or give it another name",

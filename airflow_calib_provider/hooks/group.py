@@ -52,14 +52,22 @@ def refuse(ledger: Ledger, group: Group, task: str, error: CalibError) -> NoRetu
     """End a task that cannot be started, with the reason in the ledger.
 
     :param group: its row.
-    :raises AirflowSkipException: the group was dropped, as its spec wants it: nothing has failed.
+    :raises AirflowSkipException: the group was dropped, as its spec wants it, or its campaign was cancelled: nothing
+        has failed.
     :raises AirflowFailException: otherwise; Airflow does not try again.
     """
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
     from airflow_calib_provider.jobsets.begin import record_failure
 
-    if group.state == "dropped":
+    if group.state == "dropped" or _is_cancelled(error):
         raise AirflowSkipException(str(error)) from error
     record_failure(ledger, group.id, task, error, datetime.now(UTC))
     raise AirflowFailException(str(error)) from error
+
+
+def _is_cancelled(error: CalibError) -> bool:
+    from airflow_calib_provider.errors import NotOpen
+
+    inner = error.reason.get("reason") if isinstance(error, NotOpen) else None
+    return isinstance(inner, dict) and inner.get("code") == "campaign_cancelled"

@@ -120,7 +120,7 @@ def assign_workflow(
     rows: dict[int, Run],
     now: datetime,
     report: InjectionReport,
-) -> None:
+) -> bool:
     """Assign what is new below the horizon, for every grouping of a workflow, and follow an edit of its spec.
 
     What is read and decided keeps nobody from writing; what was decided is written in pieces. A piece that cannot be
@@ -129,18 +129,20 @@ def assign_workflow(
     :param campaign: the campaign's row.
     :param workflow: the ledger knows all that its source lists.
     :param rows: the runs of the source that this injection has read, by number; what is read is added.
+    :returns: whether all of a finite campaign's runs are assigned.
     :raises IllegalTransition: another injection was faster again and again.
     """
     with ledger.read() as connection:
         here = _begin(connection, campaign, workflow, rows, now)
     if not _follow_spec(ledger, here):
-        return
+        return False
     complete = all(
         _assigned(ledger, here, grouping, policy, admissions, report)
         for grouping, policy in workflow.groupings().items()
     )
     if here.finite and complete:
         _advance(ledger, here, list(workflow.groupings()))
+    return complete and not here.waits
 
 
 def _assigned(
@@ -155,13 +157,13 @@ def _assigned(
 
 
 def _is_open(connection: Connection, here: Pass) -> bool:
-    return bool(campaigns.get(connection, here.campaign).state == "open")
+    return campaigns.takes_runs(campaigns.get(connection, here.campaign))
 
 
 def _follow_spec(ledger: Ledger, here: Pass) -> bool:
     """Let what has not begun follow an edit of the spec, some groups at a time.
 
-    :returns: whether the campaign is open.
+    :returns: whether the campaign takes runs.
     """
     table, text = tables.grouping, here.workflow.hash
     key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 from airflow_calib_provider.domain.grouping import assign
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
+from airflow_calib_provider.injection import own_specs
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow
 from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
 from airflow_calib_provider.injection.selection import Admissions
@@ -49,12 +51,10 @@ def inject(
         _note_workflows(connection, workflows.values(), now)
     readable = _read_sources(ledger, workflows, sources, folder, now, report)
     admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in readable], sources, report)
-    rows_of: dict[str, dict[int, Run]] = {source: {} for source in readable}
+    known = _Known(workflows, sources, admissions_of, {})
     for row in chosen:
-        for name, admissions in admissions_of.items():
-            if not row.spec_hashes or name in row.spec_hashes:
-                workflow = workflows[name]
-                _inject_workflow(ledger, row, workflow, admissions, rows_of[workflow.runs.source], now, report)
+        _inject_campaign(ledger, row, known, now, report)
+    own_specs.note_changes(ledger, workflows)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
     about = openings.ready_beyond(ledger)
@@ -69,8 +69,11 @@ def _campaigns(connection: Connection, name: str | None) -> list[Campaign]:
     row = campaigns.get(connection, name)
     if row.kind == campaigns.DAGS:
         raise LedgerError(f"the campaign {name} takes no runs", "name another")
-    if row.state != "open":
-        raise LedgerError(f"the campaign {name} is closed", "nothing can be injected into it; create another")
+    if row.state == "collecting":
+        raise LedgerError(f"the campaign {name} is collecting runs", f"`calib campaign start {name}` begins it")
+    if not campaigns.takes_runs(row):
+        said = row.state if row.closed_at is None else "closed"
+        raise LedgerError(f"the campaign {name} is {said}", "nothing can be injected into it; create another")
     return [row]
 
 
@@ -164,21 +167,55 @@ def _admissions(
     return admissions_of
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What an injection knows for all campaigns.
+
+    :ivar admissions_of: workflow → its conditions, as far as they can be used.
+    :ivar rows_of: source → the runs of it that were read, by number.
+    """
+
+    workflows: Mapping[str, Workflow]
+    sources: Mapping[str, RunSource]
+    admissions_of: Mapping[str, Admissions]
+    rows_of: dict[str, dict[int, Run]]
+
+
+def _inject_campaign(ledger: Ledger, campaign: Campaign, known: _Known, now: datetime, report: InjectionReport) -> None:
+    """Assign the runs of a campaign; a finite one whose last workflow is grouped completely may open (rule 53)."""
+    concerned = [
+        flow for name, flow in known.workflows.items() if not campaign.spec_hashes or name in campaign.spec_hashes
+    ]
+    complete = bool(concerned)
+    for workflow in concerned:
+        if workflow.name not in known.admissions_of:
+            complete = False
+            continue
+        complete &= _inject_workflow(ledger, campaign, workflow, known, now, report)
+    if complete and campaign.kind == "finite" and campaign.grouped_at is None:
+        with ledger.write() as connection:
+            campaigns.note_grouped(connection, campaign.name, now)
+
+
 def _inject_workflow(
     ledger: Ledger,
     campaign: Campaign,
     workflow: Workflow,
-    admissions: Admissions,
-    rows: dict[int, Run],
+    known: _Known,
     now: datetime,
     report: InjectionReport,
-) -> None:
+) -> bool:
+    """:returns: whether all of a finite campaign's runs are assigned."""
     try:
-        assign_workflow(ledger, campaign, workflow, admissions, rows, now, report)
+        admissions = known.admissions_of[workflow.name]
+        flow, admissions = own_specs.as_injected(ledger, campaign, workflow, admissions, known.sources)
+        rows = known.rows_of.setdefault(flow.runs.source, {})
+        return assign_workflow(ledger, campaign, flow, admissions, rows, now, report)
     except CalibError as error:
         if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):
             raise
         report.errors.append(f"workflow {workflow.name} in campaign {campaign.name}: {error}")
+        return False
 
 
 def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str, now: datetime) -> int:

@@ -17,11 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import LedgerError
-from airflow_calib_provider.jobsets.ending import end_if_complete
+from airflow_calib_provider.jobsets.ending import end_cancelled, end_if_complete
 from airflow_calib_provider.jobsets.holds import treat_held
 from airflow_calib_provider.jobsets.observing import poll
 from airflow_calib_provider.jobsets.progress import note_reports
-from airflow_calib_provider.jobsets.submitting import submit_due
+from airflow_calib_provider.jobsets.submitting import submit_due, to_submit
 from airflow_calib_provider.jobsets.watched import GenerationWatch, Troubles, Watched, by_backend
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.engine import Ledger
@@ -67,10 +67,14 @@ def advance(
     watch = GenerationWatch(ledger, ids, now)
     before = {item.row.id: item.row.trouble or "" for item in watch.running()}
     for watched in watch.running():
-        if watched.due or any(item.state == "planned" for item in watched.rounds):
+        if watched.hold.state == "cancelled":
             watched.stale = True
             with troubles.of(watched.row.id):
-                submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
+                end_cancelled(ledger, backend_of, watched.row, now)
+    for watched in to_submit(ledger, watch.running(), now):
+        watched.stale = True
+        with troubles.of(watched.row.id):
+            submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
     _look(ledger, backend_of, watch.running(), now, base_delay, troubles)
     held_up = {item.row.id for item in watch.running() if item.held_due}
     for watched in watch.running():

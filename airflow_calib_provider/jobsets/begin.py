@@ -18,8 +18,9 @@ from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext, ga
 from airflow_calib_provider.jobsets.inputs import require_inputs
 from airflow_calib_provider.jobsets.render import Rendered, query_of, render
 from airflow_calib_provider.ledger import generations, groups, spec_files
+from airflow_calib_provider.ledger.campaign_view import applied, as_run
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.rows import Generation
+from airflow_calib_provider.ledger.rows import Campaign, Generation
 from airflow_calib_provider.ledger.starting import TaskStanding, require_open, standing_of
 from airflow_calib_provider.spec.loader import load_text
 from airflow_calib_provider.spec.models import Task, Workflow
@@ -61,23 +62,38 @@ def begin(
     :param max_tries: Airflow's ``ti.max_tries``: only a user's clear makes it larger.
     :param bundle_version: of the DAG bundle that the workflow comes from: a commit.
     :raises RenderError: the jobs cannot be rendered; the task has failed with that reason.
-    :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
+    :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done; or
+        the campaign's own spec does not fit the DAG.
     """
     with ledger.read() as connection:
         before = standing_of(connection, group_id, task.name, workflow.hash)
+        flow = as_run(connection, before.campaign, workflow)
+    own = flow.tasks[task.name]
+    stated = stated_params(workflow, params)
     if before.task is None:
         with ledger.write() as connection:
-            groups.ensure_task(connection, workflow, group_id, task, now)
+            groups.ensure_task(connection, flow, group_id, own, now)
     return _begin(
         ledger,
         before,
         task.name,
-        lambda: _of_spec(ledger, workflow, task, before, max_tries, dag_run_id, params, bundle_version),
+        lambda: _of_spec(ledger, flow, own, before, max_tries, dag_run_id, stated, bundle_version),
         max_tries=max_tries,
         now=now,
-        needed=workflow.names_inside(task),
+        needed=flow.names_inside(own),
         text=_text(workflow, before, now),
     )
+
+
+def stated_params(workflow: Workflow, params: Mapping[str, object] | None) -> dict[str, object]:
+    """What a DAG run sets otherwise than the file does, whose values Airflow fills in.
+
+    A campaign's own values stand between both.
+    """
+    given = params or {}
+    return {
+        name: value for name, value in given.items() if name not in workflow.params or workflow.params[name] != value
+    }
 
 
 def begin_with(
@@ -137,7 +153,7 @@ def _of_spec(
     if old is not None:
         with ledger.read() as connection:
             kept = spec_files.text_of(connection, old.spec_hash)
-        workflow, task = _as_it_was(old, kept, workflow, task)
+        workflow, task = _as_it_was(old, kept, workflow, task, before.campaign)
     assert task.jobs is not None
     with ledger.read() as connection:
         context = gather(connection, workflow, task, before.group.id, params, before.group)
@@ -181,7 +197,9 @@ def _text(workflow: Workflow, before: TaskStanding, now: datetime) -> spec_files
     return spec_files.KeptText(workflow.name, Path(workflow.file).name, workflow.hash, workflow.text, now)
 
 
-def _as_it_was(old: Generation, text: str | None, workflow: Workflow, task: Task) -> tuple[Workflow, Task]:
+def _as_it_was(
+    old: Generation, text: str | None, workflow: Workflow, task: Task, campaign: Campaign
+) -> tuple[Workflow, Task]:
     """The workflow and the task that a generation was made from.
 
     :raises RenderError: they are not known any more.
@@ -190,7 +208,7 @@ def _as_it_was(old: Generation, text: str | None, workflow: Workflow, task: Task
         return workflow, task
     if text is None:
         raise RenderError(f"the text of {workflow.name} that generation {old.n} was made from is not known", _NEWEST)
-    found = load_text(text, Path(workflow.file))
+    found = applied(campaign, load_text(text, Path(workflow.file)))
     if task.name not in found.tasks:
         raise RenderError(f"the text of {workflow.name} then had no task {task.name}", _NEWEST)
     return found, found.tasks[task.name]

@@ -168,13 +168,25 @@ def _products(
                 files[name].append(file)
         if need.workflow == workflow.name:
             made_by = workflow.tasks[need.task]
-            single = need in inside and made_by.jobs is not None and _is_single(made_by)
+            same = need in inside or made_by.policy.label == task.policy.label
+            single = same and made_by.jobs is not None and _is_single(made_by)
+            if single and len(item.generations) > 1:
+                raise _several_of_base(workflow, need, task)
             values: dict[str, object] = {name: paths[0] if single else paths for name, paths in files.items()}
             variables[need.task] = {"products": values}
         else:
             other = others.setdefault(need.workflow, {"tasks": {}})
             other["tasks"][need.task] = {"products": dict(files)}
     return variables, others
+
+
+def _several_of_base(workflow: Workflow, need: Need, task: Task) -> RenderError:
+    """In a campaign from the middle groups may be others than those of its base."""
+    return RenderError(
+        f"{task.name} takes one product of {need.task}, but in the campaign {workflow.base} the runs of this group lie "
+        "in several groups",
+        f"begin the campaign with {need.task}, or take runs that are grouped as there",
+    )
 
 
 def _is_single(task: Task) -> bool:

@@ -17,6 +17,7 @@ from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation, Round
+from airflow_calib_provider.ledger.steering import cancelled_reason
 
 
 def jobs_needed(quorum: float, n_jobs: int) -> int:
@@ -75,6 +76,22 @@ def end_refused(ledger: Ledger, row: Generation, item: Round, error: SubmissionR
         rounds.refuse(connection, row, item, said, now)
         if not others:
             generations.end(connection, row, "failed", {"code": "error", "message": said}, now)
+
+
+def end_cancelled(ledger: Ledger, backend_of: Callable[[str], Backend], row: Generation, now: datetime) -> None:
+    """End a generation whose campaign is cancelled: its jobs are removed, and what it published stays (rule 56).
+
+    :raises BackendError: the jobs could not be removed; nothing was recorded.
+    """
+    with ledger.read() as connection:
+        left = rounds.in_states(connection, [row.id], ["planned", "submitted"])
+    crash_point("cancel.before_remove", row.group_name)
+    if left:
+        remove_jobs(backend_of(row.backend), left)
+    crash_point("cancel.after_remove", row.group_name)
+    reason = cancelled_reason(row.campaign)
+    with suppress(IllegalTransition), ledger.write() as connection:  # else it ended meanwhile
+        generations.end(connection, generations.by_id(connection, row.id), "failed", reason, now)
 
 
 def _end(ledger: Ledger, watched: Watched, target: str, reason: Reason, now: datetime) -> None:

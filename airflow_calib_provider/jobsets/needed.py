@@ -113,11 +113,16 @@ def _holding(there: Held) -> set[int]:
     return {row.group_id for row in there.values() if row.state == "grouped"}
 
 
-def _place(connection: Connection, workflow: Workflow, need: Need, group: Group) -> tuple[str, str]:
-    """The workflow and the grouping of a needed task."""
+Place = tuple[str, str, str]
+"""Campaign, workflow and grouping."""
+
+
+def _place(connection: Connection, workflow: Workflow, need: Need, group: Group) -> Place:
+    """Where a needed task is: in this campaign, or in the base that has it (rule 55)."""
+    campaign = workflow.base_of(need) or group.campaign
     if need.workflow == workflow.name:
-        return need.workflow, workflow.tasks[need.task].policy.label
-    return need.workflow, need.grouping or _grouping(connection, need, group)
+        return campaign, need.workflow, workflow.tasks[need.task].policy.label
+    return campaign, need.workflow, need.grouping or _grouping(connection, need, group)
 
 
 def _grouping(connection: Connection, need: Need, group: Group) -> str:
@@ -131,25 +136,25 @@ def _grouping(connection: Connection, need: Need, group: Group) -> str:
 
 
 def _members(
-    connection: Connection, group: Group, runs: set[int], places: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], dict[int, Any]]:
-    """Workflow and grouping → run → what is decided about it there."""
+    connection: Connection, group: Group, runs: set[int], places: Iterable[Place]
+) -> dict[Place, dict[int, Any]]:
+    """Place → run → what is decided about it there."""
     mine, other = tables.membership.alias("mine"), tables.membership.alias("other")
     wanted = set(places)
     rows = connection.execute(
-        select(other.c.workflow, other.c.grouping, other.c.run, other.c.state, other.c.group_id)
-        .join(mine, and_(other.c.campaign == mine.c.campaign, other.c.run == mine.c.run))
+        select(other.c.campaign, other.c.workflow, other.c.grouping, other.c.run, other.c.state, other.c.group_id)
+        .join(mine, other.c.run == mine.c.run)
         .where(
             mine.c.group_id == group.id,
             mine.c.state == "grouped",
-            other.c.campaign == group.campaign,
-            other.c.workflow.in_(sorted({name for name, _ in wanted})),
+            other.c.campaign.in_(sorted({campaign for campaign, _, _ in wanted})),
+            other.c.workflow.in_(sorted({name for _, name, _ in wanted})),
         )
     )
-    found: dict[tuple[str, str], dict[int, Any]] = defaultdict(dict)
+    found: dict[Place, dict[int, Any]] = defaultdict(dict)
     for row in rows:
-        if (row.workflow, row.grouping) in wanted and row.run in runs:
-            found[row.workflow, row.grouping][row.run] = row
+        if (row.campaign, row.workflow, row.grouping) in wanted and row.run in runs:
+            found[row.campaign, row.workflow, row.grouping][row.run] = row
     return found
 
 

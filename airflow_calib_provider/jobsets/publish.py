@@ -11,13 +11,17 @@ from sqlalchemy import Connection, and_, select
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import PayloadError, ProductError
+from airflow_calib_provider.jobsets.begin import stated_params
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.inputs import remedy, why_dropped
 from airflow_calib_provider.jobsets.products import check_published
 from airflow_calib_provider.jobsets.render import git_commit
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.campaign_view import as_run
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import ensure_task, group_by_id
+from airflow_calib_provider.ledger.rows import Campaign
+from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.payloads.store import Published, publish
 from airflow_calib_provider.settings import products_folder
 from airflow_calib_provider.spec.models import Task, Workflow
@@ -39,6 +43,10 @@ def publish_group(
     :raises RenderError: the file's template cannot be rendered.
     :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
+    with ledger.read() as connection:
+        campaign = standing_of(connection, group_id, task.name).campaign
+        flow = as_run(connection, campaign, workflow)
+    params, workflow, task = stated_params(workflow, params), flow, flow.tasks[task.name]
     assert task.publish is not None
     before = workflow.names_inside(task)
     with ledger.write() as connection:
@@ -46,7 +54,7 @@ def publish_group(
     with ledger.read() as connection:
         context = gather(connection, workflow, task, group_id, params)
         group = group_by_id(connection, group_id)
-        provenance = _provenance(connection, workflow, context)
+        provenance = _provenance(connection, workflow, context, campaign)
     file = _inside_products(render_value(task.publish.file, context.variables), context)
     iov = Iov(group.first_run, group.last_run)
     return publish(
@@ -78,7 +86,9 @@ def _inside_products(rendered: object, context: GroupContext) -> Path:
         raise PayloadError(error.message, error.hint) from error
 
 
-def _provenance(connection: Connection, workflow: Workflow, context: GroupContext) -> dict[str, object]:
+def _provenance(
+    connection: Connection, workflow: Workflow, context: GroupContext, campaign: Campaign
+) -> dict[str, object]:
     """Rule 25's provenance: what made it, out of what, and what was left out."""
     generation, job = tables.generation, tables.job
     ids = [number for listed in context.used["generations"].values() for number in listed]
@@ -119,10 +129,21 @@ def _provenance(connection: Connection, workflow: Workflow, context: GroupContex
         "runs": [run for run in context.runs if run not in without],
         "excluded_runs": excluded,
         **({"not_selected_runs": not_selected} if not_selected else {}),
+        **_of_campaign(campaign, workflow.name),
         "spec_hash": workflow.hash,
         "git_commit": git_commit(Path(workflow.file).resolve().parent),
         "made_by": made_by,
     }
+
+
+def _of_campaign(campaign: Campaign, workflow: str) -> dict[str, object]:
+    """What a campaign sets otherwise, and what it took from its base."""
+    said: dict[str, object] = {}
+    if overrides := campaign.overrides.get(workflow):
+        said["overrides"] = dict(overrides)
+    if begin := campaign.first_tasks.get(workflow):
+        said |= {"first_tasks": begin["first"], "base_campaign": campaign.base_campaign}
+    return said
 
 
 def _commits(connection: Connection, generation_ids: Sequence[int]) -> dict[int, list[str]]:

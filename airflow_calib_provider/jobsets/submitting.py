@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 
@@ -12,9 +13,33 @@ from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import IllegalTransition, SubmissionRefused
 from airflow_calib_provider.jobsets.attempts import Attempts
 from airflow_calib_provider.jobsets.ending import end_refused
-from airflow_calib_provider.ledger import generations, rounds
+from airflow_calib_provider.jobsets.watched import Watched
+from airflow_calib_provider.ledger import rounds, throttle
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation, Round
+
+
+def to_submit(ledger: Ledger, running: Iterable[Watched], now: datetime) -> list[Watched]:
+    """Those with jobs that are due, or a round that is planned, as far as their campaigns let them (rule 56).
+
+    What a throttle lets through is asked once for all of a campaign; the others need no transaction for it.
+    """
+    wanted = [
+        item
+        for item in running
+        if item.hold.state != "paused" and (item.due or any(one.state == "planned" for one in item.rounds))
+    ]
+    throttled = {item.row.campaign: item.hold for item in wanted if item.hold.max_jobs is not None}
+    admitted: set[int] = set()
+    if throttled:
+        with ledger.read() as connection:
+            for campaign, hold in throttled.items():
+                admitted |= throttle.admitted(connection, campaign, hold, now)
+    return [
+        item
+        for item in wanted
+        if item.hold.max_jobs is None or item.row.id in admitted or any(one.state == "planned" for one in item.rounds)
+    ]
 
 
 def submit_due(ledger: Ledger, backend: Backend, row: Generation, now: datetime) -> None:
@@ -26,7 +51,7 @@ def submit_due(ledger: Ledger, backend: Backend, row: Generation, now: datetime)
     """
     with suppress(IllegalTransition, IntegrityError), ledger.write() as connection:
         # Another watcher may have planned it, or somebody have ended the generation: then there is nothing to plan.
-        if generations.states_of(connection, [row.id])[row.id].state == "running":
+        if throttle.may_plan(connection, row, now):
             rounds.plan(connection, row, now)
     with ledger.read() as connection:
         planned = rounds.in_states(connection, [row.id], ["planned"])

@@ -13,6 +13,7 @@ from airflow_calib_provider.errors import BackendError, CalibError, IllegalTrans
 from airflow_calib_provider.ledger import generations, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation, Round
+from airflow_calib_provider.ledger.throttle import NO_HOLD, Hold, with_holds
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Watched:
 
     :ivar row: with its group's campaign, workflow and name.
     :ivar ledger: where its jobs are read.
+    :ivar hold: what its campaign lets it do.
     :ivar stale: something was written in this step: what the ledger says of it now is to be read.
     :ivar rounds: those that have not finished.
     :ivar counts: state → number of jobs.
@@ -31,6 +33,7 @@ class Watched:
 
     row: Generation
     ledger: Ledger
+    hold: Hold = NO_HOLD
     stale: bool = False
     rounds: list[Round] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -89,7 +92,7 @@ class GenerationWatch:
 def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> dict[int, Watched]:
     """Generations by one query each for themselves, their rounds, their jobs by state, and held jobs that are due."""
     with ledger.read() as connection:
-        found = {row.id: Watched(row, ledger) for row in generations.of_ids(connection, ids)}
+        found = {row.id: Watched(row, ledger, hold) for row, hold in with_holds(connection, ids)}
         live = [number for number, item in found.items() if item.running]
         for item in rounds.in_states(connection, live, ["planned", "submitted"]) if live else ():
             found[item.generation_id].rounds.append(item)

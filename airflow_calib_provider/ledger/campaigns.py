@@ -1,4 +1,4 @@
-"""Campaigns: named passes over runs (rules 3, 26)."""
+"""Campaigns: named passes over runs (rules 3, 26, 53)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,19 @@ PROMPT = "prompt"
 DAGS = "dags"
 """The kind, and the name, of the campaign to which the jobs of hand-written DAGs belong; it takes no runs."""
 
+TAKING = ("grouping", "open", "paused")
+"""States in which runs are assigned; a pause of a closed one is none, as its ``closed_at`` says."""
+
+OPENING = ("open", "closed")
+"""States in which groups are opened; of a closed one those that it has."""
+
+NEWEST = "newest"
+ORDERS = ("ascending", NEWEST)
+"""In which order of their runs groups are opened."""
+
+LONGEST = 60
+"""Characters of a name: it is a part of the names of DAG runs, folders and batches."""
+
 
 AT_ONCE = 10_000
 """Runs of a campaign that are written in one transaction."""
@@ -35,18 +48,23 @@ def create(
     runs: Mapping[str, Iterable[int]] | None = None,
     base_campaign: str | None = None,
     spec_hashes: Mapping[str, str] | None = None,
+    collecting: bool = False,
+    **further: object,
 ) -> None:
     """Create a campaign.
 
     :param kind: ``streamed``, ``finite``, or :data:`DAGS`.
     :param runs: source → run numbers; a finite campaign's runs are fixed by it.
     :param spec_hashes: workflow → hash of the spec at creation; empty means every workflow.
+    :param collecting: runs are still added to a finite one, until it is started.
+    :param further: other columns: ``overrides``, ``first_tasks``, ``run_order``, ``priority``, ``max_groups``,
+        ``max_jobs``, ``created_by``.
     :raises LedgerError: the name is taken or not usable, or a finite campaign has no runs.
     """
     numbers = _numbers(runs)
-    _check(connection, name, kind, base_campaign, numbers)
+    _check(connection, name, kind, base_campaign, numbers, collecting=collecting)
     _write_runs(connection, name, numbers)
-    _write(connection, name, kind, base_campaign, spec_hashes, numbers)
+    _write(connection, name, kind, base_campaign, spec_hashes, numbers, collecting, further)
 
 
 def create_large(
@@ -57,6 +75,8 @@ def create_large(
     runs: Mapping[str, Iterable[int]] | None = None,
     base_campaign: str | None = None,
     spec_hashes: Mapping[str, str] | None = None,
+    collecting: bool = False,
+    **further: object,
 ) -> None:
     """As :func:`create`, with any number of runs: they are written in parts, and the campaign is there with the last.
 
@@ -67,27 +87,27 @@ def create_large(
     numbers = _numbers(runs)
     listed = tables.campaign_run
     with ledger.read() as connection:
-        _check(connection, name, kind, base_campaign, numbers)
+        _check(connection, name, kind, base_campaign, numbers, collecting=collecting)
         left = connection.execute(select(listed.c.source, listed.c.run).where(listed.c.campaign == name)).all()
     for begin in range(0, len(left), AT_ONCE):
         with ledger.write() as connection:
-            _check(connection, name, kind, base_campaign, numbers)
+            _check(connection, name, kind, base_campaign, numbers, collecting=collecting)
             some = tables.one_of(listed.c.run, [row.run for row in left[begin : begin + AT_ONCE]])
             connection.execute(delete(listed).where(listed.c.campaign == name, some))
     for begin in range(0, len(numbers), AT_ONCE):
         try:
             with ledger.write() as connection:
-                _check(connection, name, kind, base_campaign, numbers)
+                _check(connection, name, kind, base_campaign, numbers, collecting=collecting)
                 _write_runs(connection, name, numbers[begin : begin + AT_ONCE])
         except exc.IntegrityError as error:
             raise _created_twice(name) from error
         crash_point("campaign.after_commit", name)
     with ledger.write() as connection:
-        _check(connection, name, kind, base_campaign, numbers)
+        _check(connection, name, kind, base_campaign, numbers, collecting=collecting)
         figures = select(func.count(), func.coalesce(func.sum(listed.c.run), 0)).where(listed.c.campaign == name)
         if tuple(connection.execute(figures).one()) != (len(numbers), sum(number for _, number in numbers)):
             raise _created_twice(name)
-        _write(connection, name, kind, base_campaign, spec_hashes, numbers)
+        _write(connection, name, kind, base_campaign, spec_hashes, numbers, collecting, further)
 
 
 def _created_twice(name: str) -> LedgerError:
@@ -101,19 +121,17 @@ def _numbers(runs: Mapping[str, Iterable[int]] | None) -> list[tuple[str, int]]:
 
 
 def _check(
-    connection: Connection, name: str, kind: str, base_campaign: str | None, numbers: Sequence[tuple[str, int]]
+    connection: Connection,
+    name: str,
+    kind: str,
+    base_campaign: str | None,
+    numbers: Sequence[tuple[str, int]],
+    *,
+    collecting: bool,
 ) -> None:
-    if not name or len(name) > 60 or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
-        raise LedgerError(f"{name!r} cannot name a campaign", "use up to 60 letters, digits, - and _")
-    if name == DAGS and kind != DAGS:
-        raise LedgerError(f"the name {name} is reserved for the jobs of hand-written DAGs", "choose another")
-    if connection.execute(select(tables.campaign.c.name).where(tables.campaign.c.name == name)).first():
-        raise LedgerError(
-            f"the campaign {name} exists already", "a campaign's name is never used twice; choose another"
-        )
-    if base_campaign is not None:
-        get(connection, base_campaign)
-    if kind == "finite" and not numbers:
+    check_name(connection, name, kind)
+    check_base(connection, name, base_campaign)
+    if kind == "finite" and not numbers and not collecting:
         raise LedgerError(f"the finite campaign {name} would have no runs", "state runs that the source lists")
 
 
@@ -129,17 +147,50 @@ def _write(
     base_campaign: str | None,
     spec_hashes: Mapping[str, str] | None,
     numbers: Sequence[tuple[str, int]],
+    collecting: bool,
+    further: Mapping[str, object],
 ) -> None:
+    now = datetime.now(UTC)
     row = {
         "kind": kind,
         "base_campaign": base_campaign,
         "overrides": {},
         "spec_hashes": dict(spec_hashes or {}),
-        "created_at": datetime.now(UTC),
+        "created_at": now,
         "closed_at": None,
+        "first_tasks": {},
+        "run_order": None,
+        "priority": 0,
+        "since": now,
+        **further,
     }
-    data = {"kind": kind, "runs": len(numbers)}
-    move(connection, tables.campaign, [Move({"name": name}, None, "open", Subject(campaign=name), row, data)])
+    state = ("collecting" if collecting else "grouping") if kind == "finite" else "open"
+    data = {"kind": kind, "runs": len(numbers), **({"by": by} if (by := further.get("created_by")) else {})}
+    move(connection, tables.campaign, [Move({"name": name}, None, state, Subject(campaign=name), row, data)])
+
+
+def check_name(connection: Connection, name: str, kind: str = "finite") -> None:
+    """:raises LedgerError: no campaign of this kind can be created under this name."""
+    if not name or len(name) > LONGEST or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
+        raise LedgerError(
+            f"{name[: 2 * LONGEST]!r} cannot name a campaign", f"use up to {LONGEST} letters, digits, - and _"
+        )
+    if name == DAGS and kind != DAGS:
+        raise LedgerError(f"the name {name} is reserved for the jobs of hand-written DAGs", "choose another")
+    if connection.execute(select(tables.campaign.c.name).where(tables.campaign.c.name == name)).first():
+        raise LedgerError(
+            f"the campaign {name} exists already", "a campaign's name is never used twice; choose another"
+        )
+
+
+def check_base(connection: Connection, name: str, base: str | None) -> None:
+    """:raises LedgerError: the campaign cannot be based on this one."""
+    if base is None:
+        return
+    if base == name:
+        raise LedgerError(f"the campaign {name} cannot be its own base", f"name another with --base, such as {PROMPT}")
+    if get(connection, base).kind == DAGS:
+        raise LedgerError(f"the campaign {base} takes no runs: nothing can be based on it", "name another with --base")
 
 
 def ensure_prompt(connection: Connection) -> None:
@@ -170,26 +221,60 @@ def _how_made(name: str, known: Sequence[str]) -> str:
     return f"{hint + ' ' if hint else ''}known: {', '.join(known)}; {others}"
 
 
+def takes_runs(row: Campaign) -> bool:
+    """Whether runs are still assigned in it."""
+    return row.kind != DAGS and row.state in TAKING and row.closed_at is None
+
+
 def open_campaigns(connection: Connection) -> list[Campaign]:
-    """All open campaigns that take runs, ``prompt`` first, then by age."""
+    """All campaigns that take runs, ``prompt`` first, then by age."""
     table = tables.campaign
-    here = (table.c.state == "open", table.c.kind != DAGS)
+    here = (table.c.state.in_(TAKING), table.c.kind != DAGS)
     found = read_rows(
         connection, select_of(Campaign, tables.campaign).where(*here).order_by(table.c.created_at), Campaign
     )
-    return sorted(found, key=lambda row: row.name != PROMPT)
+    return sorted((row for row in found if takes_runs(row)), key=lambda row: row.name != PROMPT)
+
+
+def note_grouped(connection: Connection, name: str, now: datetime) -> bool:
+    """A finite campaign is grouped completely: from now on its groups may open (rule 53).
+
+    :returns: whether this is news.
+    """
+    row = get(connection, name)
+    if row.kind != "finite" or row.grouped_at is not None or row.state not in TAKING:
+        return False
+    target = "open" if row.state == "grouping" else row.state
+    columns = {"grouped_at": now, "since": now if target != row.state else row.since}
+    change(connection, row, target, columns, {"grouped": True})
+    return True
+
+
+def change(
+    connection: Connection, row: Campaign, target: str, columns: Mapping[str, object], data: Mapping[str, object]
+) -> None:
+    """Move a campaign to a state, with an event."""
+    move(connection, tables.campaign, [Move({"name": row.name}, row.state, target, Subject(row.name), columns, data)])
 
 
 def close(connection: Connection, name: str) -> None:
     """Mark a campaign closed; its unfinished groups must have met their tail rules before.
 
     :raises NotFound: there is none of this name.
-    :raises LedgerError: it is closed already, or takes no runs.
+    :raises LedgerError: it is closed already, takes no runs, or was not started.
     """
     row = get(connection, name)
     if row.kind == DAGS:
         raise LedgerError(f"the campaign {name} takes no runs: there is nothing to close")
-    if row.state == "closed":
+    if row.state == "closed" or row.closed_at is not None:
         raise LedgerError(f"the campaign {name} is closed already")
-    target = Move({"name": name}, row.state, "closed", Subject(campaign=name), {"closed_at": datetime.now(UTC)})
-    move(connection, tables.campaign, [target])
+    if row.state == "cancelled":
+        raise LedgerError(f"the campaign {name} is cancelled: there is nothing to close")
+    if row.state == "collecting":
+        raise LedgerError(
+            f"the campaign {name} was not started: there is nothing to close",
+            f"`calib campaign start {name}`, or `calib campaign cancel {name}`",
+        )
+    now = datetime.now(UTC)
+    target = "paused" if row.state == "paused" else "closed"
+    change(connection, row, target, {"closed_at": now, "since": now if target == "closed" else row.since}, {})

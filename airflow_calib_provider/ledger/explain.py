@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, selec
 
 from airflow_calib_provider.domain.reasons import Cause, Reason
 from airflow_calib_provider.ledger import campaigns, openings, source_changes, sources, spec_files, tables
+from airflow_calib_provider.ledger.explain_campaigns import no_dag_run, of_campaign, throttled
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group, group_by_id
 from airflow_calib_provider.ledger.rows import Campaign, Group, GroupTask, Run, first_row, read_rows, select_of
@@ -86,7 +87,7 @@ def explain_group(connection: Connection, scope: Scope, name: str) -> Explanatio
     :raises NotFound: there is no such campaign or group, or several workflows have one of this name.
     """
     found = campaigns.get(connection, scope.campaign)
-    result = Explanation(_closed_campaign(found))
+    result = Explanation(of_campaign(found))
     held = find_group(connection, scope.campaign, scope.workflow, name)
     if changed := source_changes.of_group(connection, held.id):
         result.causes.append(_of_group(held, changed, "changed", None))
@@ -104,7 +105,7 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
     rows = read_rows(connection, select_of(Run, run).where(run.c.number == number).order_by(run.c.source), Run)
     scope = replace(scope, several=len(rows) > 1)
     rows = [row for row in rows if scope.source in (None, row.source)]
-    result = Explanation(_closed_campaign(campaign))
+    result = Explanation(of_campaign(campaign))
     if not rows:
         highest = connection.execute(select(func.max(run.c.number))).scalar()
         result.causes.append(Cause(f"run {number}", {"code": "run_unknown", "run": number, "highest": highest}))
@@ -132,13 +133,6 @@ def _files(connection: Connection, scope: Scope, workflows: Collection[str], *, 
         # What it would have taken, nobody can read: it may be any run.
         or (of_run and trouble.reason["code"] == "spec_refused" and scope.workflow in (None, name))
     ]
-
-
-def _closed_campaign(campaign: Campaign) -> list[Cause]:
-    if campaign.state != "closed":
-        return []
-    reason = {"code": "campaign_closed", "campaign": campaign.name}
-    return [Cause(f"campaign {campaign.name}", reason, since=campaign.closed_at)]
 
 
 def _skips(connection: Connection, scope: Scope, number: int, runs: Sequence[Run]) -> list[Cause]:
@@ -367,10 +361,11 @@ def _add_group(connection: Connection, scope: Scope, row: Group, result: Explana
     spec = scope.specs.get(row.workflow)
     found = task_causes(connection, row, tasks, [item.task for item in chosen], spec, scope.now)
     result.causes += found.causes
+    result.causes += throttled(connection, row, chosen, scope.now)
     left = {item.task: item.state for item in chosen if item.state in ("new", "waiting", "processing")}
     if asked is None:
         if found.ready:
-            result.causes.append(_of_group(row, _no_dag_run(connection, scope, row), "waiting", row.closed_at))
+            result.causes.append(_of_group(row, no_dag_run(connection, scope.limits, row), "waiting", row.closed_at))
         return
     result.dag_runs.append(
         DagRun(row.workflow, row.name, asked.dag_id, asked.run_id, asked.state, left, row.state == "forming")
@@ -384,20 +379,6 @@ def _of_group(
 ) -> Cause:
     about = f"group {row.name} of {row.workflow}"
     return Cause(about, dict(reason), state, since, looked_at, row.workflow, row.name)
-
-
-def _no_dag_run(connection: Connection, scope: Scope, row: Group) -> Reason:
-    if (state := openings.half_grouped(connection, row)) is not None:
-        code = "campaign_grouping" if state == "open" else "campaign_half_grouped"
-        return {"code": code, "campaign": row.campaign, "workflow": row.workflow}
-    working, _, _ = openings.open_counts(connection)
-    open_now = working[row.workflow, row.grouping]
-    reserved = 0 if row.campaign == campaigns.PROMPT else int(scope.limits.max_open * scope.limits.prompt_share)
-    limit = scope.limits.max_open - reserved
-    dag_id = f"{row.workflow}__{row.grouping}"
-    if open_now >= limit:
-        return {"code": "queued_in_ledger", "open": open_now, "max_open": limit, "dag_id": dag_id}
-    return {"code": "dag_run_not_asked", "dag_id": dag_id}
 
 
 def _of_request(row: Group, asked: Any, ready: Iterable[str], now: datetime) -> list[Cause]:

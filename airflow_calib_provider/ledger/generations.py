@@ -19,7 +19,6 @@ from airflow_calib_provider.ledger.groups import TaskChange, change_task, set_ta
 from airflow_calib_provider.ledger.products import Kept, new_rows
 from airflow_calib_provider.ledger.rows import (
     Definition,
-    Ended,
     Generation,
     JobCount,
     JobRecord,
@@ -107,12 +106,6 @@ def by_id(connection: Connection, generation_id: int) -> Generation:
     if row is None:
         raise NotFound(f"there is no generation with the id {generation_id}")
     return row
-
-
-def of_ids(connection: Connection, ids: Iterable[int]) -> list[Generation]:
-    """These generations with their groups' campaigns, workflows and names, as far as there are any."""
-    query = with_group().where(tables.one_of(generation.c.id, ids))
-    return read_rows(connection, query.order_by(generation.c.id), Generation)
 
 
 def running(connection: Connection) -> list[Generation]:
@@ -317,13 +310,6 @@ def held_due(connection: Connection, generation_ids: Iterable[int], now: datetim
         tables.one_of(job.c.generation_id, generation_ids), job.c.state == "held", job.c.retry_at <= now
     )
     return [(row.generation_id, row.job_index) for row in connection.execute(query).all()]
-
-
-def states_of(connection: Connection, generation_ids: Iterable[int]) -> dict[int, Ended]:
-    """How these generations stand, by id."""
-    query = select(generation.c.id, generation.c.state, generation.c.reason)
-    found = read_rows(connection, query.where(tables.one_of(generation.c.id, generation_ids)), Ended)
-    return {row.id: row for row in found}
 
 
 def as_job(row: JobRecord) -> Job:

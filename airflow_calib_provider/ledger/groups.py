@@ -258,7 +258,10 @@ def _locks(workflow: Workflow, task: Task) -> list[dict[str, object]]:
     wanted: list[tuple[str, Mapping[str, object]]] = []
     for need in workflow.outside_needs(task):
         grouping = workflow.tasks[need.task].policy.label if need.workflow == workflow.name else need.grouping
-        wanted.append((NEEDS, {"workflow": need.workflow, "grouping": grouping, "task": need.task}))
+        parameters = {"workflow": need.workflow, "grouping": grouping, "task": need.task}
+        if (base := workflow.base_of(need)) is not None:
+            parameters["campaign"] = base
+        wanted.append((NEEDS, parameters))
     wanted.extend((item.kind, item.parameters) for item in task.locks)
     return [
         {"position": position, "kind": kind, "parameters": dict(parameters), "deadline": None}

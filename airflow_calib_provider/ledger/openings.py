@@ -10,9 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select, update
 
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import campaigns, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.locks.base import Look
+from airflow_calib_provider.ledger.locks.base import Look, parameter
+from airflow_calib_provider.ledger.opening_order import Dag, OpenCounts, Queue, Room, in_order
+from airflow_calib_provider.ledger.opening_order import OpeningLimits as OpeningLimits
 from airflow_calib_provider.ledger.rows import Group, Queued, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.ledger.waiting import unopened_looks
@@ -34,24 +36,7 @@ SWEEPS = 10
 group, request, group_task = tables.run_group, tables.dag_run_request, tables.group_task
 membership = tables.membership
 
-Dag = tuple[str, str]
-"""Workflow and grouping."""
-
 SHOWN = ("id", "campaign", "workflow", "grouping", "name", "first_run", "state", "start", "opened_at")
-
-
-@dataclass(frozen=True)
-class OpeningLimits:
-    """How many DAG runs may be open (rule 27).
-
-    :ivar max_open: per DAG, all campaigns together.
-    :ivar prompt_share: the part of it that only ``prompt`` may use (rule 26).
-    :ivar window: per DAG and campaign: how many waiting groups are shown as DAG runs.
-    """
-
-    max_open: int = 100
-    prompt_share: float = 0.2
-    window: int = 20
 
 
 @dataclass(frozen=True)
@@ -74,96 +59,65 @@ def plan(connection: Connection, now: datetime, limits: OpeningLimits | None = N
     :returns: how many were added.
     """
     limits = limits or OpeningLimits()
-    open_now, waiting_now, over = open_counts(connection)
-    if over:
-        connection.execute(update(group).where(tables.one_of(group.c.id, over)).values(opening=None))
-    room = _Room(limits, open_now, waiting_now)
-    rows = {row.id: row for queue in _queues(connection) if room.of(*queue) for row in _next_of(connection, *queue)}
-    rows |= {row.id: row for row in _queued_among(connection, about)}
+    counts = open_counts(connection)
+    if counts.over:
+        connection.execute(update(group).where(tables.one_of(group.c.id, counts.over)).values(opening=None))
+    queues = _queues(connection)
+    room = Room(limits, counts, {queue.campaign: queue for queue in queues})
+    rows = {row.id: row for queue in queues if room.of(queue) for row in _next_of(connection, queue)}
+    rows |= {row.id: row for row in _queued_among(connection, about, queues)}
     if not rows:
         return 0
     ready = _ready(connection, [row.id for row in rows.values() if row.state == "closed"])
-    # The forming group comes first: what takes data now is what people look for in the grid.
-    ordered = sorted(rows.values(), key=lambda row: (row.campaign != "prompt", row.state != "forming", row.first_run))
-    chosen = [row for row in ordered if room.take(row, ready=row.id in ready)]
+    chosen = [row for row in in_order(rows.values(), queues) if room.take(row, ready=row.id in ready)]
     _want(connection, chosen, now)
     return len(chosen)
 
 
-@dataclass(frozen=True)
-class _Room:
-    """How many DAG runs may still be opened.
+def _queues(connection: Connection) -> list[Queue]:
+    """All groupings whose groups may be opened.
 
-    :ivar open_now: by DAG, those that work.
-    :ivar waiting_now: by DAG and campaign, those that wait.
-    """
-
-    limits: OpeningLimits
-    open_now: dict[Dag, int]
-    waiting_now: dict[tuple[Dag, str], int]
-
-    def _free(self, campaign: str, dag: tuple[str, str]) -> bool:
-        reserved = 0 if campaign == "prompt" else int(self.limits.max_open * self.limits.prompt_share)
-        return self.open_now[dag] < self.limits.max_open - reserved
-
-    def of(self, campaign: str, workflow: str, grouping: str) -> bool:
-        """Whether there is any for this DAG and campaign."""
-        dag = (workflow, grouping)
-        return self._free(campaign, dag) or self.waiting_now[dag, campaign] < self.limits.window
-
-    def take(self, row: Queued, *, ready: bool) -> bool:
-        """Take it for a group, if there is any of its kind."""
-        dag = (row.workflow, row.grouping)
-        if ready:
-            if not self._free(row.campaign, dag):
-                return False
-            self.open_now[dag] += 1
-            return True
-        if self.waiting_now[dag, row.campaign] >= self.limits.window:
-            return False
-        self.waiting_now[dag, row.campaign] += 1
-        return True
-
-
-def _queues(connection: Connection) -> list[tuple[str, str, str]]:
-    """Campaign, workflow and label of all groupings whose groups may be opened.
-
-    Of a finite campaign none is, before it is grouped completely (rule 3); nor of a workflow that two files declare
-    (rule 43).
+    Of a finite campaign none is, before it is grouped completely (rule 3); nor of one that is paused or cancelled (rule
+    56), whose tasks do not fit the DAG any more (rule 53), or of a workflow that two files declare (rule 43).
     """
     table, campaign = tables.grouping, tables.campaign
+    newest = (func.coalesce(campaign.c.run_order, "") == campaigns.NEWEST).label("newest")
+    columns = (table.c.campaign, table.c.workflow, table.c.label, campaign.c.priority, newest, campaign.c.max_groups)
     rows = connection.execute(
-        select(table.c.campaign, table.c.workflow, table.c.label)
+        select(*columns, campaign.c.first_tasks)
         .join(campaign, campaign.c.name == table.c.campaign)
         .where(
+            campaign.c.state.in_(campaigns.OPENING),
             or_(campaign.c.kind != "finite", table.c.assigned_below > 0),
+            table.c.spec_changed.is_(None),
             table.c.workflow.not_in(select(tables.spec_file.c.workflow).where(tables.spec_file.c.held)),
         )
         .order_by(table.c.campaign, table.c.workflow, table.c.label)
     ).all()
-    return [(row.campaign, row.workflow, row.label) for row in rows]
+    return [
+        Queue(row.campaign, row.workflow, row.label, row.priority, row.newest, row.max_groups, bool(row.first_tasks))
+        for row in rows
+    ]
 
 
-def half_grouped(connection: Connection, row: Group) -> str | None:
-    """The state of a finite campaign that is not grouped completely, of which nothing opens (rule 3); else ``None``.
-
-    Closed before it was, it never will be.
-    """
+def half_grouped(connection: Connection, row: Group) -> bool:
+    """Whether a group is of a finite campaign and a grouping that is not grouped completely (rule 3)."""
     table, campaign = tables.grouping, tables.campaign
-    query = select(campaign.c.state).join(table, table.c.campaign == campaign.c.name)
+    query = select(campaign.c.name).join(table, table.c.campaign == campaign.c.name)
     here = (campaign.c.name == row.campaign, table.c.workflow == row.workflow, table.c.label == row.grouping)
     partly = query.where(*here, campaign.c.kind == "finite", table.c.assigned_below == 0)
-    return connection.execute(partly).scalar()
+    return connection.execute(partly).first() is not None
 
 
-def _next_of(connection: Connection, campaign: str, workflow: str, grouping: str) -> list[Queued]:
-    """The forming group and the oldest closed ones of a queue.
+def _next_of(connection: Connection, queue: Queue) -> list[Queued]:
+    """The forming group and the next closed ones of a queue.
 
     Those in which nothing is left to do, as all of their runs are skipped, leave it: they need no DAG run.
     """
-    here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == grouping)
+    query = _queued(*_of_queue(queue))
+    if queue.newest:
+        query = query.order_by(None).order_by(group.c.first_run.desc())
     for _ in range(SWEEPS):
-        query = _queued(*here)
         closed = read_rows(connection, query.where(group.c.state != "forming").limit(AT_ONCE), Queued)
         over = [row.id for row in closed if not row.left]
         if over:
@@ -180,9 +134,14 @@ def _next_of(connection: Connection, campaign: str, workflow: str, grouping: str
     return [*(row for row in forming if row.left), *found]
 
 
-def _queued_among(connection: Connection, ids: Iterable[int]) -> list[Queued]:
+def _of_queue(queue: Queue) -> tuple[ColumnElement[bool], ...]:
+    here = (group.c.campaign == queue.campaign, group.c.workflow == queue.workflow)
+    return (*here, group.c.grouping == queue.grouping)
+
+
+def _queued_among(connection: Connection, ids: Iterable[int], queues: Iterable[Queue]) -> list[Queued]:
     wanted = sorted(set(ids))
-    allowed = set(_queues(connection)) if wanted else set()
+    allowed = {queue[:3] for queue in queues}
     rows = read_rows(connection, _queued(tables.one_of(group.c.id, wanted)), Queued) if wanted else []
     return [row for row in rows if row.left and (row.campaign, row.workflow, row.grouping) in allowed]
 
@@ -230,8 +189,8 @@ def ready_beyond(ledger: Ledger) -> list[int]:
     found: list[int] = []
     with ledger.read() as connection:
         queues = _queues(connection)
-    for campaign, workflow, grouping in queues:
-        here = (group.c.campaign == campaign, group.c.workflow == workflow, group.c.grouping == grouping)
+    for queue in queues:
+        here = _of_queue(queue)
         after, n = -1, 0
         while n < AT_ONCE:
             with ledger.read() as connection:
@@ -246,8 +205,13 @@ def ready_beyond(ledger: Ledger) -> list[int]:
 
 
 def _ready(connection: Connection, ids: Sequence[int]) -> set[int]:
-    """Groups of which some root task has all its locks open."""
+    """Groups of which some root task has all its locks open, and all tasks those on what a base campaign has."""
     looks = unopened_looks(connection, ids)
+    lock = tables.lock
+    of_base = select(lock.c.group_id, lock.c.task).where(
+        tables.one_of(lock.c.group_id, ids), parameter("campaign").is_not(None)
+    )
+    held = {row.group_id for row in connection.execute(of_base) if not _opens(looks[row.group_id, row.task])}
     roots = connection.execute(
         select(group_task.c.group_id, group_task.c.task).where(
             tables.one_of(group_task.c.group_id, ids), group_task.c.is_root, group_task.c.state.in_(["new", "waiting"])
@@ -255,7 +219,7 @@ def _ready(connection: Connection, ids: Sequence[int]) -> set[int]:
     ).all()
     return {
         row.group_id for row in roots if (row.group_id, row.task) not in looks or _opens(looks[row.group_id, row.task])
-    }
+    } - held
 
 
 def _opens(look: Look) -> bool:
@@ -263,11 +227,8 @@ def _opens(look: Look) -> bool:
     return look.state != "waiting"
 
 
-def open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag, str], int], list[int]]:
-    """DAG runs that work, per DAG, that wait, per DAG and campaign, and groups with one in which nothing is left.
-
-    Nothing is written: whoever explains asks this, too.
-    """
+def open_counts(connection: Connection) -> OpenCounts:
+    """How many DAG runs are open. Nothing is written: whoever explains asks this, too."""
     # Of what has nothing left to do, a person may clear something: then it works, and is found by that.
     works = select(group_task.c.group_id).where(group_task.c.state.in_(["waiting", "processing"]))
     concerned = select(group.c.id).where(group.c.opening == "asked").union(works)
@@ -283,6 +244,8 @@ def open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag,
             any_in("waiting", "processing").label("alive"),
             any_in("new").label("new"),
             any_in("failed").label("failed"),
+            any_in("processing").label("runs"),
+            any_in("waiting").label("held"),
         )
         .join(request, request.c.group_id == group.c.id)
         .join(group_task, group_task.c.group_id == group.c.id)
@@ -295,13 +258,16 @@ def open_counts(connection: Connection) -> tuple[dict[Dag, int], dict[tuple[Dag,
     ready = _ready(connection, [row.id for row in lively if row.state == "closed" and not row.begun])
     working: dict[Dag, int] = defaultdict(int)
     waiting: dict[tuple[Dag, str], int] = defaultdict(int)
+    of_campaign: dict[str, int] = defaultdict(int)
     for row in lively:
         dag = (row.workflow, row.grouping)
         if row.begun or row.id in ready:
             working[dag] += 1
+            # What has begun and waits for others again must not keep from opening what it waits for.
+            of_campaign[row.campaign] += bool(row.runs or not row.begun or not row.held)
         else:
             waiting[dag, row.campaign] += 1
-    return working, waiting, over
+    return OpenCounts(working, waiting, of_campaign, over)
 
 
 def _want(connection: Connection, rows: Sequence[Queued], now: datetime) -> None:
@@ -355,12 +321,17 @@ def _subject(row: Any) -> Subject:
 def claim(connection: Connection, claimant: str, now: datetime, limit: int = 50) -> list[Request]:
     """Take requests that nobody works on; a claim that expired counts as nobody's.
 
+    Those of a campaign that is paused wait, and those of a cancelled one for ever.
+
     :param claimant: names this process.
     """
+    campaign = tables.campaign
     expired = and_(request.c.state == "claimed", request.c.claimed_at < now - CLAIM_EXPIRES)
     rows = connection.execute(
         select(request, group.c.campaign, group.c.workflow, group.c.name)
         .join(group, group.c.id == request.c.group_id)
+        .join(campaign, campaign.c.name == group.c.campaign)
+        .where(campaign.c.state.in_(campaigns.OPENING))
         .where(or_(and_(request.c.state == "wanted", request.c.not_before <= now), expired))
         .order_by(request.c.wanted_at, request.c.run_after)
         .limit(limit)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select
 
 from airflow_calib_provider.ledger import campaigns, source_changes, sources, tables
 from airflow_calib_provider.ledger.lines import CampaignLine, JobLine, RunLine
-from airflow_calib_provider.ledger.rows import read_rows
+from airflow_calib_provider.ledger.rows import read_rows, select_of
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
 generation, job, attempt = tables.generation, tables.job, tables.attempt
@@ -427,5 +427,6 @@ def campaigns_listed(connection: Connection) -> list[CampaignLine]:
     groups = select(func.count()).where(group.c.campaign == table.c.name).scalar_subquery()
     has_failed = exists().where(group_task.c.group_id == group.c.id, group_task.c.state == "failed")
     failed = select(func.count()).where(group.c.campaign == table.c.name, has_failed).scalar_subquery()
-    query = select(table, runs.label("n_runs"), groups.label("n_groups"), failed.label("n_failed"))
+    counted = (runs.label("n_runs"), groups.label("n_groups"), failed.label("n_failed"))
+    query = select_of(CampaignLine, table).add_columns(*counted)
     return read_rows(connection, query.order_by(table.c.created_at), CampaignLine)

@@ -16,26 +16,10 @@ from sqlalchemy.sql import Executable
 
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.ledger.campaign_rows import Campaign as Campaign
+from airflow_calib_provider.ledger.campaign_rows import FirstTasks as FirstTasks
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """A named pass over runs.
-
-    :ivar kind: ``streamed``, ``finite`` or ``dags``.
-    :ivar spec_hashes: workflow → hash of the spec when it was created; empty: every workflow.
-    """
-
-    name: str
-    kind: str
-    state: str
-    base_campaign: str | None
-    overrides: Mapping[str, object]
-    spec_hashes: Mapping[str, str]
-    created_at: datetime
-    closed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +60,7 @@ class KnownGrouping:
     first_seen_at: datetime
     spec_hash: str | None
     source_serial: int | None
+    spec_changed: Reason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,14 +301,6 @@ class JobCount(NamedTuple):
     state: str
     n: int
     n_due: int
-
-
-class Ended(NamedTuple):
-    """How a generation stands."""
-
-    id: int
-    state: str
-    reason: Reason | None
 
 
 class Unsettled(NamedTuple):

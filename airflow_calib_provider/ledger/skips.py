@@ -257,10 +257,12 @@ def members_of(connection: Connection, group: Group, task: str, inside: Iterable
     member, lock, other = tables.membership, tables.lock, tables.membership.alias("other")
     of_task = (lock.c.group_id == group.id, lock.c.task == task)
     here = (skip.c.campaign == group.campaign, skip.c.run == member.c.run)
-    there = (other.c.campaign == group.campaign, other.c.run == member.c.run)
+    campaign = func.coalesce(parameter("campaign"), group.campaign)  # what is taken from a base campaign names it
+    needed = (skip.c.campaign == campaign, skip.c.run == member.c.run)
+    there = (other.c.campaign == campaign, other.c.run == member.c.run)
     skipped = or_(
         exists().where(*here, skip.c.workflow == group.workflow, skip.c.task.in_(["", task, *inside])),
-        exists().where(*of_task, *here, skip.c.workflow == parameter("workflow"), _names(skip.c.task)),
+        exists().where(*of_task, *needed, skip.c.workflow == parameter("workflow"), _names(skip.c.task)),
         exists().where(
             *of_task,
             *there,

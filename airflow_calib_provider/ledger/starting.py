@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Select, and_, case, exists, func, select
 from airflow_calib_provider.domain.reasons import RELEASES, Reason, render
 from airflow_calib_provider.errors import NotFound, NotOpen
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.rows import Generation, Group, GroupTask, select_of
+from airflow_calib_provider.ledger.rows import Campaign, Generation, Group, GroupTask, select_of
 from airflow_calib_provider.ledger.waiting import FORMING, beside_columns, look_beside
 
 generation, payload, group_task, group = tables.generation, tables.payload, tables.group_task, tables.run_group
+campaign = tables.campaign
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class TaskStanding:
     :ivar text_known: whether the ledger has the text of its spec.
     """
 
+    campaign: Campaign
     group: Group
     task: GroupTask | None
     last: Generation | None
@@ -50,16 +52,21 @@ def standing_of(connection: Connection, group_id: int, task: str, spec_hash: str
     )
     parts = [select_of(Group, group), select_of(GroupTask, table), select_of(Generation, generation)]
     columns = [list(part.selected_columns) for part in parts]
-    query = select(*columns[0], *columns[1], *columns[2], exists().where(text.c.hash == spec_hash))
-    joined = group.outerjoin(table, of_task).outerjoin(generation, of_last)
+    about_campaign = list(select_of(Campaign, campaign).selected_columns)
+    query = select(*about_campaign, *columns[0], *columns[1], *columns[2], exists().where(text.c.hash == spec_hash))
+    joined = group.join(campaign, campaign.c.name == group.c.campaign)
+    joined = joined.outerjoin(table, of_task).outerjoin(generation, of_last)
     row = connection.execute(query.select_from(joined).where(group.c.id == group_id)).first()
     if row is None:
         raise NotFound(f"there is no group with the id {group_id}")
+    at = len(about_campaign)
+    of_campaign, of_group = Campaign(*row[:at]), list(row[at:])
     first, second = len(columns[0]), len(columns[0]) + len(columns[1])
-    about = Group(*row[:first])
-    known, last = row[first:second], row[second:-1]
+    about = Group(*of_group[:first])
+    known, last = of_group[first:second], of_group[second:-1]
     names = [about.campaign, about.workflow, about.name]
     return TaskStanding(
+        campaign=of_campaign,
         group=about,
         task=GroupTask(*known) if known[0] is not None else None,
         last=Generation(*[*last, *names]) if last[0] is not None else None,

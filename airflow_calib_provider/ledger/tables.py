@@ -67,12 +67,20 @@ campaign = Table(
     metadata,
     name_column("name", primary_key=True),
     Column("kind", State, nullable=False, comment="streamed or finite"),
-    Column("state", State, nullable=False, comment="open or closed"),
+    Column("state", State, nullable=False, comment="collecting, grouping, open, paused, closed, cancelled"),
     Column("base_campaign", Name, ForeignKey("campaign.name")),
     Column("overrides", JSON, nullable=False),
     Column("spec_hashes", JSON, nullable=False, comment="workflow -> hash, fixed at creation; empty: all workflows"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
+    Column("first_tasks", JSON, nullable=False, server_default="{}", comment="workflow -> tasks"),
+    Column("run_order", State, comment="newest; null: ascending"),
+    Column("priority", Integer, nullable=False, server_default="0", comment="higher ones open first"),
+    Column("max_groups", Integer, comment="how many groups may be open; null: any number"),
+    Column("max_jobs", Integer, comment="how many jobs may be submitted; null: any number"),
+    Column("since", UtcDateTime, comment="when it came into its state"),
+    Column("grouped_at", UtcDateTime, comment="when a finite one was grouped completely"),
+    Column("created_by", Name),
 )
 
 campaign_run = Table(
@@ -121,6 +129,11 @@ grouping = Table(
     Column("first_seen_at", UtcDateTime, nullable=False, comment="a grouping added later takes no history (rule 10)"),
     Column("spec_hash", String(64), comment="all that has not begun follows it"),
     Column("source_serial", BigInteger, comment="what its source had told when all of that was assigned"),
+    Column(
+        "spec_changed",
+        JSON(none_as_null=True),
+        comment="why the tasks of the campaign's own spec do not fit the DAG any more; null: they do",
+    ),
 )
 
 run_group = Table(

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
 
 GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
     "run": {None: frozenset({"recorded"}), "recorded": frozenset({"changed"})},
-    "campaign": {None: frozenset({"open"}), "open": frozenset({"closed"})},
+    # To the same state: runs were added, or what can be changed of it was.
+    "campaign": {
+        None: frozenset({"collecting", "grouping", "open"}),
+        "collecting": frozenset({"collecting", "grouping", "cancelled"}),
+        "grouping": frozenset({"grouping", "open", "paused", "closed", "cancelled"}),
+        "open": frozenset({"open", "paused", "closed", "cancelled"}),
+        "paused": frozenset({"paused", "grouping", "open", "closed", "cancelled"}),
+        "closed": frozenset({"closed", "paused", "cancelled"}),
+    },
     "membership": {
         None: frozenset({"grouped", "late", "not_selected", "refused"}),
         "grouped": frozenset({"dropped", "grouped"}),

@@ -11,7 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, String, cast, func, literal, null, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    String,
+    and_,
+    cast,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+)
 
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import LOCKS
@@ -23,6 +37,9 @@ from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, LockRow,
 FORMING = ""
 BESIDE = -2
 """In place of a lock's position: a row of another query."""
+
+STOPPED = -3
+"""In place of a lock's position: the campaign of the group is cancelled, or its spec fits the DAG no more."""
 
 LOOKED_AT_KEPT = timedelta(seconds=60)
 """How old the time of the last look may become in the ledger: a write for every look would be too many."""
@@ -57,6 +74,7 @@ def look_beside(
     apart = []
     details: dict[Key, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     forming: dict[Key, Any] = {}
+    stopped: dict[int, Look] = {}
     others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
     rows: list[Any] = [
         *connection.execute(_standing(ids, kinds, beside, brief)).all(),
@@ -66,6 +84,8 @@ def look_beside(
         key = (row.group_id, row.task)
         if row.position == BESIDE:
             apart.append(row)
+        elif row.position == STOPPED:
+            stopped[row.group_id] = _stopped(row)
         elif key not in wanted:
             continue
         elif row.position < 0:
@@ -73,11 +93,46 @@ def look_beside(
         else:
             details[key][row.position].append(row)
     result: dict[Key, Look] = {key: Look("open") for key in wanted}
-    for key, row in forming.items():
-        result[key] = _look_at_group(row)
+    result.update({key: _look_at_group(row) for key, row in forming.items()})
     for key, locks in details.items():
         result[key] = _combine([_look_at_lock(rows, kinds) for _, rows in sorted(locks.items())])
+    result.update({key: stopped[key[0]] for key in result if key[0] in stopped})
     return result, apart
+
+
+def _stopped(row: Any) -> Look:
+    if row.kind == "cancelled":
+        return Look("never", {"code": "campaign_cancelled", "campaign": row.what})
+    reason = json.loads(row.status) if isinstance(row.status, str) else row.status
+    return Look("waiting", reason)
+
+
+def _of_stopped(group_ids: list[int]) -> Select[Any]:
+    """The groups whose campaign is cancelled, or in which their workflow's own spec fits the DAG no more."""
+    campaign, grouping = tables.campaign, tables.grouping
+    here = and_(
+        grouping.c.campaign == group.c.campaign,
+        grouping.c.workflow == group.c.workflow,
+        grouping.c.label == group.c.grouping,
+    )
+    return (
+        select(
+            group.c.id.label("group_id"),
+            literal(FORMING).label("task"),
+            literal(STOPPED).label("position"),
+            campaign.c.state.label("kind"),
+            campaign.c.name.label("what"),
+            func.coalesce(cast(grouping.c.spec_changed, String), "").label("status"),
+            cast(null(), Integer).label("run"),
+            literal(1).label("n"),
+        )
+        .join(campaign, campaign.c.name == group.c.campaign)
+        .outerjoin(grouping, here)
+        .where(
+            tables.one_of(group.c.id, group_ids),
+            or_(campaign.c.state == "cancelled", grouping.c.spec_changed.is_not(None)),
+        )
+    )
 
 
 def beside_columns(group_id: Any, task: Any, said: Any) -> tuple[ColumnElement[Any], ...]:
@@ -131,7 +186,8 @@ def _standing(
         cast(null(), Integer).label("run"),
         members.label("n"),
     ).where(tables.one_of(group.c.id, group_ids), group.c.state != "closed")
-    union = counted.union_all(*([] if brief else [missing]), forming, *([] if beside is None else [beside])).subquery()
+    optional = [part for part in (None if brief else missing, beside) if part is not None]
+    union = counted.union_all(forming, _of_stopped(group_ids), *optional).subquery()
     return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
 
@@ -221,7 +277,7 @@ def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
     changes, seen = [], set()
     for key, rows in stored.items():
         here = looks[key]
-        target = {"waiting": "waiting", "never": "failed", "open": "new"}[here.state]
+        target = {"waiting": "waiting", "never": _ended(here), "open": "new"}[here.state]
         for row in rows:
             if row.state in UNBEGUN and (row.state, row.reason) != (target, here.reason):
                 changes.append(TaskChange(row.group_id, row.task, target, here.reason))
@@ -232,6 +288,11 @@ def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
             change_tasks(connection, changes, now, only=UNBEGUN)
             touch_looked_at(connection, seen, now)
     return looks
+
+
+def _ended(look: Look) -> str:
+    """What becomes of a task that can never begin: of a cancelled campaign nothing has failed."""
+    return "skipped" if look.reason and look.reason.get("code") == "campaign_cancelled" else "failed"
 
 
 def _stored(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Any]]:

@@ -82,6 +82,7 @@ class HousekeepingOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Clean up; a backend that does not answer fails the task, after all others."""
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
+        from airflow_calib_provider.jobsets.cancelling import finish_cancelled
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
         from airflow_calib_provider.jobsets.storage import keep_house
@@ -90,12 +91,13 @@ class HousekeepingOperator(BaseOperator):
 
         ledger = task_ledger()
         now = datetime.now(UTC)
+        cancelled = finish_cancelled(ledger, backend_of, now)
         with ledger.read() as connection:
             rows = generations.unsettled(connection)
         names = sorted({*recent_backends(ledger, now), *(row.backend for row in rows)})
-        settled: list[str] = []
+        settled: list[str] = cancelled.job_sets
         drift: list[str] = []
-        errors: list[str] = []
+        errors: list[str] = cancelled.errors
         for row, state in self._with_airflow_states(context, rows):
             try:
                 done = settle(ledger, backend_of, row.id, state, now, row.max_tries)

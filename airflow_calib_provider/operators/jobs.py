@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.told import told
+from airflow_calib_provider.operators.waiting import wait_for_update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +55,10 @@ class JobSetOperator(BaseOperator):
 
         :raises CalibError: there can be none; the task fails.
         """
+
+    def taken_from(self, ledger: Ledger, group: Group) -> str | None:
+        """The base campaign that has the task, if the group's campaign begins behind it."""
+        return None
 
     def result(self, context: Context, ledger: Ledger, row: Generation) -> dict[str, object]:
         """What a done job set leaves in XCom: where it lies, and the files of its products by job and name.
@@ -98,11 +104,14 @@ class JobSetOperator(BaseOperator):
 
         ledger = task_ledger()
         group = self.find_group(ledger, context)
+        if (base := self.taken_from(ledger, group)) is not None:
+            return from_base(context, self.log, base)
         try:
             begun = self.begin(ledger, group, context)
         except (LedgerError, IllegalTransition):
             raise  # transient: Airflow tries again, and attaches
         except CalibError as error:
+            wait_for_update(self, ledger, group, self.ledger_task, error)
             refuse(ledger, group, self.ledger_task, error)
         verb = "attached to" if begun.attached else "started"
         self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self.ledger_task, group.name, begun.state)
@@ -126,6 +135,11 @@ class JobSetOperator(BaseOperator):
             changed = source_changes.of_group(connection, group.id)
         if changed:
             self.log.warning("%s: %s", group.name, render(changed))
+
+    def execute_again(self, context: Context, event: object = None) -> dict[str, object]:
+        """What the task waited for has come."""
+        found: dict[str, object] = self.execute(context)
+        return found
 
     @told
     def execute_complete(self, context: Context, event: Mapping[str, int]) -> dict[str, object]:
@@ -179,6 +193,10 @@ class JobsOperator(JobSetOperator):
     def find_group(self, ledger: Ledger, context: Context) -> Group:
         """The group that this DAG run was opened for."""
         return group_of(ledger, context)
+
+    def taken_from(self, ledger: Ledger, group: Group) -> str | None:
+        """The base campaign that has the task, if the group's campaign begins behind it."""
+        return base_of(ledger, group, self._task_name)
 
     def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
         """As the spec says that was recorded for the workflow."""

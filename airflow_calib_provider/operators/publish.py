@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.told import told
+from airflow_calib_provider.operators.waiting import wait_for_update
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,6 +42,8 @@ class PublishOperator(BaseOperator):
 
         ledger = task_ledger()
         group = group_of(ledger, context)
+        if (base := base_of(ledger, group, self._task_name)) is not None:
+            return from_base(context, self.log, base)
         spec = self._workflow.tasks[self._task_name]
         try:
             published = publish_group(
@@ -48,9 +52,15 @@ class PublishOperator(BaseOperator):
         except (LedgerError, IllegalTransition, PayloadStoreDown):
             raise  # transient: Airflow tries again
         except CalibError as error:
+            wait_for_update(self, ledger, group, self._task_name, error)
             refuse(ledger, group, self._task_name, error)
         what = "published" if published.new else "was published already:"
         self.log.info("%s %s revision %d for runs %s", what, published.tag, published.revision, published.iov)
         context["ti"].xcom_push("reason", f"published {published.tag} revision {published.revision}")
         open_dag_runs(ledger, self.log, ended=group.id)
         return {"tag": published.tag, "iov": str(published.iov), "revision": published.revision}
+
+    def execute_again(self, context: Context, event: object = None) -> dict[str, object]:
+        """What the task waited for has come."""
+        found: dict[str, object] = self.execute(context)
+        return found

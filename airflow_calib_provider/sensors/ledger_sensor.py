@@ -44,8 +44,8 @@ class LedgerSensor(BaseSensorOperator):
         text = render(seen.reason)
         context["ti"].xcom_push("reason", text)
         if seen.state == "never":
-            if seen.reason and seen.reason["code"] == "dropped":
-                raise AirflowSkipException(text)  # as its spec wants it: nothing has failed
+            if seen.reason and seen.reason["code"] in ("dropped", "campaign_cancelled"):
+                raise AirflowSkipException(text)  # as its spec, or a person, wants it: nothing has failed
             raise AirflowFailException(text)
         self.log.info("waits: %s", text)
 

@@ -6,6 +6,7 @@ the file, not a value to be turned into text.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -154,6 +155,8 @@ class Workflow(Model):
     :ivar text: the file's text, byte for byte as stored in the ledger.
     :ivar hash: SHA-256 of the text (hexadecimal).
     :ivar file: the path as given.
+    :ivar base: as a campaign runs it that begins in the middle: the campaign that has the rest (rule 55).
+    :ivar from_base: the tasks of the rest, as ``workflow.task``, of this workflow and of those that it needs.
     """
 
     name: Name
@@ -166,14 +169,40 @@ class Workflow(Model):
     text: str
     hash: str
     file: str
+    base: str | None = None
+    from_base: frozenset[str] = frozenset()
 
     def groupings(self) -> dict[str, Grouping]:
         """The distinct groupings by label, in the order of the tasks."""
-        return {task.policy.label: task.policy for task in self.tasks.values()}
+        return {task.policy.label: task.policy for task in self.tasks.values() if self.runs_task(task.name)}
 
     def tasks_of(self, grouping: str) -> tuple[Task, ...]:
         """The tasks of one grouping, in the order of the file."""
-        return tuple(task for task in self.tasks.values() if task.policy.label == grouping)
+        return tuple(
+            task for task in self.tasks.values() if task.policy.label == grouping and self.runs_task(task.name)
+        )
+
+    def runs_task(self, name: str) -> bool:
+        """Whether a task is run here, and not taken from the base campaign."""
+        return f"{self.name}.{name}" not in self.from_base
+
+    def base_of(self, need: Need) -> str | None:
+        """The campaign that has a needed task; ``None``: the same one."""
+        return self.base if f"{need.workflow}.{need.task}" in self.from_base else None
+
+    def from_on(self, first: Iterable[str]) -> set[str]:
+        """Tasks, and all that come after them."""
+        found = set(first)
+        left = True
+        while left:
+            after = {
+                task.name
+                for task in self.tasks.values()
+                if any(need.workflow == self.name and need.task in found for need in task.needs)
+            }
+            left = bool(after - found)
+            found |= after
+        return found
 
     def dag_id(self, grouping: str) -> str:
         """The DAG of one grouping of this workflow."""
@@ -192,7 +221,8 @@ class Workflow(Model):
         return tuple(need for need in task.needs if not self._is_inside(task, need))
 
     def _is_inside(self, task: Task, need: Need) -> bool:
-        return need.workflow == self.name and self.tasks[need.task].policy.label == task.policy.label
+        here = need.workflow == self.name and self.base_of(need) is None
+        return here and self.tasks[need.task].policy.label == task.policy.label
 
 
 class FieldType(StrEnum):

@@ -32,16 +32,22 @@ class LedgerWaitTrigger(BaseTrigger):
 
     :param group_id: the group in the ledger.
     :param task: the task whose locks are waited for; empty: the group itself.
+    :param back: go back to the worker when it is open, too: there is more to be done.
     """
 
-    def __init__(self, group_id: int, task: str) -> None:
+    def __init__(self, group_id: int, task: str, back: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.group_id = group_id
         self.task_name = task
+        self.back = back
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """With these arguments a triggerer makes it again."""
-        return f"{type(self).__module__}.{type(self).__name__}", {"group_id": self.group_id, "task": self.task_name}
+        return f"{type(self).__module__}.{type(self).__name__}", {
+            "group_id": self.group_id,
+            "task": self.task_name,
+            **({"back": True} if self.back else {}),
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until the ledger says go; all that wait in one ledger share a poller."""
@@ -60,10 +66,11 @@ class LedgerWaitTrigger(BaseTrigger):
                     said = text
                 if isinstance(news, LookFailed) or news.state == "waiting":
                     continue
-                if news.state == "open":
+                if news.state == "open" and not self.back:
                     self.log.info("open")
                     yield TaskSuccessEvent()
                 else:
-                    self.log.error("can never open: %s", text)
+                    if news.state != "open":
+                        self.log.error("can never open: %s", text)
                     yield TriggerEvent({"state": news.state})  # type: ignore[no-untyped-call]
                 return

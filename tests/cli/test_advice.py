@@ -14,6 +14,16 @@ from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.domain.reasons import RELEASES
 from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import generations, rounds
+from tests.cli.campaign_situations import (
+    collecting,
+    extended,
+    few_groups,
+    few_jobs,
+    grouped_now,
+    opened_now,
+    own_version,
+    paused_campaign,
+)
 from tests.cli.conftest import Calib
 from tests.cli.situations import (
     Place,
@@ -89,6 +99,11 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "holds_horizon": [Scenario(held("3"), injected)],
     "held_by_run": [Scenario(held("4"), injected)],
     "finite_incomplete": [Scenario(finite, grouped)],
+    "campaign_collecting": [Scenario(collecting, grouped_now)],
+    "campaign_paused": [Scenario(paused_campaign, opened_now)],
+    "spec_changed": [Scenario(own_version, extended)],
+    "groups_throttled": [Scenario(few_groups)],
+    "jobs_throttled": [Scenario(few_jobs)],
     "workflow_gone": [Scenario(gone, nothing_open, stays=True)],
     "late": [Scenario(late, taken_anew, stays=True)],
     "before_first_seen": [Scenario(before_first_seen, taken_anew, stays=True)],
@@ -124,6 +139,7 @@ NO_COMMAND = {
     # nothing in this campaign
     "dropped", "skipped", "run_skipped", "where_false", "before_since", "not_in_campaign", "condition_error",
     "field_missing", "not_listed", "incomplete_too_long", "campaign_closed", "campaign_half_grouped",
+    "campaign_cancelled",
 }  # fmt: skip
 
 

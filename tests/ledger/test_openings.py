@@ -281,6 +281,9 @@ def test_a_finite_campaign_that_is_not_grouped_completely_opens_nothing(ledger: 
     assert openings.ready_beyond(ledger) == []
     with ledger.write() as connection:
         connection.execute(below.values(assigned_below=3))
+    assert plan(ledger) == 0, "another workflow is not grouped yet"
+    with ledger.write() as connection:
+        assert campaigns.note_grouped(connection, "again", T0)
     assert plan(ledger) == 2
 
 

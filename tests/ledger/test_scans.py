@@ -27,6 +27,7 @@ from airflow_calib_provider.ledger import (
     sources,
     starting,
     tables,
+    throttle,
     waiting,
 )
 from airflow_calib_provider.ledger.engine import Ledger
@@ -126,8 +127,10 @@ class Hot:
 def _watched(hot: Hot) -> None:
     connection, ids = hot.connection, hot.ids
     generations.running(connection)
-    generations.of_ids(connection, ids)
-    generations.states_of(connection, ids)
+    throttle.with_holds(connection, ids)
+    for row, _ in throttle.with_holds(connection, ids[:3]):
+        throttle.may_plan(connection, row, NOW)
+    throttle.admitted(connection, "prompt", throttle.Hold("open", 5), NOW)
     generations.running_jobs(connection, ids)
     generations.jobs_by_state(connection, ids, NOW)
     generations.held_due(connection, ids, NOW)

@@ -41,6 +41,7 @@ class TaskLock(LedgerLock):
         """A run is satisfied where the other task is done in the latest group that holds it."""
         workflow, grouping, task = parameter("workflow"), parameter("grouping"), parameter("task")
         other = membership.alias("other")
+        campaign = func.coalesce(parameter("campaign"), group.c.campaign)  # what comes from a base campaign names it
         latest = (
             select(tables.group_task.c.state)
             .where(tables.group_task.c.group_id == other.c.group_id, tables.group_task.c.task == task)
@@ -55,7 +56,7 @@ class TaskLock(LedgerLock):
         rows = self.per_run(
             group_ids,
             workflow + "." + task,
-            (skipped(workflow, task), SKIPPED),
+            (skipped(workflow, task, campaign), SKIPPED),
             (other.c.run.is_(None), "not_assigned"),
             (other.c.state == "dropped", SKIPPED),
             (other.c.state != "grouped", other.c.state),
@@ -65,7 +66,7 @@ class TaskLock(LedgerLock):
         return rows.outerjoin(
             other,
             and_(
-                other.c.campaign == group.c.campaign,
+                other.c.campaign == campaign,
                 other.c.workflow == workflow,
                 other.c.grouping == grouping,
                 other.c.run == membership.c.run,

@@ -1,0 +1,265 @@
+"""Creating a campaign: everything that a person asks for is checked before anything is written (rules 53–55)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from airflow_calib_provider.domain.run import RunRecord
+from airflow_calib_provider.domain.run_ranges import parse_ranges
+from airflow_calib_provider.errors import CalibError, Mistakes, NotFound
+from airflow_calib_provider.injection.own_specs import begins
+from airflow_calib_provider.injection.serving import Served, serve
+from airflow_calib_provider.ledger import campaigns, spec_files, steering
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.spec_files import KeptText
+from airflow_calib_provider.runsources import read_source
+from airflow_calib_provider.spec import overrides as settings
+from airflow_calib_provider.spec.language import SOURCES_FILE
+from airflow_calib_provider.spec.models import RunSource, Workflow
+from airflow_calib_provider.spec.problems import nearest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A campaign as a person asks for it.
+
+    :ivar source: of a finite one: where its runs are listed.
+    :ivar runs: ranges and numbers; ``None``: all that the source lists.
+    :ivar workflows: names; empty: all that take their runs from the source, or of a streamed one all.
+    :ivar overrides: ``window`` or ``zee.window`` → value, or a text for one.
+    :ivar first_tasks: ``fit`` or ``zee.fit``: it begins there; what comes before is the base campaign's.
+    :ivar order: one of :data:`~airflow_calib_provider.ledger.campaigns.ORDERS`.
+    """
+
+    name: str
+    streamed: bool = False
+    collecting: bool = False
+    source: str | None = None
+    runs: str | None = None
+    base: str | None = None
+    workflows: Sequence[str] = ()
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    first_tasks: Sequence[str] = ()
+    order: str = "ascending"
+    priority: int = 0
+    max_groups: int | None = None
+    max_jobs: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """As the ledger has it."""
+        return "streamed" if self.streamed else "finite"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A campaign as it would be created.
+
+    :ivar runs: their numbers; empty of a streamed one.
+    :ivar incomplete: those of them that are not completed: it is grouped when they are, or are skipped.
+    :ivar workflows: those that are named, or fixed.
+    :ivar overrides: workflow → place in the file → value.
+    :ivar first_tasks: workflow → tasks.
+    """
+
+    wanted: Wanted
+    base: str | None
+    runs: Sequence[int]
+    incomplete: Sequence[int]
+    workflows: Mapping[str, Workflow]
+    overrides: Mapping[str, Mapping[str, object]]
+    first_tasks: Mapping[str, Sequence[str]]
+
+
+class _Found:
+    """The mistakes that were found so far."""
+
+    def __init__(self) -> None:
+        self.errors: list[CalibError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Go on after a mistake."""
+        try:
+            yield
+        except CalibError as error:
+            self.errors.append(error)
+
+    def add(self, message: str, hint: str = "") -> None:
+        self.errors.append(CalibError(message, hint))
+
+    def raise_all(self, what: str) -> None:
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise Mistakes(what, self.errors)
+
+
+def prepare(ledger: Ledger, folder: Path, wanted: Wanted) -> Prepared:
+    """Check what a person asks for. Nothing is written.
+
+    :param folder: of the YAML files.
+    :raises CalibError: the one mistake, or all of them (:class:`~airflow_calib_provider.errors.Mistakes`).
+    """
+    found = _Found()
+    with ledger.read() as connection:
+        kept = spec_files.kept_texts(connection)
+        base = wanted.base or (campaigns.PROMPT if wanted.first_tasks else None)
+        with found.collected():
+            campaigns.check_name(connection, wanted.name, wanted.kind)
+        with found.collected():
+            campaigns.check_base(connection, wanted.name, base)
+    _check_numbers(wanted, found)
+    served = serve(folder, lambda: kept)
+    workflows = _workflows(served, folder, wanted, found)
+    records = _runs(served, folder, wanted, found)
+    overrides, mistakes = settings.sorted_out(wanted.overrides, workflows)
+    if not mistakes:
+        for name, places in overrides.items():
+            source = served.sources.get(workflows[name].runs.source)
+            mistakes += settings.mistakes_of(workflows[name], places, source)
+    for said in mistakes:
+        found.add(said)
+    first = _first_tasks(wanted, workflows, found)
+    found.raise_all(f"the campaign {wanted.name[:80]!r}")
+    fixed = workflows if wanted.workflows or not wanted.streamed or overrides else {}
+    numbers = [record.number for record in records]
+    incomplete = [record.number for record in records if not record.completed]
+    return Prepared(wanted, base, numbers, incomplete, fixed, overrides, first)
+
+
+def create(ledger: Ledger, folder: Path, wanted: Wanted, now: datetime, *, person: str | None = None) -> Prepared:
+    """Create a campaign as it is asked for.
+
+    :returns: what was created.
+    :raises CalibError: as :func:`prepare`.
+    """
+    found = prepare(ledger, folder, wanted)
+    texts = [KeptText(item.name, Path(item.file).name, item.hash, item.text, now) for item in found.workflows.values()]
+    with ledger.write() as connection:
+        if wanted.name != campaigns.PROMPT:
+            campaigns.ensure_prompt(connection)
+        for text in texts:
+            spec_files.keep_text(connection, text)
+    campaigns.create_large(
+        ledger,
+        wanted.name,
+        kind=wanted.kind,
+        runs={wanted.source: found.runs} if wanted.source is not None else None,
+        base_campaign=found.base,
+        spec_hashes={name: item.hash for name, item in found.workflows.items()},
+        collecting=wanted.collecting,
+        overrides={name: dict(places) for name, places in found.overrides.items()},
+        first_tasks={name: begins(found.workflows[name], list(tasks)) for name, tasks in found.first_tasks.items()},
+        run_order=None if wanted.order == campaigns.ORDERS[0] else wanted.order,
+        priority=wanted.priority,
+        max_groups=wanted.max_groups or None,
+        max_jobs=wanted.max_jobs or None,
+        created_by=person,
+    )
+    return found
+
+
+def _check_numbers(wanted: Wanted, found: _Found) -> None:
+    for said in steering.Changes(wanted.priority, wanted.max_groups, wanted.max_jobs).mistakes():
+        found.add(said)
+    if wanted.order not in campaigns.ORDERS:
+        found.add(f"the order is {wanted.order!r}", f"choose one of {', '.join(campaigns.ORDERS)}")
+    if wanted.streamed and wanted.collecting:
+        found.add("a streamed campaign takes runs as they come, and collects none", "leave out one of both")
+    if wanted.streamed and wanted.first_tasks:
+        found.add("only a finite campaign can begin in the middle", "leave out --from, or name its runs")
+
+
+def _workflows(served: Served, folder: Path, wanted: Wanted, found: _Found) -> Mapping[str, Workflow]:
+    """The campaign's workflows, as far as there are any."""
+    known = served.to_inject
+    if wanted.workflows:
+        for name in wanted.workflows:
+            if name not in known:
+                hint = nearest(name, known)
+                listed = f"it has {', '.join(sorted(known)) or 'none'}"
+                broken = [str(error) for error in served.errors] if name not in served.workflows else []
+                found.errors.append(
+                    NotFound(f"{folder} has no workflow {name}", " ".join([hint, listed, *broken[:3]]).strip())
+                )
+        return {name: known[name] for name in wanted.workflows if name in known}
+    if wanted.streamed or wanted.source is None:
+        return known
+    taking = {name: item for name, item in known.items() if item.runs.source == wanted.source}
+    if not taking and wanted.source in served.sources:
+        found.add(f"no workflow takes its runs from the source {wanted.source}", "name another with --source")
+    return taking
+
+
+def _runs(served: Served, folder: Path, wanted: Wanted, found: _Found) -> Sequence[RunRecord]:
+    if wanted.streamed:
+        if wanted.source is not None or wanted.runs is not None:
+            found.add("a streamed campaign takes runs as they come", "leave out --source and --runs")
+        return []
+    if wanted.source is None:
+        if not wanted.collecting or wanted.runs is not None:
+            found.add("a finite campaign needs a run source", "name it with --source, or create it --streamed")
+        return []
+    if wanted.collecting and wanted.runs is None:
+        return []
+    records: Sequence[RunRecord] = []
+    with found.collected():
+        source = source_of(served.sources, folder, wanted.source)
+        records = listed(source, folder, wanted.runs)
+        if not records:
+            said = f"the finite campaign {wanted.name} would have no runs"
+            found.add(said, f"state runs that the source {wanted.source} lists: `calib runs list` shows them")
+    return records
+
+
+def source_of(sources: Mapping[str, RunSource], folder: Path, name: str) -> RunSource:
+    """:raises NotFound: there is no such source."""
+    file = folder / SOURCES_FILE
+    if not sources and not file.is_file():
+        raise NotFound(f"there is no file {file}", "name the folder of the YAML files with --specs")
+    if name not in sources:
+        hint = nearest(name, sources)
+        known = f"it has {', '.join(sorted(sources)) or 'none'}"
+        raise NotFound(f"{file} has no run source {name}", f"{hint} {known}".strip())
+    return sources[name]
+
+
+def listed(source: RunSource, folder: Path, runs: str | None) -> list[RunRecord]:
+    """The runs of a source that are named.
+
+    :param runs: ranges and numbers; ``None``: all.
+    :raises CalibError: the source cannot be read, or does not list a number that is named.
+    """
+    ranges = parse_ranges(runs) if runs is not None else None
+    records = read_source(source, base_folder=folder)
+    if ranges is None:
+        return list(records)
+    known = {record.number for record in records}
+    if missing := [str(number) for number in ranges.single if number not in known]:
+        more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
+        said = f"the source {source.name} does not list {', '.join(missing[:20])}{more}"
+        raise CalibError(said, "`calib runs list` shows the runs")
+    return [record for record in records if record.number in ranges]
+
+
+def _first_tasks(wanted: Wanted, workflows: Mapping[str, Workflow], found: _Found) -> dict[str, list[str]]:
+    """Workflow → the tasks with which it begins."""
+    result: dict[str, list[str]] = {}
+    known = [f"{name}.{task}" for name, item in workflows.items() for task in item.tasks]
+    for text in wanted.first_tasks:
+        fits = [one for one in known if text in (one, one.partition(".")[2])]
+        if len(fits) != 1:
+            said = f"several workflows have a task {text}" if fits else f"no workflow of the campaign has a task {text}"
+            hint = (
+                f"write {' or '.join(fits)}" if fits else nearest(text, [*known, *(x.partition(".")[2] for x in known)])
+            )
+            found.add(said, hint or f"they have {', '.join(known[:20])}")
+            continue
+        workflow, _, task = fits[0].partition(".")
+        result.setdefault(workflow, []).append(task)
+    return result

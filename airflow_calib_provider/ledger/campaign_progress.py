@@ -1,0 +1,125 @@
+"""How far a campaign is: by task, all in all, and when it would end at its present pace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.ledger import campaigns, openings, steering, tables, throttle
+from airflow_calib_provider.ledger.rows import Campaign
+
+group, task = tables.run_group, tables.group_task
+
+ENDED = ("done", "skipped", "failed")
+"""States in which a task does not go on by itself."""
+
+SHORTEST = timedelta(minutes=10)
+"""The pace is that of the last quarter of the time since the first end, and of this time at least."""
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """How many groups of a task are in which state."""
+
+    workflow: str
+    grouping: str
+    task: str
+    states: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """All of its groups."""
+        return sum(self.states.values())
+
+    @property
+    def ended(self) -> int:
+        """Those in which nothing goes on by itself."""
+        return sum(self.states.get(state, 0) for state in ENDED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a campaign is.
+
+    :ivar n_runs: those that it lists; 0 of a streamed one.
+    :ivar open_groups: those in which something runs or can run now.
+    :ivar submitted_jobs: those that are with backends.
+    :ivar changed: workflows whose own version does not fit the DAGs any more, with what has changed.
+    :ivar expected_end: at the pace of late; ``None``: nothing is left, or nothing has ended lately.
+    """
+
+    campaign: Campaign
+    n_runs: int
+    n_groups: int
+    tasks: Sequence[TaskProgress]
+    open_groups: int
+    submitted_jobs: int
+    changed: Mapping[str, Reason]
+    expected_end: datetime | None
+
+    @property
+    def total(self) -> int:
+        """All tasks of all groups."""
+        return sum(item.total for item in self.tasks)
+
+    @property
+    def ended(self) -> int:
+        """Those that have ended."""
+        return sum(item.ended for item in self.tasks)
+
+
+def progress(connection: Connection, name: str, now: datetime) -> Progress:
+    """How far a campaign is, by a few statements.
+
+    :raises NotFound: there is no such campaign.
+    """
+    row = campaigns.get(connection, name)
+    tasks = _tasks(connection, name)
+    n_groups = select(func.count()).select_from(group).where(group.c.campaign == name)
+    left = sum(item.total - item.ended for item in tasks)
+    return Progress(
+        campaign=row,
+        n_runs=steering.count_runs(connection, name),
+        n_groups=int(connection.execute(n_groups).scalar_one()),
+        tasks=tasks,
+        open_groups=openings.open_counts(connection).of_campaign[name],
+        submitted_jobs=throttle.live_jobs(connection, name),
+        changed=_changed(connection, name),
+        expected_end=_expected_end(connection, name, left, now) if left and row.state != "cancelled" else None,
+    )
+
+
+def _tasks(connection: Connection, name: str) -> list[TaskProgress]:
+    columns = (group.c.workflow, group.c.grouping, task.c.task)
+    place, number = func.min(task.c.position).label("place"), func.count().label("n")
+    query = select(*columns, task.c.state, place, number).join(task, task.c.group_id == group.c.id)
+    rows = connection.execute(query.where(group.c.campaign == name).group_by(*columns, task.c.state)).all()
+    states: dict[tuple[str, int, str, str], dict[str, int]] = {}
+    for row in rows:
+        of_task = states.setdefault((row.workflow, row.place, row.grouping, row.task), {})
+        of_task[row.state] = of_task.get(row.state, 0) + row.n
+    return [TaskProgress(key[0], key[2], key[3], of_task) for key, of_task in sorted(states.items())]
+
+
+def _changed(connection: Connection, name: str) -> dict[str, Reason]:
+    table = tables.grouping
+    query = select(table.c.workflow, table.c.spec_changed)
+    rows = connection.execute(query.where(table.c.campaign == name, table.c.spec_changed.is_not(None)))
+    return {row.workflow: row.spec_changed for row in rows}
+
+
+def _expected_end(connection: Connection, name: str, left: int, now: datetime) -> datetime | None:
+    ended = select(func.count().label("n"), func.min(task.c.since).label("first")).join(
+        group, group.c.id == task.c.group_id
+    )
+    ended = ended.where(group.c.campaign == name, task.c.state.in_(ENDED))
+    first = connection.execute(ended).one().first
+    if first is None:
+        return None
+    window = max(SHORTEST, (now - first) / 4)
+    lately = connection.execute(ended.where(task.c.since >= now - window)).one().n
+    return now + window * (left / lately) if lately else None

@@ -1,0 +1,207 @@
+"""What a campaign sets otherwise than its workflows' files: declared params, the backend, resources (rule 54).
+
+An override is a place of the YAML file (``params.window``, ``backend``, ``resources.memory``) and its value. The file
+is read with the value in its place, so that the language itself says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from airflow_calib_provider.domain import nodes
+from airflow_calib_provider.domain.scalars import one_of
+from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.spec.job_keys import ResourcesKeys
+from airflow_calib_provider.spec.models import RunSource, Workflow
+from airflow_calib_provider.spec.positions import kind_of, parse_document
+from airflow_calib_provider.spec.problems import nearest
+from airflow_calib_provider.spec.workflow_file import Sources, read_workflow
+
+PARAMS, BACKEND, RESOURCES = "params.", "backend", "resources."
+
+MOST = 200
+"""Overrides of a campaign."""
+
+Overrides = Mapping[str, object]
+"""Of one workflow: place → value."""
+
+
+def sorted_out(
+    settings: Mapping[str, object], workflows: Mapping[str, Workflow]
+) -> tuple[dict[str, dict[str, object]], list[str]]:
+    """Which workflow gets which override.
+
+    :param settings: ``window``, ``zee.window``, ``backend``, ``zee.resources.memory`` → a value, or a text for one.
+    :param workflows: those of the campaign.
+    :returns: workflow → overrides; and everything that is wrong.
+    """
+    found: dict[str, dict[str, object]] = {}
+    mistakes: list[str] = []
+    if len(settings) > MOST:
+        return found, [f"{len(settings)} parameters are set, and a campaign can set {MOST} at most"]
+    for key, value in settings.items():
+        head, dot, rest = key.partition(".")
+        concerned = {head: workflows[head]} if dot and head in workflows else workflows
+        name = rest if dot and head in workflows else key
+        places = {workflow: place for workflow, item in concerned.items() if (place := _place(name, item)) is not None}
+        if not places:
+            mistakes.append(_unknown(key, name, concerned, workflows))
+        for workflow, place in places.items():
+            try:
+                found.setdefault(workflow, {})[place] = _typed(place, value, concerned[workflow])
+            except ValueError as error:
+                mistakes.append(f"{key}: {error}")
+    return found, list(dict.fromkeys(mistakes))
+
+
+def _place(name: str, workflow: Workflow) -> str | None:
+    """The place in the file that a name stands for; a declared param comes first."""
+    if name in workflow.params:
+        return PARAMS + name
+    is_setting = name == BACKEND or (name.startswith(RESOURCES) and name in _resources())
+    return name if is_setting and any(task.jobs for task in workflow.tasks.values()) else None
+
+
+def _resources() -> list[str]:
+    return [RESOURCES + name for name in ResourcesKeys.model_fields]
+
+
+def _unknown(key: str, name: str, concerned: Mapping[str, Workflow], workflows: Mapping[str, Workflow]) -> str:
+    names = [*dict.fromkeys(param for item in concerned.values() for param in item.params), BACKEND, *_resources()]
+    qualified = [f"{workflow}.{param}" for workflow, item in workflows.items() for param in item.params]
+    hint = nearest(name, names) or nearest(key, qualified)
+    where = next(iter(concerned)) if len(concerned) == 1 else "any of its workflows"
+    return f"{key}: not a parameter of {where}; {hint + ' ' if hint else ''}it can be {one_of(names)}"
+
+
+def _typed(place: str, value: object, workflow: Workflow) -> object:
+    """:raises ValueError: the value is of another type than is declared."""
+    if not place.startswith(PARAMS):
+        read = _read(value) if isinstance(value, str) else value
+        if isinstance(read, int) and not isinstance(read, bool):
+            return read
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is neither a text nor a whole number")
+        return value
+    return _as(workflow.params[place.removeprefix(PARAMS)], value)
+
+
+def _as(declared: object, value: object) -> object:
+    kind = type(declared)
+    if kind is str and isinstance(value, str):
+        return value
+    read = _read(value) if isinstance(value, str) else value
+    if kind is float and isinstance(read, int) and not isinstance(read, bool):
+        read = float(read)
+    if kind is list and isinstance(read, Sequence) and not isinstance(read, str):
+        items = list(read)
+        kinds = {type(item) for item in declared} if isinstance(declared, list) else set()
+        if wrong := [item for item in items if kinds and not any(_fits(item, one) for one in kinds)]:
+            raise ValueError(f"{wrong[0]!r} is no {_name(next(iter(kinds)))}, of which the list {declared!r} consists")
+        return items
+    if type(read) is not kind or (isinstance(read, float) and not math.isfinite(read)):
+        raise ValueError(f"{value!r} is no {_name(kind)}, as the declared {declared!r} is")
+    return read
+
+
+def _fits(item: object, kind: type) -> bool:
+    return type(item) is kind or (kind is float and type(item) is int)
+
+
+def _read(text: str) -> object:
+    """A text of the command line or a form as the value that it would be in the file."""
+    kind = kind_of(text)
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int" and len(text) < 20:
+        return int(text)
+    if kind == "float" and len(text) < 40:
+        return float(text)
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    return text
+
+
+def _name(kind: type) -> str:
+    names = {bool: "truth value (true or false)", int: "whole number", float: "number", list: 'list such as ["a", "b"]'}
+    return names.get(kind, "text")
+
+
+def mistakes_of(workflow: Workflow, overrides: Overrides, source: RunSource | None) -> list[str]:
+    """What the language says against a workflow with these overrides, its templates too."""
+    try:
+        overridden(workflow, overrides, source=source)
+    except SpecErrors as error:
+        parts = [(item.message, item.expected, item.suggestion) for item in error.errors]
+        return [f"{workflow.name}: {'; '.join(part for part in said if part)}" for said in parts]
+    return []
+
+
+def overridden(workflow: Workflow, overrides: Overrides, *, source: RunSource | None = None) -> Workflow:
+    """A workflow with these values in their places; text and hash are those of the file.
+
+    :param source: its run source: then its templates are checked, too.
+    :raises SpecErrors: it would have mistakes.
+    """
+    if not overrides:
+        return workflow
+    document = parse_document(workflow.text, Path(workflow.file))
+    assert isinstance(document.root, nodes.Mapping)
+    document.root = _with(document.root, overrides)
+    sources = Sources(None if source is None else {source.name: source})
+    loaded = read_workflow(document, sources, deep=source is not None)
+    if loaded.workflow is None:
+        raise SpecErrors(loaded.errors)
+    # Which groupings the tasks of other workflows have is known from those.
+    tasks = {
+        name: task.model_copy(update={"needs": workflow.tasks[name].needs})
+        for name, task in loaded.workflow.tasks.items()
+    }
+    return loaded.workflow.model_copy(update={"tasks": tasks})
+
+
+def _with(root: nodes.Mapping, overrides: Overrides) -> nodes.Mapping:
+    for place, value in overrides.items():
+        for path in _paths(root, place):
+            root = _put(root, path, value)
+    return root
+
+
+def _paths(root: nodes.Mapping, place: str) -> Iterator[tuple[str, ...]]:
+    if place.startswith(PARAMS):
+        yield "params", place.removeprefix(PARAMS)
+        return
+    tasks = root.entries["tasks"].value if "tasks" in root.entries else None
+    for name, entry in tasks.entries.items() if isinstance(tasks, nodes.Mapping) else ():
+        if isinstance(entry.value, nodes.Mapping) and "jobs" in entry.value.entries:
+            inner = (BACKEND,) if place == BACKEND else ("jobs", "resources", place.removeprefix(RESOURCES))
+            yield "tasks", name, *inner
+
+
+def _put(node: nodes.Mapping, path: Sequence[str], value: object) -> nodes.Mapping:
+    key, rest = path[0], path[1:]
+    old = node.entries.get(key)
+    place = old.value.position if old is not None else node.position
+    if rest:
+        inner = old.value if old is not None and isinstance(old.value, nodes.Mapping) else nodes.Mapping({}, place)
+        new: nodes.Node = _put(inner, rest, value)
+    else:
+        new = _node(value, place)
+    name = old.key if old is not None else nodes.Scalar(key, "text", place)
+    return nodes.Mapping({**node.entries, key: nodes.Entry(name, new)}, node.position, node.is_template)
+
+
+def _node(value: object, place: nodes.Position) -> nodes.Node:
+    if isinstance(value, list):
+        return nodes.Sequence(tuple(_node(item, place) for item in value), place)
+    if isinstance(value, bool):
+        return nodes.Scalar(str(value).lower(), "bool", place)
+    if isinstance(value, int | float):
+        return nodes.Scalar(repr(value), "int" if isinstance(value, int) else "float", place)
+    return nodes.Scalar(str(value), "text", place, quoted=True)

@@ -1,0 +1,92 @@
+"""Airflow's tasks of groups whose campaign begins in the middle, or has another version of the spec than the DAG."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from sqlalchemy import select
+
+from airflow_calib_provider.hooks import ledger as hooks
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.waiting import look
+from airflow_calib_provider.operators.jobs import JobsOperator
+from airflow_calib_provider.sensors.ledger_sensor import LockSensor
+from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
+from tests.cli.conftest import Calib, calib, folder, world  # noqa: F401 - fixtures
+from tests.cli.world import World, row
+
+CREATE = ("campaign", "create", "again", "--source", "daq", "--workflow", "demo", "--runs", "2-3")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger of each test is at the same place: none that was opened before is it."""
+    monkeypatch.setattr(hooks, "_open", {})
+
+
+class Instance(SimpleNamespace):
+    """As much of a task instance as ours look at."""
+
+    dag_id: str
+    run_id: str
+    max_tries = 8
+
+    def xcom_push(self, key: str, value: object) -> None:
+        self.said = value
+
+
+def context(dag_id: str, run_id: str) -> Any:
+    return {"ti": Instance(dag_id=dag_id, run_id=run_id), "params": {}}
+
+
+def test_what_the_campaign_does_not_run_ends_at_once(world: World, calib: Calib) -> None:  # noqa: F811
+    world.inject(row(2), row(3), row(4, fill=2))
+    calib.plain(*CREATE, "--from", "deliver")
+    for number in (2, 3):
+        world.do(f"run-r{number}", "skim")
+    world.do("fill-r2", "scale")
+    world.inject()
+    operator = JobsOperator(task_id="scale", workflow=world.workflows["demo"], task="scale")
+    here = context("demo__fill", "again__fill-r2")
+    assert operator.execute(here) == {"campaign": "prompt"}
+    assert "takes what it needs from prompt" in here["ti"].said
+    table = tables.generation
+    with world.ledger.read() as connection:
+        group_ids = connection.execute(select(table.c.group_id).where(table.c.task == "scale")).scalars().all()
+    assert group_ids == [world.group("fill-r2").id], "nothing was begun"
+
+
+def test_another_version_than_the_dag_is_waited_for(world: World, calib: Calib) -> None:  # noqa: F811
+    world.inject(row(2), row(3))
+    calib.plain(*CREATE)
+    world.inject()
+    file = world.specs / "demo.yaml"
+    file.write_text(f"{file.read_text()}  extra:\n    group_by: run\n    jobs: {{command: [echo, more]}}\n")
+    operator = JobsOperator(task_id="skim", workflow=world.workflows["demo"], task="skim")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context("demo__run", "again__run-r2"))
+    assert deferred.value.method_name == "execute_again"
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, LedgerWaitTrigger)
+    assert trigger.serialize()[1]["back"] is True
+    key = (world.group("run-r2", campaign="again").id, "skim")
+    with world.ledger.read() as connection:
+        seen = look(connection, [key])[key]
+    assert seen.reason is not None
+    assert (seen.state, seen.reason["code"]) == ("waiting", "spec_changed")
+    assert calib.json("campaign", "update", "again")["updated"] == ["demo"]
+    with world.ledger.read() as connection:
+        assert look(connection, [key])[key].state == "open"
+
+
+def test_sensors_of_a_cancelled_campaign_end_as_skipped(world: World, calib: Calib) -> None:  # noqa: F811
+    world.inject(row(2), row(3), row(4, fill=2))
+    calib.plain(*CREATE)
+    world.inject()
+    calib.plain("campaign", "cancel", "again", "--yes")
+    sensor = LockSensor(task_id="scale.locks", task="scale")
+    with pytest.raises(AirflowSkipException, match="is cancelled"):
+        sensor.execute(context("demo__fill", "again__fill-r2"))
