@@ -11,7 +11,7 @@ import typer
 from airflow_calib_provider.cli.common import Json, examples, open_ledger
 
 if TYPE_CHECKING:
-    from airflow_calib_provider.ledger.campaign_progress import Progress
+    from airflow_calib_provider.ledger.campaign_progress import CampaignProgress
 
 WIDTH = 20
 """Characters of a bar."""
@@ -61,7 +61,7 @@ def bar(ended: int, total: int) -> str:
     return f"[{'#' * filled}{'.' * (WIDTH - filled)}] {int(100 * part):3d} %"
 
 
-def _heads(found: Progress) -> Iterator[tuple[str, str]]:
+def _heads(found: CampaignProgress) -> Iterator[tuple[str, str]]:
     from airflow_calib_provider.cli.output import shown
 
     row = found.campaign
@@ -100,7 +100,7 @@ def _of(n: int, most: int | None) -> str:
     return f"{n} of at most {most}" if most is not None else f"{n}, no limit"
 
 
-def _as_json(found: Progress) -> dict[str, object]:
+def _as_json(found: CampaignProgress) -> dict[str, object]:
     from airflow_calib_provider.cli.output import as_dict
 
     tasks = [{**as_dict(item), "total": item.total, "ended": item.ended} for item in found.tasks]

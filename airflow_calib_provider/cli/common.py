@@ -164,9 +164,9 @@ def run_ranges(text: str | None) -> list[tuple[int, int]]:
 
     :raises CalibError: it is something else.
     """
-    from airflow_calib_provider.cli.campaign_commands import parse_ranges
+    from airflow_calib_provider.domain.run_ranges import parse_ranges
 
-    return parse_ranges(text) if text is not None else []
+    return list(parse_ranges(text).ranges) if text is not None else []
 
 
 def person() -> str:

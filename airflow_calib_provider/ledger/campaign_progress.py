@@ -42,7 +42,7 @@ class TaskProgress:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CampaignProgress:
     """How far a campaign is.
 
     :ivar n_runs: those that it lists; 0 of a streamed one.
@@ -72,7 +72,7 @@ class Progress:
         return sum(item.ended for item in self.tasks)
 
 
-def progress(connection: Connection, name: str, now: datetime) -> Progress:
+def progress(connection: Connection, name: str, now: datetime) -> CampaignProgress:
     """How far a campaign is, by a few statements.
 
     :raises NotFound: there is no such campaign.
@@ -81,7 +81,7 @@ def progress(connection: Connection, name: str, now: datetime) -> Progress:
     tasks = _tasks(connection, name)
     n_groups = select(func.count()).select_from(group).where(group.c.campaign == name)
     left = sum(item.total - item.ended for item in tasks)
-    return Progress(
+    return CampaignProgress(
         campaign=row,
         n_runs=steering.count_runs(connection, name),
         n_groups=int(connection.execute(n_groups).scalar_one()),
