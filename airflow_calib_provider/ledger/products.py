@@ -163,9 +163,9 @@ def note_content(connection: Connection, found: Mapping[tuple[int, int, int, str
     size = func.coalesce(product.c.size, bindparam("bytes"))
     statement = update(product).where(*here, product.c.checksum.is_(None))
     connection.execute(
-        statement.values(size=size, checksum=bindparam("sum")),
+        statement.values(size=size, checksum=bindparam("digest")),
         [
-            {**dict(zip(names, key, strict=True)), "bytes": item.size, "sum": item.checksum}
+            {**dict(zip(names, key, strict=True)), "bytes": item.size, "digest": item.checksum}
             for key, item in found.items()
         ],
     )
