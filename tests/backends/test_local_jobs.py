@@ -161,7 +161,7 @@ class TestJobs(LocalBackends):
         assert "a-secret" not in seen
 
     def test_process_of_a_job(self, backend, make_round):
-        """Its own session, nothing on standard input, signals as usual, no open files of the supervisor."""
+        """Its own session, nothing on standard input, signals as usual; it is known by one open file more."""
         one = make_round()
         code = (
             "import os, signal, sys; print(os.getsid(0) == os.getpid(), sys.stdin.read() == '', "
@@ -171,7 +171,7 @@ class TestJobs(LocalBackends):
         folder = one.job(sys.executable, "-c", code)
         backend.submit(one.key, one.jobs)
         follow(backend, [one.key])
-        assert (folder / "stdout").read_text() == "True True True [0, 1, 2]\n"
+        assert (folder / "stdout").read_text() == "True True True [0, 1, 2, 3]\n"
 
     def test_what_cannot_be_started(self, backend, make_round):
         one = make_round()
