@@ -1,4 +1,4 @@
-"""A real Airflow for each module of integration tests: run numbers only grow, so modules share no campaign."""
+"""A real Airflow for each group of modules (their mark ``xdist_group``): to start one costs as much as many tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,34 +18,83 @@ from tests.integration.harness import Installation
 from tests.pool.pool import Pool
 from tests.postgres.fixture import running_server
 
+HERE = Path(__file__).parent
+
+
+def group_of(node: pytest.Item | pytest.Collector) -> str:
+    """The group of a test, or of a module."""
+    mark = node.get_closest_marker("xdist_group")
+    assert mark, f"{node.nodeid} must say by the mark xdist_group with which modules it shares an Airflow"
+    return str(mark.args[0])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups run one after the other, so that no more than one Airflow runs in a process."""
+    mine = iter(sorted((item for item in items if HERE in item.path.parents), key=group_of))
+    items[:] = [next(mine) if HERE in item.path.parents else item for item in items]
+
+
+@dataclass
+class Running:
+    """The installation that runs; there is one at a time.
+
+    :ivar group: whose it is.
+    :ivar ending: ends it.
+    """
+
+    group: str = ""
+    installation: Installation | None = None
+    ending: ExitStack = field(default_factory=ExitStack)
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Running]:
+    """What runs."""
+    made = Running()
+    with made.ending:
+        yield made
+
 
 @pytest.fixture(scope="module")
-def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """With the module's ``CRASH_AT`` and ``ENVIRONMENT``.
+def installation(
+    request: pytest.FixtureRequest, running: Running, tmp_path_factory: pytest.TempPathFactory
+) -> Installation:
+    """The one of the module's group, with the ``CRASH_AT`` and ``ENVIRONMENT`` of all modules of the group.
 
-    Its Airflow knows an HTCondor pool where the module says ``ON_POOL = True``. Its ledger is on PostgreSQL (if there
-    is one) where it says ``ON_POSTGRES = True``.
+    Its Airflow knows an HTCondor pool where one of them says ``ON_POOL = True``. Its ledger is on PostgreSQL (if there
+    is one) where one says ``ON_POSTGRES = True``.
     """
-    extra = {"CALIB_CRASH_AT": ",".join(getattr(request.module, "CRASH_AT", []))}
-    extra |= getattr(request.module, "ENVIRONMENT", {})
-    folder = tmp_path_factory.mktemp("installation")
-    umask = os.umask(0)
-    os.umask(umask)
-    if getattr(request.module, "ON_POOL", False):
+    group = group_of(request.node)
+    if running.installation is None or running.group != group:
+        running.ending.close()
+        running.installation = None
+        running.installation = start(request, group, tmp_path_factory.mktemp(group), running.ending)
+        running.group = group
+    running.installation.take_runs_from("runs")
+    return running.installation
+
+
+def start(request: pytest.FixtureRequest, group: str, folder: Path, ending: ExitStack) -> Installation:
+    """Start an installation as the group's modules want it."""
+    items = (item for item in request.session.items if HERE in item.path.parents and group_of(item) == group)
+    modules: list[ModuleType] = list({item.module: None for item in items if isinstance(item, pytest.Function)})
+    crashes = [entry for module in modules for entry in getattr(module, "CRASH_AT", [])]
+    extra = {"CALIB_CRASH_AT": ",".join(crashes)}
+    for module in modules:
+        extra |= getattr(module, "ENVIRONMENT", {})
+    if any(getattr(module, "ON_POOL", False) for module in modules):
         pool: Pool = request.getfixturevalue("pool")
         assert pool.shared is not None
         # Jobs run as another user than the tests; at a site both are one.
-        os.umask(0)
+        ending.callback(os.umask, os.umask(0))
         folder = pool.shared / folder.name
         folder.mkdir()
         extra |= pool_environment(pool)
-    made = Installation(folder, extra, new_database(request) if getattr(request.module, "ON_POSTGRES", False) else "")
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        os.umask(umask)
+    on_postgres = any(getattr(module, "ON_POSTGRES", False) for module in modules)
+    made = Installation(folder, extra, new_database(request) if on_postgres else "")
+    ending.callback(made.stop)
+    made.start()
+    return made
 
 
 def new_database(request: pytest.FixtureRequest) -> str:

@@ -43,8 +43,9 @@ QUICK = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+    # To read all stubs all the time costs more than the tests: what `edit` writes is read at once, and new stubs soon.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "3",
 }
 
 
@@ -70,7 +71,9 @@ def ledger_connection(address: str) -> dict[str, object]:
 
 
 class Installation:
-    """Airflow, ledger, run source and job control of one test session.
+    """Airflow, ledger, run source and job control of the modules that share them.
+
+    Run numbers only grow: a module has a run source and a workflow of its own (:meth:`add_workflow`).
 
     :param folder: everything is written below.
     :param ledger_url: the ledger's address; by default an SQLite file.
@@ -81,17 +84,20 @@ class Installation:
         shutil.copytree(HERE / "installation", folder / "installation")
         self.control = folder / "control"
         self.crashes = folder / "crashes"
-        for path in (self.control, self.crashes):
+        for path in (self.control, self.crashes, folder / "runs"):
             path.mkdir()
-        self.runs_file = folder / "runs.csv"
-        self.runs_file.write_text(HEADER + "\n")
+        self.specs = folder / "installation" / "workflow_specs"
+        for spec in self.specs.glob("*.yaml"):
+            # What a spec names outside of its checkout is in no copy of it.
+            spec.write_text(spec.read_text().replace("{{ spec.folder }}/../../control", str(self.control)))
+        self.take_runs_from("runs")
         self.home = folder / "calib"
         # Not where the default would be: whoever finds it took it from the Airflow connection.
         self.ledger_url = ledger_url or f"sqlite:///{folder / 'by-connection' / 'ledger.db'}"
         self.environment = {
             **QUICK,
             "CALIB_HOME": str(self.home),
-            "CALIB_TEST_RUNS": str(self.runs_file),
+            "CALIB_TEST_RUNS": str(folder / "runs"),
             "CALIB_CRASH_FOLDER": str(self.crashes),
             "TOY_CONTROL": str(self.control),
             "AIRFLOW_CONN_CALIB_LEDGER": json.dumps(ledger_connection(self.ledger_url)),
@@ -127,7 +133,8 @@ class Installation:
         self._keep.clear()
         if self._keeper:
             self._keeper.join()
-        self.airflow.stop()
+        # It is not used again: nobody waits for it.
+        self.airflow.stop(patience=0)
         self.ledger.close()
 
     def kill(self, component: str) -> None:
@@ -136,6 +143,31 @@ class Installation:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         process.wait()
+
+    def take_runs_from(self, source: str) -> None:
+        """Let :meth:`add_runs` add to this source."""
+        self.runs_file = self.folder / "runs" / f"{source}.csv"
+        if not self.runs_file.exists():
+            self.runs_file.write_text(HEADER + "\n")
+
+    def add_workflow(self, name: str) -> None:
+        """A workflow as ``toy``, of a run source of its own; both have this name, and so has what is published."""
+        self.take_runs_from(name)
+        sources = self.specs / "sources.yaml"
+        lines = sources.read_text().splitlines()
+        sources.write_text("\n".join([*lines, *(line.replace("runs", name) for line in lines[2:5]), ""]))
+        text = (self.specs / "toy.yaml").read_text()
+        text = text.replace("workflow: toy", f"workflow: {name}").replace("source: runs", f"source: {name}")
+        (self.specs / f"{name}.yaml").write_text(text.replace("ToyConstants", f"{name.title()}Constants"))
+        stubs = self.folder / "installation" / "dags"
+        shutil.copy(stubs / "toy.py", stubs / f"{name}.py")
+        self.airflow.wait_for_dags(f"{name}__run", f"{name}__sum")
+
+    def edit(self, spec: Path, text: str) -> None:
+        """Write a spec, and let Airflow read all stubs at once, not only when it is time."""
+        spec.write_text(text)
+        for stub in (self.folder / "installation" / "dags").glob("*.py"):
+            stub.touch()
 
     def add_runs(
         self, numbers: Sequence[int], *, fill: int = 1, completed: bool = True, luminosity: float = 1.0
@@ -214,6 +246,7 @@ class Installation:
             "CALIB_HOME": str(self.home),
             "CALIB_LEDGER": self.ledger_url,
             "CALIB_AIRFLOW_URL": self.airflow.url,
+            **{name: self.environment[name] for name in ("PYTHONPATH",) if name in self.environment},
             **environment,
         }
         command = [str(Path(sys.executable).parent / "calib"), *arguments]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -16,42 +13,28 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.dag_groups import group_name
 from tests.integration.harness import HERE, Installation
-from tests.pool.pool import Pool
 
-pytestmark = [pytest.mark.airflow, pytest.mark.condor, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.airflow, pytest.mark.condor, pytest.mark.timeout(600), pytest.mark.xdist_group("pool")]
 
 DAG = "by-hand.daily"
 TASKS = {"make": "success", "add.up": "success"}
+RUN_ID = "today"
+ON_POOL = True
+CRASH_AT = [f"{point}@{group_name(RUN_ID)}" for point in ("generation.after_create", "round.after_submit")]
 
 
-@pytest.fixture(scope="module")
-def installation(pool: Pool) -> Iterator[Installation]:
-    """An Airflow below the folder that the pool's jobs see too."""
-    assert pool.shared is not None
-    # The jobs are another user's, who must be able to write into the folders of their attempts.
-    before = os.umask(0)
-    settings: dict[str, Any] = dict(pool.connection())
-    host, _, port = settings.pop("collector").partition(":")
-    connection = {"conn_type": "calib_condor", "host": host, "port": int(port), "extra": settings}
-    crashes = "generation.after_create,round.after_submit"
-    made = Installation(
-        pool.shared / "by-hand", {"AIRFLOW_CONN_CALIB_CONDOR": json.dumps(connection), "CALIB_CRASH_AT": crashes}
+@pytest.fixture(scope="module", autouse=True)
+def dag(installation: Installation) -> None:
+    """The DAG among those of the workflows."""
+    shutil.copytree(
+        HERE / "condor_operator" / "dags", installation.folder / "installation" / "dags", dirs_exist_ok=True
     )
-    dags = made.folder / "installation" / "dags"
-    shutil.rmtree(dags)
-    shutil.copytree(HERE / "condor_operator" / "dags", dags)
-    try:
-        made.start()
-        made.airflow.wait_for_dags(DAG)
-        made.airflow.call("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": False})
-        yield made
-    finally:
-        made.stop()
-        os.umask(before)
+    installation.airflow.wait_for_dags(DAG)
+    installation.airflow.call("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": False})
 
 
 def executions(installation: Installation) -> Counter[str]:
-    return Counter((installation.control / "executions").read_text().splitlines())
+    return Counter((installation.control / "by-hand").read_text().splitlines())
 
 
 def wait_for(installation: Installation, run_id: str, tasks: dict[str, str]) -> None:
@@ -69,13 +52,13 @@ def jobs_listed(installation: Installation, task: str) -> list[tuple[int, int, s
 
 
 def test_a_hand_written_dag_runs_its_jobs_on_the_pool(installation: Installation) -> None:
-    run_id = installation.airflow.trigger(DAG)
-    group = group_name(run_id)
+    run_id, group = RUN_ID, group_name(RUN_ID)
+    body = {"dag_run_id": run_id, "logical_date": None}
+    installation.airflow.call("POST", f"/api/v2/dags/{DAG}/dagRuns", body)
 
     # The worker dies after the generation is there, the next one after the submission: both are attached to.
     wait_for(installation, run_id, {"make": "failed"})
-    crashed = sorted(path.name for path in installation.crashes.iterdir())
-    assert crashed == ["generation.after_create", "round.after_submit"]
+    assert {path.name for path in installation.crashes.iterdir()}.issuperset(CRASH_AT)
     assert jobs_listed(installation, "make") == [(1, n, "failed" if n == 3 else "succeeded", 1) for n in range(5)]
     assert "broken on purpose" in installation.calib(
         "jobs", "logs", group, "make", "3", "--campaign", "dags", "--stderr"
@@ -103,6 +86,8 @@ def test_a_hand_written_dag_runs_its_jobs_on_the_pool(installation: Installation
     installation.wait(
         lambda: jobs_listed(installation, "add+up") == [(2, n, "succeeded", 1) for n in range(3)], 60, "generation 2"
     )
-    rows = installation.rows(select(tables.generation.c.task, tables.generation.c.backend, tables.generation.c.state))
+    columns = (tables.generation.c.task, tables.generation.c.backend, tables.generation.c.state)
+    rows = installation.rows(select(*columns).join(tables.run_group).where(tables.run_group.c.campaign == "dags"))
     assert sorted(rows) == [("add+up", "condor", "done"), ("add+up", "condor", "done"), ("make", "condor", "done")]
-    assert [row.kind for row in installation.rows(select(tables.campaign))] == ["dags"]
+    kinds = {row.name: row.kind for row in installation.rows(select(tables.campaign))}
+    assert kinds["dags"] == "dags"

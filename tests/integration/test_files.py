@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1500), pytest.mark.xdist_group("people")]
 
-DAG = "toy__run"
+WORKFLOW = "files"
+DAG = f"{WORKFLOW}__run"
 
 
 def git(installation: Installation, *arguments: str) -> str:
@@ -33,26 +35,28 @@ def commit(installation: Installation) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def repository(installation: Installation) -> Iterator[None]:
     """The specs and what they run are a checkout."""
+    installation.add_workflow(WORKFLOW)
     git(installation, "init", "-q")
-    # What a spec names outside its checkout is in no copy of it.
-    file = spec(installation)
-    file.write_text(file.read_text().replace("{{ spec.folder }}/../../control", str(installation.control)))
     (installation.folder / "installation" / ".gitignore").write_text("__pycache__\n")
     commit(installation)
     installation.control_job(4001, "hold")
     installation.control_job(4002, "always")
     installation.add_runs(range(4001, 4003))
+    script = installation.folder / "installation" / "job.sh"
+    text = script.read_text()
     assert installation.inject() == "success"
-    return
+    yield
+    shutil.rmtree(installation.folder / "installation" / ".git")
+    script.write_text(text)
 
 
 def spec(installation: Installation) -> Path:
-    return installation.folder / "installation" / "workflow_specs" / "toy.yaml"
+    return installation.specs / f"{WORKFLOW}.yaml"
 
 
 def wait_for(installation: Installation, run: int, wanted: str) -> None:
     def arrived() -> bool:
-        return installation.task_states().get((f"toy/run-r{run}", "work")) == wanted
+        return installation.task_states().get((f"{WORKFLOW}/run-r{run}", "work")) == wanted
 
     installation.wait(arrived, 400, f"run {run} to be {wanted}")
 
@@ -65,10 +69,10 @@ def import_errors(installation: Installation) -> dict[str, str]:
 def test_a_broken_edit_stops_nothing_and_is_seen(installation: Installation) -> None:
     wait_for(installation, 4001, "processing")
     text = spec(installation).read_text()
-    spec(installation).write_text(text.replace("jobs:", "jbos:", 1).replace("source:", "sorce:"))
+    installation.edit(spec(installation), text.replace("jobs:", "jbos:", 1).replace("source:", "sorce:"))
     errors = installation.wait(lambda: import_errors(installation), 120, "an import error")
     assert list(errors) == ["calib_problems.py"], errors
-    lines = [line for line in errors["calib_problems.py"].splitlines() if "toy.yaml:" in line]
+    lines = [line for line in errors["calib_problems.py"].splitlines() if f"{WORKFLOW}.yaml:" in line]
     assert len(lines) == len(set(lines)) >= 3
     # What runs comes to its end, what follows in its DAG run too, and new runs enter.
     (installation.control / "4001").unlink()
@@ -77,10 +81,10 @@ def test_a_broken_edit_stops_nothing_and_is_seen(installation: Installation) -> 
     assert installation.inject() == "failed"
     wait_for(installation, 4003, "done")
     assert not installation.airflow.call("GET", f"/api/v2/dags/{DAG}")["is_stale"]
-    said = installation.calib("explain", "4003", "--workflow", "toy")
-    assert "toy.yaml cannot be used as it is; what was good last goes on" in said
+    said = installation.calib("explain", "4003", "--workflow", WORKFLOW)
+    assert f"{WORKFLOW}.yaml cannot be used as it is; what was good last goes on" in said
     assert said.count("unknown key 'sorce'") == 1
-    spec(installation).write_text(text)
+    installation.edit(spec(installation), text)
     installation.wait(lambda: not import_errors(installation), 120, "no import error")
     assert installation.inject() == "success"
 
@@ -93,7 +97,7 @@ def test_a_fix_is_committed_and_only_the_job_that_failed_runs_again(installation
     script.write_text(script.read_text().replace("exit 4", ": mended"))
     fixed = commit(installation)
     executed = installation.executions()
-    installation.calib("retry", "run-r4002", "--workflow", "toy")
+    installation.calib("retry", "run-r4002", "--workflow", WORKFLOW)
     wait_for(installation, 4002, "done")
     again = installation.executions() - executed
     assert {key[0] for key in again} == {4002}
@@ -102,7 +106,7 @@ def test_a_fix_is_committed_and_only_the_job_that_failed_runs_again(installation
         select(round_.c.git_commit, generation.c.n, generation.c.spec_folder)
         .join(generation, generation.c.id == round_.c.generation_id)
         .join(group, group.c.id == generation.c.group_id)
-        .where(group.c.name == "run-r4002", group.c.workflow == "toy", generation.c.task == "work")
+        .where(group.c.name == "run-r4002", group.c.workflow == WORKFLOW, generation.c.task == "work")
         .order_by(round_.c.n)
     )
     assert {row.n for row in rows} == {1}

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900), pytest.mark.xdist_group("kills")]
 
 FIRST = 1001
 OF_GROUP = (
@@ -85,7 +85,9 @@ def assert_done_exactly_once(
 
 
 def test_each_group_dies_at_its_own_point(installation: Installation) -> None:
-    installation.add_runs(RUNS)
+    # One sum is enough.
+    installation.add_runs(RUNS[:4])
+    installation.add_runs(RUNS[4:], luminosity=0)
     installation.inject(timeout=240)
 
     def all_done() -> bool:
@@ -120,10 +122,10 @@ def fired_names(installation: Installation) -> set[str]:
 
 
 def test_process_wide_kills(installation: Installation) -> None:
-    runs = list(range(1101, 1113))
+    runs = list(range(1101, 1107))
     for run in runs:
         installation.control_job(run, "sleep 15")
-    installation.add_runs(runs)
+    installation.add_runs(runs, luminosity=0)
     assert installation.inject() == "success"
     keys = [(f"toy/run-r{run}", "work") for run in runs]
     installation.wait(
@@ -168,7 +170,7 @@ def test_triggers_handed_over_remove_nothing(installation: Installation) -> None
     runs = list(range(1201, 1204))
     for run in runs:
         installation.control_job(run, "sleep 45")
-    installation.add_runs(runs)
+    installation.add_runs(runs, luminosity=0)
     assert installation.inject() == "success"
     keys = [(f"toy/run-r{run}", "work") for run in runs]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from sqlalchemy import func, select
@@ -15,17 +17,19 @@ from tests.influx.fixture import VERSION_2
 from tests.influx.server import Influx
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.influx, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.airflow, pytest.mark.influx, pytest.mark.timeout(1200), pytest.mark.xdist_group("people")]
 
-ENVIRONMENT = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+WORKFLOW = "mirrored"
 FIRST, WHILE_AWAY = range(6001, 6005), range(6005, 6009)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
+def server(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
     try:
         with Influx(VERSION_2, tmp_path_factory.mktemp("influxdb")).start() as started:
             yield started
+            with suppress(HTTPError):
+                installation.airflow.call("DELETE", "/api/v2/connections/calib_influxdb")
     except UnavailableError as error:
         pytest.skip(str(error))
 
@@ -56,12 +60,13 @@ def wait_carried(installation: Installation) -> None:
 
 def all_done(installation: Installation, runs: range) -> bool:
     states = installation.task_states()
-    return all(states.get((f"toy/run-r{run}", "work")) == "done" for run in runs)
+    return all(states.get((f"{WORKFLOW}/run-r{run}", "work")) == "done" for run in runs)
 
 
 def seen(server: Influx) -> dict[int, str]:
     """Run → the state of its task ``toy.work`` as a dashboard shows it."""
-    query = "SELECT max(event) AS e, state FROM run_task WHERE workflow = 'toy' AND task = 'work' GROUP BY run"
+    where = f"workflow = '{WORKFLOW}' AND task = 'work'"
+    query = f"SELECT max(event) AS e, state FROM run_task WHERE {where} GROUP BY run"
     return {int(row["run"]): str(row["state"]) for row in server.query(query)}
 
 
@@ -82,6 +87,7 @@ def test_the_connection_has_a_form_and_a_test(installation: Installation, server
 
 def test_a_connection_made_in_the_ui_is_enough(installation: Installation, server: Influx) -> None:
     installation.airflow.call("POST", "/api/v2/connections", connection(server))
+    installation.add_workflow(WORKFLOW)
     installation.add_runs(FIRST, fill=60)
     assert installation.inject() == "success"
     installation.wait(lambda: all_done(installation, FIRST), 240, "the first runs to be done")
@@ -112,9 +118,9 @@ def test_an_influxdb_that_is_away_holds_up_nothing(installation: Installation, s
 
 
 def test_housekeeping_tells_drift(installation: Installation, server: Influx) -> None:
-    query = f"SELECT state FROM run_task WHERE workflow = 'toy' AND task = 'work' AND run = '{FIRST[0]}'"
+    query = f"SELECT state FROM run_task WHERE workflow = '{WORKFLOW}' AND task = 'work' AND run = '{FIRST[0]}'"
     time = server.query(query)[-1]["time"]
-    series = f"run_task,campaign=prompt,workflow=toy,task=work,run={FIRST[0]}"
+    series = f"run_task,campaign=prompt,workflow={WORKFLOW},task=work,run={FIRST[0]}"
     server.write(f'{series} state="lost" {time}', f"{series} state_code=9i,event=999999999i {time + 1}")
     code, report, _ = calib_mirror(installation, "check")
     counts = report["measurements"]["run_task"]

@@ -10,9 +10,10 @@ from sqlalchemy import func, select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.xdist_group("people")]
 
-DAG = "toy__run"
+WORKFLOW = "people"
+DAG, SUM = f"{WORKFLOW}__run", f"{WORKFLOW}__sum"
 
 
 def run_id(run: int) -> str:
@@ -20,12 +21,12 @@ def run_id(run: int) -> str:
 
 
 def state(installation: Installation, run: int) -> str | None:
-    return installation.task_states().get((f"toy/run-r{run}", "work"))
+    return installation.task_states().get((f"{WORKFLOW}/run-r{run}", "work"))
 
 
 def generations(installation: Installation, run: int) -> list[str]:
     table, group = tables.generation, tables.run_group
-    query = select(table.c.state).join(group).where(group.c.name == f"run-r{run}", group.c.workflow == "toy")
+    query = select(table.c.state).join(group).where(group.c.name == f"run-r{run}", group.c.workflow == WORKFLOW)
     return [row.state for row in installation.rows(query.order_by(table.c.n))]
 
 
@@ -36,6 +37,7 @@ def attempts(installation: Installation, run: int) -> int:
 @pytest.fixture(scope="module", autouse=True)
 def all_runs(installation: Installation) -> None:
     """All runs of this module, injected together: a task start costs seconds."""
+    installation.add_workflow(WORKFLOW)
     installation.control_job(2001, "always")
     installation.control_job(2003, "hold")
     installation.control_job(2004, "hold")
@@ -89,7 +91,7 @@ def test_clear_of_a_failed_task_continues_it(installation: Installation) -> None
 def test_clear_of_a_done_task_starts_the_next_generation(installation: Installation) -> None:
     wait_for(installation, 2002, "done")
     wait_airflow(installation, 2002, "success")
-    installation.calib("retry", "run-r2002", "--workflow", "toy", "--task", "work")
+    installation.calib("retry", "run-r2002", "--workflow", WORKFLOW, "--task", "work")
     installation.wait(lambda: generations(installation, 2002) == ["done", "done"], 300, "the second generation")
     assert attempts(installation, 2002) == 4
 
@@ -145,20 +147,18 @@ def test_mark_success_without_products_leaves_the_ledger_as_it_was(installation:
 
 
 def test_clear_of_a_publish_task_publishes_the_same_content_once(installation: Installation) -> None:
-    key = ("toy/sum-r2005", "deliver")
+    key = (f"{WORKFLOW}/sum-r2005", "deliver")
     (installation.control / "2006").unlink()
     installation.clear(DAG, run_id(2006), "work")
     installation.wait(lambda: installation.task_states().get(key) == "done", 240, "the publication")
     sum_run = "prompt__sum-r2005"
     installation.wait(
-        lambda: installation.airflow_tasks("toy__sum", sum_run).get("deliver") == "success", 240, "Airflow's publish"
+        lambda: installation.airflow_tasks(SUM, sum_run).get("deliver") == "success", 240, "Airflow's publish"
     )
-    installation.clear("toy__sum", sum_run, "deliver")
+    installation.clear(SUM, sum_run, "deliver")
+    installation.wait(lambda: installation.airflow_tasks(SUM, sum_run).get("deliver") != "success", 300, "the clear")
     installation.wait(
-        lambda: installation.airflow_tasks("toy__sum", sum_run).get("deliver") != "success", 300, "the clear"
-    )
-    installation.wait(
-        lambda: installation.airflow_tasks("toy__sum", sum_run).get("deliver") == "success", 300, "published again"
+        lambda: installation.airflow_tasks(SUM, sum_run).get("deliver") == "success", 300, "published again"
     )
     rows = installation.rows(select(func.count()).where(tables.payload.c.first_run == 2005))
     assert rows[0][0] == 1

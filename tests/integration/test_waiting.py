@@ -13,7 +13,7 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.xdist_group("kinds")]
 
 ON_POSTGRES = True
 LOCKED = range(3001, 3101)
@@ -72,12 +72,11 @@ def test_explain_asks_the_real_airflow(installation: Installation) -> None:
 
 
 def test_a_broken_spec_hides_no_other_and_an_edit_regroups_nothing(installation: Installation) -> None:
-    specs = installation.folder / "installation" / "workflow_specs"
     before = locked_states(installation)
-    broken, edited = specs / "giver.yaml", specs / "locked.yaml"
+    broken, edited = (installation.specs / f"{name}.yaml" for name in ("giver", "locked"))
     good = broken.read_text()
-    broken.write_text(good.replace("needs: [make]", "needs: [mke]"))
-    edited.write_text(edited.read_text().replace("Waits for payloads", "Edited, waits for payloads"))
+    installation.edit(broken, good.replace("needs: [make]", "needs: [mke]"))
+    installation.edit(edited, edited.read_text().replace("Waits for payloads", "Edited, waits for payloads"))
 
     def seen() -> bool:
         errors = installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"]
@@ -93,7 +92,7 @@ def test_a_broken_spec_hides_no_other_and_an_edit_regroups_nothing(installation:
     installation.wait(edit_is_shown, 300, "the edited description")
     installation.inject()
     assert locked_states(installation).keys() == before.keys()
-    broken.write_text(good)
+    installation.edit(broken, good)
     installation.wait(
         lambda: not installation.airflow.call("GET", "/api/v2/importErrors")["import_errors"], 300, "health"
     )
