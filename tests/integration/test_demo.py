@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -42,25 +43,60 @@ def left_processes(folder: Path) -> list[str]:
     return found
 
 
-def test_demo_recovers_what_was_injected(tmp_path: Path) -> None:
-    process = demo(tmp_path / "demo")
-    output, _ = process.communicate(timeout=840)
-    assert process.returncode == 0, output
-    assert "all scales recovered; the sums of the account agree" in output
-    assert (tmp_path / "demo" / "plots" / "scales.png").stat().st_size > 10_000
-    assert left_processes(tmp_path) == []
-
-
-def test_ctrl_c_cleans_up(tmp_path: Path) -> None:
-    process = demo(tmp_path / "demo")
+def read_until(process: subprocess.Popen[str], wanted: str, seconds: float) -> str:
+    """What it says up to the line that has this text, or to its end."""
     assert process.stdout is not None
-    until = time.monotonic() + 400
+    too_late = threading.Timer(seconds, process.terminate)
+    too_late.start()
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "batch 1" in line or time.monotonic() > until:
+        if wanted in line:
             break
-    assert "batch 1" in lines[-1], "".join(lines)
+    too_late.cancel()
+    assert lines, "it said nothing"
+    assert wanted in lines[-1], "".join(lines)
+    return "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """One demonstration that is left running at its end, and its folder."""
+    folder = tmp_path_factory.mktemp("kept") / "demo"
+    process = demo(folder, "--keep")
+    yield process, folder
+    process.terminate()
+    process.communicate(timeout=200)
+
+
+def test_demo_recovers_what_was_injected(kept: tuple[subprocess.Popen[str], Path]) -> None:
+    process, folder = kept
+    output = read_until(process, "Ctrl-C stops it.", 840)
+    assert "all scales recovered; the sums of the account agree" in output
+    assert (folder / "plots" / "scales.png").stat().st_size > 10_000
+
+
+def test_ctrl_c_cleans_up(kept: tuple[subprocess.Popen[str], Path]) -> None:
+    process, folder = kept
+    assert left_processes(folder) != []
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=200)
+    assert process.returncode == 0
+    assert left_processes(folder) == []
+
+
+@pytest.mark.long
+def test_a_demo_that_is_not_kept_ends_by_itself(tmp_path: Path) -> None:
+    process = demo(tmp_path / "demo")
+    output, _ = process.communicate(timeout=840)
+    assert process.returncode == 0, output
+    assert left_processes(tmp_path) == []
+
+
+@pytest.mark.long
+def test_ctrl_c_in_the_midst_cleans_up(tmp_path: Path) -> None:
+    process = demo(tmp_path / "demo")
+    read_until(process, "batch 1", 400)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=200)
     assert process.returncode == 130
