@@ -23,8 +23,8 @@ from airflow_calib_provider.errors import CalibError
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
-FORKING = ("scheduler", "dag-processor")
-"""Components that fork for each task, or for each look at a file."""
+AIRFLOW = (sys.executable, "-m", "airflow_calib_provider.dags.component")
+"""The command ``airflow``; it is a module of ours that imports Airflow, which the command line never does."""
 
 USUAL_PORT = 8080
 
@@ -182,7 +182,7 @@ class AirflowServer:
         """
         with (self.logs / "db.log").open("ab") as log:
             done = subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"],
+                [*AIRFLOW, "db", "migrate"],
                 env=self.variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -195,11 +195,9 @@ class AirflowServer:
     def start(self, *components: str) -> None:
         """Start these components, all by default, each in a session of its own."""
         for name in components or COMPONENTS:
-            # That module imports Airflow, which the command line never does.
-            module = "airflow_calib_provider.dags.component" if name in FORKING else "airflow"
             with (self.logs / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", module, name],
+                    [*AIRFLOW, name],
                     env=self.variables,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

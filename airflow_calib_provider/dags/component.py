@@ -1,12 +1,16 @@
-"""A component of Airflow that forks for each task, or for each look at a file: what those need is imported once.
+"""``python -m airflow_calib_provider.dags.component scheduler`` is ``airflow scheduler``, on a machine of few cores.
 
-``python -m airflow_calib_provider.dags.component scheduler`` is ``airflow scheduler``, but that each start of a task
-costs a fifth of a second less.
+Its start costs a third less, and each start of a task a fifth of a second less.
 """
 
 from __future__ import annotations
 
+import gc
+import sys
 from importlib import import_module
+
+FORKING = ("scheduler", "dag-processor")
+"""Components that fork for each task, or for each look at a file."""
 
 _NEEDED = (
     "airflow.dag_processing.dagbag",
@@ -17,18 +21,24 @@ _NEEDED = (
     "airflow_calib_provider.injection.inject",
     "airflow_calib_provider.jobsets.advance",
     "airflow_calib_provider.jobsets.begin",
+    "airflow_calib_provider.jobsets.kill",
     "airflow_calib_provider.jobsets.publish",
     "airflow_calib_provider.ledger.planner",
     "airflow_calib_provider.spec.loader",
 )
+"""What a task imports."""
 
 
 def main() -> None:
-    """Run it."""
+    """Run what the arguments say."""
+    # Nearly all that Airflow makes when it starts stays: to look for garbage in it over and over takes long.
+    gc.set_threshold(50_000, 50, 100)
     # First of all of Airflow, as it asks for: the configuration is read on the way.
     airflow = import_module("airflow.__main__")
-    for name in _NEEDED:
-        import_module(name)
+    if sys.argv[1] in FORKING:
+        # Once, and not in each process that is forked.
+        for name in _NEEDED:
+            import_module(name)
     airflow.main()
 
 
