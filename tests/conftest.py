@@ -1,7 +1,27 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests, and which tests run in the same process."""
+
+from __future__ import annotations
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.influx.fixture import influx, influx1, influx2, influx_servers
+from tests.integration.sharing import installation_of
 from tests.pool.fixture import pool
 from tests.postgres.fixture import database, postgres, postgres_servers
 
 __all__ = ["database", "influx", "influx1", "influx2", "influx_servers", "pool", "postgres", "postgres_servers"]
+
+
+class FilesThatShare(LoadFileScheduling):
+    """``--dist loadfile``, but that files which share an Airflow are as one: marks of groups get lost with pytest 9."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return installation_of(nodeid) or super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Ours for ``--dist loadfile``."""
+    return FilesThatShare(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -35,7 +35,7 @@ class Stage:
 
 
 LANES = (
-    (Stage("airflow", "airflow", ("-n", "3", "--dist", "loadgroup")),),
+    (Stage("airflow", "airflow", ("-n", "3", "--dist", "loadfile")),),
     (
         Stage("plain", "not airflow and not condor and not influx and not postgres", ("-n", "2")),
         Stage("servers", "(influx or postgres) and not airflow and not condor", ("-n", "2")),

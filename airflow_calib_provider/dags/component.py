@@ -15,7 +15,6 @@ FORKING = ("scheduler", "dag-processor")
 _NEEDED = (
     "airflow.dag_processing.dagbag",
     "airflow.sdk.execution_time.task_runner",
-    "airflow_calib_provider.backends.local.backend",
     "airflow_calib_provider.dags.factory",
     "airflow_calib_provider.dags.system",
     "airflow_calib_provider.injection.inject",

@@ -1,4 +1,4 @@
-"""A real Airflow for each group of modules (their mark ``xdist_group``): to start one costs as much as many tests."""
+"""A real Airflow for each group of modules that share one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,17 @@ import pytest
 
 from tests.cache import UnavailableError
 from tests.integration.harness import Installation
+from tests.integration.sharing import SHARED, installation_of
 from tests.pool.pool import Pool
 from tests.postgres.fixture import running_server
 
-HERE = Path(__file__).parent
-
-
-def group_of(node: pytest.Item | pytest.Collector) -> str:
-    """The group of a test, or of a module."""
-    mark = node.get_closest_marker("xdist_group")
-    assert mark, f"{node.nodeid} must say by the mark xdist_group with which modules it shares an Airflow"
-    return str(mark.args[0])
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups run one after the other, so that no more than one Airflow runs in a process."""
-    mine = iter(sorted((item for item in items if HERE in item.path.parents), key=group_of))
-    items[:] = [next(mine) if HERE in item.path.parents else item for item in items]
+    """One installation after the other, so that no more than one Airflow runs in a process."""
+    mine = [item for item in items if installation_of(item.nodeid)]
+    mine.sort(key=lambda item: list(SHARED).index(installation_of(item.nodeid)))
+    sorted_ones = iter(mine)
+    items[:] = [next(sorted_ones) if installation_of(item.nodeid) else item for item in items]
 
 
 @dataclass
@@ -64,7 +58,7 @@ def installation(
     Its Airflow knows an HTCondor pool where one of them says ``ON_POOL = True``. Its ledger is on PostgreSQL (if there
     is one) where one says ``ON_POSTGRES = True``.
     """
-    group = group_of(request.node)
+    group = installation_of(request.node.nodeid)
     if running.installation is None or running.group != group:
         running.ending.close()
         running.installation = None
@@ -76,7 +70,7 @@ def installation(
 
 def start(request: pytest.FixtureRequest, group: str, folder: Path, ending: ExitStack) -> Installation:
     """Start an installation as the group's modules want it."""
-    items = (item for item in request.session.items if HERE in item.path.parents and group_of(item) == group)
+    items = (item for item in request.session.items if installation_of(item.nodeid) == group)
     modules: list[ModuleType] = list({item.module: None for item in items if isinstance(item, pytest.Function)})
     crashes = [entry for module in modules for entry in getattr(module, "CRASH_AT", [])]
     extra = {"CALIB_CRASH_AT": ",".join(crashes)}

@@ -11,7 +11,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.spec.language import GROUP_SENSOR
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.xdist_group("people")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 WORKFLOW = "clicks"
 RUN, SUM = f"{WORKFLOW}__run", f"{WORKFLOW}__sum"

@@ -16,7 +16,7 @@ from tests.integration.harness import Installation
 from tests.integration.test_kills import assert_done_exactly_once
 from tests.pool.pool import Pool
 
-pytestmark = [pytest.mark.airflow, pytest.mark.condor, pytest.mark.timeout(900), pytest.mark.xdist_group("pool")]
+pytestmark = [pytest.mark.airflow, pytest.mark.condor, pytest.mark.timeout(900)]
 
 ON_POOL = True
 POINTS = (

@@ -14,7 +14,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.dag_groups import group_name
 from tests.integration.harness import HERE, Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.condor, pytest.mark.timeout(600), pytest.mark.xdist_group("pool")]
+pytestmark = [pytest.mark.airflow, pytest.mark.condor, pytest.mark.timeout(600)]
 
 DAG = "by-hand.daily"
 TASKS = {"make": "success", "add.up": "success"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
 TOP = Path(__file__).resolve().parents[2]
 CMS = Path(os.environ.get("CALIB_ZEE_DATA", TOP.parent / "shared/data/cms-open-data/Zee_Run2011A.csv"))

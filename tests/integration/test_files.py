@@ -13,7 +13,7 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1500), pytest.mark.xdist_group("people")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1500)]
 
 WORKFLOW = "files"
 DAG = f"{WORKFLOW}__run"

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900), pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
 FIRST = 1001
 OF_GROUP = (

@@ -13,7 +13,7 @@ from airflow_calib_provider.payloads import store
 from tests.integration.harness import Installation
 from tests.toys.installed import SITE, toys
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900), pytest.mark.xdist_group("kinds")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
 ENVIRONMENT = {
     "PYTHONPATH": str(SITE),

@@ -17,7 +17,7 @@ from tests.influx.fixture import VERSION_2
 from tests.influx.server import Influx
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.influx, pytest.mark.timeout(1200), pytest.mark.xdist_group("people")]
+pytestmark = [pytest.mark.airflow, pytest.mark.influx, pytest.mark.timeout(1200)]
 
 WORKFLOW = "mirrored"
 FIRST, WHILE_AWAY = range(6001, 6005), range(6005, 6009)

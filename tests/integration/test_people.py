@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.xdist_group("people")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 WORKFLOW = "people"
 DAG, SUM = f"{WORKFLOW}__run", f"{WORKFLOW}__sum"

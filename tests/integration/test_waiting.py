@@ -13,7 +13,7 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.xdist_group("kinds")]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 ON_POSTGRES = True
 LOCKED = range(3001, 3101)

@@ -1,0 +1,27 @@
+"""Which modules share an Airflow: to start one costs as much as many tests."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+SHARED = {
+    "people": ("test_clicks.py", "test_files.py", "test_mirror.py", "test_people.py"),
+    "kills": ("test_kills.py",),
+    "pool": ("test_condor.py", "test_condor_operator.py"),
+    "demo": ("test_demo.py",),
+    "kinds": ("test_kinds.py", "test_waiting.py"),
+}
+"""Name of the installation → its modules; those that take long come first, so that the last one does not run alone."""
+
+FOLDER = "tests/integration/"
+
+
+def installation_of(node: str) -> str:
+    """The name of the installation of a test, or of a module; nothing, if there is none.
+
+    :param node: its id.
+    """
+    file = node.partition("::")[0]
+    if not file.startswith(FOLDER):
+        return ""
+    return next(name for name, modules in SHARED.items() if PurePath(file).name in modules)
