@@ -35,17 +35,17 @@ def check_products(
     :param unknown: look in storage for what the ledger does not know, too, where nothing but a campaign is named.
     :raises NotFound: there is no such campaign, workflow, task, group or run.
     """
-    where = []
-    if campaign is not None:
-        with ledger.read() as connection:
+    named = ((products.group.c.campaign, campaign), (products.group.c.workflow, workflow))
+    where = [column == name for column, name in (*named, (products.generation.c.task, task)) if name is not None]
+    among = None
+    with ledger.read() as connection:
+        if campaign is not None:
             check_names(connection, campaign, workflow, task)
-            chosen = _ids(connection, of, campaign, workflow, task, None)
-        where += results.of_groups(campaign, workflow, chosen, runs)
-    elif workflow is not None:
-        where.append(products.group.c.workflow == workflow)
-    if task is not None:
-        where.append(products.generation.c.task == task)
-    yield from storage.compare(ledger, *where, sizes_only=sizes_only)
+        if of is not None or runs:
+            chosen = _ids(connection, of, campaign or PROMPT, workflow, task, None)
+            few = results.of_groups(campaign or PROMPT, workflow, chosen, runs)
+            among = products.generation_ids(connection, *few)
+    yield from storage.compare(ledger, *where, among=among, sizes_only=sizes_only)
     if unknown and (of, workflow, task) == (None, None, None) and not runs:
         yield from storage.unknown_folders(ledger, campaign)
 

@@ -25,7 +25,7 @@ from airflow_calib_provider.jobsets.folders import attempt_folder, generation_fo
 from airflow_calib_provider.jobsets.products import check_folder, check_product
 from airflow_calib_provider.ledger import products
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.products import Kept, StoredProduct
+from airflow_calib_provider.ledger.products import Kept, Key, StoredProduct
 from airflow_calib_provider.settings import products_folder
 
 AT_ONCE = 500
@@ -36,6 +36,9 @@ SUMMING = 60.0
 
 SAMPLE, SAMPLE_HOUR, SAMPLING = 200, 2, 120.0
 """Products that housekeeping compares each night, at which hour (UTC), and for so many seconds at most."""
+
+NEAR = 50
+"""Products of a generation of which one is taken for the sample."""
 
 DROPPED_AT_ONCE = 20_000
 """Products that one housekeeping drops, and of which it removes the files."""
@@ -93,26 +96,39 @@ def _out_of(item: StoredProduct) -> Path:
     return attempt_folder(item.folder, item.job_index, item.accepted_attempt) / "out"
 
 
-def compare(ledger: Ledger, *where: ColumnElement[bool], sizes_only: bool = False) -> Iterator[Compared]:
+def compare(
+    ledger: Ledger,
+    *where: ColumnElement[bool],
+    among: Sequence[int] | None = None,
+    sizes_only: bool = False,
+) -> Iterator[Compared]:
     """Compare products on record with storage, one after the other.
 
-    :param where: which; dropped ones never.
+    :param where: which, by group and generation; dropped ones never.
+    :param among: only of these generations.
     :param sizes_only: do not read them.
     """
-    for item in _all(ledger, *where, products.product.c.state == products.ACCEPTED):
-        yield compared(item, sizes_only=sizes_only)
+    kept = products.product.c.state == products.ACCEPTED
+    parts = [None] if among is None else [among[n : n + AT_ONCE] for n in range(0, len(among), AT_ONCE)]
+    for part in parts:
+        for item in _all(ledger, kept, where=where, among=part):
+            yield compared(item, sizes_only=sizes_only)
 
 
-def _all(ledger: Ledger, *where: ColumnElement[bool]) -> Iterator[StoredProduct]:
+def _all(
+    ledger: Ledger,
+    *of_product: ColumnElement[bool],
+    where: Sequence[ColumnElement[bool]] = (),
+    among: Sequence[int] | None = None,
+) -> Iterator[StoredProduct]:
     """Products page by page, with no transaction open between two pages."""
-    after = None
+    after: Key | None = None
     while True:
         with ledger.read() as connection:
-            found = products.page(connection, after, AT_ONCE, *where)
+            found, after = products.page(connection, after, AT_ONCE, *of_product, where=where, among=among)
         yield from found
-        if len(found) < AT_ONCE:
+        if after is None:
             return
-        after = found[-1].key
 
 
 def compared(item: StoredProduct, *, sizes_only: bool = False) -> Compared:
@@ -204,7 +220,7 @@ def make_checksums(ledger: Ledger, seconds: float = SUMMING) -> int:
 
 
 def _make(ledger: Ledger, until: float, *where: ColumnElement[bool]) -> int:
-    made: dict[tuple[int, int, int, str], Kept] = {}
+    made: dict[Key, Kept] = {}
     count = 0
     for item in _all(ledger, *products.unsummed(), *where):
         if time.monotonic() > until:
@@ -219,7 +235,7 @@ def _make(ledger: Ledger, until: float, *where: ColumnElement[bool]) -> int:
     return count + _note(ledger, made)
 
 
-def _note(ledger: Ledger, made: dict[tuple[int, int, int, str], Kept]) -> int:
+def _note(ledger: Ledger, made: dict[Key, Kept]) -> int:
     count = len(made)
     if made:
         with ledger.write() as connection:
@@ -235,7 +251,7 @@ def sample(ledger: Ledger, count: int = SAMPLE, seconds: float = SAMPLING) -> li
     """
     until = time.monotonic() + seconds
     column = products.product.c
-    found: dict[tuple[int, int, int, str], Compared] = {}
+    found: dict[Key, Compared] = {}
     with ledger.read() as connection:
         known = products.bounds(connection)
     for _ in range(count if known is not None else 0):
@@ -243,7 +259,7 @@ def sample(ledger: Ledger, count: int = SAMPLE, seconds: float = SAMPLING) -> li
             break
         here = (column.generation_id >= random.randint(*known), column.state == products.ACCEPTED)
         with ledger.read() as connection:
-            near = products.page(connection, None, AT_ONCE // 10, *here)
+            near, _ = products.page(connection, None, NEAR, *here)
         if near:
             item = random.choice([one for one in near if one.generation_id == near[0].generation_id])
             found[item.key] = compared(item)

@@ -44,6 +44,15 @@ class Kept:
     checksum: str | None = None
 
 
+class Key(NamedTuple):
+    """The primary key of a product, in the order in which pages go."""
+
+    generation_id: int
+    step: int
+    job_index: int
+    name: str
+
+
 class StoredProduct(NamedTuple):
     """A product on record, with where it lies.
 
@@ -71,9 +80,9 @@ class StoredProduct(NamedTuple):
     first_run: int
 
     @property
-    def key(self) -> tuple[int, int, int, str]:
-        """Its primary key, in the order in which pages go."""
-        return self.generation_id, self.step, self.job_index, self.name
+    def key(self) -> Key:
+        """Its primary key."""
+        return Key(self.generation_id, self.step, self.job_index, self.name)
 
 
 def new_rows(
@@ -124,17 +133,42 @@ def with_places() -> Select[Any]:
 
 
 def page(
-    connection: Connection, after: tuple[int, int, int, str] | None, limit: int, *where: ColumnElement[bool]
-) -> list[StoredProduct]:
-    """The next products that meet the conditions, in the order of their keys.
+    connection: Connection,
+    after: Key | None,
+    limit: int,
+    *of_product: ColumnElement[bool],
+    where: Sequence[ColumnElement[bool]] = (),
+    among: Iterable[int] | None = None,
+) -> tuple[list[StoredProduct], Key | None]:
+    """The next products, in the order of their keys, and where the page after them begins; ``None``: it is the last.
 
-    :param after: the key of the last one of the page before.
+    The keys come from the table alone, and what else is known of them by a second statement: asked together, all that
+    a campaign has would be sorted for each page.
+
+    :param after: where this page begins.
+    :param of_product: conditions of products; a page has so many that meet them.
+    :param where: further ones, of groups and generations; those that do not meet them are left out.
+    :param among: only of these generations.
     """
-    query = with_places().where(*where).order_by(*KEY).limit(limit)
+    query = select(*KEY).where(*of_product).order_by(*KEY).limit(limit)
+    if among is not None:
+        query = query.where(tables.one_of(KEY[0], among))
     if after is not None:
         # The first condition is what an index is entered with, the second what is exact.
         query = query.where(KEY[0] >= after[0], tuple_(*KEY) > tuple_(*map(literal, after)))
-    return read_rows(connection, query, StoredProduct)
+    keys = [Key(*row) for row in connection.execute(query)]
+    if not keys:
+        return [], None
+    inside = tuple_(*KEY).between(tuple_(*map(literal, keys[0])), tuple_(*map(literal, keys[-1])))
+    here = (tables.one_of(KEY[0], {key.generation_id for key in keys}), inside)
+    query = with_places().where(*here, *of_product, *where).order_by(*KEY)
+    return read_rows(connection, query, StoredProduct), keys[-1] if len(keys) == limit else None
+
+
+def generation_ids(connection: Connection, *where: ColumnElement[bool]) -> list[int]:
+    """The generations of some groups, in order."""
+    query = select(generation.c.id).join(group, group.c.id == generation.c.group_id).where(*where)
+    return list(connection.execute(query.order_by(generation.c.id)).scalars())
 
 
 def count(connection: Connection, campaign: str | None, workflow: str | None, task: str | None) -> int:
@@ -154,7 +188,7 @@ def unsummed() -> tuple[ColumnElement[bool], ...]:
     return product.c.checksum.is_(None), product.c.state == literal_column(f"'{ACCEPTED}'")
 
 
-def note_content(connection: Connection, found: Mapping[tuple[int, int, int, str], Kept]) -> None:
+def note_content(connection: Connection, found: Mapping[Key, Kept]) -> None:
     """Record sizes and checksums of products that had no checksum; by key."""
     if not found:
         return
@@ -201,7 +235,7 @@ def drop_due(connection: Connection, now: datetime, limit: int) -> list[StoredPr
     due = _due(connection, ACCEPTED, now, limit)
     moves = [
         Move(
-            dict(zip(("generation_id", "step", "job_index", "name"), item.key, strict=True)),
+            item.key._asdict(),
             ACCEPTED,
             DROPPED,
             Subject(

@@ -21,7 +21,9 @@ from airflow_calib_provider.ledger import (
     groups,
     openings,
     planner,
+    products,
     queries,
+    results,
     skips,
     source_changes,
     sources,
@@ -137,6 +139,17 @@ def _watched(hot: Hot) -> None:
     GenerationWatch(hot.ledger, ids, NOW).running()
 
 
+def _products(hot: Hot) -> None:
+    connection, ids = hot.connection, hot.ids
+    results.products_listed(connection, "prompt", last=50)
+    results.products_listed(connection, "prompt", task="check", runs=[(5, 6)])
+    products.page(connection, None, 10, products.product.c.state == products.ACCEPTED)
+    products.page(connection, products.Key(ids[0], 0, 0, ""), 10, *products.unsummed(), among=ids)
+    products.drop_due(connection, NOW, 10)
+    products.dropped_with_files(connection, NOW, 10)
+    products.bounds(connection)
+
+
 def _groups(hot: Hot) -> None:
     connection = hot.connection
     group = groups.find_group(connection, "prompt", "ecal", "run-r5")
@@ -168,6 +181,7 @@ HOT: dict[str, Callable[[Hot], object]] = {
     "status": lambda hot: queries.status(hot.connection, "prompt", runs=[5, 6]),
     "campaigns": lambda hot: campaigns.open_campaigns(hot.connection),
     "payload": lambda hot: store.covering(hot.connection, "prompt", "Fit", range(10, 90)),
+    "products": lambda hot: _products(hot),
     "watched": lambda hot: _watched(hot),
     "groups by name": lambda hot: _groups(hot),
 }
