@@ -1,4 +1,4 @@
-"""What the command line reads, for programs: functions that take a ledger and return frozen records.
+"""What the command line does, for programs: functions that take a ledger and return frozen records.
 
 ::
 
@@ -12,6 +12,18 @@ They never import Airflow, and raise :class:`~airflow_calib_provider.errors.Cali
 ``__all__`` may change at any time.
 """
 
+from airflow_calib_provider.api.campaigning import (
+    add_runs,
+    alter_campaign,
+    campaign_progress,
+    cancel_campaign,
+    create_campaign,
+    pause_campaign,
+    prepare_campaign,
+    resume_campaign,
+    start_campaign,
+    update_campaign,
+)
 from airflow_calib_provider.api.comparing import (
     CampaignComparison,
     PayloadPair,
@@ -34,39 +46,58 @@ from airflow_calib_provider.api.reading import (
     values,
 )
 from airflow_calib_provider.api.storing import check_products
+from airflow_calib_provider.domain.new_campaign import NewCampaign, PreparedCampaign
 from airflow_calib_provider.jobsets.storage import Compared, Found
+from airflow_calib_provider.ledger.campaign_progress import CampaignProgress
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.lines import CampaignLine, RunLine
 from airflow_calib_provider.ledger.results import GroupValue, Value
-from airflow_calib_provider.ledger.rows import Payload
+from airflow_calib_provider.ledger.rows import Campaign, Payload
+from airflow_calib_provider.ledger.steering import Changes, Steered
 
 __all__ = [
     "PROMPT",
+    "Campaign",
     "CampaignComparison",
     "CampaignLine",
+    "CampaignProgress",
+    "Changes",
     "Compared",
     "Drift",
     "Found",
     "GroupRecord",
     "GroupValue",
     "Ledger",
+    "NewCampaign",
     "Payload",
     "PayloadPair",
+    "PreparedCampaign",
     "ProductRecord",
     "RunLine",
+    "Steered",
     "Value",
     "ValuePair",
+    "add_runs",
+    "alter_campaign",
+    "campaign_progress",
     "campaigns",
+    "cancel_campaign",
     "check_products",
     "compare_campaigns",
+    "create_campaign",
     "drift_of",
     "group_values",
     "groups",
     "open_ledger",
+    "pause_campaign",
     "payload_path",
     "payloads",
+    "prepare_campaign",
     "products",
+    "resume_campaign",
     "runs",
+    "start_campaign",
+    "update_campaign",
     "value_drift",
     "values",
 ]

@@ -22,8 +22,8 @@ from airflow_calib_provider.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_calib_provider.domain.new_campaign import PreparedCampaign
     from airflow_calib_provider.domain.run import RunRecord
-    from airflow_calib_provider.injection.creation import Prepared
     from airflow_calib_provider.spec.models import Workflow
 
 NewName = Annotated[str, typer.Argument(help="Its name; never used twice.")]
@@ -99,10 +99,10 @@ def create(
     All mistakes are told at once, and then nothing is created. Trigger calib_inject with the campaign's name, or wait
     for its next run.
     """
-    from airflow_calib_provider.injection.creation import Wanted
-    from airflow_calib_provider.injection.creation import create as create_campaign
+    from airflow_calib_provider.api.campaigning import create_campaign
+    from airflow_calib_provider.domain.new_campaign import NewCampaign
 
-    wanted = Wanted(
+    wanted = NewCampaign(
         name=name,
         streamed=streamed,
         collecting=collecting,
@@ -117,7 +117,7 @@ def create(
         max_groups=max_groups,
         max_jobs=max_jobs,
     )
-    _tell(create_campaign(open_ledger(), specs, wanted, datetime.now(UTC), person=person()), as_json)
+    _tell(create_campaign(open_ledger(), specs, wanted, person=person()), as_json)
 
 
 def assignments(texts: Sequence[str]) -> dict[str, str]:
@@ -138,7 +138,7 @@ def assignments(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _tell(made: Prepared, as_json: bool) -> None:
+def _tell(made: PreparedCampaign, as_json: bool) -> None:
     from airflow_calib_provider.cli.output import emit_json
 
     wanted = made.wanted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,11 +29,10 @@ def show(name: Annotated[str, typer.Argument(help="The campaign.")], as_json: Js
     Above stand its state, its throttle, what it sets otherwise than the files, where it begins, and when it would end
     at the pace of late: of the last quarter of its time, and of ten minutes at least.
     """
+    from airflow_calib_provider.api.campaigning import campaign_progress
     from airflow_calib_provider.cli.output import emit_json, table
-    from airflow_calib_provider.ledger.campaign_progress import progress
 
-    with open_ledger().read() as connection:
-        found = progress(connection, name, datetime.now(UTC))
+    found = campaign_progress(open_ledger(), name)
     if as_json:
         emit_json(_as_json(found))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,13 +39,14 @@ def add(
 
     It opens nothing before it is started: calib campaign start.
     """
+    from airflow_calib_provider.api.campaigning import add_runs
     from airflow_calib_provider.cli.campaign_commands import listed_runs
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.ledger import steering
 
     numbers = [record.number for record in listed_runs(source, runs, specs)]
     ledger = open_ledger()
-    added = steering.add_runs(ledger, name, {source: numbers}, datetime.now(UTC))
+    added = add_runs(ledger, name, {source: numbers})
     with ledger.read() as connection:
         total = steering.count_runs(connection, name)
     if as_json:
@@ -60,24 +60,24 @@ def start(name: Name, as_json: Json = False) -> None:
 
     Trigger calib_inject with the campaign's name, or wait for its next run.
     """
-    from airflow_calib_provider.ledger import steering
+    from airflow_calib_provider.api.campaigning import start_campaign
 
-    _tell(steering.start(open_ledger(), name, datetime.now(UTC)), "started; the next calib_inject groups it", as_json)
+    _tell(start_campaign(open_ledger(), name), "started; the next calib_inject groups it", as_json)
 
 
 def pause(name: Name, as_json: Json = False) -> None:
     """Open nothing new of a campaign, and submit no new jobs. What runs goes on, and runs are still assigned."""
-    from airflow_calib_provider.ledger import steering
+    from airflow_calib_provider.api.campaigning import pause_campaign
 
-    found = steering.pause(open_ledger(), name, datetime.now(UTC), person=person())
+    found = pause_campaign(open_ledger(), name, person=person())
     _tell(found, f"paused; `calib campaign resume {name}` goes on with it", as_json)
 
 
 def resume(name: Name, as_json: Json = False) -> None:
     """Go on with a paused campaign, as before."""
-    from airflow_calib_provider.ledger import steering
+    from airflow_calib_provider.api.campaigning import resume_campaign
 
-    _tell(steering.resume(open_ledger(), name, datetime.now(UTC), person=person()), "goes on", as_json)
+    _tell(resume_campaign(open_ledger(), name, person=person()), "goes on", as_json)
 
 
 def cancel(
@@ -90,15 +90,15 @@ def cancel(
 
     Its watchers in Airflow remove the jobs within seconds; where there are none, calib_housekeeping does.
     """
+    from airflow_calib_provider.api.campaigning import cancel_campaign
     from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.ledger import steering
 
     if not yes:
         raise CalibError(
             f"a cancelled campaign stays cancelled, and the jobs of {name} would be removed: nothing was changed",
             f"say --yes, or pause it: `calib campaign pause {name}`",
         )
-    found = steering.cancel(open_ledger(), name, datetime.now(UTC), person=person(), reason=reason)
+    found = cancel_campaign(open_ledger(), name, person=person(), reason=reason)
     _tell(found, "cancelled; its jobs are removed by their watchers, what is published stays", as_json)
 
 
@@ -108,10 +108,10 @@ def update(name: Name, specs: Specs = SPECS, as_json: Json = False) -> None:
     A finite campaign runs its workflows as they were at its creation. Where a file has other tasks since then, what has
     not begun waits for this command, or for the file as it was.
     """
+    from airflow_calib_provider.api.campaigning import update_campaign
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.injection.own_specs import update_specs
 
-    found = update_specs(open_ledger(), specs, name, datetime.now(UTC), person=person())
+    found = update_campaign(open_ledger(), specs, name, person=person())
     if as_json:
         emit_json({"campaign": name, "updated": found.workflows})
     elif found.workflows:
@@ -138,14 +138,15 @@ def change(
     A job set that is larger than the throttle of jobs goes alone. Runs, workflows and order are fixed when a campaign
     is created.
     """
+    from airflow_calib_provider.api.campaigning import alter_campaign
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CommandLineError
-    from airflow_calib_provider.ledger import steering
+    from airflow_calib_provider.ledger.steering import Changes
 
-    changes = steering.Changes(priority, max_groups, max_jobs)
+    changes = Changes(priority, max_groups, max_jobs)
     if not changes.columns():
         raise CommandLineError("nothing to change", "say --max-groups, --max-jobs or --priority")
-    row = steering.alter(open_ledger(), name, changes, person=person())
+    row = alter_campaign(open_ledger(), name, changes, person=person())
     said = {"priority": row.priority, "max_groups": row.max_groups, "max_jobs": row.max_jobs}
     if as_json:
         emit_json({"campaign": name, **said})

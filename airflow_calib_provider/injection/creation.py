@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from airflow_calib_provider.domain.new_campaign import NewCampaign, PreparedCampaign
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.run_ranges import parse_ranges
 from airflow_calib_provider.errors import CalibError, Mistakes, NotFound
@@ -21,58 +21,6 @@ from airflow_calib_provider.spec import overrides as settings
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.problems import nearest
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A campaign as a person asks for it.
-
-    :ivar source: of a finite one: where its runs are listed.
-    :ivar runs: ranges and numbers; ``None``: all that the source lists.
-    :ivar workflows: names; empty: all that take their runs from the source, or of a streamed one all.
-    :ivar overrides: ``window`` or ``zee.window`` → value, or a text for one.
-    :ivar first_tasks: ``fit`` or ``zee.fit``: it begins there; what comes before is the base campaign's.
-    :ivar order: one of :data:`~airflow_calib_provider.ledger.campaigns.ORDERS`.
-    """
-
-    name: str
-    streamed: bool = False
-    collecting: bool = False
-    source: str | None = None
-    runs: str | None = None
-    base: str | None = None
-    workflows: Sequence[str] = ()
-    overrides: Mapping[str, object] = field(default_factory=dict)
-    first_tasks: Sequence[str] = ()
-    order: str = "ascending"
-    priority: int = 0
-    max_groups: int | None = None
-    max_jobs: int | None = None
-
-    @property
-    def kind(self) -> str:
-        """As the ledger has it."""
-        return "streamed" if self.streamed else "finite"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A campaign as it would be created.
-
-    :ivar runs: their numbers; empty of a streamed one.
-    :ivar incomplete: those of them that are not completed: it is grouped when they are, or are skipped.
-    :ivar workflows: those that are named, or fixed.
-    :ivar overrides: workflow → place in the file → value.
-    :ivar first_tasks: workflow → tasks.
-    """
-
-    wanted: Wanted
-    base: str | None
-    runs: Sequence[int]
-    incomplete: Sequence[int]
-    workflows: Mapping[str, Workflow]
-    overrides: Mapping[str, Mapping[str, object]]
-    first_tasks: Mapping[str, Sequence[str]]
 
 
 class _Found:
@@ -99,12 +47,17 @@ class _Found:
             raise Mistakes(what, self.errors)
 
 
-def prepare(ledger: Ledger, folder: Path, wanted: Wanted) -> Prepared:
+def prepare(ledger: Ledger, folder: Path, wanted: NewCampaign) -> PreparedCampaign:
     """Check what a person asks for. Nothing is written.
 
     :param folder: of the YAML files.
     :raises CalibError: the one mistake, or all of them (:class:`~airflow_calib_provider.errors.Mistakes`).
     """
+    return _prepare(ledger, folder, wanted)[0]
+
+
+def _prepare(ledger: Ledger, folder: Path, wanted: NewCampaign) -> tuple[PreparedCampaign, Mapping[str, Workflow]]:
+    """What it would be, and its workflows."""
     found = _Found()
     with ledger.read() as connection:
         kept = spec_files.kept_texts(connection)
@@ -129,17 +82,20 @@ def prepare(ledger: Ledger, folder: Path, wanted: Wanted) -> Prepared:
     fixed = workflows if wanted.workflows or not wanted.streamed or overrides else {}
     numbers = [record.number for record in records]
     incomplete = [record.number for record in records if not record.completed]
-    return Prepared(wanted, base, numbers, incomplete, fixed, overrides, first)
+    hashes = {name: item.hash for name, item in fixed.items()}
+    return PreparedCampaign(wanted, base, numbers, incomplete, hashes, overrides, first), fixed
 
 
-def create(ledger: Ledger, folder: Path, wanted: Wanted, now: datetime, *, person: str | None = None) -> Prepared:
+def create(
+    ledger: Ledger, folder: Path, wanted: NewCampaign, now: datetime, *, person: str | None = None
+) -> PreparedCampaign:
     """Create a campaign as it is asked for.
 
     :returns: what was created.
     :raises CalibError: as :func:`prepare`.
     """
-    found = prepare(ledger, folder, wanted)
-    texts = [KeptText(item.name, Path(item.file).name, item.hash, item.text, now) for item in found.workflows.values()]
+    found, workflows = _prepare(ledger, folder, wanted)
+    texts = [KeptText(item.name, Path(item.file).name, item.hash, item.text, now) for item in workflows.values()]
     with ledger.write() as connection:
         if wanted.name != campaigns.PROMPT:
             campaigns.ensure_prompt(connection)
@@ -151,10 +107,10 @@ def create(ledger: Ledger, folder: Path, wanted: Wanted, now: datetime, *, perso
         kind=wanted.kind,
         runs={wanted.source: found.runs} if wanted.source is not None else None,
         base_campaign=found.base,
-        spec_hashes={name: item.hash for name, item in found.workflows.items()},
+        spec_hashes=found.workflows,
         collecting=wanted.collecting,
         overrides={name: dict(places) for name, places in found.overrides.items()},
-        first_tasks={name: begins(found.workflows[name], list(tasks)) for name, tasks in found.first_tasks.items()},
+        first_tasks={name: begins(workflows[name], list(tasks)) for name, tasks in found.first_tasks.items()},
         run_order=None if wanted.order == campaigns.ORDERS[0] else wanted.order,
         priority=wanted.priority,
         max_groups=wanted.max_groups or None,
@@ -164,7 +120,7 @@ def create(ledger: Ledger, folder: Path, wanted: Wanted, now: datetime, *, perso
     return found
 
 
-def _check_numbers(wanted: Wanted, found: _Found) -> None:
+def _check_numbers(wanted: NewCampaign, found: _Found) -> None:
     for said in steering.Changes(wanted.priority, wanted.max_groups, wanted.max_jobs).mistakes():
         found.add(said)
     if wanted.order not in campaigns.ORDERS:
@@ -175,7 +131,7 @@ def _check_numbers(wanted: Wanted, found: _Found) -> None:
         found.add("only a finite campaign can begin in the middle", "leave out --from, or name its runs")
 
 
-def _workflows(served: Served, folder: Path, wanted: Wanted, found: _Found) -> Mapping[str, Workflow]:
+def _workflows(served: Served, folder: Path, wanted: NewCampaign, found: _Found) -> Mapping[str, Workflow]:
     """The campaign's workflows, as far as there are any."""
     known = served.to_inject
     if wanted.workflows:
@@ -196,7 +152,7 @@ def _workflows(served: Served, folder: Path, wanted: Wanted, found: _Found) -> M
     return taking
 
 
-def _runs(served: Served, folder: Path, wanted: Wanted, found: _Found) -> Sequence[RunRecord]:
+def _runs(served: Served, folder: Path, wanted: NewCampaign, found: _Found) -> Sequence[RunRecord]:
     if wanted.streamed:
         if wanted.source is not None or wanted.runs is not None:
             found.add("a streamed campaign takes runs as they come", "leave out --source and --runs")
@@ -247,7 +203,7 @@ def listed(source: RunSource, folder: Path, runs: str | None) -> list[RunRecord]
     return [record for record in records if record.number in ranges]
 
 
-def _first_tasks(wanted: Wanted, workflows: Mapping[str, Workflow], found: _Found) -> dict[str, list[str]]:
+def _first_tasks(wanted: NewCampaign, workflows: Mapping[str, Workflow], found: _Found) -> dict[str, list[str]]:
     """Workflow → the tasks with which it begins."""
     result: dict[str, list[str]] = {}
     known = [f"{name}.{task}" for name, item in workflows.items() for task in item.tasks]
