@@ -129,12 +129,12 @@ class ProductKeys(Keys):
 
     file: Annotated[
         ProductFile | None,
-        Words(missing="a file relative to CALIB_OUT"),
+        Words(name="{above}.{key}", missing="a file relative to CALIB_OUT"),
         Field(description="what a job leaves in `CALIB_OUT`, relative to it, without `..`"),
     ] = None
     drop: Annotated[
         Duration | None,
-        Words(default="never"),
+        Words(name="{above}.{key}", default="never"),
         Field(
             description="its files are removed this long after their job has succeeded; what needs it then fails, and "
             "says so, until it is made again"

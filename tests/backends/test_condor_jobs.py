@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends.condor import eventlog
+from airflow_calib_provider.checksums import checksum, read_sums
 from airflow_calib_provider.domain.observation import FailureClass
 from airflow_calib_provider.domain.submission import Resources
 from airflow_calib_provider.errors import BackendError, SubmissionRefused
@@ -77,6 +78,24 @@ def test_file_transfer(backend, make_round, condor_root):
         assert (folder / "out" / "sum").read_text() == "from a\nfrom b\nfrom a\n"
         assert (folder / "report.jsonl").read_text() == "{}\n"
         assert "dir_" in (folder / "stdout").read_text(), "it ran in HTCondor's scratch folder"
+
+
+@pytest.mark.parametrize("transfer", [False, True])
+def test_a_job_with_products_leaves_their_checksums(backend, make_round, transfer):
+    """And ends as it would without: by its exit code, or by its signal."""
+    one = make_round()
+    for end in ("exit 0", "exit 7", "kill -SEGV $$; sleep 5"):
+        one.job(*shell(f"echo made > c.txt; {end}"))
+    one.jobs[:] = [dataclasses.replace(job, products=("c.txt",)) for job in one.jobs]
+    for job in one.jobs:
+        (job.folder / "inputs.txt").touch()
+    backend.submit(one.key, one.jobs, {"transfer": transfer})
+    end = finals(follow(backend, [one.key])[one.key])
+    assert [(end[n].state, end[n].exit_code, end[n].signal) for n in (0, 1, 2)] == [
+        (SUCCEEDED, 0, None), (FAILED, 7, None), (FAILED, None, 11)
+    ]  # fmt: skip
+    assert read_sums(one.jobs[0].folder) == {"c.txt": checksum(one.jobs[0].folder / "out" / "c.txt")}
+    assert read_sums(one.jobs[1].folder) == {}
 
 
 def test_a_file_that_is_not_there_is_refused(backend, make_round):

@@ -12,6 +12,8 @@ from sqlalchemy import insert, update
 
 from airflow_calib_provider.cli import product_commands
 from airflow_calib_provider.cli.value_commands import trend
+from airflow_calib_provider.errors import PayloadError
+from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import tables
 from tests.cli.conftest import Calib
 from tests.cli.world import NOW, World
@@ -109,6 +111,14 @@ class TestProducts:
         assert line["drop_at"].startswith(str(NOW.date()))
         assert "dropped" in calib.plain("products", "fill-r2")
         assert "0 products compared" in calib.plain("products", "check")
+
+    def test_one_that_is_dropped_is_not_published(self, busy: World) -> None:
+        with busy.ledger.write() as connection:
+            connection.execute(update(tables.product).values(state="dropped", drop_at=NOW))
+        flow = busy.workflows["demo"]
+        with pytest.raises(PayloadError, match=r"constants.json was dropped: its task keeps it until") as caught:
+            publish_group(busy.ledger, flow, flow.tasks["deliver"], busy.group("fill-r2").id, now=NOW)
+        assert "calib retry fill-r2 --task scale" in str(caught.value.hint)
 
     def test_none(self, busy: World, calib: Calib) -> None:
         assert "no products" in calib.plain("products", "run-r5")

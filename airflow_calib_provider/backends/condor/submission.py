@@ -17,6 +17,8 @@ from pathlib import Path
 
 from airflow_calib_provider.backends.condor.names import named
 from airflow_calib_provider.backends.condor.settings import CondorSettings
+from airflow_calib_provider.backends.condor.wrapping import WRAPPER, wrapped
+from airflow_calib_provider.checksums import SUMS
 from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
@@ -56,6 +58,7 @@ JOB_SH = f"""\
 : "${{CALIB_SCRIPT:?}}"
 script=$(printf '%b' "$CALIB_SCRIPT") || exit {NOT_ENTERED}
 unset CALIB_SCRIPT
+wrapper={shlex.quote(WRAPPER)}
 eval "$script"
 """
 
@@ -88,16 +91,17 @@ def shared_script(job: JobSubmission) -> str:
     eviction begins with empty folders, as at its first start.
     """
     folder = shlex.quote(str(job.folder))
+    command = f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null"
+    inner = "\n".join([*map(_export, job.environment.items()), command])
     return "\n".join(
         [
             # Nothing above it: where the file system is not mounted, the job is to fail, and not to write elsewhere.
             f"d={folder}",
             f'{{ [ -d "$d" ] || mkdir -m {_folder_mode():o} "$d"; }} && cd "$d" || exit {NOT_ENTERED}',
-            "rm -rf out report.jsonl",
+            f"rm -rf out report.jsonl {SUMS}",
             *[f"printf %s {shlex.quote(text)} >{name} || exit {NOT_ENTERED}" for name, text in job.lists.items()],
             f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
-            *map(_export, job.environment.items()),
-            f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null",
+            *wrapped(job, inner),
         ]
     )
 
@@ -131,15 +135,22 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
     def quoted(text: str) -> str:
         return _with_moved_paths(text, moved, paths)
 
+    inner = "\n".join(
+        [
+            "CALIB_SCRATCH=$1",
+            *(f"export {name}={quoted(value)}" for name, value in job.environment.items()),
+            f"exec {' '.join(quoted(word) for word in job.command)} </dev/null",
+        ]
+    )
     return "\n".join(
         [
             "CALIB_SCRATCH=$PWD",
+            'set -- "$CALIB_SCRATCH"',
             # A list of files that were transferred must name them where they are now.
             "while IFS= read -r line; do case $line in in/*) line=$CALIB_SCRATCH/$line;; esac; "
             f"printf '%s\\n' \"$line\"; done <{INPUTS} >inputs.txt",
-            f"rm -rf out report.jsonl; mkdir out && : >report.jsonl && cd out || exit {NOT_ENTERED}",
-            *(f"export {name}={quoted(value)}" for name, value in job.environment.items()),
-            f"exec {' '.join(quoted(word) for word in job.command)} </dev/null",
+            f"rm -rf out report.jsonl; mkdir out && : >report.jsonl && : >{SUMS} && cd out || exit {NOT_ENTERED}",
+            *wrapped(job, inner),
         ]
     )
 
@@ -220,7 +231,7 @@ def description(
         # What job.sh itself complains about, such as when it can write no file in the job's folder.
         "error": "stderr" if transfer else "$(name)/condor.err",
         # Without a list everything in the scratch folder would come back.
-        "transfer_output_files": "out,report.jsonl" if transfer else '""',
+        "transfer_output_files": f"out,report.jsonl,{SUMS}" if transfer else '""',
         "notification": "never",
         "batch_name": f"{key.workflow}.{key.task}.{key.group}",
         "request_cpus": "$(cpus)",
