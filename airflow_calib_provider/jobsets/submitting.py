@@ -27,7 +27,7 @@ def to_submit(ledger: Ledger, running: Iterable[Watched], now: datetime) -> list
     wanted = [
         item
         for item in running
-        if item.hold.state != "paused" and (item.due or any(one.state == "planned" for one in item.rounds))
+        if item.hold.state not in throttle.HELD and (item.due or any(one.state == "planned" for one in item.rounds))
     ]
     throttled = {item.row.campaign: item.hold for item in wanted if item.hold.max_jobs is not None}
     admitted: set[int] = set()

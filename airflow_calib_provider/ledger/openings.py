@@ -156,7 +156,7 @@ def _queued(*where: ColumnElement[bool]) -> Select[Any]:
 
 
 def concerned(connection: Connection, group_id: int) -> list[int]:
-    """The next groups without a DAG run that hold runs between those of this group.
+    """The next groups without a DAG run that hold runs between those of this group, here and in campaigns based on it.
 
     What has become of it may be what they wait for.
     """
@@ -166,19 +166,17 @@ def concerned(connection: Connection, group_id: int) -> list[int]:
     row = about.first()
     if row is None:
         return []
-    query = (
-        select(group.c.id)
-        .join(membership, membership.c.group_id == group.c.id)
-        .where(
-            membership.c.campaign == row.campaign,
-            membership.c.run.between(row.first_run, row.last_run),
-            group.c.opening == "queued",
-            group.c.state == "closed",
-        )
-        .distinct()
-        .limit(AT_ONCE)
+    campaign = tables.campaign
+    based = select(campaign.c.name).where(
+        campaign.c.base_campaign == row.campaign, campaign.c.state.in_(campaigns.OPENING)
     )
-    return list(connection.execute(query).scalars())
+    found: list[int] = []
+    for name in [row.campaign, *connection.execute(based).scalars()]:
+        here = (membership.c.campaign == name, membership.c.run.between(row.first_run, row.last_run))
+        query = select(group.c.id).join(membership, membership.c.group_id == group.c.id)
+        waiting = query.where(*here, group.c.opening == "queued", group.c.state == "closed").distinct()
+        found += connection.execute(waiting.limit(AT_ONCE)).scalars()
+    return found
 
 
 def ready_beyond(ledger: Ledger) -> list[int]:

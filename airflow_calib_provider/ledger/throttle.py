@@ -28,6 +28,9 @@ class Hold(NamedTuple):
 
 NO_HOLD = Hold("open", None)
 
+HELD = ("paused", "cancelled")
+"""States of a campaign in which no round is submitted."""
+
 
 def with_holds(connection: Connection, ids: Iterable[int]) -> list[tuple[Generation, Hold]]:
     """These generations with their groups' campaigns, workflows and names, and what their campaigns let them do."""
@@ -50,7 +53,7 @@ def may_plan(connection: Connection, row: Generation, now: datetime) -> bool:
     query = query.select_from(generation).join(group, group.c.id == generation.c.group_id)
     query = query.join(campaign, campaign.c.name == group.c.campaign)
     found = connection.execute(query.where(generation.c.id == row.id)).one()
-    if found.state != "running" or found.campaign_state in ("paused", "cancelled"):
+    if found.state != "running" or found.campaign_state in HELD:
         return False
     hold = Hold(found.campaign_state, found.max_jobs)
     return hold.max_jobs is None or row.id in admitted(connection, row.campaign, hold, now)

@@ -246,7 +246,7 @@ class Installation:
             "CALIB_HOME": str(self.home),
             "CALIB_LEDGER": self.ledger_url,
             "CALIB_AIRFLOW_URL": self.airflow.url,
-            **{name: self.environment[name] for name in ("PYTHONPATH",) if name in self.environment},
+            **{name: self.environment[name] for name in ("PYTHONPATH", "CALIB_TEST_RUNS") if name in self.environment},
             **environment,
         }
         command = [str(Path(sys.executable).parent / "calib"), *arguments]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.domain.observation import AttemptState
-from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.errors import BackendError, NotOpen
 from airflow_calib_provider.jobsets.advance import GenerationStanding, advance
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.cancelling import finish_cancelled
@@ -144,6 +144,22 @@ def test_a_cancel_removes_the_jobs(home: Path) -> None:
     group_id = group_ids(story.ledger, "run", "ecal", "again")["run-r2"]
     with pytest.raises(NotOpen, match="cancelled"):
         begin(story.ledger, flow, flow.tasks["skim"], group_id, max_tries=1, dag_run_id="d", now=LATER)
+
+
+def test_what_cannot_be_removed_yet_is_not_submitted(home: Path) -> None:
+    story = Campaign(home, 2)
+    story.backend.silent = "the schedd is silent"
+    with pytest.raises(BackendError):
+        story.step()
+    assert count(story.ledger, tables.round_, tables.round_.c.state == "planned") == 1
+    steering.cancel(story.ledger, "again", LATER)
+    with pytest.raises(BackendError):
+        story.step(1)
+    assert count(story.ledger, tables.generation, tables.generation.c.state == "running") == 1
+    story.backend.silent = ""
+    story.step(2)
+    assert story.submitted() == []
+    assert count(story.ledger, tables.generation, tables.generation.c.state == "failed") == 1
 
 
 def test_housekeeping_ends_what_nobody_watches(home: Path) -> None:

@@ -299,3 +299,18 @@ def test_a_cleared_task_of_what_was_over_counts_as_working(ledger: Ledger) -> No
     assert plan(ledger, limits) == 0
     set_state(ledger, ids["run-r1"], "skim", "done")
     assert plan(ledger, limits) == 1
+
+
+def test_what_ends_concerns_those_who_take_it_from_there(ledger: Ledger) -> None:
+    put_runs(ledger, FREE, [facts(n) for n in range(1, 4)])
+    with ledger.write() as connection:
+        campaigns.create(connection, "based", kind="finite", runs={"daq": [1, 2, 3]}, base_campaign="prompt")
+        campaigns.create(connection, "other", kind="finite", runs={"daq": [1, 2, 3]})
+        for name in ("based", "other"):
+            campaigns.note_grouped(connection, name, T0)
+    for name in ("based", "other"):
+        put_runs(ledger, LOCKED, [facts(n) for n in range(1, 4)], name)
+    first = group_ids(ledger, "run", "free")["run-r1"]
+    mine = group_ids(ledger, "run", "locked", "based")["run-r1"]
+    with ledger.read() as connection:
+        assert set(openings.concerned(connection, first)) == {first, mine}
