@@ -18,6 +18,7 @@ POINTS = frozenset(
         "inject.after_commit",
         "skip.after_commit",
         "campaign.after_commit",
+        "form.after_create",
         "request.after_claim",
         "request.after_trigger",
         "request.after_record",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_calib_provider.errors import AirflowUnreachable, CalibError, NotFound
+from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
 
 if TYPE_CHECKING:
     import httpx
@@ -138,6 +139,27 @@ class Airflow:
         answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/clearTaskInstances", json=body)
         found = self._checked(answer)
         return list(found.get("task_instances", []))
+
+    def announce(self, extra: Mapping[str, object]) -> Answer:
+        """Let calib_inject run at once: an event of its asset.
+
+        :param extra: facts that stand with the event in Airflow.
+        :raises NotFound: Airflow has no such DAG or asset yet.
+        :raises CalibError: the DAG is paused: Airflow would forget the event.
+        """
+        dag = self.dag(INJECT)
+        if dag is None:
+            raise NotFound(f"Airflow at {self.address} has no DAG {INJECT}", "`calib spec stubs` writes its stub")
+        if dag.get("is_paused"):
+            raise CalibError(f"{INJECT} is paused: nothing was announced", f"unpause it: airflow dags unpause {INJECT}")
+        found = self._get("/assets", {"uri_pattern": RUNS_ASSET, "limit": PAGE}) or {}
+        # Airflow keeps the address with a slash at its end.
+        ids = [item["id"] for item in found.get("assets", []) if str(item.get("uri")).rstrip("/") == RUNS_ASSET]
+        if not ids:
+            hint = f"Airflow has not read {INJECT} of this version yet: look at its import errors, or wait a minute"
+            raise NotFound(f"Airflow at {self.address} knows no asset {RUNS_ASSET}", hint)
+        body = {"asset_id": ids[0], "extra": dict(extra)}
+        return self._checked(self._ask("POST", "/api/v2/assets/events", json=body))
 
     def edges(self, dag_id: str) -> dict[str, list[str]]:
         """Task id → the ids of the tasks right after it."""

@@ -21,6 +21,7 @@ from airflow_calib_provider.cli.common import (
     examples,
     existing_state,
     open_ledger,
+    person,
     source_named,
 )
 
@@ -122,3 +123,22 @@ def add(
         f"The next calib_inject groups them, as far as the source {source} itself lists completed runs up to there; "
         "below what is assigned already they are late."
     )
+
+
+@app.command(epilog=examples("calib runs announce", "calib runs announce --json"))
+def announce(as_json: Json = False) -> None:
+    """Say that a run has ended: calib_inject runs at once, and not only when its time comes.
+
+    It goes through Airflow's REST API (CALIB_AIRFLOW_URL). What is announced while calib_inject runs is one run more,
+    right after it. To announce twice, or for nothing, changes nothing.
+    """
+    from airflow_calib_provider.cli.airflow import Airflow
+    from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
+
+    with Airflow() as airflow:
+        event = airflow.announce({"by": person()})
+    if as_json:
+        emit_json({"asset": RUNS_ASSET, "event": event.get("id"), "at": event.get("timestamp")})
+    else:
+        print(f"announced: {INJECT} runs at once")

@@ -5,18 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, DeltaDataIntervalTimetable, Param
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronDataIntervalTimetable, DeltaDataIntervalTimetable, Param
 
+from airflow_calib_provider.dags.forms import campaign_form
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
+from airflow_calib_provider.operators.campaign import CampaignOperator, CreateCampaignOperator
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
 from airflow_calib_provider.operators.mirror import MirrorOperator
 from airflow_calib_provider.settings import number
+from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
+RUNS = Asset(name="runs", uri=RUNS_ASSET, group="calib")
+"""What is announced at the end of a run (rule 59)."""
+
 
 def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
-    """``calib_inject``, ``calib_housekeeping`` and ``calib_mirror``.
+    """``calib_inject``, ``calib_housekeeping``, ``calib_mirror`` and ``calib_campaign``.
 
     :param stub: ``__file__`` of the stub.
     :param specs: folder of the YAML files, relative to the stub.
@@ -24,10 +30,11 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     """
     folder = str((Path(stub).resolve().parent / specs).resolve())
     with _dag(
-        "calib_inject",
-        _every(number("INJECT_MINUTES")),
+        INJECT,
+        AssetOrTimeSchedule(timetable=_every(number("INJECT_MINUTES")), assets=[RUNS]),
         "Records completed runs, groups them, and opens the DAG runs that may start. Trigger it at any time: injecting "
-        "twice changes nothing.",
+        f"twice changes nothing. An event of the asset {RUNS_ASSET} (`calib runs announce`) runs it at once; what is "
+        "announced while it runs is one run more.",
         {
             "campaign": Param(
                 "",
@@ -54,7 +61,19 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
         {},
     ) as mirror:
         MirrorOperator(task_id="mirror")
-    return {dag.dag_id: dag for dag in (inject, housekeeping, mirror)}
+    with _dag(
+        "calib_campaign",
+        None,
+        "Creates a campaign, such as a reprocessing of given runs, from a form. A dry run, the default, tells all that "
+        "is wrong, or what it would be, in the log of the task check. What is created is injected at once.",
+        campaign_form(),
+    ) as campaign:
+        check = CampaignOperator(task_id="check", specs=folder)
+        # Its success, which a dry run has none of, is an announcement: calib_inject takes the campaign up.
+        check >> CreateCampaignOperator(task_id="create", specs=folder, outlets=[RUNS])
+    # Each run of it is a campaign of its own.
+    campaign.max_active_runs = 16
+    return {dag.dag_id: dag for dag in (inject, housekeeping, mirror, campaign)}
 
 
 def _every(minutes: float) -> DeltaDataIntervalTimetable:
@@ -67,7 +86,7 @@ def _cron(text: str) -> CronDataIntervalTimetable:
 
 def _dag(
     dag_id: str,
-    schedule: CronDataIntervalTimetable | DeltaDataIntervalTimetable | str,
+    schedule: AssetOrTimeSchedule | CronDataIntervalTimetable | DeltaDataIntervalTimetable | str | None,
     text: str,
     params: dict[str, Param],
 ) -> DAG:

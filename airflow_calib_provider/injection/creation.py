@@ -87,10 +87,17 @@ def _prepare(ledger: Ledger, folder: Path, wanted: NewCampaign) -> tuple[Prepare
 
 
 def create(
-    ledger: Ledger, folder: Path, wanted: NewCampaign, now: datetime, *, person: str | None = None
+    ledger: Ledger,
+    folder: Path,
+    wanted: NewCampaign,
+    now: datetime,
+    *,
+    person: str | None = None,
+    dag_run: str | None = None,
 ) -> PreparedCampaign:
     """Create a campaign as it is asked for.
 
+    :param dag_run: that of Airflow which asks for it.
     :returns: what was created.
     :raises CalibError: as :func:`prepare`.
     """
@@ -116,6 +123,7 @@ def create(
         max_groups=wanted.max_groups or None,
         max_jobs=wanted.max_jobs or None,
         created_by=person,
+        dag_run=dag_run,
     )
     return found
 

@@ -36,6 +36,9 @@ LONGEST = 60
 """Characters of a name: it is a part of the names of DAG runs, folders and batches."""
 
 
+DAG_RUN = "dag_run"
+"""In the event of a campaign's creation: the DAG run that asked for it, so that a retry finds what it has made."""
+
 AT_ONCE = 10_000
 """Runs of a campaign that are written in one transaction."""
 
@@ -58,7 +61,7 @@ def create(
     :param spec_hashes: workflow → hash of the spec at creation; empty means every workflow.
     :param collecting: runs are still added to a finite one, until it is started.
     :param further: other columns: ``overrides``, ``first_tasks``, ``run_order``, ``priority``, ``max_groups``,
-        ``max_jobs``, ``created_by``.
+        ``max_jobs``, ``created_by``; and ``dag_run``, that of Airflow which asked for it.
     :raises LedgerError: the name is taken or not usable, or a finite campaign has no runs.
     """
     numbers = _numbers(runs)
@@ -151,6 +154,7 @@ def _write(
     further: Mapping[str, object],
 ) -> None:
     now = datetime.now(UTC)
+    columns = {key: value for key, value in further.items() if key != DAG_RUN}
     row = {
         "kind": kind,
         "base_campaign": base_campaign,
@@ -162,10 +166,11 @@ def _write(
         "run_order": None,
         "priority": 0,
         "since": now,
-        **further,
+        **columns,
     }
     state = ("collecting" if collecting else "grouping") if kind == "finite" else "open"
-    data = {"kind": kind, "runs": len(numbers), **({"by": by} if (by := further.get("created_by")) else {})}
+    said = {"by": further.get("created_by"), DAG_RUN: further.get(DAG_RUN)}
+    data = {"kind": kind, "runs": len(numbers), **{key: value for key, value in said.items() if value}}
     move(connection, tables.campaign, [Move({"name": name}, None, state, Subject(campaign=name), row, data)])
 
 
@@ -181,6 +186,15 @@ def check_name(connection: Connection, name: str, kind: str = "finite") -> None:
         raise LedgerError(
             f"the campaign {name} exists already", "a campaign's name is never used twice; choose another"
         )
+
+
+def asked_by(connection: Connection, name: str) -> str | None:
+    """The DAG run that asked for a campaign; ``None``: none did, or there is no such campaign."""
+    event = tables.event
+    made = (event.c.campaign == name, event.c.entity == "campaign", event.c.from_state.is_(None))
+    data = connection.execute(select(event.c.data).where(*made).order_by(event.c.id).limit(1)).scalar()
+    found = (data or {}).get(DAG_RUN)
+    return None if found is None else str(found)
 
 
 def check_base(connection: Connection, name: str, base: str | None) -> None:

@@ -14,6 +14,12 @@ CONTRACT = (
 )  # fmt: skip
 """Variables that every job is given, which nobody sets otherwise."""
 
+INJECT = "calib_inject"
+"""The system DAG that records and groups runs."""
+
+RUNS_ASSET = "calib://runs"
+"""Airflow's asset whose events run it at once (rule 59)."""
+
 GROUP_SENSOR = "wait_for_group"
 LOCKS_SUFFIX = "__and_locks"
 """Names of a DAG's own nodes beside its tasks: the sensor of its group, and the box around a task and its locks."""

@@ -381,3 +381,47 @@ def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: Fa
     in_fill(airflow, group="success", locks="success", scale="deferred", deliver=None)
     assert "no task of fill-r2 has failed" in calib.fails("retry", "fill-r2")
     assert not cleared(airflow)
+
+
+INJECT_DAG = "/api/v2/dags/calib_inject"
+EVENTS = "/api/v2/assets/events"
+
+
+def knows_runs(airflow: FakeAirflow, **about: Any) -> None:
+    airflow.set(INJECT_DAG, {"is_paused": False, **about})
+    airflow.set("/api/v2/assets", {"assets": [{"id": 6, "uri": "calib://runs/x"}, {"id": 7, "uri": "calib://runs/"}]})
+    airflow.set(EVENTS, {"id": 41, "timestamp": NOW.isoformat()})
+
+
+def test_announce_makes_an_event_of_the_asset_of_that_address(calib: Calib, airflow: FakeAirflow) -> None:
+    knows_runs(airflow)
+    assert "calib_inject runs at once" in calib.plain("runs", "announce")
+    method, path, body = airflow.asked[-1]
+    assert (method, path, body["asset_id"]) == ("POST", EVENTS, 7)
+    assert body["extra"]["by"]
+    assert calib.json("runs", "announce") == {"asset": "calib://runs", "event": 41, "at": NOW.isoformat()}
+
+
+def test_announce_to_a_paused_dag_is_an_error_and_makes_no_event(calib: Calib, airflow: FakeAirflow) -> None:
+    knows_runs(airflow, is_paused=True)
+    said = calib.fails("runs", "announce")
+    assert "calib_inject is paused: nothing was announced" in said
+    assert "airflow dags unpause calib_inject" in said
+    assert all(method == "GET" for method, *_ in airflow.asked)
+
+
+def test_announce_says_what_airflow_lacks(calib: Calib, airflow: FakeAirflow) -> None:
+    assert "has no DAG calib_inject" in calib.fails("runs", "announce")
+    knows_runs(airflow)
+    airflow.set("/api/v2/assets", {"assets": [{"id": 6, "uri": "calib://runs/x"}]})
+    assert "knows no asset calib://runs" in calib.fails("runs", "announce")
+    knows_runs(airflow)
+    airflow.set(EVENTS, {"detail": "no"}, 403)
+    assert "refuses the token (403)" in calib.fails("runs", "announce")
+
+
+def test_announce_without_an_airflow_says_so(calib: Calib, airflow: FakeAirflow, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CALIB_AIRFLOW_URL", "http://127.0.0.1:9")
+    assert "does not answer" in calib.fails("runs", "announce")
+    monkeypatch.delenv("CALIB_AIRFLOW_URL")
+    assert "CALIB_AIRFLOW_URL is not set" in calib.fails("runs", "announce")

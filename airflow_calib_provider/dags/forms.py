@@ -1,0 +1,121 @@
+"""The forms that Airflow's trigger dialog shows: what people need first, and one section with the rest.
+
+The dialog has all sections shut but that of the fields without one. It quietly cuts numbers to their limits, and does
+not check what belongs together: that is the first task's (rule 57).
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Param
+
+ADVANCED = "Advanced"
+
+
+def campaign_form() -> dict[str, Param]:
+    """The fields of ``calib_campaign``; :data:`airflow_calib_provider.injection.forms.TYPES` reads them."""
+    return {
+        "name": Param(
+            "",
+            type="string",
+            title="Name",
+            description_md="Of the campaign, such as `rereco-2026A`: letters, digits, `-` and `_`; never used twice.",
+        ),
+        "runs": Param(
+            "",
+            type=["string", "null"],
+            format="multiline",
+            title="Runs",
+            description_md="Such as `355100-355180, 355200`, or one of these a line; `all` that the source lists.",
+        ),
+        "workflows": Param(
+            [],
+            type=["array", "null"],
+            items={"type": "string"},
+            title="Workflows",
+            description_md='A list of names, such as `["zee"]`; none: all that take their runs from the source.',
+        ),
+        "base": Param(
+            "prompt",
+            type=["string", "null"],
+            title="Base campaign",
+            description_md="Whose payloads are used where this one has none.",
+        ),
+        "dry_run": Param(
+            True,
+            type="boolean",
+            title="Dry run",
+            description_md="Only check, and say what it would be, in the log of the task `check`.",
+        ),
+        **_advanced(),
+    }
+
+
+def _advanced() -> dict[str, Param]:
+    return {
+        "kind": Param(
+            "finite",
+            type="string",
+            enum=["finite", "collecting", "streamed"],
+            title="Kind",
+            description_md="Of these runs; of runs that are still added until it is started; of new runs as they come.",
+            section=ADVANCED,
+        ),
+        "source": Param(
+            "",
+            type=["string", "null"],
+            title="Run source",
+            description_md="If the workflows take their runs from several.",
+            section=ADVANCED,
+        ),
+        "overrides": Param(
+            None,
+            type=["object", "null"],
+            title="Overrides",
+            description_md='Params, backend or resources otherwise: `{"window": 4, "zee.resources.memory": "4GB"}`.',
+            section=ADVANCED,
+        ),
+        "first_tasks": Param(
+            [],
+            type=["array", "null"],
+            items={"type": "string"},
+            title="First tasks",
+            description_md='Begin in the middle, such as `["fit"]`: what comes before is the base campaign\'s.',
+            section=ADVANCED,
+        ),
+        **_limits(),
+    }
+
+
+def _limits() -> dict[str, Param]:
+    """When it opens, and how much of it at once."""
+    return {
+        "order": Param(
+            "ascending",
+            type="string",
+            enum=["ascending", "newest"],
+            title="Order",
+            description_md="Which groups open first.",
+            section=ADVANCED,
+        ),
+        "priority": Param(
+            0,
+            type=["integer", "null"],
+            title="Priority",
+            description_md="Higher ones open first, but `prompt` before all.",
+            section=ADVANCED,
+        ),
+        "max_groups": Param(
+            None,
+            type=["integer", "null"],
+            title="Groups at once",
+            description_md="So many may be open; nothing: no limit.",
+            section=ADVANCED,
+        ),
+        "max_jobs": Param(
+            None,
+            type=["integer", "null"],
+            title="Jobs at once",
+            description_md="So many may be submitted; nothing: no limit.",
+            section=ADVANCED,
+        ),
+    }

@@ -1,0 +1,78 @@
+"""The work of the system DAG calib_campaign: its form is checked, and the campaign created."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.told import told
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_calib_provider.injection.forms import Asked
+    from airflow_calib_provider.ledger.engine import Ledger
+
+
+class CampaignOperator(BaseOperator):
+    """Tells all that is wrong with the form of its DAG, or what it would make.
+
+    :param specs: the folder of the YAML files.
+    """
+
+    ui_color = "#eadcf4"
+
+    def __init__(self, *, specs: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._specs = Path(specs)
+
+    @told
+    def execute(self, context: Context) -> dict[str, object]:
+        """Do it; a mistake of the form is no reason to try again."""
+        from airflow_calib_provider.errors import CalibError
+        from airflow_calib_provider.injection.forms import plan_of
+
+        ledger = task_ledger()
+        try:
+            asked = self.ask(ledger, context)
+        except CalibError as error:
+            raise AirflowFailException(str(error)) from error
+        for line in plan_of(asked.campaign) if asked.campaign is not None else ():
+            self.log.info("%s", line)
+        if asked.campaign is None:
+            self.log.info("the campaign %s was created by this DAG run before", asked.name)
+        return {"campaign": asked.name, "runs": len(asked.campaign.runs) if asked.campaign else None}
+
+    def ask(self, ledger: Ledger, context: Context) -> Asked:
+        """What becomes of the form here."""
+        from airflow_calib_provider.injection.forms import check
+
+        found = check(ledger, self._specs, dict(context["params"]), dag_run_of(context))
+        if context["params"].get("dry_run", True):
+            self.log.info("dry run: nothing is created; trigger it again with dry_run switched off to create it")
+        return found
+
+
+class CreateCampaignOperator(CampaignOperator):
+    """Creates the campaign of the form, unless it is a dry run."""
+
+    def ask(self, ledger: Ledger, context: Context) -> Asked:
+        """Create it, or find what this DAG run has created."""
+        from airflow_calib_provider.injection.forms import create
+
+        params = dict(context["params"])
+        if params.get("dry_run", True):
+            raise AirflowSkipException("dry run: nothing is created")
+        person = getattr(context["dag_run"], "triggering_user_name", None)
+        return create(ledger, self._specs, params, dag_run_of(context), datetime.now(UTC), person=person)
+
+
+def dag_run_of(context: Context) -> str:
+    """The name of a DAG run, in all of Airflow."""
+    instance = context["ti"]
+    return f"{instance.dag_id} {instance.run_id}"

@@ -1,0 +1,147 @@
+"""Campaigns by the form of calib_campaign, as its tasks read it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_calib_provider.errors import CalibError, Mistakes
+from airflow_calib_provider.injection import forms
+from airflow_calib_provider.ledger import campaigns
+from airflow_calib_provider.ledger.engine import Ledger
+from tests import processes
+from tests.cli.world import NOW, World, row
+
+DAG_RUN = "calib_campaign manual__1"
+
+
+@pytest.fixture
+def filled(world: World) -> World:
+    world.inject(row(2), row(3), row(4, fill=2), row(5, completed=False))
+    return world
+
+
+def form(**values: Any) -> dict[str, Any]:
+    """As Airflow hands it over: whatever is not filled in has its default."""
+    return {"name": "", "runs": "", "workflows": [], "base": "prompt", "dry_run": True, "kind": "finite", **values}
+
+
+def mistakes(world: World, **values: Any) -> list[str]:
+    with pytest.raises(CalibError) as caught:
+        forms.check(world.ledger, world.specs, form(**values), DAG_RUN)
+    found = caught.value
+    return [str(one) for one in found.errors] if isinstance(found, Mistakes) else [str(found)]
+
+
+def created(world: World, name: str) -> Any:
+    with world.ledger.read() as connection:
+        return campaigns.get(connection, name)
+
+
+def test_a_form_that_is_right_says_what_it_would_be_and_writes_nothing(filled: World) -> None:
+    values = form(name="again", runs="2-3\n5", max_jobs=7, overrides={"demo.backend": "local"})
+    found = forms.check(filled.ledger, filled.specs, values, DAG_RUN)
+    assert found.campaign is not None
+    assert not found.created
+    text = "\n".join(forms.plan_of(found.campaign))
+    for part in (
+        "finite campaign again, based on prompt",
+        "3 runs of daq: 2 to 5",
+        "1 are not completed (5)",
+        "jobs 7",
+    ):
+        assert part in text
+    with pytest.raises(CalibError, match="no campaign again"):
+        created(filled, "again")
+
+
+def test_ten_mistakes_are_told_at_once(filled: World) -> None:
+    said = mistakes(
+        filled,
+        name="no good name",
+        runs="9-4, x",
+        workflows=["demmo"],
+        base="nobody",
+        kind="finit",
+        overrides={"widow": 4},
+        first_tasks=["fitt"],
+        order="oldest",
+        max_groups=-1,
+        max_jobs="many",
+        prioriti=4,
+    )
+    text = "\n".join(said)
+    assert len(said) >= 10, text
+    for part in (
+        "cannot name a campaign",
+        "ends before it begins",
+        "no workflow demmo",
+        "no campaign nobody",
+        "the kind is 'finit'",
+        "widow",
+        "fitt",
+        "the order is 'oldest'",
+        "max_groups is -1",
+        "max_jobs is 'many'",
+        "no field 'prioriti'",
+    ):
+        assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"runs": "2"}, "fill in name"),
+        ({"name": "again"}, "fill in runs"),
+        ({"name": "again", "runs": "2", "base": "again"}, "cannot be its own base"),
+        ({"name": "prompt", "runs": "2"}, "exists already"),
+        ({"name": "again", "runs": "77"}, "does not list 77"),
+        ({"name": "again", "runs": "70-80"}, "no runs"),
+        ({"name": "again", "runs": "2", "workflows": [3]}, "a list of texts"),
+        ({"name": "again", "runs": "2", "priority": True}, "a whole number"),
+        ({"name": "again", "runs": "2", "kind": "streamed"}, "leave out"),
+        ({"name": "again", "runs": ",".join(["9" * 30] * 3400)}, "more mistakes"),
+    ],
+)
+def test_one_mistake(filled: World, values: dict[str, Any], part: str) -> None:
+    assert part in "\n".join(mistakes(filled, **values))
+
+
+def test_all_runs_are_taken_only_if_a_person_says_so(filled: World) -> None:
+    found = forms.check(filled.ledger, filled.specs, form(name="again", runs="All"), DAG_RUN).campaign
+    assert found is not None
+    assert list(found.runs) == [2, 3, 4, 5]
+
+
+def test_a_retry_finds_what_was_created_and_another_dag_run_does_not(filled: World) -> None:
+    values = form(name="again", runs="2-3", dry_run=False)
+    first = forms.create(filled.ledger, filled.specs, values, DAG_RUN, NOW, person="anna")
+    assert first.created
+    assert created(filled, "again").created_by == "anna"
+    for look in (forms.check, lambda *a: forms.create(*a, NOW)):
+        again = look(filled.ledger, filled.specs, values, DAG_RUN)
+        assert (again.created, again.campaign) == (False, None)
+    with pytest.raises(CalibError, match="exists already"):
+        forms.create(filled.ledger, filled.specs, values, "calib_campaign manual__2", NOW)
+
+
+def test_collecting_and_streamed(filled: World) -> None:
+    forms.create(filled.ledger, filled.specs, form(name="week", kind="collecting"), DAG_RUN, NOW)
+    forms.create(filled.ledger, filled.specs, form(name="beam", kind="streamed"), "another", NOW)
+    assert (created(filled, "week").state, created(filled, "beam").kind) == ("collecting", "streamed")
+
+
+def create_in_a_process(ledger_url: str, specs: Path) -> None:
+    forms.create(Ledger(ledger_url), specs, form(name="again", runs="2-3"), DAG_RUN, NOW)
+
+
+def test_killed_right_after_it_has_created_it_the_retry_finds_it(filled: World, tmp_path: Path) -> None:
+    crash = {"CALIB_CRASH_AT": "form.after_create@again", "CALIB_CRASH_FOLDER": str(tmp_path)}
+    url = filled.ledger.url.render_as_string(hide_password=False)
+    assert processes.run(create_in_a_process, url, filled.specs, **crash).returncode == -signal.SIGKILL
+    again = forms.create(filled.ledger, filled.specs, form(name="again", runs="2-3"), DAG_RUN, NOW)
+    assert (again.created, again.campaign) == (False, None)
+    assert created(filled, "again").state == "grouping"
