@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -45,11 +45,24 @@ def applied(campaign: Campaign, workflow: Workflow) -> Workflow:
         from airflow_calib_provider.spec.overrides import overridden  # which reads YAML
 
         found = overridden(workflow, overrides)
+    return from_its_first_tasks(campaign, found)
+
+
+def from_its_first_tasks(campaign: Campaign, workflow: Workflow) -> Workflow:
+    """A workflow without what a campaign takes from its base."""
     if campaign.base_campaign is None or not (campaign.first_tasks or _comes_short(campaign)):
-        return found
-    return found.model_copy(
-        update={"base": campaign.base_campaign, "from_base": frozenset(_from_base(campaign, found))}
-    )
+        return workflow
+    taken = frozenset(_from_base(campaign, workflow))
+    return workflow.model_copy(update={"base": campaign.base_campaign, "from_base": taken})
+
+
+def in_campaign(campaign: Campaign, workflows: Mapping[str, Workflow]) -> dict[str, Workflow]:
+    """Those of the workflows that a campaign has, without what it takes from its base."""
+    return {
+        name: from_its_first_tasks(campaign, workflow)
+        for name, workflow in workflows.items()
+        if not campaign.spec_hashes or name in campaign.spec_hashes
+    }
 
 
 def _comes_short(campaign: Campaign) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, selec
 
 from airflow_calib_provider.domain.reasons import Cause, Reason
 from airflow_calib_provider.ledger import campaigns, openings, source_changes, sources, spec_files, tables
+from airflow_calib_provider.ledger.campaign_view import in_campaign
 from airflow_calib_provider.ledger.explain_campaigns import no_dag_run, of_campaign, throttled
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group, group_by_id
@@ -103,7 +104,7 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
     """
     campaign = campaigns.get(connection, scope.campaign)
     rows = read_rows(connection, select_of(Run, run).where(run.c.number == number).order_by(run.c.source), Run)
-    scope = replace(scope, several=len(rows) > 1)
+    scope = replace(scope, several=len(rows) > 1, specs=in_campaign(campaign, scope.specs))
     rows = [row for row in rows if scope.source in (None, row.source)]
     result = Explanation(of_campaign(campaign))
     if not rows:

@@ -133,6 +133,8 @@ def test_it_begins_in_the_middle(wide: World, calib: Calib) -> None:
     mine = generation(wide, begun(wide, "fill-r2", "scale"))
     assert mine.used["generations"] == {"demo.skim": ids}
     assert "not run: skim" in calib.plain("campaign", "show", "again")
+    about = calib.json("explain", "2", "-c", "again", "--no-airflow")["causes"]
+    assert {cause["group"] for cause in about} == {"fill-r2"}, "nothing is said of a grouping or workflow that it lacks"
 
 
 def groups_tasks(connection: Any, campaign: str) -> Any:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, event, select
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.watched import GenerationWatch
 from airflow_calib_provider.ledger import (
+    campaign_progress,
     campaigns,
     generations,
     groups,
@@ -179,6 +180,8 @@ HOT: dict[str, Callable[[Hot], object]] = {
     "jobs": lambda hot: queries.jobs_listed(hot.connection, "prompt", last=20),
     "jobs of a group": lambda hot: queries.jobs_listed(hot.connection, "prompt", group_name="run-r5"),
     "status": lambda hot: queries.status(hot.connection, "prompt", runs=[5, 6]),
+    "a campaign": lambda hot: campaign_progress.progress(hot.connection, "prompt", NOW),
+    "of a cancelled campaign": lambda hot: throttle.of_cancelled(hot.connection),
     "campaigns": lambda hot: campaigns.open_campaigns(hot.connection),
     "payload": lambda hot: store.covering(hot.connection, "prompt", "Fit", range(10, 90)),
     "products": lambda hot: _products(hot),
