@@ -48,8 +48,9 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     with _dag(
         "calib_housekeeping",
         _cron("30 * * * *"),
-        "Removes jobs that a missed kill left behind, and logs and failed attempts whose time is over. Reports drift "
-        "between Airflow, the ledger, the backends and the mirror.",
+        "Removes jobs that a missed kill left behind, logs and failed attempts whose time is over, and products that "
+        "are dropped. Makes checksums that are missing. Reports drift between Airflow, the ledger, the backends, the "
+        "mirror and storage.",
         {},
     ) as housekeeping:
         HousekeepingOperator(task_id="housekeeping")

@@ -115,3 +115,23 @@ def test_folders_of_generations_that_there_are(filled: Ledger) -> None:
     others = ["prompt/ecal/skim/run-r1/g2", "prompt/ecal/fit/run-r1/g1", "x/ecal/skim/run-r1/g1", "a/b/c/d/e"]
     with filled.read() as connection:
         assert products.known_folders(connection, [known, *others]) == {known}
+
+
+def test_values_of_groups_are_means(filled: Ledger) -> None:
+    rows = [
+        {"generation_id": generation, "step": 0, "job_index": job, "name": "x", "value": value, "error": 0.5}
+        for generation, job, value in ((1, 0, 1.0), (1, 1, 3.0), (2, 0, 7.0), (4, 0, 9.0))
+    ]
+    with filled.write() as connection:
+        connection.execute(insert(tables.value), rows)
+    with filled.read() as connection:
+        found = results.values_by_group(connection, "prompt", name="x", task="skim")
+        assert [(row.group, row.n, row.value, row.error) for row in found] == [
+            ("run-r1", 2, 2.0, None), ("run-r2", 1, 7.0, 0.5), ("run-r4", 1, 9.0, 0.5)
+        ]  # fmt: skip
+        assert [row.group for row in results.values_by_group(connection, "prompt", last=2)] == ["run-r2", "run-r4"]
+        assert [row.group for row in results.values_by_group(connection, "prompt", runs=[(1, 3)])] == [
+            "run-r1",
+            "run-r2",
+        ]
+        assert results.published(connection, "prompt", None, None, None) == []
