@@ -75,6 +75,21 @@ def test_values_of_its_own(wide: World, calib: Calib) -> None:
     assert "demo.window = 4" in calib.plain("campaign", "show", "again")
 
 
+def test_another_backend(wide: World, calib: Calib) -> None:
+    """With what the file's defaults say of it."""
+    file = wide.specs / "demo.yaml"
+    file.write_text(WIDE.replace("defaults: {retries: 1}", "defaults: {retries: 1, condor: {accounting_group: higgs}}"))
+    wide.inject()
+    calib.plain(*CREATE, "--set", "backend=condor:cern")
+    wide.inject()
+    mine, theirs = (
+        generation(wide, begun(wide, "run-r2", "skim")),
+        generation(wide, begun(wide, "run-r2", "skim", "prompt")),
+    )
+    assert (mine.backend, mine.options["accounting_group"]) == ("condor:cern", "higgs")
+    assert theirs.backend == "local"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -124,7 +124,9 @@ def test_nothing_of_a_finite_campaign_opens_before_it_is_grouped_completely(
     assert len(group_ids(world.ledger, "run", campaign="again")) == 10
     world.inject(campaign="again")  # by which another workflow, or none, is injected
     assert count(world.ledger, tables.dag_run_request) == 0
+    assert count(world.ledger, tables.campaign, tables.campaign.c.state == "grouping") == 1
     world.inject(flow, campaign="again")
+    assert count(world.ledger, tables.campaign, tables.campaign.c.state == "grouping") == 0
     assert len(group_ids(world.ledger, "run", campaign="again")) == 41
     assert count(world.ledger, tables.dag_run_request) > 0
 
@@ -233,3 +235,20 @@ def test_a_large_group_is_dropped_in_parts_and_a_death_changes_nothing(
     assert close_campaign(world.ledger, {"ecal": flow}, "prompt", world.now) == 1
     assert count(world.ledger, tables.membership, dropped) == 21
     assert world.tasks("sum") == {"sum-r1": {"scale": "skipped"}}
+
+
+def test_one_workflow_that_waits_for_its_runs_keeps_the_others_from_opening(tmp_path: Path) -> None:
+    world = World(new_ledger(tmp_path), tmp_path)
+    flows = (workflow("ecal", task("skim")), workflow("hcal", task("skim")))
+    with world.ledger.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": [1, 2]})
+    world.runs(1, {"number": 2, "end": None, "completed": "false"})
+    world.inject(*flows, campaign="again")
+    with world.ledger.write() as connection:
+        skips.add(connection, "again", "ecal", [2], reason="x", person="ada", now=world.now)
+    world.inject(*flows, campaign="again")
+    assert list(group_ids(world.ledger, "run", "ecal", "again")) == ["run-r1"], "it is grouped"
+    assert count(world.ledger, tables.dag_run_request) == 0
+    world.runs(1, 2)
+    world.inject(*flows, campaign="again")
+    assert count(world.ledger, tables.dag_run_request) == 3

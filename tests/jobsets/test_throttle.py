@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -94,6 +95,27 @@ def test_a_round_that_is_larger_than_the_throttle_goes_alone_and_has_its_turn(ho
     story.step(3)
     story.step(4)
     assert story.submitted() == ["run-r1", "run-r2", "run-r3"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_ends_when_it_is_never_exceeded_and_everything_has_its_turn(home: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    sizes = [chance.choice([1, 1, 2, 3, 5, 9]) for _ in range(10)]
+    story = Campaign(home, *sizes)
+    steering.alter(story.ledger, "again", steering.Changes(max_jobs=5))
+    of_group = {f"run-r{n}": size for n, size in enumerate(sizes, 1)}
+    ended: set[str] = set()
+    for at in range(60):
+        story.step(at)
+        live = [group for group in story.submitted() if group not in ended]
+        assert sum(of_group[group] for group in live) <= 5 or len(live) == 1, live
+        if len(ended) == len(sizes):
+            break
+        if live and chance.random() < 0.8:
+            ended.add(over := chance.choice(live))
+            story.end(over)
+    assert story.submitted() == list(of_group), "the oldest first"
+    assert {standing.state for standing in story.step(100).values()} == {"done"}
 
 
 def test_what_is_in_trouble_holds_nobody_back(home: Path) -> None:
