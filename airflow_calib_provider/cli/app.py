@@ -17,6 +17,7 @@ from airflow_calib_provider.cli import (
     mirror_commands,
     orphan_commands,
     payload_commands,
+    plan_command,
     product_commands,
     run_commands,
     spec_commands,
@@ -71,6 +72,7 @@ app.add_typer(mirror_commands.app, name="mirror")
 app.add_typer(db_commands.app, name="db")
 app.add_typer(airflow_commands.app, name="airflow")
 orphan_commands.register(job_commands.app)
+plan_command.register(spec_commands.app)
 compare_command.register(campaign_commands.app)
 status_command.register(app)
 explain_command.register(app)

@@ -54,7 +54,7 @@ def plot_trends(series: Mapping[SeriesKey, Sequence[GroupValue]], file: Path) ->
         panel.set_ylabel(name)
         _finish(panel)
     panels[-1].set_xlabel("first run of the group")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def plot_pairs(series: Mapping[SeriesKey, Sequence[ValuePair]], first: str, second: str, file: Path) -> None:
@@ -84,7 +84,7 @@ def plot_pairs(series: Mapping[SeriesKey, Sequence[ValuePair]], first: str, seco
     panels[0][0].legend(fontsize="small")
     for panel in panels[-1]:
         panel.set_xlabel("first run of the group")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def _figure(n: int) -> Figure:
@@ -101,7 +101,8 @@ def _finish(panel: Axes) -> None:
     panel.grid(alpha=0.3)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save_figure(figure: Figure, file: Path) -> None:
+    """:raises CalibError: the file cannot be written, or its name ends in what no picture is."""
     try:
         figure.savefig(file, dpi=120)
     except (OSError, ValueError) as error:

@@ -157,6 +157,10 @@ class GroupingRules:
     def by_clock(self, group: GroupDraft, now: datetime) -> None:
         """Nothing more is to be assigned now."""
 
+    def due(self, group: GroupDraft) -> datetime | None:
+        """From when on :meth:`by_clock` ends a group if nothing comes before; ``None``: never."""
+        return None
+
     def at_last(self, group: GroupDraft) -> None:
         """Nothing will ever follow; a group that is left forming meets its ``tail`` rule."""
 

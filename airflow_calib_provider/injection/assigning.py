@@ -11,11 +11,10 @@ from sqlalchemy import ColumnElement, Connection, and_, exc, func, insert, selec
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, horizon
-from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
 from airflow_calib_provider.injection.parts import Parts, decided
-from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector
+from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector, outcome
 from airflow_calib_provider.ledger import campaigns, edited_specs, groups, runs, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, read_rows, select_of
@@ -241,7 +240,7 @@ def _assign_grouping(
     work = _Work(grouping, policy, known, rows, deepcopy(forming), history)
     first_seen = known.first_seen_at if known is not None else _seen(here)
     selector = Selector(here.workflow.runs, admissions, max(here.first_seen, first_seen), here.members)
-    of_run = {row.number: _admit(row, selector, here) for row in rows}
+    of_run = {row.number: selector.decide(row, here.skipped, here.now) for row in rows}
     facts = {
         row.number: RunFacts(row.number, row.start, row.end, row.fields, of_run[row.number] is ADMITTED) for row in rows
     }
@@ -371,19 +370,6 @@ def _unassigned(connection: Connection, here: Pass, grouping: str, assigned_belo
     return [here.runs[number] for number in numbers]
 
 
-def _admit(row: Run, selector: Selector, here: Pass) -> Admission:
-    if row.completed:
-        return selector.admit(row)
-    if here.members is not None and row.number not in here.members:
-        return selector.admit(row)
-    if row.number in here.skipped:
-        return Admission("refused", {"code": "run_skipped", **here.skipped[row.number]})
-    after = here.workflow.runs.incomplete_after
-    if after is None or row.start is None or here.now - row.start <= after:
-        return Admission("refused", {"code": "not_listed"})
-    return Admission("refused", {"code": "incomplete_too_long", "after": format_duration(after)})
-
-
 def _store_members(
     connection: Connection,
     here: Pass,
@@ -396,7 +382,7 @@ def _store_members(
     moves = []
     for row in rows:
         draft = parts.group_of(row.number)
-        state, reason = _outcome(row.number, admissions[row.number], parts.refused, work.assigned_below)
+        state, reason = outcome(row.number, admissions[row.number], parts.refused, work.assigned_below)
         subject = Subject(
             campaign=here.campaign,
             workflow=here.workflow.name,
@@ -417,18 +403,6 @@ def _store_members(
         report.not_selected += state == "not_selected"
         report.refused += state == "refused"
     move(connection, membership, moves)
-
-
-def _outcome(
-    number: int, admission: Admission, refused: Mapping[int, object], assigned_below: int
-) -> tuple[str, object]:
-    if admission is not ADMITTED:
-        return admission.state, admission.reason
-    if number < assigned_below:
-        return "late", {"code": "late", "assigned_below": assigned_below}
-    if number in refused:
-        return "refused", refused[number]
-    return "grouped", None
 
 
 def _frozen(row: Run) -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.ledger.rows import Run
 from airflow_calib_provider.spec.conditions import Condition, ConditionError
@@ -66,6 +68,20 @@ class Selector:
     first_seen: datetime
     members: frozenset[int] | None = None
 
+    def decide(self, row: Run, skipped: Mapping[int, Mapping[str, object]], now: datetime) -> Admission:
+        """Decide about a run below the horizon, completed or not.
+
+        :param skipped: runs that a person skipped here, with what was said.
+        """
+        if row.completed or (self.members is not None and row.number not in self.members):
+            return self.admit(row)
+        if row.number in skipped:
+            return Admission("refused", {"code": "run_skipped", **skipped[row.number]})
+        after = self.selection.incomplete_after
+        if after is None or row.start is None or now - row.start <= after:
+            return Admission("refused", {"code": "not_listed"})
+        return Admission("refused", {"code": "incomplete_too_long", "after": format_duration(after)})
+
     def admit(self, row: Run) -> Admission:
         """Decide about a completed run. Decided once, at injection; the outcome is stored."""
         return self.without_condition(row) or self.admissions.admission(row)
@@ -93,3 +109,20 @@ class Selector:
                 return None
             return Admission("not_selected", {"code": "before_first_seen", "first_seen": self.first_seen.isoformat()})
         return Admission("not_selected", {"code": "before_since", "since": str(since)}) if early else None
+
+
+def outcome(
+    number: int, admission: Admission, refused: Mapping[int, Reason], assigned_below: int
+) -> tuple[str, Reason | None]:
+    """The state of a run in a grouping, with its reason.
+
+    :param refused: runs that cannot be grouped.
+    :param assigned_below: runs below were assigned before.
+    """
+    if admission is not ADMITTED:
+        return admission.state, admission.reason
+    if number < assigned_below:
+        return "late", {"code": "late", "assigned_below": assigned_below}
+    if number in refused:
+        return "refused", refused[number]
+    return "grouped", None

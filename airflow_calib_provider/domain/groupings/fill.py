@@ -85,9 +85,14 @@ class FillKind(GroupingKind):
 
     def by_clock(self, group: GroupDraft, now: datetime) -> None:
         """A fill that nothing follows ends when its last run is long over."""
-        wait = group.policy.max_wait
-        if wait and group.end and now - group.end >= wait:
+        wait, due = group.policy.max_wait, self.due(group)
+        if wait is not None and due is not None and now >= due:
             _finish(group, "max_wait", max_wait=wait.total_seconds())
+
+    def due(self, group: GroupDraft) -> datetime | None:
+        """When its last run is over for as long as a later one is waited for; a short one may go on after that."""
+        wait = group.policy.max_wait
+        return group.end + wait if wait and group.end else None
 
     def at_last(self, group: GroupDraft) -> None:
         """Nothing follows, so its fill is over: only a fill that would join the next one is unfinished."""

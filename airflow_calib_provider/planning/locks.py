@@ -1,0 +1,206 @@
+"""How long locks hold tasks: by what the ledger has recorded, else by when what they wait for could begin (rule 21)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from airflow_calib_provider.planning.past import Past
+from airflow_calib_provider.planning.records import (
+    MIXED,
+    PLANNED,
+    RECORDED,
+    PlannedGroup,
+    PlannedGrouping,
+    PlannedLock,
+)
+from airflow_calib_provider.spec.models import Need, Task, Workflow
+
+QUIET = "quiet"
+_QUIET_STATES = ("dropped", "not_selected")
+
+TEXTS = {
+    "late": "late there: in no group",
+    "refused": "refused there",
+    "not_assigned": "not yet assigned to a group there",
+    "not_planned": "what it waits for is not in the plan",
+    "not_published": "no payload would be there yet",
+    "not_begun": "what it waits for could not have begun",
+}
+
+
+class _Answer(NamedTuple):
+    """How a lock stands for one run: from when on it is open, or why it is shut.
+
+    :ivar status: empty where it is open, :data:`QUIET` where the run holds nothing.
+    """
+
+    status: str = ""
+    at: datetime | None = None
+    basis: str = PLANNED
+
+
+class LockTimes:
+    """The locks of all groups of a plan.
+
+    :param groupings: all that the locks are about, also of workflows that are not shown.
+    """
+
+    def __init__(self, workflows: Mapping[str, Workflow], groupings: Sequence[PlannedGrouping], past: Past) -> None:
+        self._workflows = workflows
+        self._past = past
+        self._groupings = {one.key: one for one in groupings}
+        self._group_of = {
+            (*one.key, run): group
+            for one in groupings
+            for group in one.groups
+            if group.state != "dropped"
+            for run in group.runs
+        }
+        self._closed = {one.key: [group for group in one.groups if group.state == "closed"] for one in groupings}
+        self._closed_from = {key: [group.runs[0] for group in closed] for key, closed in self._closed.items()}
+        self._publishers = _publishers(workflows)
+        self._begins: dict[tuple[str, str, str, str], datetime | None] = {}
+        self._published: dict[str, dict[int, datetime]] = {}
+        self._opened: dict[tuple[str, str, str, str], list[PlannedLock]] = {}
+
+    def with_locks(self, grouping: PlannedGrouping) -> PlannedGrouping:
+        """A grouping whose groups say what their tasks would have waited for."""
+        workflow = self._workflows[grouping.workflow]
+        tasks = workflow.tasks_of(grouping.grouping)
+        groups = []
+        for group in grouping.groups:
+            if group.state == "dropped":
+                groups.append(group)
+                continue
+            locks = [lock for task in tasks for lock in self._locks(workflow, task, group)]
+            groups.append(replace(group, locks=tuple(locks)))
+        return replace(grouping, groups=groups)
+
+    def _locks(self, workflow: Workflow, task: Task, group: PlannedGroup) -> list[PlannedLock]:
+        key = (*group.key, task.name)
+        if key not in self._opened:
+            self._opened[key] = [
+                *(self._of_need(workflow, task, need, group) for need in workflow.outside_needs(task)),
+                *self._of_locks(task, group),
+            ]
+        return self._opened[key]
+
+    def _of_need(self, workflow: Workflow, task: Task, need: Need, group: PlannedGroup) -> PlannedLock:
+        label = self._workflows[workflow.name].tasks[need.task].policy.label if need.workflow == workflow.name else None
+        grouping = label or need.grouping or ""
+        answers = {run: self._need_of(workflow, task, need, grouping, run) for run in group.runs}
+        return _lock(task.name, "task", f"{need.workflow}.{need.task}", group, answers)
+
+    def _need_of(self, workflow: Workflow, task: Task, need: Need, grouping: str, run: int) -> _Answer:
+        if self._skips(workflow.name, task.name, run) or self._skips(need.workflow, need.task, run):
+            return _Answer(QUIET)
+        recorded = self._past.done_at(need.workflow, grouping, need.task, run)
+        if recorded is not None:
+            return _Answer(at=recorded, basis=RECORDED)
+        planned = self._groupings.get((need.workflow, grouping))
+        if planned is None:
+            return _Answer("not_planned")
+        decision = planned.decisions.get(run)
+        if decision is None:
+            return _Answer("not_assigned")
+        if decision.state != "grouped":
+            return _Answer(QUIET if decision.state in _QUIET_STATES else decision.state)
+        begins = self._could_begin(need.workflow, need.task, self._group_of[need.workflow, grouping, run])
+        return _Answer("not_begun") if begins is None else _Answer(at=begins)
+
+    def _skips(self, workflow: str, task: str, run: int) -> bool:
+        return self._past.is_skipped(workflow, task, run)
+
+    def _of_locks(self, task: Task, group: PlannedGroup) -> Iterable[PlannedLock]:
+        for lock in task.locks:
+            tag = str(lock.parameters.get("tag", lock.kind))
+            if lock.kind != "payload":
+                yield PlannedLock(task.name, lock.kind, tag, "unknown", PLANNED, group.closed_at)
+                continue
+            answers = {run: self._payload_of(group.workflow, task, tag, run) for run in group.runs}
+            yield _lock(task.name, lock.kind, tag, group, answers)
+
+    def _payload_of(self, workflow: str, task: Task, tag: str, run: int) -> _Answer:
+        if self._skips(workflow, task.name, run):
+            return _Answer(QUIET)
+        recorded = self._published_at(tag).get(run)
+        if recorded is not None:
+            return _Answer(at=recorded, basis=RECORDED)
+        begins = []
+        for publisher, published in self._publishers.get(tag, ()):
+            group = self._group_over(publisher, published, run)
+            at = None if group is None else self._could_begin(publisher.name, published.name, group)
+            if at is not None:
+                begins.append(at)
+        return _Answer(at=min(begins)) if begins else _Answer("not_published")
+
+    def _group_over(self, workflow: Workflow, task: Task, run: int) -> PlannedGroup | None:
+        """The group in whose interval a run lies, which need not hold it."""
+        planned = self._groupings.get((workflow.name, task.policy.label))
+        if planned is None:
+            return None
+        found = self._group_of.get((*planned.key, run))
+        if found is not None:
+            return found
+        place = bisect_right(self._closed_from[planned.key], run) - 1
+        over = self._closed[planned.key][place] if place >= 0 else None
+        return over if over is not None and run <= over.runs[-1] else None
+
+    def _published_at(self, tag: str) -> Mapping[int, datetime]:
+        """Run → when the first payload for it was published, as far as the plan has the run."""
+        if tag not in self._published:
+            known = sorted({run for one in self._groupings.values() for run in one.decisions})
+            found: dict[int, datetime] = {}
+            for first, last, at in self._past.payloads.get(tag, ()):
+                for run in known[bisect_left(known, first) : bisect_right(known, last)]:
+                    found[run] = min(at, found.get(run, at))
+            self._published[tag] = found
+        return self._published[tag]
+
+    def _could_begin(self, workflow: str, task: str, group: PlannedGroup) -> datetime | None:
+        """When a task of a group could have begun, were all before it done at once; ``None``: it could not."""
+        key = (*group.key, task)
+        if key not in self._begins:
+            self._begins[key] = None  # what waits for itself never begins
+            self._begins[key] = self._begin_of(self._workflows[workflow], task, group)
+        return self._begins[key]
+
+    def _begin_of(self, workflow: Workflow, name: str, group: PlannedGroup) -> datetime | None:
+        task = workflow.tasks.get(name)
+        if task is None or group.state != "closed" or group.closed_at is None:
+            return None
+        times: list[datetime | None] = [group.closed_at]
+        times += [self._ended(workflow.name, before, group) for before in workflow.names_inside(task)]
+        times += [lock.opens_at for lock in self._locks(workflow, task, group) if lock.kind in ("task", "payload")]
+        known = [time for time in times if time is not None]
+        return max(known) if len(known) == len(times) else None
+
+    def _ended(self, workflow: str, task: str, group: PlannedGroup) -> datetime | None:
+        recorded = self._past.done_at(workflow, group.grouping, task, group.runs[0])
+        return recorded if recorded is not None else self._could_begin(workflow, task, group)
+
+
+def _publishers(workflows: Mapping[str, Workflow]) -> dict[str, list[tuple[Workflow, Task]]]:
+    found: dict[str, list[tuple[Workflow, Task]]] = {}
+    for workflow in workflows.values():
+        for task in workflow.tasks.values():
+            if task.publish is not None:
+                found.setdefault(task.publish.tag, []).append((workflow, task))
+    return found
+
+
+def _lock(task: str, kind: str, what: str, group: PlannedGroup, answers: Mapping[int, _Answer]) -> PlannedLock:
+    wanted = {run: one for run, one in answers.items() if one.status != QUIET}
+    missing = [(run, TEXTS.get(one.status, one.status)) for run, one in wanted.items() if one.status]
+    bases = {one.basis for one in wanted.values() if not one.status}
+    basis = PLANNED if not bases else bases.pop() if len(bases) == 1 else MIXED
+    if not wanted:
+        return PlannedLock(task, kind, what, "never", basis, group.closed_at)
+    if missing:
+        return PlannedLock(task, kind, what, "shut", basis, group.closed_at, missing=tuple(missing))
+    opens = max(one.at for one in wanted.values() if one.at is not None)
+    return PlannedLock(task, kind, what, "opens", basis, group.closed_at, opens)

@@ -1,0 +1,143 @@
+"""What the ledger has recorded of a campaign: since when it knows workflows, what was skipped, when tasks were done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from airflow_calib_provider.ledger import campaigns, tables
+from airflow_calib_provider.planning.replay import SkippedRun
+
+group, membership, generation, payload = tables.run_group, tables.membership, tables.generation, tables.payload
+
+Span = tuple[int, int]
+"""The first and the last run that are asked for."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """The past of a campaign, as far as there is any.
+
+    :ivar first_seen: workflow → when it was first seen.
+    :ivar grouping_seen: workflow and label → likewise, in this campaign.
+    :ivar begun: workflow and label → when runs were first put into it.
+    :ivar skipped: workflow → run → the skip of the whole of it.
+    :ivar task_skips: workflow, task and run of which a person has skipped that task alone.
+    :ivar groups: workflow, grouping and run → the id of the group that holds it.
+    :ivar done: group's id and task → when it was done first.
+    :ivar payloads: tag → intervals with the time of their publication.
+    """
+
+    campaign: str = campaigns.PROMPT
+    first_seen: Mapping[str, datetime] = field(default_factory=dict)
+    grouping_seen: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    begun: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    skipped: Mapping[str, Mapping[int, SkippedRun]] = field(default_factory=dict)
+    task_skips: frozenset[tuple[str, str, int]] = frozenset()
+    groups: Mapping[tuple[str, str, int], int] = field(default_factory=dict)
+    done: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
+    payloads: Mapping[str, Sequence[tuple[int, int, datetime]]] = field(default_factory=dict)
+
+    def done_at(self, workflow: str, grouping: str, task: str, run: int) -> datetime | None:
+        """When a task was done first in the group that holds a run; ``None``: it was not."""
+        group_id = self.groups.get((workflow, grouping, run))
+        return None if group_id is None else self.done.get((group_id, task))
+
+    def without(self, workflows: Collection[str]) -> Past:
+        """What another campaign may take from this one that runs some workflows itself."""
+        return Past(
+            campaign=self.campaign,
+            groups={key: group_id for key, group_id in self.groups.items() if key[0] not in workflows},
+            done=self.done,
+            payloads=self.payloads,
+        )
+
+    def is_skipped(self, workflow: str, task: str, run: int) -> bool:
+        """Whether a person took a run out of what a task waits for."""
+        return run in self.skipped.get(workflow, {}) or (workflow, task, run) in self.task_skips
+
+
+def read_past(connection: Connection, campaign: str, workflows: Iterable[str], span: Span) -> Past:
+    """What the ledger knows of some workflows.
+
+    :raises NotFound: there is no such campaign.
+    """
+    row = campaigns.get(connection, campaign)
+    names = sorted(workflows)
+    skipped, of_tasks = _skips(connection, campaign, names)
+    seen, table = tables.workflow_seen, tables.grouping
+    first_seen = connection.execute(select(seen.c.workflow, seen.c.first_seen_at).where(seen.c.workflow.in_(names)))
+    groupings = connection.execute(
+        select(table.c.workflow, table.c.label, table.c.first_seen_at).where(
+            table.c.campaign == campaign, table.c.workflow.in_(names)
+        )
+    ).all()
+    known = {(one.workflow, one.label): one.first_seen_at for one in groupings}
+    return Past(
+        campaign=campaign,
+        first_seen={one.workflow: one.first_seen_at for one in first_seen},
+        grouping_seen=known,
+        begun={key: at if campaign == campaigns.PROMPT else max(at, row.created_at) for key, at in known.items()},
+        skipped=skipped,
+        task_skips=of_tasks,
+        groups=_groups(connection, campaign, names, span),
+        done=_done(connection, campaign, names, span),
+        payloads=_payloads(connection, [campaign, *([row.base_campaign] if row.base_campaign else [])], span),
+    )
+
+
+def _skips(
+    connection: Connection, campaign: str, workflows: Sequence[str]
+) -> tuple[dict[str, dict[int, SkippedRun]], frozenset[tuple[str, str, int]]]:
+    skip = tables.skip
+    rows = connection.execute(select(skip).where(skip.c.campaign == campaign, skip.c.workflow.in_(workflows))).all()
+    whole: dict[str, dict[int, SkippedRun]] = {}
+    for row in rows:
+        if not row.task:
+            whole.setdefault(row.workflow, {})[row.run] = SkippedRun(row.at, row.person, row.reason)
+    return whole, frozenset((row.workflow, row.task, row.run) for row in rows if row.task)
+
+
+def _groups(
+    connection: Connection, campaign: str, workflows: Sequence[str], span: Span
+) -> dict[tuple[str, str, int], int]:
+    here = (membership.c.campaign == campaign, membership.c.run >= span[0], membership.c.run <= span[1])
+    columns = (membership.c.workflow, membership.c.grouping, membership.c.run, membership.c.group_id)
+    query = select(*columns).where(*here, membership.c.workflow.in_(workflows), membership.c.state == "grouped")
+    return {(row.workflow, row.grouping, row.run): row.group_id for row in connection.execute(query)}
+
+
+def _done(
+    connection: Connection, campaign: str, workflows: Sequence[str], span: Span
+) -> dict[tuple[int, str], datetime]:
+    """By jobs, or by a publication."""
+    here = (group.c.campaign == campaign, group.c.workflow.in_(workflows))
+    within = (*here, group.c.first_run <= span[1], group.c.last_run >= span[0])
+    by_jobs = (
+        select(generation.c.group_id, generation.c.task, func.min(generation.c.ended_at).label("at"))
+        .join(group, group.c.id == generation.c.group_id)
+        .where(*within, generation.c.state == "done")
+        .group_by(generation.c.group_id, generation.c.task)
+    )
+    published = (
+        select(payload.c.group_id, payload.c.task, func.min(payload.c.published_at).label("at"))
+        .join(group, group.c.id == payload.c.group_id)
+        .where(*within)
+        .group_by(payload.c.group_id, payload.c.task)
+    )
+    rows = [*connection.execute(by_jobs), *connection.execute(published)]
+    return {(row.group_id, row.task): row.at for row in rows if row.at is not None}
+
+
+def _payloads(
+    connection: Connection, of_campaigns: Sequence[str], span: Span
+) -> dict[str, list[tuple[int, int, datetime]]]:
+    here = (payload.c.campaign.in_(of_campaigns), payload.c.first_run <= span[1], payload.c.last_run >= span[0])
+    query = select(payload.c.tag, payload.c.first_run, payload.c.last_run, payload.c.published_at).where(*here)
+    found: dict[str, list[tuple[int, int, datetime]]] = {}
+    for row in connection.execute(query.order_by(payload.c.first_run)):
+        found.setdefault(row.tag, []).append((row.first_run, row.last_run, row.published_at))
+    return found

@@ -1,0 +1,148 @@
+"""What a plan says: groups with the times of their lives, what was decided about each run, and how long locks hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.errors import SpecError
+
+RECORDED, PLANNED, MIXED = "recorded", "planned", "mixed"
+"""Where the opening of a lock is known from: the ledger's past, the plan alone, or some runs from either."""
+
+
+@dataclass(frozen=True)
+class PlannedLock:
+    """What a task of a group waits for beyond its own DAG.
+
+    :ivar what: the task (``workflow.task``) or the tag.
+    :ivar state: ``opens``; ``shut``: not before the end of the plan; ``never``: nothing will ever open it;
+        ``unknown``: its kind is not one that a plan can foresee.
+    :ivar basis: :data:`RECORDED`, :data:`PLANNED` or :data:`MIXED`; as planned, a task ends when it can begin.
+    :ivar shut_from: when the group closed, and so the lock alone held the task.
+    :ivar missing: runs for which it is shut, each with why.
+    """
+
+    task: str
+    kind: str
+    what: str
+    state: str
+    basis: str
+    shut_from: datetime | None
+    opens_at: datetime | None = None
+    missing: Sequence[tuple[int, str]] = ()
+
+    @property
+    def shut_for(self) -> timedelta | None:
+        """For how long it held the task; ``None``: it is not known, or it has not opened."""
+        if self.opens_at is None or self.shut_from is None:
+            return None
+        return max(timedelta(), self.opens_at - self.shut_from)
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """A group as injection would make it.
+
+    :ivar state: ``forming``, ``closed`` or ``dropped``, at the end of the plan.
+    :ivar opened_at: when its first run was assigned.
+    :ivar closed_at: when it closed or was dropped.
+    :ivar reason: why it closed, or was dropped.
+    """
+
+    workflow: str
+    grouping: str
+    name: str
+    state: str
+    runs: Sequence[int]
+    opened_at: datetime
+    closed_at: datetime | None
+    reason: Reason | None
+    amounts: Mapping[str, float]
+    fills: Sequence[object]
+    locks: Sequence[PlannedLock] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """By which it is found in another plan: a name never depends on a group's end."""
+        return self.workflow, self.grouping, self.name
+
+
+@dataclass(frozen=True)
+class RunDecision:
+    """What became of a run in a grouping.
+
+    :ivar state: ``grouped``, ``late``, ``not_selected``, ``refused`` or ``dropped``.
+    :ivar group: its group's name.
+    """
+
+    state: str
+    reason: Reason | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedGrouping:
+    """One grouping of a workflow over all runs.
+
+    :ivar waits_for: of a campaign to be: runs that are not completed, before which nothing is grouped.
+    """
+
+    workflow: str
+    grouping: str
+    kind: str
+    dag_id: str
+    source: str
+    tasks: Sequence[str]
+    decisions: Mapping[int, RunDecision]
+    groups: Sequence[PlannedGroup]
+    waits_for: Sequence[int] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Workflow and label."""
+        return self.workflow, self.grouping
+
+    def counts(self) -> dict[str, int]:
+        """State → number of runs."""
+        return dict(Counter(one.state for one in self.decisions.values()))
+
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """The runs of a source that a plan goes over.
+
+    :ivar basis: ``ledger``: each is known from when the ledger learnt of it; ``source``: from its start on, and as
+        completed from its end on; ``campaign``: all of them at once.
+    """
+
+    source: str
+    basis: str
+    n: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class SpecPlan:
+    """What specs make of runs.
+
+    :ivar runs: by source.
+    :ivar until: where its clock ends.
+    :ivar troubles: workflows that could not be planned, each with why.
+    :ivar mistakes: of files; what they declare is not in the plan.
+    """
+
+    runs: Mapping[str, PlannedRuns]
+    until: datetime
+    groupings: Sequence[PlannedGrouping]
+    troubles: Sequence[str] = ()
+    mistakes: Sequence[SpecError] = field(default=())
+
+    @property
+    def groups(self) -> list[PlannedGroup]:
+        """All of them: by workflow and grouping, in the order of their first runs."""
+        return [group for grouping in self.groupings for group in grouping.groups]
