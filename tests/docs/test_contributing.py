@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,16 +32,22 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         folder.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-kinds\nVersion: 1.0\n")
     (package / "__init__.py").touch()
-    for name, text in blocks().items():
-        (info if name.endswith(".txt") else package).joinpath(name).write_text(text)
+    files = blocks()
+    points = tomllib.loads(files["pyproject.toml"])["project"]["entry-points"]
+    lines = [line for kind, of in points.items() for line in (f"[{kind}]", *(f"{key} = {of[key]}" for key in of))]
+    (info / "entry_points.txt").write_text("\n".join([*lines, ""]))
+    for name, text in files.items():
+        if name.endswith(".py"):
+            (package / name).write_text(text)
     with pytest.MonkeyPatch.context() as patch, toys(patch, tmp_path / "site"):
         yield tmp_path
 
 
 class Recipes(Toyland):
     def write(self, last: int = 2) -> None:
-        sources = f"apiVersion: calib/v1\nsources: {{counted: {{numbers: {{last: {last}}}}}}}\n"
-        (self.specs / "sources.yaml").write_text(sources)
+        sources = blocks()["sources.yaml"]
+        assert "last: 2" in sources
+        (self.specs / "sources.yaml").write_text(sources.replace("last: 2", f"last: {last}"))
         (self.specs / "mine.yaml").write_text(blocks()["workflow.yaml"])
 
 
