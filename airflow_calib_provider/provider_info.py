@@ -12,6 +12,7 @@ CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
 
 OPERATORS = ("jobs", "dag_jobs", "publish", "inject", "mirror")
+LINKS = ("AwaitedLink", "SpecLink")
 TRIGGERS = ("job_set", "ledger_wait", "mirror")
 
 
@@ -43,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": _modules(triggers),
         "hooks": _modules(hooks),
         "connection-types": forms,
+        "extra-links": [f"airflow_calib_provider.hooks.links.{name}" for name in LINKS],
     }
 
 

@@ -101,15 +101,18 @@ def served_specs(folder: Path, ledger: Ledger) -> tuple[dict[str, Workflow], dic
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.injection.serving import serve
     from airflow_calib_provider.ledger import spec_files
+    from airflow_calib_provider.spec.team import team_of
 
-    with ledger.read() as connection:
-        kept, known = spec_files.kept_texts(connection), spec_files.troubles(connection)
     try:
+        team = team_of(folder)
+        with ledger.read() as connection:
+            kept, known = spec_files.kept_texts(connection, team), spec_files.troubles(connection)
         served = serve(folder, lambda: kept)
     except CalibError:
         return {}, None
     found = {}
-    for name, trouble in served.troubles.items():
+    troubles = {spec_files.sources_row(team) if n == spec_files.SOURCES else n: t for n, t in served.troubles.items()}
+    for name, trouble in troubles.items():
         # Whether a workflow is gone is for injection to say: here may be another folder than there.
         if trouble.reason["code"] != "workflow_gone" or name in known:
             found[name] = replace(trouble, since=known[name].since if name in known else None)

@@ -14,6 +14,7 @@ from airflow_calib_provider.operators.inject import HousekeepingOperator, Inject
 from airflow_calib_provider.operators.mirror import MirrorOperator
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
+from airflow_calib_provider.spec.team import team_of
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -24,13 +25,26 @@ RUNS = Asset(name="runs", uri=RUNS_ASSET, group="calib")
 def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     """``calib_inject``, ``calib_housekeeping``, ``calib_mirror`` and ``calib_campaign``.
 
+    Of a team (``team`` in ``sources.yaml``) only those that read its folder: ``calib_inject_<team>`` and
+    ``calib_campaign_<team>``. The folder that names no team has those for the whole ledger.
+
     :param stub: ``__file__`` of the stub.
     :param specs: folder of the YAML files, relative to the stub.
     :returns: DAG id → DAG, for ``globals().update(...)``.
     """
     folder = str((Path(stub).resolve().parent / specs).resolve())
+    team = team_of(Path(folder))
+    of_folder = [_inject(folder, team), _campaign(folder, team)]
+    return {dag.dag_id: dag for dag in (*of_folder, *([] if team else [_housekeeping(), _mirror()]))}
+
+
+def _named(dag_id: str, team: str) -> str:
+    return f"{dag_id}_{team}" if team else dag_id
+
+
+def _inject(folder: str, team: str) -> DAG:
     with _dag(
-        INJECT,
+        _named(INJECT, team),
         AssetOrTimeSchedule(timetable=_every(number("INJECT_MINUTES")), assets=[RUNS]),
         "Records completed runs, groups them, and opens the DAG runs that may start. Trigger it at any time: injecting "
         f"twice changes nothing. An event of the asset {RUNS_ASSET} (`calib runs announce`) runs it at once; what is "
@@ -45,6 +59,10 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
         },
     ) as inject:
         InjectOperator(task_id="inject", specs=folder)
+    return inject
+
+
+def _housekeeping() -> DAG:
     with _dag(
         "calib_housekeeping",
         _cron("30 * * * *"),
@@ -54,6 +72,10 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
         {},
     ) as housekeeping:
         HousekeepingOperator(task_id="housekeeping")
+    return housekeeping
+
+
+def _mirror() -> DAG:
     with _dag(
         "calib_mirror",
         "@continuous",
@@ -62,8 +84,12 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
         {},
     ) as mirror:
         MirrorOperator(task_id="mirror")
+    return mirror
+
+
+def _campaign(folder: str, team: str) -> DAG:
     with _dag(
-        "calib_campaign",
+        _named("calib_campaign", team),
         None,
         "Creates a campaign, such as a reprocessing of given runs, from a form. A dry run, the default, tells all that "
         "is wrong, or what it would be, in the log of the task check. What is created is injected at once.",
@@ -74,7 +100,7 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
         check >> CreateCampaignOperator(task_id="create", specs=folder, outlets=[RUNS])
     # Each run of it is a campaign of its own.
     campaign.max_active_runs = 16
-    return {dag.dag_id: dag for dag in (inject, housekeeping, mirror, campaign)}
+    return campaign
 
 
 def _every(minutes: float) -> DeltaDataIntervalTimetable:

@@ -22,6 +22,8 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
     :raises SpecErrors: the file has mistakes, and there is no good text before it.
     """
     if (known := good_workflow(path)) is not None:
+        if not worker:
+            refuse_another_teams(path, known.name)
         return known
 
     # What reads YAML takes longer to import than a task's process needs for everything else of ours.
@@ -32,13 +34,16 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
 
     def kept() -> Sequence[KeptText]:
         try:
-            return kept_texts()
+            return kept_texts(path.parent)
         except LedgerError as error:
             silent.append(error)
             return ()
 
     try:
-        return serve_file(path, kept, worker=worker)
+        served = serve_file(path, kept, worker=worker)
+        if not worker:
+            refuse_another_teams(path, served.name)
+        return served
     except SpecErrors as error:
         if not silent:
             raise
@@ -46,12 +51,36 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
         raise SpecErrors([*error.errors, more]) from None
 
 
-def kept_texts() -> Sequence[KeptText]:
-    """The last good texts.
+def refuse_another_teams(path: Path, workflow: str) -> None:
+    """Two bundles must not fight for the DAGs of one name. Nothing is asked where there is one bundle.
+
+    :raises SpecErrors: the workflow is that of another team.
+    """
+    from airflow.sdk.configuration import conf
+
+    if len(conf.getjson("dag_processor", "dag_bundle_config_list") or ()) < 2:
+        return
+    from airflow_calib_provider.errors import LedgerError, SpecErrors
+    from airflow_calib_provider.injection.teams import taken
+    from airflow_calib_provider.ledger import spec_files
+    from airflow_calib_provider.spec.team import team_of
+
+    try:
+        with task_ledger().read() as connection:
+            owners = spec_files.owners(connection)
+    except LedgerError:
+        return  # calib_inject says it, too
+    if (error := taken(owners, team_of(path.parent), workflow, path)) is not None:
+        raise SpecErrors([error])
+
+
+def kept_texts(folder: Path) -> Sequence[KeptText]:
+    """The last good texts of those whose folder it is.
 
     :raises LedgerError: they cannot be read.
     """
     from airflow_calib_provider.ledger import spec_files
+    from airflow_calib_provider.spec.team import team_of
 
     with task_ledger().read() as connection:
-        return spec_files.kept_texts(connection)
+        return spec_files.kept_texts(connection, team_of(folder))

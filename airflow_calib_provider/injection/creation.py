@@ -21,6 +21,7 @@ from airflow_calib_provider.spec import overrides as settings
 from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.problems import nearest
+from airflow_calib_provider.spec.team import team_of
 
 
 class _Found:
@@ -60,7 +61,7 @@ def _prepare(ledger: Ledger, folder: Path, wanted: NewCampaign) -> tuple[Prepare
     """What it would be, and its workflows."""
     found = _Found()
     with ledger.read() as connection:
-        kept = spec_files.kept_texts(connection)
+        kept = spec_files.kept_texts(connection, team_of(folder))
         base = wanted.base or (campaigns.PROMPT if wanted.first_tasks else None)
         with found.collected():
             campaigns.check_name(connection, wanted.name, wanted.kind)

@@ -18,12 +18,14 @@ from airflow_calib_provider.injection.assigning import InjectionReport, assign_w
 from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
 from airflow_calib_provider.injection.selection import Admissions
 from airflow_calib_provider.injection.serving import serve
+from airflow_calib_provider.injection.teams import Bundles, Neighbours, check_bundle, refuse_taken
 from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, Run
 from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.runsources.base import identity_of, read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
+from airflow_calib_provider.spec.team import team_of
 
 __all__ = ["InjectionReport", "close_campaign", "inject", "inject_folder"]
 
@@ -94,22 +96,30 @@ def inject_folder(
     now: datetime,
     campaign: str | None = None,
     limits: openings.OpeningLimits | None = None,
+    bundles: Bundles | None = None,
 ) -> tuple[InjectionReport, list[SpecError]]:
     """Inject what a folder of specs says; where a file has mistakes, what its last good text said (rule 43).
 
+    :param bundles: of the Airflow whose folder it is.
     :returns: the report, and every mistake of the files.
     :raises NotFound: as :func:`inject`.
     :raises LedgerError: likewise.
     :raises SpecErrors: the run sources cannot be read, and were never good.
     """
+    team = team_of(folder)
     with ledger.read() as connection:
-        kept = spec_files.kept_texts(connection)
+        kept = spec_files.kept_texts(connection, team)
+        neighbours = Neighbours.read(connection, team)
     served = serve(folder, lambda: kept)
+    if bundles is not None:
+        check_bundle(neighbours.owners, team, bundles, served.workflows)
     if not served.sources and served.sources_text is None and served.errors:
         raise SpecErrors(served.errors)
+    refuse_taken(served, neighbours, folder, next((x.text for x in kept if x.workflow == spec_files.SOURCES), None))
     with ledger.write() as connection:
-        spec_files.note_good(connection, served.texts(now))
-        spec_files.note_troubles(connection, served.troubles, now)
+        where = (None, None) if bundles is None else (bundles.own, bundles.version)
+        spec_files.note_good(connection, served.texts(now), team, *where)
+        spec_files.note_troubles(connection, served.troubles, now, team)
     report = inject(ledger, served.to_inject, served.sources, folder, now=now, campaign=campaign, limits=limits)
     return report, served.errors
 

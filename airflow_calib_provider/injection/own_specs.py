@@ -19,6 +19,7 @@ from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.spec import overrides
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.problems import nearest
+from airflow_calib_provider.spec.team import team_of
 
 group, grouping = tables.run_group, tables.grouping
 
@@ -112,7 +113,7 @@ def update_specs(ledger: Ledger, folder: Path, name: str, now: datetime, *, pers
     :raises CalibError: what the campaign sets, or where it begins, does not fit them; nothing was changed.
     """
     with ledger.read() as connection:
-        kept = spec_files.kept_texts(connection)
+        kept = spec_files.kept_texts(connection, team_of(folder))
         row = campaigns.get(connection, name)
     if row.kind != "finite" or row.state == "cancelled":
         said = "is cancelled" if row.state == "cancelled" else "has no version of its own: it follows the files"

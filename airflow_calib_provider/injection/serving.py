@@ -42,6 +42,13 @@ class Served:
     troubles: dict[str, Trouble] = field(default_factory=dict)
     errors: list[SpecError] = field(default_factory=list)
 
+    def refuse(self, file: str, workflow: str, error: SpecError) -> None:
+        """Let nothing be decided of a file whose workflow, or whose run source, is another team's."""
+        self.good.pop(file, None)
+        self.workflows.pop(workflow, None)
+        self.troubles.pop(workflow, None)
+        self.errors.append(error)
+
     @property
     def to_inject(self) -> dict[str, Workflow]:
         """The workflows for which anything may be decided."""

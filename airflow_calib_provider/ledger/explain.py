@@ -124,13 +124,17 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
 def _files(connection: Connection, scope: Scope, workflows: Collection[str], *, of_run: bool = False) -> list[Cause]:
     """What is wrong with the YAML files of these workflows and of the run sources: why an edit does nothing."""
     found = spec_files.troubles(connection) if scope.troubles is None else scope.troubles
+    sources_files = spec_files.sources_rows(connection, workflows)
     return [
         Cause(
-            f"workflow {name}" if name in workflows else name, dict(trouble.reason), since=trouble.since, workflow=name
+            f"workflow {name}" if name in workflows else name.partition("@")[0],
+            dict(trouble.reason),
+            since=trouble.since,
+            workflow=name,
         )
         for name, trouble in sorted(found.items())
         if name in workflows
-        or (name == spec_files.SOURCES and workflows)
+        or name in sources_files
         # What it would have taken, nobody can read: it may be any run.
         or (of_run and trouble.reason["code"] == "spec_refused" and scope.workflow in (None, name))
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, exists, insert, literal, select, update
 
@@ -13,6 +14,8 @@ from airflow_calib_provider.ledger import tables
 
 SOURCES = "sources.yaml"
 """Stands for a workflow's name where the text is that of the run sources: no workflow can be called so."""
+
+GONE = "workflow_gone"
 
 spec_file, spec_text = tables.spec_file, tables.spec_text
 
@@ -33,6 +36,30 @@ class KeptText:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose workflow it is, or whose run sources, as it was injected last.
+
+    :ivar team: empty for those who have named none.
+    :ivar bundle: Airflow's name of where its file came from; ``None``: it was not injected from Airflow.
+    :ivar version: of the bundle, a commit, when the file was good last.
+    :ivar is_gone: the file is not there any more: whoever has one of the name now takes it over.
+    """
+
+    workflow: str
+    team: str
+    bundle: str | None
+    version: str | None
+    file: str
+    is_gone: bool
+
+    @property
+    def place(self) -> str:
+        """In words."""
+        team = f"the team {self.team}" if self.team else "those without a team"
+        return f"{self.file} of {team}" + (f", in the bundle {self.bundle}" if self.bundle else "")
+
+
+@dataclass(frozen=True)
 class Trouble:
     """Why the file of a workflow cannot be used now.
 
@@ -50,12 +77,49 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def kept_texts(connection: Connection) -> list[KeptText]:
-    """The last good texts, those of the newest first."""
+def sources_row(team: str) -> str:
+    """Under which the run sources of a team are kept."""
+    return f"{SOURCES}@{team}" if team else SOURCES
+
+
+def kept_texts(connection: Connection, team: str | None = "") -> list[KeptText]:
+    """The last good texts of a team, those of the newest first.
+
+    :param team: ``None``: those of all teams.
+    """
     columns = (spec_file.c.workflow, spec_file.c.file, spec_file.c.hash, spec_text.c.text, spec_file.c.good_at)
-    query = select(*columns).join(spec_text, spec_text.c.hash == spec_file.c.hash)
+    query = select(*columns, spec_file.c.team).join(spec_text, spec_text.c.hash == spec_file.c.hash)
+    if team is not None:
+        query = query.where(spec_file.c.team == team)
     rows = connection.execute(query.order_by(spec_file.c.good_at.desc(), spec_file.c.workflow)).all()
-    return [KeptText(row.workflow, row.file, row.hash, row.text, row.good_at) for row in rows]
+
+    def name(row: Any) -> str:
+        return SOURCES if row.workflow == sources_row(row.team) else str(row.workflow)
+
+    return [KeptText(name(row), row.file, row.hash, row.text, row.good_at) for row in rows]
+
+
+def owners(connection: Connection) -> list[Owner]:
+    """Whose the workflows and run sources are."""
+    return [_owner(row) for row in connection.execute(select(spec_file)).all()]
+
+
+def owner_of(connection: Connection, workflow: str) -> Owner | None:
+    """Whose a workflow is; ``None``: it was never injected."""
+    row = connection.execute(select(spec_file).where(spec_file.c.workflow == workflow)).first()
+    return None if row is None else _owner(row)
+
+
+def _owner(row: Any) -> Owner:
+    is_gone = (row.trouble or {}).get("code") == GONE
+    return Owner(row.workflow, row.team, row.bundle, row.version, row.file, is_gone)
+
+
+def others_sources(connection: Connection, team: str) -> dict[str, str]:
+    """The last good texts of the run sources of the other teams, by team."""
+    query = select(spec_file.c.team, spec_text.c.text).join(spec_text, spec_text.c.hash == spec_file.c.hash)
+    rows = connection.execute(query.where(spec_file.c.file == SOURCES, spec_file.c.team != team)).all()
+    return {row.team: row.text for row in rows}
 
 
 def text_of(connection: Connection, text_hash: str) -> str | None:
@@ -85,25 +149,36 @@ def keep_text(connection: Connection, item: KeptText) -> None:
     connection.execute(insert(spec_text).from_select(list(row), new))
 
 
-def note_good(connection: Connection, good: Sequence[KeptText]) -> None:
-    """Remember which texts are the last good ones; nothing is wrong with their files."""
+def note_good(
+    connection: Connection,
+    good: Sequence[KeptText],
+    team: str = "",
+    bundle: str | None = None,
+    version: str | None = None,
+) -> None:
+    """Remember which texts are the last good ones, and whose; nothing is wrong with their files.
+
+    :param version: of the bundle.
+    """
     note_texts(connection, good)
     known = {row.workflow: row for row in connection.execute(select(spec_file)).all()}
     for item in good:
-        before = known.get(item.workflow)
-        values = {"file": item.file, "hash": item.hash, "trouble": None, "trouble_since": None, "held": False}
+        key = sources_row(team) if item.workflow == SOURCES else item.workflow
+        before = known.get(key)
+        owner = {"team": team, "bundle": bundle, "version": version}
+        values = {"file": item.file, "hash": item.hash, "trouble": None, "trouble_since": None, "held": False, **owner}
         if before is None:
-            row = {"workflow": item.workflow, "good_at": item.good_at, **values}
+            row = {"workflow": key, "good_at": item.good_at, **values}
             connection.execute(insert(spec_file).values(**row))
         elif any(getattr(before, name) != value for name, value in values.items()):
             changed = {**values, "good_at": item.good_at}
-            connection.execute(update(spec_file).where(spec_file.c.workflow == item.workflow).values(**changed))
+            connection.execute(update(spec_file).where(spec_file.c.workflow == key).values(**changed))
 
 
-def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], now: datetime) -> None:
+def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], now: datetime, team: str = "") -> None:
     """Remember what is wrong with the files of these workflows, since when. Unknown ones have nothing to go on with."""
-    for row in connection.execute(select(spec_file)).all():
-        found = troubles.get(row.workflow)
+    for row in connection.execute(select(spec_file).where(spec_file.c.team == team)).all():
+        found = troubles.get(SOURCES if row.workflow == sources_row(team) else row.workflow)
         if found is None or (row.trouble == found.reason and row.held == found.held):
             continue
         same = row.trouble is not None and row.trouble.get("code") == found.reason.get("code")
@@ -116,6 +191,12 @@ def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], now: 
 
 
 def troubles(connection: Connection) -> dict[str, Trouble]:
-    """What was wrong when runs were injected last, by workflow."""
+    """What was wrong when runs were injected last, by workflow (of run sources: by :func:`sources_row`)."""
     rows = connection.execute(select(spec_file).where(spec_file.c.trouble.is_not(None))).all()
     return {row.workflow: Trouble(row.trouble, row.held, row.trouble_since) for row in rows if row.trouble}
+
+
+def sources_rows(connection: Connection, workflows: Collection[str]) -> set[str]:
+    """Under which the run sources of these workflows are kept."""
+    query = select(spec_file.c.team).where(spec_file.c.workflow.in_(sorted(workflows))).distinct()
+    return {sources_row(team) for team in connection.execute(query).scalars()}

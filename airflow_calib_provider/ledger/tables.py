@@ -110,6 +110,9 @@ spec_file = Table(
     Column("trouble", JSON, comment="why the file cannot be used now"),
     Column("trouble_since", UtcDateTime),
     Column("held", Boolean, nullable=False, comment="nothing is decided under this name for now"),
+    Column("team", Text, nullable=False, server_default="", comment="whose folder it is from"),
+    Column("bundle", Text, comment="Airflow's name of where the folder came from last"),
+    Column("version", Text, comment="of the bundle, when the file was good last"),
 )
 
 workflow_seen = Table(

@@ -14,12 +14,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_calib_provider.hooks.backends import backend_of
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs, opening_limits
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.newest import bundle_of
 from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.settings import number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_calib_provider.injection.teams import Bundles
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Unsettled
 
@@ -52,7 +54,12 @@ class InjectOperator(BaseOperator):
         campaign = (context["params"].get("campaign") or "").strip() or None
         try:
             report, spec_errors = inject_folder(
-                ledger, self._specs, now=datetime.now(UTC), campaign=campaign, limits=opening_limits()
+                ledger,
+                self._specs,
+                now=datetime.now(UTC),
+                campaign=campaign,
+                limits=opening_limits(),
+                bundles=_bundles(context),
             )
         except CalibError as error:
             if error.hint:
@@ -68,6 +75,20 @@ class InjectOperator(BaseOperator):
         if problems:
             raise AirflowFailException("what could be injected was; but:\n" + "\n".join(problems))
         return {**{k: v for k, v in vars(report).items() if k != "errors"}, "opened": opened}
+
+
+def _bundles(context: Context) -> Bundles | None:
+    """Of this Airflow; ``None`` outside of one."""
+    bundle = bundle_of(context)
+    if bundle is None:
+        return None
+    from airflow.sdk.configuration import conf
+
+    from airflow_calib_provider.injection.teams import Bundles
+
+    configured = conf.getjson("dag_processor", "dag_bundle_config_list") or ()
+    names = {item["name"] for item in configured if isinstance(item, dict) and "name" in item}
+    return Bundles(bundle.name, frozenset(names - {bundle.name}), bundle.version)
 
 
 class HousekeepingOperator(BaseOperator):

@@ -13,6 +13,8 @@ from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.links import AwaitedLink, SpecLink
+from airflow_calib_provider.hooks.newest import LeftOut, end_left_out, left_out, newest, version_of
 from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.operators.waiting import wait_for_update
 
@@ -97,6 +99,9 @@ class JobSetOperator(BaseOperator):
     def ended(self, ledger: Ledger, group_id: int) -> None:
         """What the end of a job set, good or bad, is followed by."""
 
+    def tell_assets(self, context: Context, ledger: Ledger, row: Generation) -> None:
+        """What the events of the task's assets say of a done job set."""
+
     @told
     def execute(self, context: Context) -> dict[str, object]:
         """Begin the job set, or find the one that was begun, and defer until it has ended."""
@@ -110,6 +115,8 @@ class JobSetOperator(BaseOperator):
             begun = self.begin(ledger, group, context)
         except (LedgerError, IllegalTransition):
             raise  # transient: Airflow tries again, and attaches
+        except LeftOut as error:
+            return end_left_out(context, error)
         except CalibError as error:
             wait_for_update(self, ledger, group, self.ledger_task, error)
             refuse(ledger, group, self.ledger_task, error)
@@ -166,6 +173,7 @@ class JobSetOperator(BaseOperator):
                 self.log.error("%s", line)
             raise AirflowFailException(text or f"the job set is {row.state}")
         self.log.info("%s", text)
+        self.tell_assets(context, ledger, row)
         return self.result(context, ledger, row)
 
 
@@ -180,6 +188,8 @@ class JobsOperator(JobSetOperator):
         super().__init__(**kwargs)
         self._workflow = workflow
         self._task_name = task
+
+    operator_extra_links = (AwaitedLink(), SpecLink())
 
     @property
     def _task_spec(self) -> Task:
@@ -199,22 +209,43 @@ class JobsOperator(JobSetOperator):
         return base_of(ledger, group, self._task_name)
 
     def begin(self, ledger: Ledger, group: Group, context: Context) -> Begun:
-        """As the spec says that was recorded for the workflow."""
-        from airflow_calib_provider.jobsets.begin import begin
+        """As the spec says now, whichever commit Airflow runs the task from."""
+        from airflow_calib_provider.jobsets.begin import begin, stated_params
 
         instance = context["ti"]
-        return begin(
-            ledger,
-            self._workflow,
-            self._task_spec,
-            group.id,
-            max_tries=instance.max_tries,
-            dag_run_id=instance.run_id,
-            now=datetime.now(UTC),
-            params=dict(context["params"]),
-            bundle_version=getattr(getattr(instance, "bundle_instance", None), "version", None),
-        )
+        params = stated_params(self._workflow, context["params"])
+        with newest(ledger, self._workflow, context) as (workflow, commit):
+            task = workflow.tasks.get(self._task_name)
+            if task is None or task.jobs is None:
+                if not _has_begun(ledger, group.id, self._task_name):
+                    raise left_out(self._task_name, commit)
+                workflow, task = self._workflow, self._task_spec
+            return begin(
+                ledger,
+                workflow,
+                task,
+                group.id,
+                max_tries=instance.max_tries,
+                dag_run_id=instance.run_id,
+                now=datetime.now(UTC),
+                params=params,
+                bundle_version=commit if workflow is not self._workflow else version_of(context),
+            )
 
     def ended(self, ledger: Ledger, group_id: int) -> None:
         """Open DAG runs of groups that this one has kept waiting."""
         open_dag_runs(ledger, self.log, ended=group_id)
+
+    def tell_assets(self, context: Context, ledger: Ledger, row: Generation) -> None:
+        """Which group it was, and what of it."""
+        from airflow_calib_provider.hooks.assets import tell_assets
+
+        commit = {} if row.git_commit is None else {"commit": row.git_commit}
+        tell_assets(self, context, ledger, row.group_id, {"generation": row.n, "task": self._task_name, **commit})
+
+
+def _has_begun(ledger: Ledger, group_id: int, task: str) -> bool:
+    from airflow_calib_provider.ledger.starting import standing_of
+
+    with ledger.read() as connection:
+        return standing_of(connection, group_id, task).last is not None

@@ -11,6 +11,8 @@ from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.dag_runs import open_dag_runs
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.links import AwaitedLink, SpecLink
+from airflow_calib_provider.hooks.newest import LeftOut, end_left_out, left_out, newest
 from airflow_calib_provider.hooks.told import told
 from airflow_calib_provider.operators.waiting import wait_for_update
 
@@ -28,27 +30,39 @@ class PublishOperator(BaseOperator):
     """
 
     ui_color = "#e2f2df"
+    operator_extra_links = (AwaitedLink(), SpecLink())
 
     def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._workflow = workflow
         self._task_name = task
 
+    @property
+    def ledger_task(self) -> str:
+        """The task's name in the spec."""
+        return self._task_name
+
     @told
     def execute(self, context: Context) -> dict[str, object]:
         """Publish the group's product; doing it again publishes nothing twice."""
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
+        from airflow_calib_provider.hooks.assets import tell_assets
+        from airflow_calib_provider.jobsets.begin import stated_params
         from airflow_calib_provider.jobsets.publish import publish_group
 
         ledger = task_ledger()
         group = group_of(ledger, context)
         if (base := base_of(ledger, group, self._task_name)) is not None:
             return from_base(context, self.log, base)
-        spec = self._workflow.tasks[self._task_name]
+        params = stated_params(self._workflow, context["params"])
         try:
-            published = publish_group(
-                ledger, self._workflow, spec, group.id, now=datetime.now(UTC), params=dict(context["params"])
-            )
+            with newest(ledger, self._workflow, context) as (workflow, commit):
+                spec = workflow.tasks.get(self._task_name)
+                if spec is None or spec.publish is None:
+                    raise left_out(self._task_name, commit)
+                published = publish_group(ledger, workflow, spec, group.id, now=datetime.now(UTC), params=params)
+        except LeftOut as error:
+            return end_left_out(context, error)
         except (LedgerError, IllegalTransition, PayloadStoreDown):
             raise  # transient: Airflow tries again
         except CalibError as error:
@@ -58,7 +72,13 @@ class PublishOperator(BaseOperator):
         self.log.info("%s %s revision %d for runs %s", what, published.tag, published.revision, published.iov)
         context["ti"].xcom_push("reason", f"published {published.tag} revision {published.revision}")
         open_dag_runs(ledger, self.log, ended=group.id)
-        return {"tag": published.tag, "iov": str(published.iov), "revision": published.revision}
+        told_of: dict[str, str | int] = {
+            "tag": published.tag,
+            "iov": str(published.iov),
+            "revision": published.revision,
+        }
+        tell_assets(self, context, ledger, group.id, {"task": self._task_name, **told_of})
+        return dict(told_of)
 
     def execute_again(self, context: Context, event: object = None) -> dict[str, object]:
         """What the task waited for has come."""

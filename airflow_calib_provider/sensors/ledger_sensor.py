@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_calib_provider.hooks.group import group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.links import AwaitedLink
 from airflow_calib_provider.hooks.told import told
 
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ class LedgerSensor(BaseSensorOperator):
     """
 
     ui_color = "#fbeecb"
+    operator_extra_links = (AwaitedLink(),)
 
     def __init__(self, *, waits_for: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._waits_for = waits_for
+
+    @property
+    def waits_for(self) -> str:
+        """The task whose locks are waited for; empty: the group."""
+        return self._waits_for
 
     @told
     def execute(self, context: Context) -> None:

@@ -91,6 +91,13 @@ class SourcesKeys(Keys):
     version: Annotated[
         Version, Words(missing=API_VERSION), Field(alias="apiVersion", description="the version of the language")
     ] = ""
+    team: Annotated[
+        Name | None,
+        Field(
+            description="whose folder this is, where one Airflow has the specs of several teams: its DAG is "
+            "`calib_inject_<team>`, see [git.md](git.md#several-teams)"
+        ),
+    ] = None
     sources: Annotated[
         dict[Name, SourceKeys],
         NotEmpty("at least one source", "there are no sources"),

@@ -13,7 +13,7 @@ import airflow
 import jsonschema
 import pytest
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
-from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, Connection
 from airflow.triggers.base import BaseTrigger
 
 import airflow_calib_provider
@@ -58,12 +58,19 @@ class TestSchema:
     def test_of_installed_providers(self) -> None:
         jsonschema.validate(INFO, schema("provider_info.schema.json"))
 
-    @pytest.mark.parametrize("part", ["integrations", "operators", "sensors", "hooks", "triggers", "connection-types"])
+    @pytest.mark.parametrize(
+        "part", ["integrations", "operators", "sensors", "hooks", "triggers", "connection-types", "extra-links"]
+    )
     def test_the_stricter_one_of_sources(self, part: str) -> None:
         assert INFO[part]
         stricter = schema("provider.yaml.schema.json")
         only = {"properties": stricter["properties"], "definitions": stricter.get("definitions", {})}
         jsonschema.validate({part: INFO[part]}, only)
+
+    def test_every_link_is_there(self) -> None:
+        for name in INFO["extra-links"]:
+            module, _, of = name.rpartition(".")
+            assert issubclass(getattr(importlib.import_module(module), of), BaseOperatorLink)
 
     def test_every_integration_is_described(self) -> None:
         described = [item["integration-name"] for item in INFO["integrations"]]
