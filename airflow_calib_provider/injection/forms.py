@@ -16,6 +16,7 @@ from airflow_calib_provider.ledger import campaigns, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.spec.models import Workflow
 from airflow_calib_provider.spec.problems import nearest
+from airflow_calib_provider.spec.team import team_of
 
 ALL = "all"
 """What stands for all runs that the source lists: nothing filled in is no wish to process everything."""
@@ -169,7 +170,7 @@ def _number(values: Mapping[str, object], key: str) -> int | None:
 def _only_source(ledger: Ledger, folder: Path, workflows: Sequence[str], mistakes: list[CalibError]) -> str:
     """The source from which the workflows take their runs, where that is one."""
     with ledger.read() as connection:
-        kept = spec_files.kept_texts(connection)
+        kept = spec_files.kept_texts(connection, team_of(folder))
     served = serve(folder, lambda: kept)
     known: Mapping[str, Workflow] = served.to_inject
     chosen = [known[name] for name in workflows if name in known] if workflows else list(known.values())
