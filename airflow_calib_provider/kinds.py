@@ -60,7 +60,9 @@ class Kinds:
         except Exception as error:  # whatever a module of another package raises while it is imported
             raise KindError(
                 f"the {self.what} {name!r} cannot be loaded: {type(error).__name__}: {error}",
-                "is its extra installed?",
+                "its package was installed after this process began: restart it"
+                if claims and isinstance(error, ModuleNotFoundError)
+                else "is its extra installed?",
             ) from error
         raise KindError(f"there is no {self.what} {name!r}", f"known are {', '.join(self.names())}")
 

@@ -12,6 +12,18 @@ Wrong = tuple[int, str, str]
 
 HINT = 'write "{{ spec.folder }}/…"'
 
+SHELL_HINT = 'for a shell: [bash, -c, "…"]'
+
+_INSTEAD = {
+    "CALIB_INPUTS": "{{ job.inputs_file }}",
+    "CALIB_OUT": "{{ job.out }}",
+    "CALIB_REPORT": "{{ job.report }}",
+    "CALIB_JOB": "{{ job.index }}",
+    "CALIB_ATTEMPT": "{{ job.attempt }}",
+    "CALIB_GROUP": "{{ group.name }}",
+}
+"""Variables of the contract that templates have, too."""
+
 _NO_SCRIPT = {
     r"python[\d.]*|pypy[\d.]*": "cm",
     r"(?:ba|da|z|k|a)?sh": "cs",
@@ -22,6 +34,9 @@ _NO_SCRIPT = {
 _WITH_VALUE = ("-W", "-X", "-o", "-O", "--rcfile", "--init-file", "-I", "-r", "-L", "-J")
 """Options whose value is the next argument."""
 
+_SHELL = frozenset({"&&", "||", "|", ">", ">>", "<", "2>", "2>&1"})
+_VARIABLE = re.compile(r"(?:--?[\w-]+=)?\$\{?([A-Za-z_]\w*)\}?(?:/\S*)?")
+_BRACES = re.compile(r"[^\s{]*\{ ?((?:run|runs|group|job|tasks|params|payloads|spec)\.[\w.\[\]]+) ?\}[^\s}]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
@@ -42,8 +57,23 @@ def wrong_with_command(arguments: Sequence[str | None], present: Collection[str]
         yield script, *wrong
     for number in range(start + 1, len(arguments)):
         text = arguments[number]
+        option = (arguments[number - 1] or "").startswith("-")  # such as -d '|'
+        if text is not None and not (option and text in _SHELL) and (found := taken_as_it_is(text)):
+            yield number, *found
         if number != script and text is not None and (path := above(text)):
             yield number, _outside(path), HINT
+
+
+def taken_as_it_is(text: str) -> tuple[str, str] | None:
+    """What of an argument looks like a shell's word or like a template and is neither; ``None``: nothing."""
+    if text in _SHELL:
+        return f"{text!r} is an argument like any other: no shell reads the command", SHELL_HINT
+    if variable := _VARIABLE.fullmatch(text):
+        instead = _INSTEAD.get(variable[1])
+        return f"{text} stays as it is: no shell reads it", f'write "{instead}"' if instead else SHELL_HINT
+    if braces := _BRACES.fullmatch(text):
+        return f"{text} stays as it is: a template has two braces", f'write "{{{{ {braces[1]} }}}}"'
+    return None
 
 
 def above(text: str) -> str | None:

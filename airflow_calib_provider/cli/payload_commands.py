@@ -79,12 +79,18 @@ def get(
     With --json the content is not printed, but what is known about it, and where it lies.
     """
     from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger import names
     from airflow_calib_provider.payloads import store
 
     ledger = open_ledger()
     existing_names(ledger, campaign)
     with ledger.read() as connection:
-        row = store.find(connection, campaign, tag, run)
+        try:
+            row = store.find(connection, campaign, tag, run)
+        except NotFound:
+            names.check_tag(connection, tag)
+            raise
     content = _content(row)
     if output is not None:
         _write(output, content)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from airflow_calib_provider.cli.command_warnings import HINT, above, wrong_with_command
+from airflow_calib_provider.cli.command_warnings import HINT, above, taken_as_it_is, wrong_with_command
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.kinds import FILES, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
@@ -18,6 +19,7 @@ from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.positions import Sequence as SequenceNode
 from airflow_calib_provider.spec.regular import open_regular
+from airflow_calib_provider.spec.resolving import find_cycle
 from airflow_calib_provider.spec.templates import render_text, variables_of
 
 SHOWN = 20
@@ -60,7 +62,34 @@ def warnings_of(paths: Sequence[Path], workflows: Mapping[str, Workflow]) -> lis
     result = [item for folder in folders for item in _of_sources(folder / SOURCES_FILE)]
     result += [item for workflow in workflows.values() for item in _of_tasks(workflow)]
     result += [item for path in paths if path.is_dir() for item in _not_read(path)]
-    return result + list(_alike(workflows))
+    return [*result, *_alike(workflows), *_for_ever(workflows)]
+
+
+def _for_ever(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
+    """Locks on payloads that are published only after the task that waits for them."""
+    tasks = {
+        f"{workflow.name}.{task.name}": (workflow, task)
+        for workflow in workflows.values()
+        for task in workflow.tasks.values()
+    }
+    publisher = {task.publish.tag: name for name, (_, task) in tasks.items() if task.publish is not None}
+    edges = {
+        name: [f"{need.workflow or workflow.name}.{need.task}" for need in task.needs]
+        + [publisher[tag] for tag in task.locked_tags if tag in publisher]
+        for name, (workflow, task) in tasks.items()
+    }
+    while cycle := find_cycle(edges):
+        for name, following in pairwise(cycle):
+            workflow, task = tasks[name]
+            for number, lock in enumerate(task.locks):
+                tag = str(lock.parameters.get("tag", ""))
+                if publisher.get(tag) == following:
+                    document = read_document(Path(workflow.file))
+                    place = _place(document, "tasks", task.name, "locks", number)
+                    said = f"the payload {tag!r} is published after what waits for it: {' → '.join(cycle)}"
+                    hint = "this opens only in campaigns whose base campaign has the payload"
+                    yield Warned(SpecError(said, place, suggestion=hint), workflow=workflow.name, task=task.name)
+        edges[cycle[0]] = [name for name in edges[cycle[0]] if name != cycle[1]]
 
 
 def _not_read(folder: Path) -> Iterator[Warned]:
@@ -141,7 +170,10 @@ def _of_jobs(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], 
     for number, item in enumerate(
         (inputs,) if isinstance(inputs, str) else inputs if isinstance(inputs, tuple) else ()
     ):
-        if (text := _plain(item, folder)) is not None and (path := above(text)):
+        text = _plain(item, folder)
+        if text is not None and (found := taken_as_it_is(text)):
+            yield ("jobs", "inputs", number), *found
+        elif text is not None and (path := above(text)):
             message = f"the input {path} leads out of the folder where the job runs (CALIB_OUT), not from this file's"
             yield ("jobs", "inputs", number), message, HINT
 

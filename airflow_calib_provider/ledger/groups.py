@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
 
 UNFINISHED = ("new", "waiting")
+_NEAR = 5
+"""How many groups the hint of an unknown one names."""
 UNBEGUN = (*UNFINISHED, "failed")
 """States from which a task starts anew, with what the spec says then."""
 
@@ -358,6 +361,25 @@ def touch_looked_at(connection: Connection, group_ids: Iterable[int], now: datet
     connection.execute(update(table).where(*here).values(looked_at=now))
 
 
+def no_group(connection: Connection, campaign: str, name: str, of: str = "") -> NotFound:
+    """That a campaign has no group of this name, with those that are meant by a run's number or nearly this name.
+
+    :param of: what more was asked of the group.
+    """
+    group, member = tables.run_group, tables.membership
+    query = select(group.c.name).where(group.c.campaign == campaign).limit(_NEAR)
+    if re.fullmatch(r"[0-9]{1,15}", name):
+        query = query.join(member, member.c.group_id == group.c.id).order_by(group.c.workflow, group.c.first_run)
+        query = query.where(member.c.campaign == campaign, member.c.run == int(name), member.c.state == "grouped")
+        said = "the run {} is in {}; "
+    else:
+        likely = name.lower(), re.sub(r"-r?(?=[0-9]+$)", "-r", name.lower())
+        query, said = query.where(group.c.name.in_(likely)), "did you mean {1!r}? "
+    near = dict.fromkeys(connection.execute(query).scalars())
+    hint = said.format(name, ", ".join(near)) if near else ""
+    return NotFound(f"the campaign {campaign} has no group {name}{of}", f"{hint}`calib groups` lists them")
+
+
 def find_group(connection: Connection, campaign: str, workflow: str | None, name: str) -> Group:
     """The one group of this name in a campaign.
 
@@ -369,7 +391,7 @@ def find_group(connection: Connection, campaign: str, workflow: str | None, name
         query = query.where(table.c.workflow == workflow)
     found = read_rows(connection, query, Group)
     if not found:
-        raise NotFound(f"the campaign {campaign} has no group {name}", "`calib groups` lists them")
+        raise no_group(connection, campaign, name)
     if len(found) > 1:
         listed = ", ".join(sorted(row.workflow for row in found))
         raise NotFound(f"several workflows have a group {name}: {listed}", "name one with --workflow")

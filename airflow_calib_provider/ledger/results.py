@@ -12,7 +12,7 @@ from sqlalchemy import case, exists, func, or_, select
 from airflow_calib_provider.errors import CommandLineError, NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.generations import with_group
-from airflow_calib_provider.ledger.groups import group_by_id, task_of
+from airflow_calib_provider.ledger.groups import group_by_id, no_group, task_of
 from airflow_calib_provider.ledger.products import StoredProduct, with_places
 from airflow_calib_provider.ledger.rows import Generation, first_row, read_rows
 from airflow_calib_provider.ledger.sources import the_one
@@ -129,7 +129,7 @@ def meant(
         raise NotFound(
             f"the run {run} is in no group{of} of the campaign {campaign}", f"`calib explain {run}` says why"
         )
-    raise NotFound(f"the campaign {campaign} has no group {what}{of}", "`calib groups` lists them")
+    raise no_group(connection, campaign, what, of)
 
 
 def generation_numbered(connection: Connection, group_id: int, task: str, n: int, last: int) -> Generation:

@@ -47,6 +47,20 @@ def read_csv(path: Path, source: CsvKeys, fields: Mapping[str, FieldType]) -> li
     return [record for _, record in sorted(reader.runs.values(), key=lambda pair: pair[1].number)]
 
 
+def faults_of_header(path: Path, source: CsvKeys, fields: Mapping[str, FieldType]) -> list[str]:
+    """What the first line lacks, for those who ask before there is a DAG; all else is said when the runs are read."""
+    faults = Faults(path)
+    reader = _CsvReader(path, source, fields, faults)
+    try:
+        with open_regular(path) as stream:
+            line = stream.readline(MAX_CELL).decode("utf-8-sig")
+        if line.strip() and line.count('"') % 2 == 0:
+            reader.read(line)
+    except (OSError, UnicodeDecodeError, TooManyFaults):
+        pass
+    return faults.messages
+
+
 def _read_text(path: Path, faults: Faults) -> str | None:
     try:
         with open_regular(path) as stream:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.scalars import Filled, Reads, Text, mistake, one_of, text, unlike
-from airflow_calib_provider.runsources.base import FileKind
+from airflow_calib_provider.runsources.base import FileKind, source_file
 from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
@@ -64,6 +64,16 @@ class CsvKind(FileKind):
         from airflow_calib_provider.runsources.csv_file import read_csv
 
         return read_csv(path, CsvKeys.model_validate(source.options), source.fields)
+
+    def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
+        """Columns that the file lacks, too."""
+        from airflow_calib_provider.runsources.csv_file import faults_of_header
+
+        yield from super().warnings(source, folder)
+        path = source_file(source, base_folder=folder)
+        if path.is_file():
+            for said in faults_of_header(path, CsvKeys.model_validate(source.options), source.fields):
+                yield "path", said, ""
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
         """What the columns map to reserved fields."""

@@ -265,7 +265,8 @@ class _Builder:
         started = ""
         if error.context_mark and mark and error.context_mark.line != mark.line:
             started = f" that starts in line {self.places.at_mark(error.context_mark)[0]}"
-        return self._error(f"not YAML: {error.problem}{context}{started}", where, hint=self._syntax_hint(where))
+        hint = self._syntax_hint(where) or self._colon_hint(error.context_mark)
+        return self._error(f"not YAML: {error.problem}{context}{started}", where, hint=hint)
 
     def _syntax_hint(self, where: Place) -> str:
         line = line_of(self.lines, where.line)
@@ -274,6 +275,12 @@ class _Builder:
         if re.search(r"[:\[,-]\s*\{\{", line):
             return 'put a template into quotes: "{{ … }}"'
         return ""
+
+    def _colon_hint(self, started: yaml.Mark | None) -> str:
+        """``key:value`` is one word to YAML; what it finds wrong is the line after that."""
+        line = line_of(self.lines, self.places.at_mark(started)[0]) if started else ""
+        glued = re.match(r"\s*(?:- )?(\w+):(?=[^\s:/])", line)
+        return f"put a space after {glued[1]}:" if glued and ": " not in line else ""
 
     def _place(self, event: Any) -> Place:
         return Place(self.file, *self.places.at_mark(event.start_mark))

@@ -163,6 +163,8 @@ def test_explain(busy: World, calib: Calib) -> None:
     assert [cause["code"] for cause in found["causes"]] == ["jobs_failed"]
     assert found["causes"][0]["since"]
     assert "no group run-r99" in calib.fails("explain", "run-r99")
+    assert "did you mean 'fill-r2'? `calib groups` lists them" in calib.fails("explain", "fill-2")
+    assert "did you mean 'fill-r2'?" in calib.fails("explain", "Fill-r2")
     assert "several workflows" in calib.fails("explain", "run-r5")
 
 
@@ -337,6 +339,7 @@ def test_payload_get(busy: World, calib: Calib) -> None:
     assert about["provenance"] == {"runs": [2, 3]}
     assert json.loads(calib.plain("payload", "get", "Scale", "3", "--provenance")) == {"runs": [2, 3]}
     assert "no payload of Scale holds for run 5" in calib.fails("payload", "get", "Scale", "5")
+    assert "did you mean 'Scale'? known: Scale" in calib.fails("payload", "get", "scale", "3")
     path = Path(about["path"])
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
     path.write_text("spoilt")

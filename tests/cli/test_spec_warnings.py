@@ -261,6 +261,28 @@ class TestPaths:
         (line,) = warned(calib)
         assert "the input ../data/b leads out" in line
 
+    @pytest.mark.parametrize(
+        ("argument", "said", "instead"),
+        [
+            ("|", "'|' is an argument like any other", "for a shell"),
+            ("$CALIB_INPUTS", "$CALIB_INPUTS stays as it is", "{{ job.inputs_file }}"),
+            ("--in=${HOME}/x", "--in=${HOME}/x stays as it is", "for a shell"),
+            ("{ run.number }", "a template has two braces", "{{ run.number }}"),
+            ("--run={run.number}", "a template has two braces", "{{ run.number }}"),
+        ],
+    )
+    def test_a_word_that_nobody_reads(
+        self, complete: World, calib: Calib, argument: str, said: str, instead: str
+    ) -> None:
+        command(complete, "cat", argument)
+        (line,) = warned(calib)
+        assert said in line
+        assert instead in line
+
+    def test_words_that_are_meant_as_they_are(self, complete: World, calib: Calib) -> None:
+        command(complete, "awk", "-F", "|", "{print $2}", "{a,b}", "$1", '{\\"run\\": 1}', "costs $5")
+        assert warned(calib) == []
+
     @pytest.mark.parametrize("file", ["o.txt", "/data/o.txt", "{{ spec.folder }}/o.txt", "{{ group.name }}.txt"])
     def test_a_published_file_that_no_task_makes(self, complete: World, calib: Calib, file: str) -> None:
         edit(complete, "{{ tasks.scale.products.constants }}", file)
@@ -274,3 +296,19 @@ def test_what_is_no_file_is_not_waited_for(complete: World, calib: Calib) -> Non
     os.mkfifo(complete.specs / "pipe.yml")
     (complete.specs / "zero.yml").symlink_to("/dev/zero")
     assert warned(calib) == []
+
+
+def test_a_column_that_the_file_lacks(complete: World, calib: Calib) -> None:
+    file = complete.specs / "sources.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("fields: {", "fields: {lumi_pub: float, ", 1))
+    result = calib("spec", "check")
+    assert result.exit_code == 0
+    assert f"{file.parent / 'runs.csv'}:1:lumi_pub: there is no column 'lumi_pub'" in result.stderr
+    assert result.stderr.startswith("warning: ")
+
+
+def test_a_payload_that_is_published_after_what_waits_for_it(complete: World, calib: Calib) -> None:
+    edit(complete, "    needs: [skim]\n", "    needs: [skim]\n    locks: [{payload: {tag: Scale}}]\n")
+    (line,) = warned(calib)
+    assert "published after what waits for it: demo.scale → demo.deliver → demo.scale" in line
