@@ -183,7 +183,7 @@ def show_difference(found: PlanDifference, commit: str, lines: int, as_json: boo
         return
     rows = [[one.workflow, one.state, "; ".join(one.changes)] for one in found.workflows if one.state != "same"]
     table(["workflow", "is there", "what the edit changes"], rows, empty="no workflow changes")
-    compared = {one.workflow for one in found.workflows if not one.state.startswith("mistakes")}
+    compared = {one.workflow for one in found.workflows if one.is_compared}
     dag_ids = [one.dag_id for plan in (found.before, found.after) for one in plan.groupings if one.workflow in compared]
     counted = [[name, *(_count(plan, name) for plan in (found.before, found.after))] for name in dict.fromkeys(dag_ids)]
     table(["DAG", "before", "now"], counted, empty="nothing is planned on either side")

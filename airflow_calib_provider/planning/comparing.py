@@ -19,20 +19,25 @@ from airflow_calib_provider.planning.words import why_closed
 from airflow_calib_provider.spec.models import Workflow
 
 ONLY_BEFORE, ONLY_AFTER, CHANGED, SAME = "only before", "only after", "changed", "same"
+MISTAKES_BEFORE, MISTAKES_AFTER = "mistakes before", "mistakes after"
 
 
 @dataclass(frozen=True)
 class WorkflowChange:
     """What an edit did to a workflow.
 
-    :ivar state: one of the four words of this module, or ``mistakes before``, ``mistakes after``: then nothing is
-        compared.
+    :ivar state: one of the words of this module.
     :ivar changes: of its tasks, in words.
     """
 
     workflow: str
     state: str
     changes: Sequence[str] = ()
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it could be planned on both sides, or is on one side only."""
+        return self.state not in (MISTAKES_BEFORE, MISTAKES_AFTER)
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,9 @@ def plan_edit(ledger: Ledger | None, wanted: PlanRequest, commit: str, now: date
     sources = PlanSpecs({}, {**before.sources, **after.sources})
     basis = basis_of(ledger, sources, [before, after], wanted, now)
     plans = (plan_on(before, chosen_before, basis, now), plan_on(after, chosen, basis, now))
-    workflows = list(_workflows(before, after, {*chosen_before, *chosen}))
-    compared = {one.workflow for one in workflows if not one.state.startswith("mistakes")}
+    failed = (before.broken | plans[0].failed, after.broken | plans[1].failed)
+    workflows = list(_workflows(before, after, {*chosen_before, *chosen}, failed))
+    compared = {one.workflow for one in workflows if one.is_compared}
     return PlanDifference(
         commit=old.commit,
         before=plans[0],
@@ -118,17 +124,21 @@ def plan_edit(ledger: Ledger | None, wanted: PlanRequest, commit: str, now: date
     )
 
 
-def _workflows(before: PlanSpecs, after: PlanSpecs, names: set[str]) -> Iterator[WorkflowChange]:
+def _workflows(
+    before: PlanSpecs, after: PlanSpecs, names: set[str], failed: tuple[frozenset[str], frozenset[str]]
+) -> Iterator[WorkflowChange]:
+    """:param failed: the workflows that could not be planned, before and after."""
     for name in sorted(names):
         old, new = before.workflows.get(name), after.workflows.get(name)
-        if old is None or new is None:
-            if name in (before.broken if old is None else after.broken):
-                yield WorkflowChange(name, f"mistakes {'before' if old is None else 'after'}")
-            else:
-                yield WorkflowChange(name, ONLY_AFTER if old is None else ONLY_BEFORE)
-            continue
-        changes = _changes_of(old, new)
-        yield WorkflowChange(name, CHANGED if changes else SAME, changes)
+        if name in failed[1]:
+            yield WorkflowChange(name, MISTAKES_AFTER)
+        elif name in failed[0]:
+            yield WorkflowChange(name, MISTAKES_BEFORE)
+        elif old is None or new is None:
+            yield WorkflowChange(name, ONLY_AFTER if old is None else ONLY_BEFORE)
+        else:
+            changes = _changes_of(old, new)
+            yield WorkflowChange(name, CHANGED if changes else SAME, changes)
 
 
 def _changes_of(old: Workflow, new: Workflow) -> list[str]:

@@ -155,7 +155,8 @@ def basis_of(
     if not histories:
         raise _no_runs(ledger, sources, wanted, troubles)
     numbers = [one.row.number for runs in histories.values() for one in runs]
-    past = _past(ledger, wanted, names, (min(numbers), max(numbers)))
+    asked = {name for side in sides for name in planned_with(side, wanted.workflows, alone=False)}
+    past = _past(ledger, wanted, asked, (min(numbers), max(numbers)))
     members = None
     if wanted.finite:
         members = {
@@ -238,26 +239,31 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
 
     :param chosen: the workflows that are shown; those that they wait for are planned with them.
     """
-    troubles, planned = list(basis.troubles), list[PlannedGrouping]()
+    troubles, planned, failed = list(basis.troubles), list[PlannedGrouping](), set[str]()
     finite = basis.members is not None
     needed = planned_with(specs, chosen, alone=finite) if chosen else set()
     for name in sorted(needed):
         workflow = specs.workflows[name]
-        if workflow.runs.source not in basis.histories:
+        source = workflow.runs.source
+        if source in specs.sources and source not in basis.histories:
             if name in chosen and not basis.troubles:
-                troubles.append(f"workflow {name}: there are no runs of its source {workflow.runs.source}")
+                troubles.append(f"workflow {name}: there are no runs of its source {source}")
             continue
         try:
-            planned += _groupings(workflow, specs.sources[workflow.runs.source], basis, now)
+            planned += _groupings(workflow, specs.sources.get(source), basis, now)
         except CalibError as error:
+            failed.add(name)
             troubles.append(f"workflow {name}: {error}")
     past = basis.past.without(needed) if finite else basis.past
     times = LockTimes(specs.workflows, planned, past)
     shown = [times.with_locks(one) for one in planned if one.workflow in chosen]
-    return SpecPlan(basis.described, now, shown, troubles, specs.mistakes)
+    return SpecPlan(basis.described, now, shown, troubles, specs.mistakes, frozenset(failed))
 
 
-def _groupings(workflow: Workflow, source: RunSource, basis: PlanBasis, now: datetime) -> list[PlannedGrouping]:
+def _groupings(workflow: Workflow, source: RunSource | None, basis: PlanBasis, now: datetime) -> list[PlannedGrouping]:
+    """:raises CalibError: its source is not there, a condition does not fit it, or a grouping has failed."""
+    if source is None:
+        raise NotFound(f"its run source {workflow.runs.source} is not in sources.yaml, or has mistakes there")
     admissions = Admissions(workflow.runs, source)
     runs = basis.histories[workflow.runs.source]
     found = []

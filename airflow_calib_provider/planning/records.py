@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_calib_provider.domain.reasons import Reason
@@ -134,13 +134,15 @@ class SpecPlan:
     :ivar until: where its clock ends.
     :ivar troubles: workflows that could not be planned, each with why.
     :ivar mistakes: of files; what they declare is not in the plan.
+    :ivar failed: the workflows of the troubles.
     """
 
     runs: Mapping[str, PlannedRuns]
     until: datetime
     groupings: Sequence[PlannedGrouping]
     troubles: Sequence[str] = ()
-    mistakes: Sequence[SpecError] = field(default=())
+    mistakes: Sequence[SpecError] = ()
+    failed: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> list[PlannedGroup]:
