@@ -50,6 +50,7 @@ bench: install ## ratios beside a peer
 	$(BIN)/python -m benchmarks.ledger --postgres
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.mirror
+	PYTHONPATH=examples $(BIN)/python -m benchmarks.announcing
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.starting
 

@@ -19,6 +19,8 @@ POINTS = frozenset(
         "skip.after_commit",
         "campaign.after_commit",
         "form.after_create",
+        "adopt.before_commit",
+        "adopt.after_commit",
         "request.after_claim",
         "request.after_trigger",
         "request.after_record",

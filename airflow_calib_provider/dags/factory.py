@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, BaseOperator, Param, TaskGroup, get_parsing_context
 
+from airflow_calib_provider.dags.forms import by_hand_form
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.hooks.specs import served_workflow
 from airflow_calib_provider.operators.jobs import JobsOperator
@@ -56,7 +57,7 @@ def build_dag(workflow: Workflow, grouping: str) -> DAG:
         catchup=False,
         tags=sorted({"calib", workflow.name, *workflow.tags}),
         doc_md=_documentation(workflow, grouping),
-        params={name: _param(value) for name, value in workflow.params.items()},
+        params={**by_hand_form(workflow, policy), **{name: _param(value) for name, value in workflow.params.items()}},
         # Waiting DAG runs count as active: the limit must lie above what the ledger opens (rule 27).
         max_active_runs=int(2 * (max_open + window)),
         max_active_tasks=int(2 * (max_open + window)),
@@ -70,7 +71,7 @@ def build_dag(workflow: Workflow, grouping: str) -> DAG:
         },
     )
     with dag:
-        closed = None if policy.is_single else RunGroupSensor(task_id=GROUP_SENSOR)
+        closed = None if policy.is_single else RunGroupSensor(task_id=GROUP_SENSOR, workflow=workflow)
         operators: dict[str, BaseOperator] = {}
         for task in _in_order(workflow, grouping):
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])
@@ -105,7 +106,7 @@ def _operator(workflow: Workflow, task: Task, before: Sequence[BaseOperator]) ->
         prefix_group_id=False,
         tooltip="its locks, then the task itself",
     ):
-        locks = LockSensor(task_id=f"{task.name}.locks", task=task.name)
+        locks = LockSensor(task_id=f"{task.name}.locks", workflow=workflow, task=task.name)
         operator = _of_kind(workflow, task, task.name, common)
         locks >> operator
     before and before >> locks

@@ -6,9 +6,41 @@ not check what belongs together: that is the first task's (rule 57).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.sdk import Param
 
+from airflow_calib_provider.spec.by_hand import by_hand_fields
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.domain.grouping import Grouping
+    from airflow_calib_provider.spec.models import Workflow
+
 ADVANCED = "Advanced"
+
+
+def by_hand_form(workflow: Workflow, policy: Grouping) -> dict[str, Param]:
+    """The fields by which a person lets a DAG of a workflow process given runs; its params come after them.
+
+    DAG runs that calib_inject opens have nothing in them.
+    """
+    fields = by_hand_fields(workflow)
+    runs = "The run" if policy.is_single else "The runs of one group, such as `355100-355110, 355112`"
+    return {
+        fields["runs"]: Param(
+            "",
+            type=["string", "null"],
+            format="multiline",
+            title="Runs",
+            description_md=f"{runs}. What is named here is processed in a campaign of its own, based on `prompt`.",
+        ),
+        fields["campaign"]: Param(
+            "",
+            type=["string", "null"],
+            title="Campaign",
+            description_md="Its name, if it is to have one: letters, digits, `-` and `_`.",
+        ),
+    }
 
 
 def campaign_form() -> dict[str, Param]:

@@ -260,7 +260,7 @@ def _assigned(
             current = _if_forming(current)
         if not run.selected:
             continue
-        missing = _missing_field(current.policy if current else policy, run)
+        missing = missing_field(current.policy if current else policy, run)
         if missing:
             result.refused[run.number] = missing
             continue
@@ -277,7 +277,8 @@ def _assigned(
     return result
 
 
-def _missing_field(policy: Grouping, run: RunFacts) -> Reason | None:
+def missing_field(policy: Grouping, run: RunFacts) -> Reason | None:
+    """Why a run cannot be grouped, for want of a field; ``None``: it can."""
     for name in (*policy.minimum, *policy.rules.needed(policy)):
         value = run.fields.get(name)
         if value is None or (name in policy.minimum and not _is_amount(value)):

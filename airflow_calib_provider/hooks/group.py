@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Group
+    from airflow_calib_provider.spec.models import Workflow
 
 AIRFLOW_RETRIES = 8
 """Airflow's retries are for crashes only: what counts for jobs is the ledger (rules 14, 15)."""
@@ -23,29 +24,35 @@ def airflow_retry_delay() -> float:
     return number("AIRFLOW_RETRY_DELAY")
 
 
-def group_of(ledger: Ledger, context: Context) -> Group:
-    """The group that this DAG run was opened for.
+def group_of(ledger: Ledger, context: Context, workflow: Workflow) -> Group:
+    """The group that this DAG run was opened for, or which a person asks for by the DAG's form (rule 57).
 
-    :raises AirflowFailException: the DAG run was made by hand and belongs to no group (rule 28).
+    :raises AirflowFailException: the DAG run was made by hand, and nothing, or something wrong, is filled in.
     """
     from airflow.sdk.exceptions import AirflowFailException
 
-    from airflow_calib_provider.ledger.rows import Group, first_row, select_of
-    from airflow_calib_provider.ledger.tables import dag_run_request, run_group
+    from airflow_calib_provider.ledger.dag_groups import group_of_dag_run
 
     instance = context["ti"]
     with ledger.read() as connection:
-        query = select_of(Group, run_group).join(dag_run_request, dag_run_request.c.group_id == run_group.c.id)
-        here = (dag_run_request.c.dag_id == instance.dag_id, dag_run_request.c.run_id == instance.run_id)
-        row = first_row(connection, query.where(*here), Group)
-    if row is None:
-        raise AirflowFailException(
-            f"the DAG run {instance.run_id} belongs to no group: DAG runs of {instance.dag_id} are opened by "
-            "calib_inject. "
-            "To process runs again, clear a task here or use `calib retry`; for other runs, create a campaign with "
-            "`calib campaign create` and trigger calib_inject with it"
-        )
-    return row
+        row = group_of_dag_run(connection, instance.dag_id, instance.run_id)
+    if row is not None:
+        return row
+
+    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.injection.adopting import ByHand, adopt
+
+    asked = ByHand.of_form(
+        workflow,
+        instance.dag_id,
+        instance.run_id,
+        context["params"],
+        getattr(context["dag_run"], "triggering_user_name", None),
+    )
+    try:
+        return adopt(ledger, workflow, asked, datetime.now(UTC))
+    except CalibError as error:
+        raise AirflowFailException(str(error)) from error
 
 
 def refuse(ledger: Ledger, group: Group, task: str, error: CalibError) -> NoReturn:

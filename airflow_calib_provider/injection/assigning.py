@@ -393,7 +393,7 @@ def _store_members(
             "source": row.source,
             "group_id": draft.id if draft else None,
             "reason": reason,
-            "record": _frozen(row),
+            "record": frozen(row),
             "assigned_at": here.now,
         }
         key = {"campaign": here.campaign, "workflow": here.workflow.name, "grouping": work.grouping, "run": row.number}
@@ -405,7 +405,8 @@ def _store_members(
     move(connection, membership, moves)
 
 
-def _frozen(row: Run) -> dict[str, object]:
+def frozen(row: Run) -> dict[str, object]:
+    """What a run's membership keeps of it: a source that changes its mind changes no group (rule 2)."""
     return {
         **row.fields,
         "number": row.number,

@@ -51,7 +51,7 @@ def inject(
         campaigns.ensure_prompt(connection)
         chosen = _campaigns(connection, campaign)
         _note_workflows(connection, workflows.values(), now)
-    readable = _read_sources(ledger, workflows, sources, folder, now, report)
+    readable = read_sources(ledger, workflows, sources, folder, now, report)
     admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in readable], sources, report)
     known = _Known(workflows, sources, admissions_of, {})
     for row in chosen:
@@ -124,7 +124,7 @@ def inject_folder(
     return report, served.errors
 
 
-def _read_sources(
+def read_sources(
     ledger: Ledger,
     workflows: Mapping[str, Workflow],
     sources: Mapping[str, RunSource],

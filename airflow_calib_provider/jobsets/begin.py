@@ -22,6 +22,7 @@ from airflow_calib_provider.ledger.campaign_view import applied, as_run
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, Generation
 from airflow_calib_provider.ledger.starting import TaskStanding, require_open, standing_of
+from airflow_calib_provider.spec.by_hand import by_hand_fields
 from airflow_calib_provider.spec.loader import load_text
 from airflow_calib_provider.spec.models import Task, Workflow
 
@@ -90,9 +91,11 @@ def stated_params(workflow: Workflow, params: Mapping[str, object] | None) -> di
 
     A campaign's own values stand between both.
     """
-    given = params or {}
+    given, form = params or {}, by_hand_fields(workflow).values()
     return {
-        name: value for name, value in given.items() if name not in workflow.params or workflow.params[name] != value
+        name: value
+        for name, value in given.items()
+        if name not in form and (name not in workflow.params or workflow.params[name] != value)
     }
 
 

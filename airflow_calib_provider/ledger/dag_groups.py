@@ -82,7 +82,7 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
     :param start: when the DAG run started: the group's start, and the number that stands for its first run.
     :raises LedgerError: a person has a campaign of this name.
     """
-    found = _find(connection, dag_id, run_id)
+    found = group_of_dag_run(connection, dag_id, run_id)
     if found is not None:
         return found
     _ensure_campaign(connection)
@@ -108,11 +108,12 @@ def ensure_group(connection: Connection, dag_id: str, run_id: str, start: dateti
         select(group).where(*(group.c[key] == value for key, value in here.items()), group.c.first_run == number)
     ).one()
     move(connection, group, [Move({"id": row.id}, "forming", "closed", subject, {"closed_at": now})])
-    _note_dag_run(connection, row.id, subject, dag_id, run_id, start or now, now)
+    note_dag_run(connection, row.id, subject, dag_id, run_id, start or now, "of a hand-written DAG", now)
     return groups.group_by_id(connection, row.id)
 
 
-def _find(connection: Connection, dag_id: str, run_id: str) -> Group | None:
+def group_of_dag_run(connection: Connection, dag_id: str, run_id: str) -> Group | None:
+    """The group that a DAG run belongs to; ``None``: to none."""
     query = select_of(Group, group).join(request, request.c.group_id == group.c.id)
     return first_row(connection, query.where(request.c.dag_id == dag_id, request.c.run_id == run_id), Group)
 
@@ -139,12 +140,19 @@ def _free_number(connection: Connection, workflow: str, start: datetime) -> int:
     return number
 
 
-def _note_dag_run(
-    connection: Connection, group_id: int, subject: Subject, dag_id: str, run_id: str, start: datetime, now: datetime
+def note_dag_run(
+    connection: Connection,
+    group_id: int,
+    subject: Subject,
+    dag_id: str,
+    run_id: str,
+    start: datetime,
+    note: str,
+    now: datetime,
 ) -> None:
     """The DAG run is there already: Airflow's scheduler or a person opened it, nobody is asked for it."""
     key = {"group_id": group_id}
-    move(connection, request, [wanted(group_id, subject, dag_id, run_id, start, "of a hand-written DAG", now)])
+    move(connection, request, [wanted(group_id, subject, dag_id, run_id, start, note, now)])
     move(connection, request, [Move(key, "wanted", "claimed", subject, {"claimed_at": now})])
     move(connection, request, [Move(key, "claimed", "opened", subject, {"opened_at": now})])
 

@@ -202,7 +202,7 @@ class JobsOperator(JobSetOperator):
 
     def find_group(self, ledger: Ledger, context: Context) -> Group:
         """The group that this DAG run was opened for."""
-        return group_of(ledger, context)
+        return group_of(ledger, context, self._workflow)
 
     def taken_from(self, ledger: Ledger, group: Group) -> str | None:
         """The base campaign that has the task, if the group's campaign begins behind it."""

@@ -51,7 +51,7 @@ class PublishOperator(BaseOperator):
         from airflow_calib_provider.jobsets.publish import publish_group
 
         ledger = task_ledger()
-        group = group_of(ledger, context)
+        group = group_of(ledger, context, self._workflow)
         if (base := base_of(ledger, group, self._task_name)) is not None:
             return from_base(context, self.log, base)
         params = stated_params(self._workflow, context["params"])

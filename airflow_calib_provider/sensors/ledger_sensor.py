@@ -15,18 +15,22 @@ from airflow_calib_provider.hooks.told import told
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_calib_provider.spec.models import Workflow
+
 
 class LedgerSensor(BaseSensorOperator):
     """Waits for something in the ledger, without a time limit of its own (rule 24).
 
+    :param workflow: the workflow.
     :param waits_for: the task of the group whose locks are waited for; empty: the group itself.
     """
 
     ui_color = "#fbeecb"
     operator_extra_links = (AwaitedLink(),)
 
-    def __init__(self, *, waits_for: str, **kwargs: Any) -> None:
+    def __init__(self, *, workflow: Workflow, waits_for: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._workflow = workflow
         self._waits_for = waits_for
 
     @property
@@ -38,7 +42,7 @@ class LedgerSensor(BaseSensorOperator):
     def execute(self, context: Context) -> None:
         """Look once; defer if the ledger says wait."""
         ledger = task_ledger()
-        group = group_of(ledger, context)
+        group = group_of(ledger, context, self._workflow)
 
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger.waiting import look_and_record

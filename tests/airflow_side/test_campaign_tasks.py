@@ -87,6 +87,6 @@ def test_sensors_of_a_cancelled_campaign_end_as_skipped(world: World, calib: Cal
     calib.plain(*CREATE)
     world.inject()
     calib.plain("campaign", "cancel", "again", "--yes")
-    sensor = LockSensor(task_id="scale.locks", task="scale")
+    sensor = LockSensor(task_id="scale.locks", workflow=world.workflows["demo"], task="scale")
     with pytest.raises(AirflowSkipException, match="is cancelled"):
         sensor.execute(context("demo__fill", "again__fill-r2"))

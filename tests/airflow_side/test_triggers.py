@@ -19,6 +19,7 @@ from airflow_calib_provider.triggers import job_set, ledger_wait
 from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 from airflow_calib_provider.triggers.poller import LookFailed, Poller, shared
+from tests.ledger.making import task, workflow
 
 
 def test_a_poller_belongs_to_its_event_loop() -> None:
@@ -91,7 +92,7 @@ def test_how_a_sensor_ends(look: Look, expected: type[BaseException], monkeypatc
     monkeypatch.setattr(ledger_sensor, "task_ledger", lambda: None)
     monkeypatch.setattr(ledger_sensor, "group_of", lambda *_: Group)
     monkeypatch.setattr("airflow_calib_provider.ledger.waiting.look_and_record", lambda _, keys: {keys[0]: look})
-    sensor = RunGroupSensor(task_id="group")
+    sensor = RunGroupSensor(task_id="group", workflow=workflow("ecal", task("skim")))
     for act in (sensor.execute, lambda context: sensor.execute_complete(context, {"state": "never"})):
         with pytest.raises(expected):
             act({"ti": Instance()})  # type: ignore[operator]

@@ -46,3 +46,50 @@ def test_what_is_announced_is_injected_at_once_and_announcements_meanwhile_are_o
     if meanwhile:
         assert followed < 4, "announcements to a running injection are one more"
     assert installation.airflow.call("GET", "/api/v2/dags/calib_inject")["next_dagrun_run_after"], "the interval stays"
+
+
+def ended(installation: Installation, dag_id: str, conf: dict[str, object]) -> tuple[str, str]:
+    """Trigger a DAG with its form filled in; the DAG run, and the state in which it ends."""
+    run_id = installation.airflow.trigger(dag_id, conf)
+    wait = lambda: installation.airflow.run_state(dag_id, run_id) in ("success", "failed")  # noqa: E731
+    installation.wait(wait, 240, f"{dag_id} {run_id} to end")
+    return run_id, installation.airflow.run_state(dag_id, run_id)
+
+
+def log_of(installation: Installation, dag_id: str, run_id: str, task: str) -> str:
+    path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}/logs/1"
+    return str(installation.airflow.call("GET", path)["content"])
+
+
+def test_a_campaign_by_its_form(installation: Installation) -> None:
+    installation.airflow.wait_for_dags("calib_campaign")
+    wrong = {"name": "no name", "runs": "7001-x", "workflows": ["begn"], "overrides": {"nothing": 1}}
+    run_id, state = ended(installation, "calib_campaign", wrong)
+    assert (state, installation.airflow_tasks("calib_campaign", run_id)["check"]) == ("failed", "failed")
+    text = log_of(installation, "calib_campaign", run_id, "check")
+    for part in ("cannot name a campaign", "neither a run nor a range", "no workflow begn", "nothing"):
+        assert part in text
+    assert "Traceback" not in text
+    right: dict[str, object] = {"name": "by-form", "runs": "7001-7002", "workflows": [WORKFLOW]}
+    run_id, state = ended(installation, "calib_campaign", right)
+    assert (state, installation.airflow_tasks("calib_campaign", run_id)["create"]) == ("success", "skipped")
+    assert "2 runs of begun: 7001 to 7002" in log_of(installation, "calib_campaign", run_id, "check")
+    before = len(announced(installation))
+    assert ended(installation, "calib_campaign", {**right, "dry_run": False})[1] == "success"
+    done = {(f"{WORKFLOW}/run-r{run}", "work"): "done" for run in (7001, 7002)}
+    installation.wait(lambda: done.items() <= installation.task_states("by-form").items(), 240, "the campaign's runs")
+    assert len(announced(installation)) > before, "its creation is an announcement"
+
+
+def test_a_dag_run_by_hand_is_adopted(installation: Installation) -> None:
+    dag_id = f"{WORKFLOW}__sum"
+    _, state = ended(installation, dag_id, {"runs": "7001-7002", "campaign": "by-hand"})
+    assert state == "success"
+    states = installation.task_states("by-hand")
+    group = f"{WORKFLOW}/sum-r7001"
+    assert states == {(group, "total"): "done", (group, "deliver"): "done"}
+    nothing, state = ended(installation, dag_id, {})
+    assert state == "failed"
+    text = log_of(installation, dag_id, nothing, "wait_for_group")
+    assert "fill in runs, such as" in text
+    assert "Traceback" not in text
