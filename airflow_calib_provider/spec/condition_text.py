@@ -173,6 +173,11 @@ class ConditionText:
         for word in self._words:
             if word.text in _OTHER_SIGNS:
                 return _OTHER_SIGNS[word.text]
+        for first, second in pairwise(self._words):
+            if (pair := f"{first.text} {second.text}") in _OTHER_PAIRS and (
+                first.end == second.start or pair == "in ("
+            ):
+                return _OTHER_PAIRS[pair]
         return ""
 
     def uses(self) -> tuple[FieldMention, ...]:
@@ -246,7 +251,9 @@ class ConditionText:
         elif word.text == "null":
             raise self.error("a condition cannot use null", word.start, "ask whether there is a value: has(run.field)")
         elif word.text not in _LITERALS and word.text not in bound:
-            raise self.error(f"unknown name {word.text!r}", word.start, f"a field is written run.{word.text}")
+            small = word.text.lower()
+            hint = f"write {small}" if small in ("true", "false") else f"a field is written run.{word.text}"
+            raise self.error(f"unknown name {word.text!r}", word.start, hint)
 
     def for_runtime(self, uses: tuple[FieldMention, ...]) -> str:
         """The text with every mention of a field as the runtime reads it, each character at its place."""
@@ -266,4 +273,6 @@ _OTHER_SIGNS = {
     "or": "write || for or",
     "not": "write ! for not",
     "=": "write == to compare",
+    "like": "write run.field.startsWith('…'), .contains('…') or .matches('…')",
 }
+_OTHER_PAIRS = {"{ {": "a condition is no template: write it without {{ }}", "in (": "a list is written […]"}

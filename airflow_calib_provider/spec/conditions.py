@@ -27,6 +27,7 @@ NOT_IN_CONDITIONS = frozenset({"completed", "files"})
 
 _ISSUE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?=\n \||\nERROR: |\s*\[INVALID_ARGUMENT\]|$)", re.DOTALL)
 _NO_OVERLOAD = re.compile(r"found no matching overload for '(.*)' applied to '(.*)'", re.DOTALL)
+_ORDERED = ("_<_", "_<=_", "_>_", "_>=_")
 _OPERAND = re.compile(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+")
 _UNDECLARED = re.compile(r"undeclared reference to '(\w+)'")
 _NO_VALUE = re.compile(r'No value with name "run\.(\w+)"')
@@ -208,6 +209,8 @@ def _does_not_fit(operation: str, applied: str, offset: int, words: ConditionTex
     if operation == "_+_" and kinds[0].startswith(("string", "bytes", "list(")):
         return words.error("texts and lists cannot be added in a condition", offset, "compare them one by one")
     hint = "convert with int(…), double(…), string(…) or timestamp(…)"
+    if operation in _ORDERED and kinds[0] == "bool" != kinds[-1]:
+        hint = "two limits are written 0 < run.field && run.field < 10"
     return words.error(f"the condition {_shown(words.text)} puts together what does not fit: {named}", offset, hint)
 
 

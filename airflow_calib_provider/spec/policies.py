@@ -48,7 +48,8 @@ class PolicyReader:
             short = [name for name in GROUPINGS.own if grouping_kind(name).is_short()]
             forms = grouping_forms()
             expected = f"expected {', '.join([*self.named, forms])}"
-            hint = nearest(written, [*short, *self.named])
+            others = [name for name in GROUPINGS.names() if name not in GROUPINGS.own]
+            hint = nearest(written, [*short, *others, *self.named])
             self.problems.add(f"{what} is {describe(node)}", node, expected=expected, hint=hint)
             return None
         kind = grouping_kind(written)

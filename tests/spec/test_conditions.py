@@ -176,6 +176,22 @@ def test_asking_does_not_excuse_using_a_null(text: str) -> None:
         condition(text).evaluate(RUN)
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("run.number in (1, 2)", "a list is written […]"),
+        ("run.number in(1, 2)", "a list is written […]"),
+        ("run.status like 'g%'", "write run.field.startsWith('…'), .contains('…') or .matches('…')"),
+        ("{{ run.number > 0 }}", "a condition is no template: write it without {{ }}"),
+        ("run.ok == True", "write true"),
+        ("run.ok == FALSE", "write false"),
+        ("ok", "a field is written run.ok"),
+    ],
+)
+def test_what_other_languages_write(text: str, hint: str) -> None:
+    assert refused(text).hint == hint
+
+
 @pytest.mark.parametrize("text", ["run.fill == null", "null != run.status", "run.t == null"])
 def test_null_is_asked_for_with_has(text: str) -> None:
     error = refused(text)
@@ -191,7 +207,7 @@ def test_null_is_asked_for_with_has(text: str) -> None:
         ("run.end - run.start", 0, "a duration, not true or false"),
         ("run.status > 3", 12, "a text and a whole number"),
         ("run.ok == 1", 8, "a truth value and a whole number"),
-        ("1 < 2 < 3", 7, "a truth value and a whole number"),
+        ("1 < 2 < 3", 7, "a truth value and a whole number; two limits are written 0 < run.field && run.field < 10"),
         ("[1][-1] == 1", 4, "takes no elements out of lists"),
         ("run.t > '2025'", 7, "a time and a text"),
         ("run.start == 1", 11, "a time and a whole number"),
