@@ -55,7 +55,18 @@ class CampaignOperator(BaseOperator):
         found = check(ledger, self._specs, dict(context["params"]), dag_run_of(context))
         if context["params"].get("dry_run", True):
             self.log.info("dry run: nothing is created; trigger it again with dry_run switched off to create it")
+            self._tell_groups(ledger, found)
         return found
+
+    def _tell_groups(self, ledger: Ledger, asked: Asked) -> None:
+        """What injection would make of its runs."""
+        from airflow_calib_provider.planning.new_campaigns import lines_of, plan_campaign
+
+        found = None
+        if asked.campaign is not None:
+            found = plan_campaign(ledger, self._specs, asked.campaign, datetime.now(UTC))
+        for line in lines_of(found) if found is not None else ():
+            self.log.info("%s", line)
 
 
 class CreateCampaignOperator(CampaignOperator):

@@ -26,6 +26,7 @@ TEXTS = {
     "late": "late there: in no group",
     "refused": "refused there",
     "not_assigned": "not yet assigned to a group there",
+    "not_in_base": "not done in the base campaign",
     "not_planned": "what it waits for is not in the plan",
     "not_published": "no payload would be there yet",
     "not_begun": "what it waits for could not have begun",
@@ -47,11 +48,16 @@ class LockTimes:
     """The locks of all groups of a plan.
 
     :param groupings: all that the locks are about, also of workflows that are not shown.
+    :param past: what counts as done.
+    :param base: what has been done in the base campaign of a campaign to be.
     """
 
-    def __init__(self, workflows: Mapping[str, Workflow], groupings: Sequence[PlannedGrouping], past: Past) -> None:
+    def __init__(
+        self, workflows: Mapping[str, Workflow], groupings: Sequence[PlannedGrouping], past: Past, base: Past
+    ) -> None:
         self._workflows = workflows
         self._past = past
+        self._base = base
         self._groupings = {one.key: one for one in groupings}
         self._group_of = {
             (*one.key, run): group
@@ -98,7 +104,10 @@ class LockTimes:
     def _need_of(self, workflow: Workflow, task: Task, need: Need, grouping: str, run: int) -> _Answer:
         if self._skips(workflow.name, task.name, run) or self._skips(need.workflow, need.task, run):
             return _Answer(QUIET)
-        recorded = self._past.done_at(need.workflow, grouping, need.task, run)
+        from_base = workflow.base_of(need) is not None
+        recorded = (self._base if from_base else self._past).done_at(need.workflow, grouping, need.task, run)
+        if recorded is None and from_base:
+            return _Answer("not_in_base")
         if recorded is not None:
             return _Answer(at=recorded, basis=RECORDED)
         planned = self._groupings.get((need.workflow, grouping))

@@ -11,7 +11,10 @@ from sqlalchemy import Connection, func, select
 from airflow_calib_provider.ledger import campaigns, tables
 from airflow_calib_provider.planning.replay import SkippedRun
 
-group, membership, generation, payload = tables.run_group, tables.membership, tables.generation, tables.payload
+membership, generation, payload = tables.membership, tables.generation, tables.payload
+
+AT_ONCE = 10_000
+"""Groups that are named in one statement."""
 
 Span = tuple[int, int]
 """The first and the last run that are asked for."""
@@ -68,6 +71,7 @@ def read_past(connection: Connection, campaign: str, workflows: Iterable[str], s
     row = campaigns.get(connection, campaign)
     names = sorted(workflows)
     skipped, of_tasks = _skips(connection, campaign, names)
+    held = _groups(connection, campaign, names, span)
     seen, table = tables.workflow_seen, tables.grouping
     first_seen = connection.execute(select(seen.c.workflow, seen.c.first_seen_at).where(seen.c.workflow.in_(names)))
     groupings = connection.execute(
@@ -83,8 +87,8 @@ def read_past(connection: Connection, campaign: str, workflows: Iterable[str], s
         begun={key: at if campaign == campaigns.PROMPT else max(at, row.created_at) for key, at in known.items()},
         skipped=skipped,
         task_skips=of_tasks,
-        groups=_groups(connection, campaign, names, span),
-        done=_done(connection, campaign, names, span),
+        groups=held,
+        done=_done(connection, set(held.values())),
         payloads=_payloads(connection, [campaign, *([row.base_campaign] if row.base_campaign else [])], span),
     )
 
@@ -110,26 +114,22 @@ def _groups(
     return {(row.workflow, row.grouping, row.run): row.group_id for row in connection.execute(query)}
 
 
-def _done(
-    connection: Connection, campaign: str, workflows: Sequence[str], span: Span
-) -> dict[tuple[int, str], datetime]:
+def _done(connection: Connection, group_ids: Collection[int]) -> dict[tuple[int, str], datetime]:
     """By jobs, or by a publication."""
-    here = (group.c.campaign == campaign, group.c.workflow.in_(workflows))
-    within = (*here, group.c.first_run <= span[1], group.c.last_run >= span[0])
-    by_jobs = (
-        select(generation.c.group_id, generation.c.task, func.min(generation.c.ended_at).label("at"))
-        .join(group, group.c.id == generation.c.group_id)
-        .where(*within, generation.c.state == "done")
-        .group_by(generation.c.group_id, generation.c.task)
-    )
-    published = (
-        select(payload.c.group_id, payload.c.task, func.min(payload.c.published_at).label("at"))
-        .join(group, group.c.id == payload.c.group_id)
-        .where(*within)
-        .group_by(payload.c.group_id, payload.c.task)
-    )
-    rows = [*connection.execute(by_jobs), *connection.execute(published)]
-    return {(row.group_id, row.task): row.at for row in rows if row.at is not None}
+    found: dict[tuple[int, str], datetime] = {}
+    ids = sorted(group_ids)
+    for begin in range(0, len(ids), AT_ONCE):
+        some = ids[begin : begin + AT_ONCE]
+        for table, at, further in (
+            (generation, generation.c.ended_at, (generation.c.state == "done",)),
+            (payload, payload.c.published_at, ()),
+        ):
+            here = (tables.one_of(table.c.group_id, some), *further)
+            query = select(table.c.group_id, table.c.task, func.min(at).label("at")).where(*here)
+            for row in connection.execute(query.group_by(table.c.group_id, table.c.task)):
+                if row.at is not None:
+                    found[row.group_id, row.task] = row.at
+    return found
 
 
 def _payloads(

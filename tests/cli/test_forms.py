@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from airflow_calib_provider.errors import CalibError, Mistakes
 from airflow_calib_provider.injection import forms
-from airflow_calib_provider.ledger import campaigns
+from airflow_calib_provider.ledger import campaigns, tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.planning.new_campaigns import lines_of, plan_campaign
 from tests import processes
 from tests.cli.world import NOW, World, row
 
@@ -39,6 +41,39 @@ def mistakes(world: World, **values: Any) -> list[str]:
 def created(world: World, name: str) -> Any:
     with world.ledger.read() as connection:
         return campaigns.get(connection, name)
+
+
+def test_a_dry_run_tells_the_groups_that_injection_makes(filled: World) -> None:
+    values = form(name="again", runs="2-4", workflows=["demo", "third"])
+    found = forms.check(filled.ledger, filled.specs, values, DAG_RUN).campaign
+    assert found is not None
+    plan = plan_campaign(filled.ledger, filled.specs, found, NOW)
+    assert plan is not None
+    lines = lines_of(plan)
+    assert "demo__fill: 1 groups of 2 runs (fill-r2; at most 2 runs each); 1 dropped" in lines
+    assert "third__run: laser waits for Scale in 3 groups" in lines
+    forms.create(filled.ledger, filled.specs, values, DAG_RUN, NOW)
+    filled.take(NOW, campaign="again")
+    with filled.ledger.read() as connection:
+        rows = connection.execute(select(tables.run_group).where(tables.run_group.c.campaign == "again")).all()
+    assert {(one.workflow, one.name, one.state) for one in rows} == {
+        (*group.key[::2], group.state) for group in plan.groups
+    }
+
+
+def test_a_dry_run_of_a_campaign_from_the_middle_asks_its_base(filled: World) -> None:
+    filled.do("run-r2", "skim")
+    values = form(name="again", runs="2-4", workflows=["demo"], first_tasks=["scale"])
+    found = forms.check(filled.ledger, filled.specs, values, DAG_RUN).campaign
+    assert found is not None
+    plan = plan_campaign(filled.ledger, filled.specs, found, NOW)
+    assert plan is not None
+    assert {group.grouping for group in plan.groups} == {"fill"}
+    lock = plan.groups[0].locks[0]
+    assert (lock.what, lock.state, lock.missing) == ("demo.skim", "shut", ((3, "not done in the base campaign"),))
+    none = forms.check(filled.ledger, filled.specs, form(name="later", kind="streamed"), DAG_RUN).campaign
+    assert none is not None
+    assert plan_campaign(filled.ledger, filled.specs, none, NOW) is None
 
 
 def test_a_form_that_is_right_says_what_it_would_be_and_writes_nothing(filled: World) -> None:
