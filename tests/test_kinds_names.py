@@ -39,7 +39,6 @@ ALLOWED = {
     ("domain/run.py", "fill"): "a field of runs",
     ("spec/filters.py", "sum"): "a filter of templates",
     ("spec/comparisons.py", "sum"): "the same filter",
-    ("ledger/products.py", "sum"): "a parameter: a checksum",
     ("cli/mirror_commands.py", "sum"): "the last line of a table",
     ("cli/mirror_commands.py", "events"): "those of the ledger",
     ("runsources/values.py", "events"): "a field that counts",

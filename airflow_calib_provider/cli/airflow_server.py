@@ -121,6 +121,9 @@ class AirflowServer:
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(REFRESH),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": str(REFRESH),
+            # Longer than all may wait for a lock: a file whose parsing waited so long has not lost its DAGs.
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "150",
+            "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "150",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **self._encryption(),
         }

@@ -60,7 +60,9 @@ def test_from_yaml_to_a_payload_in_airflow(installation: Installation, monkeypat
 
     states = {row.backend: row.state for row in installation.rows(select(tables.generation)) if row.task == "fit"}
     assert states["toy:nicer"] == "done"
-    row = installation.rows(select(tables.payload).where(tables.payload.c.tag == "Toy"))[0]
+    (row,) = installation.rows(
+        select(tables.payload).where(tables.payload.c.tag == "Toy", tables.payload.c.first_run == 1)
+    )
     with toys(monkeypatch):
         path = store.content_path(row)
     assert path.parent.name == "drawer"
