@@ -23,6 +23,7 @@ from airflow_calib_provider.domain.nodes import Position as Position
 from airflow_calib_provider.domain.nodes import Scalar as Scalar
 from airflow_calib_provider.domain.nodes import Sequence as Sequence
 from airflow_calib_provider.errors import Place, SpecError
+from airflow_calib_provider.spec.language import SOURCES_FILE
 from airflow_calib_provider.spec.places import Lines, end_of, line_of
 from airflow_calib_provider.spec.regular import MAX_BYTES, read_bytes
 
@@ -92,7 +93,10 @@ def read_text(file: Path) -> str:
         content = read_bytes(file)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SpecError(f"cannot read the file: {reason}", Place(file), expected="expected a readable file") from error
+        missing = isinstance(error, FileNotFoundError) and file.name == SOURCES_FILE
+        hint = "it says where runs come from, and lies beside the workflows" if missing else ""
+        said, expected = f"cannot read the file: {reason}", "expected a readable file"
+        raise SpecError(said, Place(file), expected=expected, suggestion=hint) from error
     if len(content) > MAX_BYTES:
         raise SpecError("the file is too large", place, expected=f"expected at most {MAX_BYTES:,} bytes")
     try:

@@ -235,7 +235,11 @@ class _Finder:
         if said in ("dict_type", "model_type"):
             return self._told(spot, unlike(detail["input"], "a mapping").context or {})
         if said == "tuple_type":
-            advice = "put it into brackets: [ … ]" if isinstance(detail["input"], Scalar) else ""
+            advice = ""
+            if isinstance(detail["input"], Scalar):
+                advice = "put it into brackets: [ … ]"
+            elif isinstance(spot.node, Mapping):
+                advice = "put it into brackets: [ … ], or a - before it"
             return self._told(spot, unlike(detail["input"], "a list", advice).context or {})
         if said != "mistake":
             expected = detail["msg"].removeprefix("Input should be ")

@@ -263,6 +263,7 @@ def test_retry_without_airflow_changes_nothing(busy: World, calib: Calib) -> Non
     assert "CALIB_AIRFLOW_URL is not set" in calib.fails("retry", "run-r5", "--workflow", "demo")
     assert calib.json("status", "--last", "0") == before
     assert "no task of run-r2 has failed" in calib.fails("retry", "run-r2", "--workflow", "demo")
+    assert "the run 2 is in" in calib.fails("retry", "2")
     assert "has no task nope" in calib.fails("retry", "run-r2", "--workflow", "demo", "--task", "nope")
 
 

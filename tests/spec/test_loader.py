@@ -302,7 +302,8 @@ def test_a_folder_without_sources_or_with_broken_ones(folder: Path) -> None:
     ]
     (folder / "sources.yaml").unlink()
     assert errors_of(folder) == [
-        "sources.yaml:0:0: cannot read the file: No such file or directory; expected a readable file"
+        "sources.yaml:0:0: cannot read the file: No such file or directory; expected a readable file; "
+        "it says where runs come from, and lies beside the workflows"
     ]
 
 
