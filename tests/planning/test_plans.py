@@ -130,7 +130,7 @@ def end_at(ledger: Ledger, group_id: int, name: str, at: datetime) -> None:
         generations.end(connection, row, "done", {"code": "done"}, at)
 
 
-def test_what_the_ledger_has_as_done_is_when_it_was_done(tmp_path: Path) -> None:
+def test_what_the_ledger_has_as_done_is_when_it_was_done(tmp_path: Path, database: str) -> None:
     flows = named(ECAL, LASER)
     with new_ledger(tmp_path) as ledger:
         for last in range(4, 13):
