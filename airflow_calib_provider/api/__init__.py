@@ -31,6 +31,7 @@ from airflow_calib_provider.api.comparing import (
     compare_campaigns,
 )
 from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
+from airflow_calib_provider.api.planning import plan_edit, plan_specs
 from airflow_calib_provider.api.reading import (
     PROMPT,
     GroupRecord,
@@ -54,6 +55,7 @@ from airflow_calib_provider.ledger.lines import CampaignLine, RunLine
 from airflow_calib_provider.ledger.results import GroupValue, Value
 from airflow_calib_provider.ledger.rows import Campaign, Payload
 from airflow_calib_provider.ledger.steering import Changes, Steered
+from airflow_calib_provider.planning.records import PlanDifference, PlannedGroup, PlannedLock, PlanRequest, SpecPlan
 
 __all__ = [
     "PROMPT",
@@ -71,9 +73,14 @@ __all__ = [
     "NewCampaign",
     "Payload",
     "PayloadPair",
+    "PlanDifference",
+    "PlanRequest",
+    "PlannedGroup",
+    "PlannedLock",
     "PreparedCampaign",
     "ProductRecord",
     "RunLine",
+    "SpecPlan",
     "Steered",
     "Value",
     "ValuePair",
@@ -92,6 +99,8 @@ __all__ = [
     "pause_campaign",
     "payload_path",
     "payloads",
+    "plan_edit",
+    "plan_specs",
     "prepare_campaign",
     "products",
     "resume_campaign",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_calib_provider.errors import SpecError
     from airflow_calib_provider.ledger.engine import Ledger
-    from airflow_calib_provider.planning import PlanDifference, SpecPlan
+    from airflow_calib_provider.planning.records import PlanDifference, SpecPlan
 
 LEDGER, SOURCE = "ledger", "source"
 
@@ -93,23 +92,23 @@ def plan(
 
     Workflows whose files have mistakes are left out, the mistakes are told, and the exit code is 2.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli import plan_output
     from airflow_calib_provider.cli.plotting import require_matplotlib
-    from airflow_calib_provider.planning import PlanRequest, plan_edit, plan_specs
 
     if plot is not None:
         require_matplotlib()
     _check(runs_from, finite, base, campaign)
-    wanted = PlanRequest(specs, workflow or [], runs, last, campaign, finite, base)
-    ledger, now = _ledger(runs_from), datetime.now(UTC)
+    wanted = api.PlanRequest(specs, workflow or [], runs, last, campaign, finite, base)
+    ledger = _ledger(runs_from)
     if against is not None:
-        difference = plan_edit(ledger, wanted, against, now)
+        difference = api.plan_edit(ledger, wanted, against)
         plans = {f"at {against}": difference.before, "now": difference.after}
         _draw(plans, plot)
         plan_output.show_difference(difference, against, groups, as_json)
         _end(difference.after, difference)
         return
-    found = plan_specs(ledger, wanted, now)
+    found = api.plan_specs(ledger, wanted)
     _draw({"": found}, plot)
     plan_output.show_plan(found, groups, as_json)
     _end(found)

@@ -15,14 +15,14 @@ from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.planning.words import why_closed
 
 if TYPE_CHECKING:
-    from airflow_calib_provider.planning import (
+    from airflow_calib_provider.planning.records import (
         PlanDifference,
         PlannedGroup,
         PlannedGrouping,
         PlannedLock,
+        PlannedRuns,
         SpecPlan,
     )
-    from airflow_calib_provider.planning.records import PlannedRuns
 
 BASES = {
     "ledger": "as the ledger learnt of them",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Patch
 
-    from airflow_calib_provider.planning import PlannedGroup, SpecPlan
+    from airflow_calib_provider.planning.records import PlannedGroup, SpecPlan
 
 MOST_TIMELINES = 24
 """Groupings in one picture."""

@@ -4,94 +4,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.quantities import format_duration
-from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.ledger import campaign_view
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.planning.commits import specs_at
-from airflow_calib_provider.planning.plans import PlanRequest, PlanSpecs, basis_of, chosen_of, plan_on, specs_of
-from airflow_calib_provider.planning.records import PlannedGroup, PlannedLock, RunDecision, SpecPlan
+from airflow_calib_provider.planning.plans import PlanSpecs, basis_of, chosen_of, plan_on, specs_of
+from airflow_calib_provider.planning.records import (
+    CHANGED,
+    MISTAKES_AFTER,
+    MISTAKES_BEFORE,
+    ONLY_AFTER,
+    ONLY_BEFORE,
+    SAME,
+    GroupChange,
+    PlanDifference,
+    PlannedGroup,
+    PlannedLock,
+    PlanRequest,
+    RunDecision,
+    RunsChange,
+    SpecPlan,
+    WorkflowChange,
+)
 from airflow_calib_provider.planning.words import why_closed
 from airflow_calib_provider.spec.models import Workflow
-
-ONLY_BEFORE, ONLY_AFTER, CHANGED, SAME = "only before", "only after", "changed", "same"
-MISTAKES_BEFORE, MISTAKES_AFTER = "mistakes before", "mistakes after"
-
-
-@dataclass(frozen=True)
-class WorkflowChange:
-    """What an edit did to a workflow.
-
-    :ivar state: one of the words of this module.
-    :ivar changes: of its tasks, in words.
-    """
-
-    workflow: str
-    state: str
-    changes: Sequence[str] = ()
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether it could be planned on both sides, or is on one side only."""
-        return self.state not in (MISTAKES_BEFORE, MISTAKES_AFTER)
-
-
-@dataclass(frozen=True)
-class GroupChange:
-    """A group that is another one after the edit, or is there on one side only.
-
-    :ivar changes: in words.
-    """
-
-    workflow: str
-    grouping: str
-    group: str
-    state: str
-    before: PlannedGroup | None
-    after: PlannedGroup | None
-    changes: Sequence[str]
-
-
-@dataclass(frozen=True)
-class RunsChange:
-    """Runs of which an edit decides otherwise, all in the same way.
-
-    :ivar before: what was decided; ``None``: nothing, as ``after``.
-    """
-
-    workflow: str
-    grouping: str
-    before: str | None
-    after: str | None
-    runs: Sequence[int]
-
-
-@dataclass(frozen=True)
-class PlanDifference:
-    """An edit: from the specs of a commit to the files as they are now.
-
-    :ivar commit: its whole hash.
-    :ivar mistakes_before: of the files in the commit.
-    :ivar troubles_before: workflows that could not be planned as they were, each with why.
-    """
-
-    commit: str
-    before: SpecPlan
-    after: SpecPlan
-    workflows: Sequence[WorkflowChange]
-    groups: Sequence[GroupChange]
-    runs: Sequence[RunsChange]
-    mistakes_before: Sequence[SpecError]
-    troubles_before: Sequence[str]
-
-    @property
-    def is_none(self) -> bool:
-        """Whether the edit changes nothing in the plan."""
-        return not self.groups and not self.runs and all(one.state == SAME for one in self.workflows)
 
 
 def plan_edit(ledger: Ledger | None, wanted: PlanRequest, commit: str, now: datetime) -> PlanDifference:

@@ -13,8 +13,8 @@ from airflow_calib_provider.injection.own_specs import begins
 from airflow_calib_provider.ledger import campaign_view
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign
-from airflow_calib_provider.planning.plans import PlanRequest, PlanSpecs, basis_of, plan_on, specs_of
-from airflow_calib_provider.planning.records import PlannedGrouping, SpecPlan
+from airflow_calib_provider.planning.plans import PlanSpecs, basis_of, plan_on, specs_of
+from airflow_calib_provider.planning.records import PlannedGrouping, PlanRequest, SpecPlan
 from airflow_calib_provider.spec.models import Workflow
 
 SHOWN = 3

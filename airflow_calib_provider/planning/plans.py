@@ -16,7 +16,7 @@ from airflow_calib_provider.planning import history
 from airflow_calib_provider.planning.history import KnownRun
 from airflow_calib_provider.planning.locks import LockTimes
 from airflow_calib_provider.planning.past import Past, Span, read_past
-from airflow_calib_provider.planning.records import PlannedGrouping, PlannedRuns, SpecPlan
+from airflow_calib_provider.planning.records import PlannedGrouping, PlannedRuns, PlanRequest, SpecPlan
 from airflow_calib_provider.planning.replay import Course, Replayed, replay
 from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.loader import FolderCheck, check_folder
@@ -25,31 +25,6 @@ from airflow_calib_provider.spec.problems import nearest
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 """Since when a workflow counts as seen that the ledger does not know: a plan asks what it would have made."""
-
-LAST = 1_000
-"""Runs of each source that are planned where nothing else is asked for."""
-
-
-@dataclass(frozen=True)
-class PlanRequest:
-    """What a plan is to be about.
-
-    :ivar folder: of the YAML files.
-    :ivar workflows: names; empty: all.
-    :ivar runs: ranges and numbers; ``None``: the newest.
-    :ivar last: so many of them, of each source; 0: all.
-    :ivar campaign: whose past it is.
-    :ivar finite: a campaign to be: all runs are known at once, and grouped completely.
-    :ivar base: of a campaign to be: the campaign that has what it lacks itself.
-    """
-
-    folder: Path
-    workflows: Sequence[str] = ()
-    runs: str | None = None
-    last: int = LAST
-    campaign: str = campaigns.PROMPT
-    finite: bool = False
-    base: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,46 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import SpecError
 
+LAST = 1_000
+"""Runs of each source that are planned where nothing else is asked for."""
+
+PROMPT = "prompt"
+"""The campaign that takes all new data."""
+
 RECORDED, PLANNED, MIXED = "recorded", "planned", "mixed"
 """Where the opening of a lock is known from: the ledger's past, the plan alone, or some runs from either."""
+
+
+ONLY_BEFORE, ONLY_AFTER, CHANGED, SAME = "only before", "only after", "changed", "same"
+MISTAKES_BEFORE, MISTAKES_AFTER = "mistakes before", "mistakes after"
+"""What an edit may make of a workflow, and the first three of a group."""
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a plan is to be about.
+
+    :ivar folder: of the YAML files.
+    :ivar workflows: names; empty: all.
+    :ivar runs: ranges and numbers; ``None``: the newest.
+    :ivar last: so many of them, of each source; 0: all.
+    :ivar campaign: whose past it is.
+    :ivar finite: a campaign to be: all runs are known at once, and grouped completely.
+    :ivar base: of a campaign to be: the campaign that has what it lacks itself.
+    """
+
+    folder: Path
+    workflows: Sequence[str] = ()
+    runs: str | None = None
+    last: int = LAST
+    campaign: str = PROMPT
+    finite: bool = False
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,3 +182,75 @@ class SpecPlan:
     def groups(self) -> list[PlannedGroup]:
         """All of them: by workflow and grouping, in the order of their first runs."""
         return [group for grouping in self.groupings for group in grouping.groups]
+
+
+@dataclass(frozen=True)
+class WorkflowChange:
+    """What an edit did to a workflow.
+
+    :ivar state: one of the words of this module.
+    :ivar changes: of its tasks, in words.
+    """
+
+    workflow: str
+    state: str
+    changes: Sequence[str] = ()
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it could be planned on both sides, or is on one side only."""
+        return self.state not in (MISTAKES_BEFORE, MISTAKES_AFTER)
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """A group that is another one after the edit, or is there on one side only.
+
+    :ivar changes: in words.
+    """
+
+    workflow: str
+    grouping: str
+    group: str
+    state: str
+    before: PlannedGroup | None
+    after: PlannedGroup | None
+    changes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RunsChange:
+    """Runs of which an edit decides otherwise, all in the same way.
+
+    :ivar before: what was decided; ``None``: nothing, as ``after``.
+    """
+
+    workflow: str
+    grouping: str
+    before: str | None
+    after: str | None
+    runs: Sequence[int]
+
+
+@dataclass(frozen=True)
+class PlanDifference:
+    """An edit: from the specs of a commit to the files as they are now.
+
+    :ivar commit: its whole hash.
+    :ivar mistakes_before: of the files in the commit.
+    :ivar troubles_before: workflows that could not be planned as they were, each with why.
+    """
+
+    commit: str
+    before: SpecPlan
+    after: SpecPlan
+    workflows: Sequence[WorkflowChange]
+    groups: Sequence[GroupChange]
+    runs: Sequence[RunsChange]
+    mistakes_before: Sequence[SpecError]
+    troubles_before: Sequence[str]
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the edit changes nothing in the plan."""
+        return not self.groups and not self.runs and all(one.state == SAME for one in self.workflows)

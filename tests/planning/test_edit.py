@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.errors import CalibError
-from airflow_calib_provider.planning import PlanDifference, PlanRequest, plan_edit
+from airflow_calib_provider.planning.comparing import plan_edit
+from airflow_calib_provider.planning.records import PlanDifference, PlanRequest
 from tests.cli.world import DEMO, OTHER, SOURCES, THIRD
 from tests.ledger.making import write_runs
 

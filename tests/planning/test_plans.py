@@ -14,8 +14,8 @@ from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import campaigns, generations, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.planning.plans import PlanBasis, PlanRequest, PlanSpecs, basis_of, plan_on
-from airflow_calib_provider.planning.records import PlannedLock, SpecPlan
+from airflow_calib_provider.planning.plans import PlanBasis, PlanSpecs, basis_of, plan_on
+from airflow_calib_provider.planning.records import PlannedLock, PlanRequest, SpecPlan
 from airflow_calib_provider.spec.models import Workflow
 from tests.ledger.making import SOURCE, T0, fill, group_ids, new_ledger, task, total, workflow, write_runs
 from tests.planning.test_replay import Detector, decisions_in, decisions_of, groups_in, groups_of

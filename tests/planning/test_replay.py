@@ -15,8 +15,8 @@ from sqlalchemy import select
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.planning.plans import PlanRequest, PlanSpecs, basis_of, plan_on
-from airflow_calib_provider.planning.records import SpecPlan
+from airflow_calib_provider.planning.plans import PlanSpecs, basis_of, plan_on
+from airflow_calib_provider.planning.records import PlanRequest, SpecPlan
 from airflow_calib_provider.spec.models import Workflow
 from tests.ledger.making import SOURCE, T0, fill, new_ledger, task, total, workflow, write_runs
 
