@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -12,6 +13,13 @@ from tests.pool.fixture import pool
 from tests.postgres.fixture import database, postgres, postgres_servers
 
 __all__ = ["database", "influx", "influx1", "influx2", "influx_servers", "pool", "postgres", "postgres_servers"]
+
+
+# How long an example takes says how busy the machine is; what examples share is a folder that each empties.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 
 
 class FilesThatShare(LoadFileScheduling):

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -88,7 +88,7 @@ def injected_at_once(policy: int, finite: bool) -> dict[str, Any]:
     deaths=st.sets(st.integers(1, 20), max_size=3),
     finite=st.booleans(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_any_division_gives_the_same_groups(
     tmp_path_factory: Any, policy: Any, at_once: int, deaths: set[int], finite: bool
 ) -> None:

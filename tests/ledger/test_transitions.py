@@ -135,7 +135,7 @@ class StateMachine(RuleBasedStateMachine):
 
 
 TestStateMachine = StateMachine.TestCase
-TestStateMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestStateMachine.settings = settings(max_examples=25, stateful_step_count=25)
 
 
 def test_events_tell_the_states_in_order(ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_calib_provider.domain.run import RunRecord
@@ -178,7 +178,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(max_examples=60)
 @given(runs=st.lists(rows, unique_by=lambda row: row["number"]))
 def test_what_is_written_is_read(runs: list[dict[str, Any]], tmp_path: Path) -> None:
     text = io.StringIO()
@@ -190,7 +190,7 @@ def test_what_is_written_is_read(runs: list[dict[str, Any]], tmp_path: Path) -> 
     assert [{"number": record.number, **record.fields} for record in found] == expected
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=200))
 def test_no_bytes_break_the_reader(content: bytes, tmp_path: Path) -> None:
     with contextlib.suppress(RunSourceError):

@@ -99,7 +99,7 @@ def _read(text: str) -> Condition | None:
         return None
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=TRUTHS, runs=st.lists(RUNS, min_size=1, max_size=4))
 def test_what_fits_is_accepted_and_then_true_false_or_refused(text: str, runs: list[dict[str, Any]]) -> None:
     accepted = _read(text)
@@ -125,7 +125,7 @@ def _answer(accepted: Condition, run: dict[str, Any]) -> bool | str:
         return "null" if error.field and run[error.field] is None else error.message
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(max_size=60) | st.text(alphabet="run.fill()[]{}!?:'\"\\&|=<>+-0123 \n\t`rb_", max_size=60))
 def test_any_text_is_a_condition_or_an_error(text: str) -> None:
     _read(text)
