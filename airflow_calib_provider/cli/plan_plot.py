@@ -63,7 +63,7 @@ def plot_plans(plans: Mapping[str, SpecPlan], file: Path) -> None:
                 _draw_times(axes, groups, plan.until)
             _finish_panel(axes, groups, title)
         drawn[-1].set_xlabel("run" if over_runs else "UTC")
-        drawn[0].legend(handles=_legend(over_runs), fontsize="x-small", loc="upper left", ncols=4)
+        figure.legend(handles=_legend(over_runs), fontsize="x-small", loc="outside upper right", ncols=4)
         save_figure(figure, file)
 
 
@@ -111,6 +111,7 @@ def _finish_panel(axes: Axes, groups: Sequence[PlannedGroup], title: str) -> Non
 def _legend(over_runs: bool) -> list[Patch]:
     from matplotlib.patches import Patch
 
-    named = {"closed": "open until closed", "forming": "forming still", "dropped": "dropped"}
+    closed = "a group's runs" if over_runs else "open until closed"
+    named = {"closed": closed, "forming": "forming still", "dropped": "dropped"}
     found = [Patch(color=colour, label=named[state]) for state, colour in STATES.items()]
     return found if over_runs else [*found, Patch(color=SHUT, label="a lock is shut")]

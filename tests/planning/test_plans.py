@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import campaigns, generations, tables
@@ -171,3 +172,18 @@ def test_a_finite_campaign_of_the_past_is_not_replayed_as_if_it_took_runs_as_the
             plan_of(named(ECAL), tmp_path, ledger, campaign="again")
         with pytest.raises(CalibError, match="the ledger has none of the runs 99 of daq"):
             plan_of(named(ECAL), tmp_path, ledger, runs="99")
+
+
+def test_a_workflow_that_cannot_be_planned_keeps_no_other_back(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs.csv", [{"number": 4}])
+    plan = plan_of(
+        named(
+            workflow("good", task("skim")),
+            workflow("gone", task("skim", Grouping(kind="gone", label="gone"))),
+            workflow("unfit", task("skim"), where="run.nothing > 1"),
+        ),
+        tmp_path,
+    )
+    assert [group.workflow for group in plan.groups] == ["good"]
+    assert plan.failed == {"gone", "unfit"}
+    assert [text.partition(":")[0] for text in plan.troubles] == ["workflow gone", "workflow unfit"]
