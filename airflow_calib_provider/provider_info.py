@@ -11,7 +11,7 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
 
-OPERATORS = ("campaign", "jobs", "dag_jobs", "publish", "inject", "mirror")
+OPERATORS = ("backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror")
 LINKS = ("AwaitedLink", "SpecLink")
 TRIGGERS = ("job_set", "ledger_wait", "mirror")
 

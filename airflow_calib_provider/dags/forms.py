@@ -82,6 +82,20 @@ def campaign_form() -> dict[str, Param]:
     }
 
 
+def backfill_form() -> dict[str, Param]:
+    """The fields of ``calib_backfill``: a campaign that takes given runs, without its runs."""
+    left_out = ("name", "runs", "dry_run", "kind")
+    return {
+        "campaign": Param(
+            "",
+            type=["string", "null"],
+            title="Campaign",
+            description_md="Its name: one that is collecting, or a new one. It has the other fields when it is new.",
+        ),
+        **{key: field for key, field in campaign_form().items() if key not in left_out},
+    }
+
+
 def _advanced() -> dict[str, Param]:
     return {
         "kind": Param(

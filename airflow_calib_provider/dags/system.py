@@ -7,13 +7,14 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronDataIntervalTimetable, DeltaDataIntervalTimetable, Param
 
-from airflow_calib_provider.dags.forms import campaign_form
+from airflow_calib_provider.dags.forms import backfill_form, campaign_form
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
+from airflow_calib_provider.operators.backfill import CollectOperator
 from airflow_calib_provider.operators.campaign import CampaignOperator, CreateCampaignOperator
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
 from airflow_calib_provider.operators.mirror import MirrorOperator
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
+from airflow_calib_provider.spec.language import BACKFILL, BOX, INJECT, RUNS_ASSET
 from airflow_calib_provider.spec.team import team_of
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -23,10 +24,11 @@ RUNS = Asset(name="runs", uri=RUNS_ASSET, group="calib")
 
 
 def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
-    """``calib_inject``, ``calib_housekeeping``, ``calib_mirror`` and ``calib_campaign``.
+    """``calib_inject``, ``calib_housekeeping``, ``calib_mirror``, ``calib_campaign`` and ``calib_backfill``.
 
-    Of a team (``team`` in ``sources.yaml``) only those that read its folder: ``calib_inject_<team>`` and
-    ``calib_campaign_<team>``. The folder that names no team has those for the whole ledger.
+    Of a team (``team`` in ``sources.yaml``) only those that read its folder: ``calib_inject_<team>``,
+    ``calib_campaign_<team>`` and ``calib_backfill_<team>``. The folder that names no team has those for the whole
+    ledger.
 
     :param stub: ``__file__`` of the stub.
     :param specs: folder of the YAML files, relative to the stub.
@@ -34,7 +36,7 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     """
     folder = str((Path(stub).resolve().parent / specs).resolve())
     team = team_of(Path(folder))
-    of_folder = [_inject(folder, team), _campaign(folder, team)]
+    of_folder = [_inject(folder, team), _campaign(folder, team), _backfill(folder, team)]
     return {dag.dag_id: dag for dag in (*of_folder, *([] if team else [_housekeeping(), _mirror()]))}
 
 
@@ -101,6 +103,21 @@ def _campaign(folder: str, team: str) -> DAG:
     # Each run of it is a campaign of its own.
     campaign.max_active_runs = 16
     return campaign
+
+
+def _backfill(folder: str, team: str) -> DAG:
+    with _dag(
+        _named(BACKFILL, team),
+        _cron("0 0 * * *"),
+        "Collects the runs that ended in each day of a backfill into a campaign, which the last day starts: choose "
+        f"Backfill in the dialog of Trigger, fill in the campaign, and tick the box {BOX!r}. By itself it does "
+        "nothing.",
+        backfill_form(),
+    ) as backfill:
+        CollectOperator(task_id="collect", specs=folder, outlets=[RUNS])
+    # As many days at once as a person asks for.
+    backfill.max_active_runs = 16
+    return backfill
 
 
 def _every(minutes: float) -> DeltaDataIntervalTimetable:

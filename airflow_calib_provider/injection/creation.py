@@ -171,6 +171,8 @@ def _runs(served: Served, folder: Path, wanted: NewCampaign, found: _Found) -> S
             found.add("a finite campaign needs a run source", "name it with --source, or create it --streamed")
         return []
     if wanted.collecting and wanted.runs is None:
+        with found.collected():
+            source_of(served.sources, folder, wanted.source)
         return []
     records: Sequence[RunRecord] = []
     with found.collected():

@@ -191,7 +191,7 @@ def check_name(connection: Connection, name: str, kind: str = "finite") -> None:
 def asked_by(connection: Connection, name: str) -> str | None:
     """The DAG run that asked for a campaign; ``None``: none did, or there is no such campaign."""
     event = tables.event
-    made = (event.c.campaign == name, event.c.entity == "campaign", event.c.from_state.is_(None))
+    made = (event.c.campaign == name, tables.CAMPAIGN_LIFE, event.c.from_state.is_(None))
     data = connection.execute(select(event.c.data).where(*made).order_by(event.c.id).limit(1)).scalar()
     found = (data or {}).get(DAG_RUN)
     return None if found is None else str(found)

@@ -59,4 +59,11 @@ def partial_indices() -> tuple[Index, ...]:
             sqlite_where=tables.GROUP_HISTORY,
             postgresql_where=tables.GROUP_HISTORY,
         ),
+        Index(
+            "ix_event_campaign_life",
+            of_event.campaign,
+            of_event.id,
+            sqlite_where=tables.CAMPAIGN_LIFE,
+            postgresql_where=tables.CAMPAIGN_LIFE,
+        ),
     )

@@ -413,3 +413,6 @@ event = Table(
 
 GROUP_HISTORY = text("entity IN ('membership', 'group_task', 'run_group')")
 """The events that say what a group was when; written into statements as it is, since the index is of these only."""
+
+CAMPAIGN_LIFE = text("entity = 'campaign'")
+"""The events of campaigns themselves; likewise."""

@@ -103,12 +103,14 @@ class HousekeepingOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Clean up; a backend that does not answer fails the task, after all others."""
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
+        from airflow_calib_provider.injection.backfill import start_collected
         from airflow_calib_provider.jobsets.cancelling import finish_cancelled
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
         from airflow_calib_provider.jobsets.storage import keep_house
         from airflow_calib_provider.ledger import generations
         from airflow_calib_provider.ledger.planner import refresh
+        from airflow_calib_provider.operators.backfill import active_days
 
         ledger = task_ledger()
         now = datetime.now(UTC)
@@ -142,6 +144,7 @@ class HousekeepingOperator(BaseOperator):
         refresh(ledger)
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
+        started = start_collected(ledger, active_days(context), now)
         opened = open_dag_runs(ledger, self.log, thorough=True)
         products = keep_house(ledger, now)
         errors += products.dropped.errors
@@ -152,6 +155,8 @@ class HousekeepingOperator(BaseOperator):
             self.log.warning("drift: %s", line)
         if errors:
             raise AirflowFailException("\n".join(errors))
+        for name in started:
+            self.log.info("the campaign %s has all of its days: started", name)
         kept = {"checksums": products.checksums, "dropped": products.dropped.removed}
         return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, **kept, "opened": opened}
 

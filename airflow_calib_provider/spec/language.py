@@ -17,6 +17,12 @@ CONTRACT = (
 INJECT = "calib_inject"
 """The system DAG that records and groups runs."""
 
+BACKFILL = "calib_backfill"
+"""The system DAG that collects the runs of days (rule 58)."""
+
+BOX = "Override parameters on existing runs"
+"""Of Airflow's dialog of backfills: without it what is filled in is dropped, also for new DAG runs."""
+
 RUNS_ASSET = "calib://runs"
 """Airflow's asset whose events run it at once (rule 59)."""
 

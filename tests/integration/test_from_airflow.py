@@ -9,6 +9,7 @@ from tests.integration.harness import Installation
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 WORKFLOW = "begun"
+BACKFILLS = "/api/v2/backfills?dag_id=calib_backfill"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,3 +94,32 @@ def test_a_dag_run_by_hand_is_adopted(installation: Installation) -> None:
     text = log_of(installation, dag_id, nothing, "wait_for_group")
     assert "fill in runs, such as" in text
     assert "Traceback" not in text
+
+
+def backfill(installation: Installation, conf: dict[str, object] | None) -> list[str]:
+    """Two days in which the runs of this module ended, over REST; the states in which they end."""
+    days = {"from_date": "2026-01-05T00:00:00Z", "to_date": "2026-01-06T00:00:00Z"}
+    how = {"reprocess_behavior": "completed", "max_active_runs": 2, "dag_run_conf": conf}
+    installation.airflow.call("POST", "/api/v2/backfills", {"dag_id": "calib_backfill", **days, **how})
+
+    def states() -> list[str]:
+        runs = installation.airflow_runs("calib_backfill")
+        return [str(run["state"]) for run in runs if run["run_type"] == "backfill"]
+
+    installation.wait(lambda: len(states()) == 2 and set(states()) <= {"success", "failed"}, 240, "two days")
+    return states()
+
+
+def test_a_backfill_collects_days_into_a_campaign_and_starts_it(installation: Installation) -> None:
+    installation.airflow.wait_for_dags("calib_backfill")
+    assert backfill(installation, None) == ["failed", "failed"]
+    (day, *_) = [run for run in installation.airflow_runs("calib_backfill") if run["run_type"] == "backfill"]
+    assert "tick the box" in log_of(installation, "calib_backfill", day["dag_run_id"], "collect")
+    installation.wait(
+        lambda: all(item["completed_at"] for item in installation.airflow.call("GET", BACKFILLS)["backfills"]),
+        240,
+        "Airflow to see the backfill's end",
+    )
+    assert backfill(installation, {"campaign": "days", "workflows": [WORKFLOW]}) == ["success", "success"]
+    done = {(f"{WORKFLOW}/run-r{run}", "work"): "done" for run in (7001, 7002)}
+    installation.wait(lambda: done.items() <= installation.task_states("days").items(), 300, "the days' runs")

@@ -118,7 +118,7 @@ def differences(connection: Connection) -> list[Any]:
         return text != (None if wanted is None else str(wanted).strip("'()"))
 
     options = {"version_table": schema.VERSION_TABLE, "compare_server_default": compare_default}
-    assert len(partial_indices()) == 5
+    assert len(partial_indices()) == 6
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata))
 
 

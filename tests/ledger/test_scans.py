@@ -16,8 +16,10 @@ from sqlalchemy import Connection, event, select
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.watched import GenerationWatch
 from airflow_calib_provider.ledger import (
+    backfill_days,
     campaign_progress,
     campaigns,
+    dag_groups,
     generations,
     groups,
     openings,
@@ -182,6 +184,9 @@ HOT: dict[str, Callable[[Hot], object]] = {
     "status": lambda hot: queries.status(hot.connection, "prompt", runs=[5, 6]),
     "a campaign": lambda hot: campaign_progress.progress(hot.connection, "prompt", NOW),
     "of a cancelled campaign": lambda hot: throttle.of_cancelled(hot.connection),
+    "who asked for a campaign": lambda hot: campaigns.asked_by(hot.connection, "prompt"),
+    "days of a campaign": lambda hot: backfill_days.days_of(hot.connection, "prompt"),
+    "group of a DAG run": lambda hot: dag_groups.group_of_dag_run(hot.connection, "ecal__run", "prompt__run-r5"),
     "campaigns": lambda hot: campaigns.open_campaigns(hot.connection),
     "payload": lambda hot: store.covering(hot.connection, "prompt", "Fit", range(10, 90)),
     "products": lambda hot: _products(hot),
