@@ -245,18 +245,19 @@ def retry(
     with ledger.read() as connection:
         dag_id, run_id, found = _standing(connection, campaign, workflow, group, task or [])
     with Airflow() as airflow:
-        there = _with_new_tasks(airflow, dag_id, run_id, found.states, task or [])
+        there, added = _with_new_tasks(airflow, dag_id, run_id, found.states, task or [])
         standing = replace(found, there=there, after=airflow.edges(dag_id))
         clearing = to_clear(standing, [airflow_task_id(name) for name in task or []])
-        if not clearing.tasks:
+        if not clearing.tasks and not added:
             raise CalibError(f"no task of {group} has failed", "name one with --task to run it again all the same")
         how = "all" if every_job else "same_version" if same_version else None
         cleared = []
         with _told(ledger, campaign, workflow, group, [*clearing.before, *clearing.tasks], how):
             if clearing.before:
                 cleared += airflow.clear(dag_id, run_id, clearing.before, downstream=False)
-            cleared += airflow.clear(dag_id, run_id, clearing.tasks, downstream=downstream)
-    names = sorted({str(item["task_id"]) for item in cleared})
+            if clearing.tasks:
+                cleared += airflow.clear(dag_id, run_id, clearing.tasks, downstream=downstream)
+    names = sorted({str(item["task_id"]) for item in cleared} | added)
     if as_json:
         emit_json({"dag_id": dag_id, "run_id": run_id, "cleared": names})
     else:
@@ -292,9 +293,10 @@ def _told(
 
 def _with_new_tasks(
     airflow: Airflow, dag_id: str, run_id: str, states: Mapping[str, str], named: Sequence[str]
-) -> dict[str, Answer]:
+) -> tuple[dict[str, Answer], set[str]]:
     """The task instances of a DAG run, with those of tasks that were added to the workflow after the run had ended.
 
+    :returns: them, and the names of those that were added, which run now.
     :raises CalibError: Airflow has no such task.
     """
     from airflow_calib_provider.errors import CalibError
@@ -308,7 +310,7 @@ def _with_new_tasks(
         raise CalibError(
             f"Airflow's DAG run {run_id} of {dag_id} has no task {', '.join(unknown)}", "nothing was changed"
         )
-    return there
+    return there, {name for name in lacking if name in there}
 
 
 def _standing(
