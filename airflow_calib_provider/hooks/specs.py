@@ -9,8 +9,9 @@ from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.spec.known import good_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from airflow_calib_provider.errors import SpecError
     from airflow_calib_provider.ledger.spec_files import KeptText
     from airflow_calib_provider.spec.models import Workflow
 
@@ -52,15 +53,26 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
 
 
 def refuse_another_teams(path: Path, workflow: str) -> None:
-    """Two bundles must not fight for the DAGs of one name. Nothing is asked where there is one bundle.
+    """Two bundles must not fight for the DAGs of one name.
 
     :raises SpecErrors: the workflow is that of another team.
+    """
+    if errors := another_teams(path.parent, {workflow: path}):
+        from airflow_calib_provider.errors import SpecErrors
+
+        raise SpecErrors(errors)
+
+
+def another_teams(folder: Path, workflows: Mapping[str, Path]) -> list[SpecError]:
+    """Which workflows of a folder are those of another team. Nothing is asked where there is one bundle.
+
+    :param workflows: name → file.
     """
     from airflow.sdk.configuration import conf
 
     if len(conf.getjson("dag_processor", "dag_bundle_config_list") or ()) < 2:
-        return
-    from airflow_calib_provider.errors import LedgerError, SpecErrors
+        return []
+    from airflow_calib_provider.errors import LedgerError
     from airflow_calib_provider.injection.teams import taken
     from airflow_calib_provider.ledger import spec_files
     from airflow_calib_provider.spec.team import team_of
@@ -69,9 +81,10 @@ def refuse_another_teams(path: Path, workflow: str) -> None:
         with task_ledger().read() as connection:
             owners = spec_files.owners(connection)
     except LedgerError:
-        return  # calib_inject says it, too
-    if (error := taken(owners, team_of(path.parent), workflow, path)) is not None:
-        raise SpecErrors([error])
+        return []  # calib_inject says it, too
+    team = team_of(folder)
+    found = (taken(owners, team, name, path) for name, path in workflows.items())
+    return [error for error in found if error is not None]
 
 
 def kept_texts(folder: Path) -> Sequence[KeptText]:

@@ -9,6 +9,7 @@ SHARED = {
     "kills": ("test_kills.py",),
     "pool": ("test_condor.py", "test_condor_operator.py"),
     "demo": ("test_demo.py",),
+    "git": ("test_git.py",),
     "kinds": ("test_campaigns.py", "test_kinds.py", "test_waiting.py", "test_from_airflow.py"),
 }
 """Name of the installation → its modules; those that take long come first, so that the last one does not run alone."""
