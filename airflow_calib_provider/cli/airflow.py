@@ -141,24 +141,25 @@ class Airflow:
         return list(found.get("task_instances", []))
 
     def announce(self, extra: Mapping[str, object]) -> Answer:
-        """Let calib_inject run at once: an event of its asset.
+        """Let calib_inject, and those of teams, run at once: an event of their asset.
 
         :param extra: facts that stand with the event in Airflow.
         :raises NotFound: Airflow has no such DAG or asset yet.
-        :raises CalibError: the DAG is paused: Airflow would forget the event.
+        :raises CalibError: all of them are paused: Airflow would forget the event.
         """
-        dag = self.dag(INJECT)
-        if dag is None:
-            raise NotFound(f"Airflow at {self.address} has no DAG {INJECT}", "`calib spec stubs` writes its stub")
-        if dag.get("is_paused"):
-            raise CalibError(f"{INJECT} is paused: nothing was announced", f"unpause it: airflow dags unpause {INJECT}")
         found = self._get("/assets", {"uri_pattern": RUNS_ASSET, "limit": PAGE}) or {}
         # Airflow keeps the address with a slash at its end.
-        ids = [item["id"] for item in found.get("assets", []) if str(item.get("uri")).rstrip("/") == RUNS_ASSET]
-        if not ids:
-            hint = f"Airflow has not read {INJECT} of this version yet: look at its import errors, or wait a minute"
-            raise NotFound(f"Airflow at {self.address} knows no asset {RUNS_ASSET}", hint)
-        body = {"asset_id": ids[0], "extra": dict(extra)}
+        known = [item for item in found.get("assets", []) if str(item.get("uri")).rstrip("/") == RUNS_ASSET]
+        names = sorted(str(dag["dag_id"]) for item in known[:1] for dag in item.get("scheduled_dags", []))
+        if not names:
+            hint = f"`calib spec stubs` writes the stub of {INJECT}; or Airflow has not read it yet, or cannot"
+            raise NotFound(f"Airflow at {self.address} has no DAG that waits for {RUNS_ASSET}", hint)
+        if all((self.dag(name) or {}).get("is_paused") for name in names):
+            listed = ", ".join(names)
+            raise CalibError(
+                f"{listed} is paused: nothing was announced", f"unpause it: airflow dags unpause {names[0]}"
+            )
+        body = {"asset_id": known[0]["id"], "extra": dict(extra)}
         return self._checked(self._ask("POST", "/api/v2/assets/events", json=body))
 
     def edges(self, dag_id: str) -> dict[str, list[str]]:

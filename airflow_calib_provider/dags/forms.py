@@ -64,7 +64,7 @@ def campaign_form() -> dict[str, Param]:
             type=["array", "null"],
             items={"type": "string"},
             title="Workflows",
-            description_md='A list of names, such as `["zee"]`; none: all that take their runs from the source.',
+            description_md="One name a line; none: all that take their runs from the source.",
         ),
         "base": Param(
             "prompt",
@@ -125,7 +125,7 @@ def _advanced() -> dict[str, Param]:
             type=["array", "null"],
             items={"type": "string"},
             title="First tasks",
-            description_md='Begin in the middle, such as `["fit"]`: what comes before is the base campaign\'s.',
+            description_md="Begin in the middle, such as with `fit`, one a line; what comes before is the base's.",
             section=ADVANCED,
         ),
         **_limits(),

@@ -383,13 +383,15 @@ def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: Fa
     assert not cleared(airflow)
 
 
-INJECT_DAG = "/api/v2/dags/calib_inject"
 EVENTS = "/api/v2/assets/events"
 
 
-def knows_runs(airflow: FakeAirflow, **about: Any) -> None:
-    airflow.set(INJECT_DAG, {"is_paused": False, **about})
-    airflow.set("/api/v2/assets", {"assets": [{"id": 6, "uri": "calib://runs/x"}, {"id": 7, "uri": "calib://runs/"}]})
+def knows_runs(airflow: FakeAirflow, *dags: str, **about: Any) -> None:
+    for name in dags or ("calib_inject",):
+        airflow.set(f"/api/v2/dags/{name}", {"is_paused": False, **about})
+    of_asset = [{"dag_id": name} for name in dags or ("calib_inject",)]
+    assets = [{"id": 6, "uri": "calib://runs/x"}, {"id": 7, "uri": "calib://runs/", "scheduled_dags": of_asset}]
+    airflow.set("/api/v2/assets", {"assets": assets})
     airflow.set(EVENTS, {"id": 41, "timestamp": NOW.isoformat()})
 
 
@@ -411,13 +413,19 @@ def test_announce_to_a_paused_dag_is_an_error_and_makes_no_event(calib: Calib, a
 
 
 def test_announce_says_what_airflow_lacks(calib: Calib, airflow: FakeAirflow) -> None:
-    assert "has no DAG calib_inject" in calib.fails("runs", "announce")
-    knows_runs(airflow)
+    assert "has no DAG that waits for calib://runs" in calib.fails("runs", "announce")
     airflow.set("/api/v2/assets", {"assets": [{"id": 6, "uri": "calib://runs/x"}]})
-    assert "knows no asset calib://runs" in calib.fails("runs", "announce")
+    assert "has no DAG that waits for calib://runs" in calib.fails("runs", "announce")
     knows_runs(airflow)
     airflow.set(EVENTS, {"detail": "no"}, 403)
     assert "refuses the token (403)" in calib.fails("runs", "announce")
+
+
+def test_announce_is_for_every_team_that_is_not_paused(calib: Calib, airflow: FakeAirflow) -> None:
+    knows_runs(airflow, "calib_inject_ecal", "calib_inject_muon")
+    airflow.set("/api/v2/dags/calib_inject_ecal", {"is_paused": True})
+    calib.plain("runs", "announce")
+    assert airflow.asked[-1][1] == EVENTS
 
 
 def test_announce_without_an_airflow_says_so(calib: Calib, airflow: FakeAirflow, monkeypatch: Any) -> None:
