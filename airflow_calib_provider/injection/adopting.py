@@ -121,8 +121,7 @@ def adopt(ledger: Ledger, workflow: Workflow, asked: ByHand, now: datetime) -> G
 def _checked(ledger: Ledger, workflow: Workflow, asked: ByHand, now: datetime) -> _Adoption:
     policy = workflow.groupings()[asked.grouping]
     folder = Path(workflow.file).parent
-    first = min((begin for begin, _ in parse_ranges(asked.runs).ranges), default=0)
-    name = asked.name(first)
+    name = asked.name(_first(asked.runs))
     source = workflow.runs.source
     wanted = NewCampaign(name, source=source, runs=asked.runs, base=campaigns.PROMPT, workflows=[workflow.name])
     found = creation.prepare(ledger, folder, wanted)
@@ -136,6 +135,14 @@ def _checked(ledger: Ledger, workflow: Workflow, asked: ByHand, now: datetime) -
     if mistakes:
         raise mistakes[0] if len(mistakes) == 1 else Mistakes("the form", mistakes)
     return _Adoption(asked, workflow, policy, name, rows, now)
+
+
+def _first(runs: str) -> int:
+    """The lowest run that is named; 0 where that cannot be read, which is told with all else that is wrong."""
+    try:
+        return min((begin for begin, _ in parse_ranges(runs).ranges), default=0)
+    except CalibError:
+        return 0
 
 
 def _mistakes_of_runs(

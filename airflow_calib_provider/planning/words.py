@@ -39,6 +39,7 @@ def _tail(reason: Mapping[str, Any]) -> str:
 
 
 _TEXTS = {
+    "by_hand": lambda _: "a person named its runs",
     "run": lambda _: "every run is a group",
     "reached": lambda reason: f"{_amounts(reason['amounts'])} reached",
     "later_fill": lambda reason: f"run {reason['by']} is of a later fill",

@@ -118,6 +118,7 @@ def test_the_same_dag_run_has_its_group_already(filled: World) -> None:
         ("demo__fill", {"runs": "4-5"}, "not taken: 5: "),
         ("demo__fill", {"runs": "2", "campaign": "no name"}, "cannot name a campaign"),
         ("demo__fill", {"runs": "2", "campaign": "prompt"}, "exists already"),
+        ("demo__fill", {"runs": "x", "campaign": "no name"}, "2 mistakes in"),
         ("demo__fill", {"runs": "9" * 100_000}, "no run has the number"),
     ],
 )
