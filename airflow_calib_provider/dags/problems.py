@@ -21,7 +21,7 @@ def report_problems(stub: str, specs: str = "../workflow_specs") -> None:
     """
     folder = (Path(stub).resolve().parent / specs).resolve()
     check = checked(folder)
-    named = {item.name: item.file for item in check.files if item.name is not None}
+    named = {item.name: (item.file, item.hash) for item in check.files if item.name is not None}
     # Airflow's UI does not show the import error of a stub whose name a stub with DAGs has in another bundle.
     if errors := [*check.errors, *another_teams(folder, named)]:
         raise SpecErrors(errors)

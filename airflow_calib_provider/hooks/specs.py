@@ -24,7 +24,7 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
     """
     if (known := good_workflow(path)) is not None:
         if not worker:
-            refuse_another_teams(path, known.name)
+            refuse_another_teams(path, known)
         return known
 
     # What reads YAML takes longer to import than a task's process needs for everything else of ours.
@@ -43,7 +43,7 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
     try:
         served = serve_file(path, kept, worker=worker)
         if not worker:
-            refuse_another_teams(path, served.name)
+            refuse_another_teams(path, served)
         return served
     except SpecErrors as error:
         if not silent:
@@ -52,21 +52,23 @@ def served_workflow(path: Path, *, worker: bool) -> Workflow:
         raise SpecErrors([*error.errors, more]) from None
 
 
-def refuse_another_teams(path: Path, workflow: str) -> None:
+def refuse_another_teams(path: Path, workflow: Workflow) -> None:
     """Two bundles must not fight for the DAGs of one name.
 
     :raises SpecErrors: the workflow is that of another team.
     """
-    if errors := another_teams(path.parent, {workflow: path}):
+    if errors := another_teams(path.parent, {workflow.name: (path, workflow.hash)}):
         from airflow_calib_provider.errors import SpecErrors
 
         raise SpecErrors(errors)
 
 
-def another_teams(folder: Path, workflows: Mapping[str, Path]) -> list[SpecError]:
+def another_teams(folder: Path, workflows: Mapping[str, tuple[Path, str]]) -> list[SpecError]:
     """Which workflows of a folder are those of another team. Nothing is asked where there is one bundle.
 
-    :param workflows: name → file.
+    One with the same text may be that of a team that has another name now: of that the injection decides.
+
+    :param workflows: name → file, and the hash of its text.
     """
     from airflow.sdk.configuration import conf
 
@@ -83,7 +85,10 @@ def another_teams(folder: Path, workflows: Mapping[str, Path]) -> list[SpecError
     except LedgerError:
         return []  # calib_inject says it, too
     team = team_of(folder)
-    found = (taken(owners, team, name, path) for name, path in workflows.items())
+    found = (
+        taken([item for item in owners if item.hash != text], team, name, path)
+        for name, (path, text) in workflows.items()
+    )
     return [error for error in found if error is not None]
 
 

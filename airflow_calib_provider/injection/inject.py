@@ -109,7 +109,7 @@ def inject_folder(
     team = team_of(folder)
     with ledger.read() as connection:
         kept = spec_files.kept_texts(connection, team)
-        neighbours = Neighbours.read(connection, team)
+        neighbours = Neighbours.read(connection, team, bundles)
     served = serve(folder, lambda: kept)
     if bundles is not None:
         check_bundle(neighbours.owners, team, bundles, served.workflows)

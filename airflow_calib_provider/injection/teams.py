@@ -47,10 +47,16 @@ class Neighbours:
     owners: Sequence[Owner]
     sources: Mapping[str, str]
 
+    bundles: Bundles | None = None
+
     @classmethod
-    def read(cls, connection: Connection, team: str) -> Neighbours:
-        """As of now."""
-        return cls(team, spec_files.owners(connection), spec_files.others_sources(connection, team))
+    def read(cls, connection: Connection, team: str, bundles: Bundles | None = None) -> Neighbours:
+        """As of now.
+
+        :param bundles: of the Airflow whose folder it is.
+        """
+        own = None if bundles is None else bundles.own
+        return cls(team, spec_files.owners(connection), spec_files.others_sources(connection, team, own), bundles)
 
 
 def taken(owners: Iterable[Owner], team: str, workflow: str, file: Path) -> SpecError | None:
@@ -65,6 +71,18 @@ def taken(owners: Iterable[Owner], team: str, workflow: str, file: Path) -> Spec
     )
 
 
+def renamed(owners: Sequence[Owner], bundles: Bundles | None) -> list[Owner]:
+    """The owners, without those that are this very folder, whose team has another name since."""
+    if bundles is None:
+        return list(owners)
+    return [
+        item
+        for item in owners
+        # What is from the same commit is of another folder of it.
+        if item.bundle != bundles.own or (item.version is not None and item.version == bundles.version)
+    ]
+
+
 def refuse_taken(served: Served, neighbours: Neighbours, folder: Path, own_sources: str | None) -> None:
     """Take out what is another team's: workflows of its names, and run sources that it declares otherwise.
 
@@ -73,7 +91,7 @@ def refuse_taken(served: Served, neighbours: Neighbours, folder: Path, own_sourc
     :param own_sources: the last good text of the folder's own run sources.
     """
     for name, flow in list(served.workflows.items()):
-        error = taken(neighbours.owners, neighbours.team, name, Path(flow.file))
+        error = taken(renamed(neighbours.owners, neighbours.bundles), neighbours.team, name, Path(flow.file))
         if error is not None:
             served.refuse(Path(flow.file).name, name, error)
     before = _sources_of(own_sources, folder)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, literal, select, update
+from sqlalchemy import Connection, exists, insert, literal, or_, select, update
 
 from airflow_calib_provider.ledger import tables
 
@@ -42,6 +42,7 @@ class Owner:
     :ivar team: empty for those who have named none.
     :ivar bundle: Airflow's name of where its file came from; ``None``: it was not injected from Airflow.
     :ivar version: of the bundle, a commit, when the file was good last.
+    :ivar hash: of the last good text.
     :ivar is_gone: the file is not there any more: whoever has one of the name now takes it over.
     """
 
@@ -50,6 +51,7 @@ class Owner:
     bundle: str | None
     version: str | None
     file: str
+    hash: str
     is_gone: bool
 
     @property
@@ -112,13 +114,19 @@ def owner_of(connection: Connection, workflow: str) -> Owner | None:
 
 def _owner(row: Any) -> Owner:
     is_gone = (row.trouble or {}).get("code") == GONE
-    return Owner(row.workflow, row.team, row.bundle, row.version, row.file, is_gone)
+    return Owner(row.workflow, row.team, row.bundle, row.version, row.file, row.hash, is_gone)
 
 
-def others_sources(connection: Connection, team: str) -> dict[str, str]:
-    """The last good texts of the run sources of the other teams, by team."""
+def others_sources(connection: Connection, team: str, bundle: str | None = None) -> dict[str, str]:
+    """The last good texts of the run sources of the other teams, by team.
+
+    :param bundle: what is from this one is the team's own, under another name.
+    """
     query = select(spec_file.c.team, spec_text.c.text).join(spec_text, spec_text.c.hash == spec_file.c.hash)
-    rows = connection.execute(query.where(spec_file.c.file == SOURCES, spec_file.c.team != team)).all()
+    query = query.where(spec_file.c.file == SOURCES, spec_file.c.team != team)
+    if bundle is not None:
+        query = query.where(or_(spec_file.c.bundle.is_(None), spec_file.c.bundle != bundle))
+    rows = connection.execute(query).all()
     return {row.team: row.text for row in rows}
 
 

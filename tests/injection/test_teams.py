@@ -134,6 +134,30 @@ def test_specs_that_moved_to_another_bundle_go_on(ecal: Team, ledger: Ledger) ->
     assert owners["zee"] == owners["laser"] == ("hcal", "c2")
 
 
+def test_a_team_is_named_later(ecal: Team, hcal: Team, ledger: Ledger) -> None:
+    hcal.name_team(None)
+    with pytest.raises(LedgerError):
+        hcal.inject()
+    ecal.name_team("ecal")
+    assert ecal.inject("c2") == []
+    assert hcal.inject() == []
+    assert ecal.inject("c2") == []
+    assert troubles(ledger) == {}
+    ecal.source = "other"
+    ecal.name_team("ecal")
+    ecal.write("zee")
+    assert ecal.inject("c3") == [], "its own run sources of before are nobody else's"
+    with ledger.read() as connection:
+        owners = {item.workflow: item.team for item in spec_files.owners(connection)}
+    assert (owners["zee"], owners["pulses"]) == ("ecal", "")
+
+
+def test_two_folders_of_one_bundle(ecal: Team, hcal: Team) -> None:
+    hcal.bundle = "ecal"
+    hcal.write("zee")
+    assert any("the workflow zee is that of zee.yaml" in said for said in hcal.inject())
+
+
 def test_run_sources_of_one_name_that_differ_are_told_to_who_comes_later(
     ecal: Team, tmp_path: Path, ledger: Ledger
 ) -> None:

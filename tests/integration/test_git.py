@@ -282,6 +282,7 @@ def test_two_teams_side_by_side_and_a_workflow_of_one_name(
     installation: Installation, repositories: tuple[Repository, Repository]
 ) -> None:
     _, hcal = repositories
+    assert inject(installation) == "success"
     installation.take_runs_from("hcal")
     installation.add_runs([6001])
     assert inject(installation, "hcal") == "success"
