@@ -247,6 +247,9 @@ def test_what_has_begun_ends_with_its_commit_and_what_has_not_takes_the_newest(
     told = {(item["source_task_id"], item["extra"]["group"]): item["extra"] for item in events}
     expected = {"campaign": "prompt", "runs": "5001", "n_runs": 1, "generation": 1, "commit": second}
     assert told["after", "run-r5001"].items() >= expected.items()
+    task = "/api/v2/dags/gain__run/dagRuns/prompt__run-r5001/taskInstances/after"
+    links = installation.airflow.call("GET", f"{task}/links")["extra_links"]
+    assert links == {"What it waits for": None, "YAML": "/dags/gain__run"}
     # The fix is taken by a retry; the job that is done is not run again.
     executed = installation.executions()
     installation.calib("retry", "run-r5002", "--workflow", "gain")
