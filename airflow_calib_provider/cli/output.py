@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 200
+MAX_WIDTH = 2_000
+"""Of a table without a terminal, where a wide one is not folded."""
+
 LARGE = 1_000
 """Rows of a table that is drawn with colours, and folded where the terminal is narrow."""
 
@@ -93,6 +96,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         return
     listed = [[Text(printable(shown(value)), style=COLOURS.get(str(value), "")) for value in row] for row in values]
     screen = console()
+    if not sys.stdout.isatty():
+        # A path that is folded can be neither searched for nor copied.
+        natural = [max(len(head), *(row[index].cell_len for row in listed)) for index, head in enumerate(headers)]
+        screen.width = max(screen.width, min(sum(natural) + 2 * len(natural), MAX_WIDTH))
     needed = [
         max(len(head), *(min(row[index].cell_len, NARROW_COLUMN) for row in listed))
         for index, head in enumerate(headers)

@@ -45,7 +45,7 @@ def summed(world: World) -> World:  # noqa: F811
 
 
 def test_a_lock_leads_to_the_first_run_that_is_missing(summed: World) -> None:
-    sensor = LockSensor(task_id="scale.locks", task="scale")
+    sensor = LockSensor(task_id="scale.locks", workflow=summed.workflows["demo"], task="scale")
     assert link(summed, sensor, "demo__fill", "prompt__fill-r2") == "/dags/demo__run/runs/prompt__run-r3/tasks/skim"
     summed.do("run-r3", "skim")
     assert link(summed, sensor, "demo__fill", "prompt__fill-r2") == "", "nothing is waited for any more"
@@ -56,7 +56,7 @@ def test_a_group_without_a_dag_run_leads_to_its_dag(summed: World) -> None:
     with summed.ledger.write() as connection:
         request = tables.dag_run_request
         connection.execute(update(request).where(request.c.group_id == group.id).values(state="wanted"))
-    sensor = LockSensor(task_id="scale.locks", task="scale")
+    sensor = LockSensor(task_id="scale.locks", workflow=summed.workflows["demo"], task="scale")
     assert link(summed, sensor, "demo__fill", "prompt__fill-r2") == "/dags/demo__run"
 
 
@@ -72,7 +72,7 @@ def test_a_task_that_began_too_early_leads_to_what_it_needs(summed: World) -> No
 
 
 def test_what_belongs_to_no_group_leads_nowhere(summed: World) -> None:
-    sensor = LockSensor(task_id="scale.locks", task="scale")
+    sensor = LockSensor(task_id="scale.locks", workflow=summed.workflows["demo"], task="scale")
     assert link(summed, sensor, "demo__fill", "manual__1") == ""
 
 
