@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.explain_airflow import Answer
 
 TIMEOUT = 10.0
+CHANGE_TIMEOUT = 60.0
+"""Seconds for what changes something: whoever gives up earlier does not know whether it has happened."""
+
 TRIES = 3
 PAGE = 100
 
@@ -88,7 +91,7 @@ class Airflow:
 
         import httpx
 
-        self._client = httpx.Client(timeout=TIMEOUT)
+        self._client = httpx.Client()
 
     def __enter__(self) -> Airflow:
         return self
@@ -250,7 +253,8 @@ class Airflow:
             ) from error
 
     def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
-        answer = self._client.request(method, self.address + path, **options)
+        patience = TIMEOUT if method == "GET" else CHANGE_TIMEOUT
+        answer = self._client.request(method, self.address + path, timeout=patience, **options)
         if answer.status_code >= 500 and method == "GET":
             raise _TryAgain(answer)
         return answer
