@@ -99,7 +99,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     if not sys.stdout.isatty():
         # A path that is folded can be neither searched for nor copied.
         natural = [max(len(head), *(row[index].cell_len for row in listed)) for index, head in enumerate(headers)]
-        screen.width = max(screen.width, min(sum(natural) + 2 * len(natural), MAX_WIDTH))
+        between = 3  # the padding of both columns, and the line that is not drawn
+        screen.width = max(screen.width, min(sum(natural) + between * (len(natural) + 1), MAX_WIDTH))
     needed = [
         max(len(head), *(min(row[index].cell_len, NARROW_COLUMN) for row in listed))
         for index, head in enumerate(headers)
