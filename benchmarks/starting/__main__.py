@@ -45,7 +45,7 @@ def prepared(folder: Path, specs: int) -> dict[str, str]:
 def measured(kind: str, folder: Path, environment: dict[str, str]) -> dict[str, float]:
     """The figures of one process."""
     command = [sys.executable, "-m", "benchmarks.starting.child", kind, str(folder)]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

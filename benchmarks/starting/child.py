@@ -71,8 +71,10 @@ def until_open(module: ModuleType, operator: Any) -> float:
         return found
 
     vars(module)["task_ledger"] = timed
+    instance = SimpleNamespace(dag_id=operator.dag_id, run_id="none", max_tries=0)
+    context = {"ti": instance, "params": {}, "dag_run": SimpleNamespace(triggering_user_name=None)}
     try:
-        operator.execute({"ti": SimpleNamespace(dag_id="w0__run", run_id="none", max_tries=0)})
+        operator.execute(context)
     except AirflowException as error:
         if "belongs to no group" not in str(error):
             raise
