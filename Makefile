@@ -10,7 +10,7 @@ BACKEND ?=
 # Whatever starts a Python, and tests start hundreds, compiles all that it imports anew where this is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-quick test-long check bench clean
+.PHONY: help install demo test test-quick test-long check bench pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed ## install the package and its tools into .venv
 
-demo: install ## stream synthetic runs through a real Airflow; KEEP=1 leaves it running; DATA=FILE.csv takes CMS events; BACKEND=condor runs on an HTCondor pool
+demo: install ## stream synthetic runs through a real Airflow; KEEP=1 leaves it running; DATA=FILE.csv takes CMS events; BACKEND=condor runs on an HTCondor pool, BACKEND=kubernetes on a cluster
 	@PYTHONPATH=examples $(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(DATA),--data '$(DATA)') $(if $(BACKEND),--backend '$(BACKEND)')
 
 check: install ## formatting, lint, types, layers
@@ -34,11 +34,12 @@ check: install ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 test-quick: install ## what is quick enough for every save
-	$(BIN)/python -m pytest -q -m "not airflow and not condor and not influx and not postgres and not long" -x -n 2 --ignore tests/examples --ignore tests/docs \
+	$(BIN)/python -m pytest -q -m "not airflow and not condor and not influx and not postgres and not kubernetes and not long" -x -n 2 --ignore tests/examples --ignore tests/docs \
 		--ignore tests/jobsets --ignore-glob "tests/backends/test_local*.py" --ignore tests/ledger/test_concurrency.py
 
 test: check ## every test but the long ones
 	$(BIN)/python -m tests.influx build
+	$(BIN)/python -m tests.cluster build
 	$(BIN)/python -m tests.stages
 
 test-long: install ## the long ones
@@ -48,11 +49,17 @@ bench: install ## ratios beside a peer
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.ledger --postgres
+	$(BIN)/python -m benchmarks.grouping
+	$(BIN)/python -m benchmarks.grouping --postgres
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.condor
+	PYTHONPATH=examples $(BIN)/python -m benchmarks.kubernetes
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.mirror
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.announcing
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.starting
+
+pictures: install ## make the pictures of Airflow's UI in docs/pictures anew
+	$(BIN)/python -m tests.browser
 
 clean: ## remove what the demo and the installation made
 	rm -rf .demo $(VENV)

@@ -45,9 +45,11 @@ def checksum(path: Path, stop: Callable[[], bool] = never) -> str:
     if not path.is_dir():
         return _of_file(path, stop)
     lines = []
-    for folder, _, files in os.walk(path, onerror=_raised):
-        for name in files:
+    for folder, folders, files in os.walk(path, onerror=_raised):
+        for name in (*files, *folders):
             inner = Path(folder, name)
+            if name in folders and not inner.is_symlink():
+                continue
             content = f"link {inner.readlink()}" if inner.is_symlink() else _of_file(inner, stop)
             lines.append(os.fsencode(inner.relative_to(path)) + b"\0" + os.fsencode(content))
     made = hashlib.sha256()
@@ -91,12 +93,19 @@ def _of_file(path: Path, stop: Callable[[], bool]) -> str:
     made = hashlib.sha256()
     # Whatever it is, opening it must not wait.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        before = os.fstat(stream.fileno())
+        if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        while chunk := stream.read(_CHUNK):
+        left = before.st_size
+        while left >= 0 and (chunk := stream.read(_CHUNK)):
             if stop():
                 raise Stopped(str(path))
             made.update(chunk)
+            left -= len(chunk)
+        after = os.fstat(stream.fileno())
+        # What is written meanwhile never was as it was read; and what grows as fast as it is read has no end.
+        if left or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise OSError(errno.EBUSY, "changed while it was read", str(path))
     return made.hexdigest()
 
 

@@ -10,7 +10,9 @@
     ├── SettingError           an environment variable of ours cannot be meant
     ├── KindError              a backend, lock, ... of a name that nobody or two packages have
     ├── RunSourceError         a run source cannot be read or contradicts itself
+    ├── OutsideError           a service that is asked over a network does not answer as it should
     ├── LedgerError            the ledger cannot be opened, read or written
+    │   ├── LedgerDown         its database cannot be used now: try again
     │   ├── IllegalTransition  a state change that the state machine does not know
     │   └── NotFound           a run, group, campaign, payload that the ledger does not have
     ├── NotOpen                a task was started although what it waits for is missing
@@ -164,8 +166,16 @@ class RunSourceError(CalibError):
     """A run source cannot be read, or contradicts itself."""
 
 
+class OutsideError(CalibError):
+    """A service that is asked over a network does not answer as it should, or nothing says where it is."""
+
+
 class LedgerError(CalibError):
     """The ledger cannot be opened, read or written."""
+
+
+class LedgerDown(LedgerError):
+    """The ledger's database cannot be used now, as it is locked or away."""
 
 
 class IllegalTransition(LedgerError):

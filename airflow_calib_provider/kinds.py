@@ -87,7 +87,15 @@ def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
-BACKENDS = Kinds("backend", "backends", {"local": "backends.local.kind:KIND", "condor": "backends.condor.kind:KIND"})
+BACKENDS = Kinds(
+    "backend",
+    "backends",
+    {
+        "local": "backends.local.kind:KIND",
+        "condor": "backends.condor.kind:KIND",
+        "kubernetes": "backends.kubernetes.kind:KIND",
+    },
+)
 DEFAULT_BACKEND = "local"
 """Where jobs run if a workflow does not say."""
 
@@ -98,20 +106,48 @@ GROUPINGS = Kinds(
         "run": "domain.groupings.run:KIND",
         "fill": "domain.groupings.fill:KIND",
         "sum": "domain.groupings.sum:KIND",
+        "count": "domain.groupings.count:KIND",
+        "window": "domain.groupings.window:KIND",
+        "boundaries": "domain.groupings.boundaries:KIND",
+        "until": "domain.groupings.until:KIND",
     },
 )
 EACH_RUN = "run"
 """The grouping in which every run is a group."""
 
-LOCKS = Kinds("lock", "locks", {"task": "domain.locks.task:KIND", "payload": "domain.locks.payload:KIND"})
+LOCKS = Kinds(
+    "lock",
+    "locks",
+    {
+        "task": "domain.locks.task:KIND",
+        "payload": "domain.locks.payload:KIND",
+        "delay": "domain.locks.delay:KIND",
+        "time": "domain.locks.time:KIND",
+        "file": "domain.locks.file:KIND",
+        "http": "domain.locks.http:KIND",
+        "product": "domain.locks.product:KIND",
+        "stored_payload": "domain.locks.stored_payload:KIND",
+    },
+)
 NEEDS = "task"
 """The lock that a need is, outside of its own DAG."""
 
 RUN_SOURCES = Kinds(
-    "run source", "run_sources", {"csv": "runsources.csv_kind:KIND", "events": "runsources.events_kind:KIND"}
+    "run source",
+    "run_sources",
+    {
+        "csv": "runsources.csv_kind:KIND",
+        "events": "runsources.events_kind:KIND",
+        "json": "runsources.json_kind:KIND",
+        "http": "runsources.http_kind:KIND",
+        "sql": "runsources.sql_kind:KIND",
+    },
 )
 BY_HAND = "csv"
 """The run source of whose form the files are that a person adds."""
+
+CONDITIONS_STORES = Kinds("conditions store", "conditions_stores", {"folder": "outside.conditions_folder:STORE"})
+"""Outside stores whose payloads a task may wait for."""
 
 PAYLOAD_STORES = Kinds("payload store", "payload_stores", {"embedded": "payloads.embedded:STORE"})
 DEFAULT_STORE = "embedded"

@@ -11,7 +11,7 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
 
-OPERATORS = ("backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror")
+OPERATORS = ("folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror")
 LINKS = ("AwaitedLink", "SpecLink")
 TRIGGERS = ("job_set", "ledger_wait", "mirror")
 
@@ -22,15 +22,19 @@ def get_provider_info() -> dict[str, Any]:
     from airflow_calib_provider.spec.kinds import backend_kind
 
     operators = {CALIBRATION: [f"airflow_calib_provider.operators.{name}" for name in OPERATORS]}
-    hooks = {INFLUXDB: ["airflow_calib_provider.hooks.influxdb"]}
-    forms = [_influx_connection()]
+    hooks = {
+        INFLUXDB: ["airflow_calib_provider.hooks.influxdb"],
+        CALIBRATION: ["airflow_calib_provider.hooks.connections"],
+    }
+    forms = [_influx_connection(), _http_connection()]
     for kind in (backend_kind(name) for name in BACKENDS.own):
         connection = kind.connection
         integration = connection.integration if connection and connection.integration else CALIBRATION
         operators.setdefault(integration, []).extend(kind.operators)
         if connection:
             hooks.setdefault(integration, []).append(connection.hook.rpartition(".")[0])
-            forms.append(connection.form())
+            if not connection.of:
+                forms.append(connection.form())
     sensors = {CALIBRATION: ["airflow_calib_provider.sensors.ledger_sensor"]}
     triggers = {CALIBRATION: [f"airflow_calib_provider.triggers.{name}" for name in TRIGGERS]}
     return {
@@ -85,5 +89,32 @@ def _influx_connection() -> dict[str, Any]:
             "verify": form_field("Check the certificate", "boolean", "Switch off for a self-signed one.", True),
             "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
             "routes": form_field("Routes", "object", "Measurement to bucket (2, 3) or retention policy (1.x)."),
+        },
+    }
+
+
+def _http_connection() -> dict[str, Any]:
+    """The form of a connection to a service that answers with JSON; its fields are those of ``HttpService``."""
+    return {
+        "connection-type": "calib_http",
+        "hook-name": "JSON by HTTP (calibration)",
+        "hook-class-name": "airflow_calib_provider.hooks.connections.JsonServiceHook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"host": "Address", "schema": "http or https", "password": "Password, or token"},
+            "placeholders": {
+                "host": "https://runs.example.org/api",
+                "login": "empty: the password is a token",
+                "schema": "where the address has none",
+                "port": "where the address has none",
+            },
+        },
+        "conn-fields": {
+            "auth": form_field(
+                "Login by", "string", "basic, bearer or header; by default basic where there is a login."
+            ),
+            "header": form_field("Header", "string", "With header: its name, such as X-API-Key."),
+            "verify": form_field("Check the certificate", "boolean", "Switch off for a self-signed one.", True),
+            "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
         },
     }

@@ -45,6 +45,12 @@ class Setting:
 SETTINGS = (
     Setting("MAX_OPEN", 100, "DAG runs per DAG that may be at work", least=1),
     Setting("WINDOW", 20, "DAG runs per DAG and campaign, besides those, that are open only to show that they wait"),
+    Setting(
+        "STARTING",
+        2,
+        "DAG runs per DAG, of other campaigns than `prompt`, for which Airflow is to start a task at a time",
+        least=1,
+    ),
     Setting("LOCAL_SLOTS", None, "CPUs that jobs of the local backend take at once on a host", least=1),
     Setting("LOCAL_GRACE", 5, "seconds between SIGTERM and SIGKILL when a local job is removed or times out"),
     Setting("RETRY_DELAY", 10, "seconds before a job's second attempt; doubled each time"),
@@ -56,6 +62,7 @@ SETTINGS = (
         60,
         "seconds without news in an event log after which a schedd is asked whether all is well",
     ),
+    Setting("KUBERNETES_INTERVAL", 5, "seconds between two looks at all Jobs of a cluster", least=0.1),
     Setting("REPORT_INTERVAL", 30, "seconds between two looks at the reports of a generation's running jobs"),
     Setting("MIRROR_INTERVAL", 1, "seconds between two looks of the mirror for new events", least=0.01),
     Setting(

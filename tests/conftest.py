@@ -7,12 +7,27 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from tests.cluster.fixture import cluster, namespace, own_cluster, pytest_itemcollected, pytest_unconfigure
 from tests.influx.fixture import influx, influx1, influx2, influx_servers
 from tests.integration.sharing import installation_of
 from tests.pool.fixture import pool
 from tests.postgres.fixture import database, postgres, postgres_servers
 
-__all__ = ["database", "influx", "influx1", "influx2", "influx_servers", "pool", "postgres", "postgres_servers"]
+__all__ = [
+    "cluster",
+    "database",
+    "influx",
+    "influx1",
+    "influx2",
+    "influx_servers",
+    "namespace",
+    "own_cluster",
+    "pool",
+    "postgres",
+    "postgres_servers",
+    "pytest_itemcollected",
+    "pytest_unconfigure",
+]
 
 
 # How long an example takes says how busy the machine is; what examples share is a folder that each empties.

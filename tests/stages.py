@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cache import cache_folder, say
+from tests.cluster.cluster import stop_shared
 
 NEVER = "not long"
 
@@ -37,9 +38,10 @@ class Stage:
 LANES = (
     (Stage("airflow", "airflow", ("-n", "3", "--dist", "loadfile")),),
     (
-        Stage("plain", "not airflow and not condor and not influx and not postgres", ("-n", "2")),
-        Stage("servers", "(influx or postgres) and not airflow and not condor", ("-n", "2")),
-        Stage("pool", "condor and not airflow", ("-n", "3", "--dist", "loadfile")),
+        Stage("plain", "not airflow and not condor and not influx and not postgres and not kubernetes", ("-n", "2")),
+        Stage("servers", "(influx or postgres) and not airflow and not condor and not kubernetes", ("-n", "2")),
+        Stage("pool", "condor and not airflow and not kubernetes", ("-n", "3", "--dist", "loadfile")),
+        Stage("kubernetes", "kubernetes and not airflow", ("-n", "3", "--dist", "loadfile")),
     ),
 )
 
@@ -76,6 +78,7 @@ def main() -> int:
     """Run all lanes; the exit code is 1 if a stage failed."""
     logs = cache_folder() / "stages"
     logs.mkdir(parents=True, exist_ok=True)
+    os.environ["CALIB_TESTS_OWNER"] = str(os.getpid())  # of what stages share
     lanes = [Lane(stages, sys.argv[1:], logs) for stages in LANES]
     for lane in lanes:
         lane.start()
@@ -89,6 +92,8 @@ def main() -> int:
                 os.kill(lane.process.pid, signal.SIGINT)
                 lane.process.wait()
         return 130
+    finally:
+        stop_shared()
     failed = [name for lane in lanes for name in lane.failed]
     if failed:
         say(f"failed: {', '.join(failed)}")

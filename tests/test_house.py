@@ -60,7 +60,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
     assert len(places) > 300
     # Each backend has a folder for a round, in which it keeps what is its own.
     assert {name: files for name, files in places.items() if len(files) > 1} == {
-        "RoundFolder": ["backends/condor/folder.py", "backends/local/folder.py"]
+        "RoundFolder": [f"backends/{name}/folder.py" for name in ("condor", "kubernetes", "local")]
     }
 
 

@@ -12,11 +12,13 @@ They never import Airflow, and raise :class:`~airflow_calib_provider.errors.Cali
 ``__all__`` may change at any time.
 """
 
+from airflow_calib_provider.api.amending import amend_group, publish_candidates
 from airflow_calib_provider.api.campaigning import (
     add_runs,
     alter_campaign,
     campaign_progress,
     cancel_campaign,
+    close_campaign,
     create_campaign,
     pause_campaign,
     prepare_campaign,
@@ -30,7 +32,9 @@ from airflow_calib_provider.api.comparing import (
     ValuePair,
     compare_campaigns,
 )
+from airflow_calib_provider.api.deciding import AddedRuns, Skipped, record_runs, skip_runs
 from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
+from airflow_calib_provider.api.explaining import explain
 from airflow_calib_provider.api.planning import plan_edit, plan_specs
 from airflow_calib_provider.api.reading import (
     PROMPT,
@@ -46,8 +50,11 @@ from airflow_calib_provider.api.reading import (
     runs,
     values,
 )
+from airflow_calib_provider.api.stepping import MetricRecord, StepRecord, steps_made
 from airflow_calib_provider.api.storing import check_products
 from airflow_calib_provider.domain.new_campaign import NewCampaign, PreparedCampaign
+from airflow_calib_provider.domain.reasons import Cause
+from airflow_calib_provider.injection.amending import Amended
 from airflow_calib_provider.jobsets.storage import Compared, Found
 from airflow_calib_provider.ledger.campaign_progress import CampaignProgress
 from airflow_calib_provider.ledger.engine import Ledger
@@ -55,14 +62,18 @@ from airflow_calib_provider.ledger.lines import CampaignLine, RunLine
 from airflow_calib_provider.ledger.results import GroupValue, Value
 from airflow_calib_provider.ledger.rows import Campaign, Payload
 from airflow_calib_provider.ledger.steering import Changes, Steered
+from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.planning.records import PlanDifference, PlannedGroup, PlannedLock, PlanRequest, SpecPlan
 
 __all__ = [
     "PROMPT",
+    "AddedRuns",
+    "Amended",
     "Campaign",
     "CampaignComparison",
     "CampaignLine",
     "CampaignProgress",
+    "Cause",
     "Changes",
     "Compared",
     "Drift",
@@ -70,6 +81,7 @@ __all__ = [
     "GroupRecord",
     "GroupValue",
     "Ledger",
+    "MetricRecord",
     "NewCampaign",
     "Payload",
     "PayloadPair",
@@ -79,20 +91,26 @@ __all__ = [
     "PlannedLock",
     "PreparedCampaign",
     "ProductRecord",
+    "Published",
     "RunLine",
+    "Skipped",
     "SpecPlan",
     "Steered",
+    "StepRecord",
     "Value",
     "ValuePair",
     "add_runs",
     "alter_campaign",
+    "amend_group",
     "campaign_progress",
     "campaigns",
     "cancel_campaign",
     "check_products",
+    "close_campaign",
     "compare_campaigns",
     "create_campaign",
     "drift_of",
+    "explain",
     "group_values",
     "groups",
     "open_ledger",
@@ -103,9 +121,13 @@ __all__ = [
     "plan_specs",
     "prepare_campaign",
     "products",
+    "publish_candidates",
+    "record_runs",
     "resume_campaign",
     "runs",
+    "skip_runs",
     "start_campaign",
+    "steps_made",
     "update_campaign",
     "value_drift",
     "values",

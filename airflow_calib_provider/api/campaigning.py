@@ -89,6 +89,23 @@ def alter_campaign(ledger: Ledger, campaign: str, changes: Changes, *, person: s
     return steering.alter(ledger, campaign, changes, person=person)
 
 
+def close_campaign(ledger: Ledger, specs: Path, campaign: str) -> int:
+    """Take no runs any more: unfinished last groups meet their tail rule. What is in groups is still processed.
+
+    :param specs: the folder of the YAML files; where one has mistakes, its last good text counts.
+    :returns: the number of groups that were still forming.
+    :raises LedgerError: it is closed already, was not started, or the workflow of a forming group is not there.
+    """
+    from airflow_calib_provider.injection.inject import close_campaign as close
+    from airflow_calib_provider.injection.serving import serve
+    from airflow_calib_provider.ledger import spec_files
+    from airflow_calib_provider.spec.team import team_of
+
+    with ledger.read() as connection:
+        kept = spec_files.kept_texts(connection, team_of(specs))
+    return close(ledger, serve(specs, lambda: kept).workflows, campaign, _now())
+
+
 def update_campaign(ledger: Ledger, specs: Path, campaign: str, *, person: str = "") -> Updated:
     """Let a finite campaign take the versions of now of its workflows.
 

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from airflow_calib_provider.api.reading import check_names
-from airflow_calib_provider.errors import CommandLineError
+from airflow_calib_provider.errors import CommandLineError, NotFound
 from airflow_calib_provider.ledger import names, results
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.results import GroupValue, PublishedLine
+from airflow_calib_provider.spec.problems import nearest
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -88,7 +89,7 @@ def compare_campaigns(
     """Put the values of groups of the same name, and the payloads of the same runs, of two campaigns side by side.
 
     :param name: only this value; :param tag: only payloads of this tag.
-    :raises NotFound: there is no such campaign, workflow, task or tag.
+    :raises NotFound: there is no such campaign, workflow, task or tag; or neither has such a value.
     :raises CommandLineError: both are the same.
     """
     if first == second:
@@ -98,8 +99,20 @@ def compare_campaigns(
         check_names(connection, second)
         names.check_tag(connection, tag)
         pairs = _values(connection, first, second, workflow, task, name)
+        if name is not None and not pairs:
+            _refuse_name(connection, (first, second), workflow, task, name)
         published = [results.published(connection, campaign, workflow, task, tag) for campaign in (first, second)]
     return CampaignComparison(first, second, pairs, list(_payloads(*published)))
+
+
+def _refuse_name(
+    connection: Connection, of: Sequence[str], workflow: str | None, task: str | None, name: str
+) -> NoReturn:
+    """:raises NotFound: neither has a value of this name."""
+    found = (results.values_by_group(connection, one, workflow=workflow, task=task, last=50) for one in of)
+    known = sorted({item.name for items in found for item in items})
+    reported = f"reported are {', '.join(known[:20])}" if known else "neither has reported any"
+    raise NotFound(f"neither {of[0]} nor {of[1]} has a value {name}", f"{nearest(name, known)} {reported}".strip())
 
 
 def _values(

@@ -91,7 +91,13 @@ class ProductRecord:
 
 @dataclass(frozen=True)
 class GroupRecord:
-    """A group with its runs, its DAG run and the states of its tasks."""
+    """A group with its runs, its DAG run and the states of its tasks.
+
+    :ivar first_run: the lowest of its runs, which it need not be named by any more when it was amended.
+    :ivar late: it is of runs that arrived late.
+    :ivar edition: grows when it is amended.
+    :ivar stuck: Airflow was asked often to run the edition, and nothing of it has begun.
+    """
 
     workflow: str
     grouping: str
@@ -106,10 +112,14 @@ class GroupRecord:
     end: datetime | None
     opened_at: datetime
     closed_at: datetime | None
+    open_reason: object
     close_reason: object
     dag_id: str | None
     run_id: str | None
     dag_run_state: str | None
+    late: bool
+    edition: int
+    stuck: bool
     tasks: Mapping[str, str]
 
 
@@ -252,8 +262,15 @@ def groups(
     with ledger.read() as connection:
         check_names(connection, campaign, workflow)
         lines = queries.groups_listed(connection, campaign, workflow=workflow, state=state, last=last)
-    wanted = [item for item in GroupRecord.__dataclass_fields__ if item != "tasks"]
-    return [GroupRecord(**{name: getattr(line.row, name) for name in wanted}, tasks=line.tasks) for line in lines]
+    wanted = [item for item in GroupRecord.__dataclass_fields__ if item not in ("tasks", "first_run")]
+    return [
+        GroupRecord(
+            **{name: getattr(line.row, name) for name in wanted},
+            first_run=line.row.first_run if line.row.lowest_run is None else line.row.lowest_run,
+            tasks=line.tasks,
+        )
+        for line in lines
+    ]
 
 
 def campaigns(ledger: Ledger) -> list[CampaignLine]:

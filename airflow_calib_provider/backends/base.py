@@ -68,3 +68,17 @@ class Frugal(Protocol):
 
         :param options: the task's block for this backend.
         """
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A backend whose jobs run elsewhere: whether that place can be used is known only when it is asked."""
+
+    def check(self) -> str:
+        """For a connection's test: who answers, and as whom one is known there.
+
+        :raises BackendError: what is wrong, a right that is missing too.
+        """
+
+    def close(self) -> None:
+        """Give up what is kept open; a later call opens it again."""

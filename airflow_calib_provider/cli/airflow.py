@@ -182,6 +182,15 @@ class Airflow:
         self._checked(answer)
         return True
 
+    def clear_dag_run(self, dag_id: str, run_id: str) -> None:
+        """Clear all tasks of a DAG run, so that they run again, from the newest version of the DAG.
+
+        :raises NotFound: Airflow has no such DAG run.
+        """
+        body = {"dry_run": False, "only_failed": False, "run_on_latest_version": True}
+        answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/clear", json=body)
+        self._checked(answer)
+
     def _pages(self, path: str, name: str) -> list[Answer]:
         items: list[Answer] = []
         while True:

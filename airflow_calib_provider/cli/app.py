@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from airflow_calib_provider.cli import (
     airflow_commands,
+    backend_commands,
     campaign_commands,
     compare_command,
     db_commands,
@@ -15,6 +16,7 @@ from airflow_calib_provider.cli import (
     group_commands,
     job_commands,
     mirror_commands,
+    new_command,
     orphan_commands,
     payload_commands,
     plan_command,
@@ -23,10 +25,14 @@ from airflow_calib_provider.cli import (
     spec_commands,
     status_command,
     steering_commands,
+    step_commands,
     value_commands,
 )
 from airflow_calib_provider.cli.common import examples
 from airflow_calib_provider.cli.root import RootGroup
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.outside.connections import OutsideConnection
 
 app = typer.Typer(
     cls=RootGroup,
@@ -58,10 +64,14 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    from airflow_calib_provider.cli.hooks import ask_airflow
+    from airflow_calib_provider.outside.connections import look_up_with
+
+    look_up_with(lambda name: cast("OutsideConnection | None", ask_airflow("connections", "task_connection", name)))
 
 
 app.add_typer(spec_commands.app, name="spec")
+app.add_typer(group_commands.app, name="group")
 app.add_typer(run_commands.app, name="runs")
 app.add_typer(job_commands.app, name="jobs")
 app.add_typer(campaign_commands.app, name="campaign")
@@ -70,11 +80,14 @@ app.add_typer(product_commands.app, name="products")
 app.add_typer(value_commands.app, name="values")
 app.add_typer(mirror_commands.app, name="mirror")
 app.add_typer(db_commands.app, name="db")
+app.add_typer(backend_commands.app, name="backend")
 app.add_typer(airflow_commands.app, name="airflow")
 orphan_commands.register(job_commands.app)
 plan_command.register(spec_commands.app)
+new_command.register(spec_commands.app)
 compare_command.register(campaign_commands.app)
 status_command.register(app)
 explain_command.register(app)
 group_commands.register(app)
 steering_commands.register(app)
+step_commands.register(app)

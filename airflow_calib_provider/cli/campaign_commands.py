@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,18 +19,20 @@ from airflow_calib_provider.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow_calib_provider.domain.new_campaign import PreparedCampaign
     from airflow_calib_provider.domain.run import RunRecord
-    from airflow_calib_provider.spec.models import Workflow
 
 NewName = Annotated[str, typer.Argument(help="Its name; never used twice.")]
 Streamed = Annotated[
     bool, typer.Option("--streamed/--finite", help="Takes new runs as they come, or these runs and no others.")
 ]
 Collecting = Annotated[bool, typer.Option("--collecting", help="Finite: runs are added until `calib campaign start`.")]
-Source = Annotated[str | None, typer.Option("--source", "-S", help="Finite: the run source.")]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", "-S", help="Finite: the run source, where it is not the only one of its workflows."),
+]
 Runs = Annotated[
     str | None, typer.Option("--runs", help="Finite: ranges and numbers; all that the source lists if left out.")
 ]
@@ -160,9 +161,8 @@ def _tell(made: PreparedCampaign, as_json: bool) -> None:
     of_runs = f" of {len(made.runs)} runs" if made.runs else ""
     print(f"created the {wanted.kind} campaign {wanted.name}{of_runs}")
     if wanted.collecting:
-        print(
-            f"it is collecting: `calib campaign add {wanted.name}` adds runs, `calib campaign start {wanted.name}` ends"
-        )
+        print(f"it is collecting: `calib campaign add {wanted.name}` adds runs, `calib campaign start {wanted.name}`")
+        print("ends that; nothing of it is grouped before")
     elif made.incomplete:
         print(f"{len(made.incomplete)} of them are not completed: it is grouped when all are, or when they are skipped")
 
@@ -177,17 +177,6 @@ def listed_runs(source: str, runs: str | None, specs: Path) -> list[RunRecord]:
     return listed(source_named(specs, source), specs, runs)
 
 
-def _workflows(specs: Path) -> Mapping[str, Workflow]:
-    """:raises SpecErrors: files have mistakes."""
-    from airflow_calib_provider.errors import SpecErrors
-    from airflow_calib_provider.spec.loader import load_folder
-
-    workflows, mistakes = load_folder(specs)
-    if mistakes:
-        raise SpecErrors(mistakes)
-    return workflows
-
-
 @app.command(epilog=examples("calib campaign close rereco-2026A"))
 def close(
     name: Annotated[str, typer.Argument(help="The campaign.")],
@@ -199,9 +188,9 @@ def close(
 
     What is in groups already is still processed. A closed campaign stays closed.
     """
+    from airflow_calib_provider.api.campaigning import close_campaign
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.injection.inject import close_campaign
     from airflow_calib_provider.ledger.campaigns import PROMPT
 
     if name == PROMPT and not yes:
@@ -209,8 +198,7 @@ def close(
             f"{PROMPT} takes all new data, and a closed campaign stays closed: nothing was changed",
             "say --yes if the data taking has ended for good",
         )
-    ledger = open_ledger()
-    forming = close_campaign(ledger, _workflows(specs), name, datetime.now(UTC))
+    forming = close_campaign(open_ledger(), specs, name)
     if as_json:
         emit_json({"campaign": name, "state": "closed", "forming_groups": forming})
     else:

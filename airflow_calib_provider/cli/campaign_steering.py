@@ -42,17 +42,19 @@ def add(
     from airflow_calib_provider.api.campaigning import add_runs
     from airflow_calib_provider.cli.campaign_commands import listed_runs
     from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.injection.fitting import require_taken
     from airflow_calib_provider.ledger import steering
 
     numbers = [record.number for record in listed_runs(source, runs, specs)]
     ledger = open_ledger()
+    require_taken(ledger, specs, name, source)
     added = add_runs(ledger, name, {source: numbers})
     with ledger.read() as connection:
         total = steering.count_runs(connection, name)
     if as_json:
         emit_json({"campaign": name, "added": added, "runs": total})
     else:
-        print(f"added {added} runs to the campaign {name}, which has {total} now")
+        print(f"runs added to the campaign {name}: {added}; it has {total} now")
 
 
 def start(name: Name, as_json: Json = False) -> None:
@@ -92,13 +94,17 @@ def cancel(
     """
     from airflow_calib_provider.api.campaigning import cancel_campaign
     from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.ledger import campaigns
 
+    ledger = open_ledger()
     if not yes:
+        with ledger.read() as connection:
+            campaigns.get(connection, name)  # a name that is none is told first
         raise CalibError(
             f"a cancelled campaign stays cancelled, and the jobs of {name} would be removed: nothing was changed",
             f"say --yes, or pause it: `calib campaign pause {name}`",
         )
-    found = cancel_campaign(open_ledger(), name, person=person(), reason=reason)
+    found = cancel_campaign(ledger, name, person=person(), reason=reason)
     _tell(found, "cancelled; its jobs are removed by their watchers, what is published stays", as_json)
 
 

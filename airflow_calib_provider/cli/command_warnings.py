@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 Wrong = tuple[int, str, str]
@@ -40,20 +40,29 @@ _BRACES = re.compile(r"[^\s{]*\{ ?((?:run|runs|group|job|tasks|params|payloads|s
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
-def wrong_with_command(arguments: Sequence[str | None], present: Collection[str] = ()) -> Iterator[Wrong]:
+def as_here(path: Path) -> bool:
+    """What jobs see that run where this machine's files are."""
+    return True
+
+
+def wrong_with_command(
+    arguments: Sequence[str | None], present: Collection[str] = (), shared: Callable[[Path], bool] = as_here
+) -> Iterator[Wrong]:
     """What of a command will not be found.
 
     :param arguments: as far as they are known before a job is made; ``None``: not known.
     :param present: names of files that the job finds in its working directory.
+    :param shared: whether the job has a file of this machine; one that it has from elsewhere is not looked for.
     """
     start = _after_env(arguments)
     if start >= len(arguments):
         return
     program = arguments[start]
-    if program is not None and "/" in program and (wrong := _of_program(program)):
-        yield start, *wrong
     script = None if program is None else _script(arguments, start)
-    if script is not None and (wrong := _of_script(str(arguments[script]), str(program), present)):
+    if program is not None and "/" in program and _looked_for(program, shared) and (wrong := _of_program(program)):
+        yield start, *wrong
+    file = "" if script is None else str(arguments[script])
+    if script is not None and _looked_for(file, shared) and (wrong := _of_script(file, str(program), present)):
         yield script, *wrong
     for number in range(start + 1, len(arguments)):
         text = arguments[number]
@@ -62,6 +71,11 @@ def wrong_with_command(arguments: Sequence[str | None], present: Collection[str]
             yield number, *found
         if number != script and text is not None and (path := above(text)):
             yield number, _outside(path), HINT
+
+
+def _looked_for(file: str, shared: Callable[[Path], bool]) -> bool:
+    path = Path(os.path.normpath(file))
+    return not path.is_absolute() or shared(path)
 
 
 def taken_as_it_is(text: str) -> tuple[str, str] | None:

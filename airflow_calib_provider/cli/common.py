@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_calib_provider.ledger.engine import Ledger
-    from airflow_calib_provider.ledger.openings import OpeningLimits
-    from airflow_calib_provider.ledger.spec_files import Trouble
     from airflow_calib_provider.spec.models import RunSource, Workflow
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, and nothing else.")]
@@ -90,35 +87,6 @@ def existing_state(state: str | None, known: Sequence[str]) -> None:
     raise typer.BadParameter("; ".join(part for part in said if part), param_hint="--state")
 
 
-def served_specs(folder: Path, ledger: Ledger) -> tuple[dict[str, Workflow], dict[str, Trouble] | None]:
-    """The workflows as they are served now, and what is wrong with their files.
-
-    Nothing and ``None`` where there is no folder: they only refine what the ledger says.
-    """
-    if not folder.is_dir():
-        return {}, None
-
-    from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.injection.serving import serve
-    from airflow_calib_provider.ledger import spec_files
-    from airflow_calib_provider.spec.team import team_of
-
-    try:
-        team = team_of(folder)
-        with ledger.read() as connection:
-            kept, known = spec_files.kept_texts(connection, team), spec_files.troubles(connection)
-        served = serve(folder, lambda: kept)
-    except CalibError:
-        return {}, None
-    found = {}
-    troubles = {spec_files.sources_row(team) if n == spec_files.SOURCES else n: t for n, t in served.troubles.items()}
-    for name, trouble in troubles.items():
-        # Whether a workflow is gone is for injection to say: here may be another folder than there.
-        if trouble.reason["code"] != "workflow_gone" or name in known:
-            found[name] = replace(trouble, since=known[name].since if name in known else None)
-    return served.workflows, found
-
-
 def source_named(folder: Path, name: str) -> RunSource:
     """A run source of ``sources.yaml``.
 
@@ -134,17 +102,6 @@ def source_named(folder: Path, name: str) -> RunSource:
     if name not in sources:
         raise NotFound(f"{file} has no run source {name}", f"it has {', '.join(sorted(sources)) or 'none'}")
     return sources[name]
-
-
-def opening_limits() -> OpeningLimits:
-    """``CALIB_MAX_OPEN`` and ``CALIB_WINDOW``, as Airflow's side reads them (rule 27).
-
-    :raises SettingError: one is not a number.
-    """
-    from airflow_calib_provider.ledger.openings import OpeningLimits
-    from airflow_calib_provider.settings import number
-
-    return OpeningLimits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
 def run_number(text: str) -> int | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,20 +16,14 @@ from airflow_calib_provider.cli.common import (
     TaskName,
     WorkflowName,
     examples,
-    existing_names,
     open_ledger,
-    opening_limits,
     run_number,
-    served_specs,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
-
     from airflow_calib_provider.domain.reasons import Cause
-    from airflow_calib_provider.ledger.explain import Scope
 
 
 def register(app: typer.Typer) -> None:
@@ -60,44 +53,26 @@ def explain(
     """
     from dataclasses import replace
 
+    from airflow_calib_provider.api.explaining import explained
     from airflow_calib_provider.cli.facts import airflow_facts
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.errors import CommandLineError, NotFound
-    from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
     from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
 
     run = run_number(what)
-    if run is None and source is not None:
-        raise CommandLineError(f"--source says which run is meant, but {what} is no run", "leave it out")
-    limits = opening_limits()
-    ledger = open_ledger()
-    workflows, troubles = served_specs(specs, ledger)
-    scope = Scope(campaign, datetime.now(UTC), workflow, task, workflows, limits, troubles, source)
-    existing_names(ledger, campaign, workflow, task, scope.specs, source=source)
-    with ledger.read() as connection:
-        if task is not None and run is None:
-            _check_task_of_group(connection, scope, what, task)
-        found = explain_group(connection, scope, what) if run is None else explain_run(connection, scope, run)
+    named: dict[str, Any] = {"campaign": campaign, "workflow": workflow, "task": task, "source": source}
+    found = explained(open_ledger(), what if run is None else run, specs=specs, **named)
     causes = found.causes
-    if unknown := [cause for cause in causes if cause.code == "run_unknown"]:
-        raise NotFound(unknown[0].text, f"it becomes known by {unknown[0].release}")
     if ask_airflow:
         causes = with_airflow(causes, airflow_causes(found, airflow_facts(found.dag_runs)))
     causes = [replace(cause, campaign=campaign) for cause in causes]
+    life = found.life if task is None else ""
     if as_json:
-        emit_json({"what": what, "campaign": campaign, "causes": [_as_dict(cause) for cause in causes]})
+        said = {"life": life} if run is None else {}
+        emit_json({"what": what, "campaign": campaign, "causes": [_as_dict(cause) for cause in causes], **said})
     else:
         _show(causes)
-
-
-def _check_task_of_group(connection: Connection, scope: Scope, name: str, task: str) -> None:
-    """:raises NotFound: neither the group nor the spec of its grouping has this task."""
-    from airflow_calib_provider.ledger.groups import find_group, task_of
-
-    group = find_group(connection, scope.campaign, scope.workflow, name)
-    spec = scope.specs.get(group.workflow)
-    if spec is None or all(item.name != task for item in spec.tasks_of(group.grouping)):
-        task_of(connection, group, task)
+        if life:
+            print(life)
 
 
 def _as_dict(cause: Cause) -> dict[str, object]:
@@ -123,3 +98,5 @@ def _show(causes: Sequence[Cause]) -> None:
         for name, text in details:
             if text:
                 screen.print(Text(f"  {name}: {text}", style="dim"))
+        for line in cause.asked:
+            screen.print(Text(f"  asked elsewhere: {printable(line)}", style="dim"))

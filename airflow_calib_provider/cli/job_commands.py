@@ -70,14 +70,16 @@ def list_jobs(
     if as_json:
         emit_json([as_dict(row) for row in rows])
         return
-    heads = ["group", "task", "gen", "job", "state", "attempts", "exit", "memory", "host", "start", "end", "reason"]
+    heads = ["job", "state", "attempts", "exit", "memory", "host", "start", "end", "reason"]
+    iterates = any(row.step for row in rows)
     table(
-        heads,
+        ["group", "task", "gen", *(["step"] if iterates else []), *heads],
         [
             [
                 row.group_name,
                 f"{row.workflow}.{row.task}",
                 row.generation,
+                *([row.step] if iterates else []),
                 row.job_index,
                 row.state,
                 row.attempt,
@@ -104,10 +106,16 @@ def _memory(row: JobLine) -> str:
     """Peak and request, such as ``1.9/2 GB``."""
     if row.memory is None and row.request_memory is None:
         return ""
-    unit, name = (10**9, "GB") if max(row.memory or 0, row.request_memory or 0) >= 10**9 else (10**6, "MB")
+    largest = max(row.memory or 0, row.request_memory or 0)
+    units = ((10**12, "TB"), (10**9, "GB"))
+    unit, name = next((known for known in units if largest >= known[0]), (10**6, "MB"))
     used = "" if row.memory is None else f"{row.memory / unit:.3g}"
     asked = "" if row.request_memory is None else f"/{row.request_memory / unit:.3g}"
     return f"{used}{asked} {name}"
+
+
+_OPEN = ("waiting", "submitted", "running", "held")
+"""States of a job that can be held up."""
 
 
 def _why(row: JobLine) -> str:
@@ -116,7 +124,8 @@ def _why(row: JobLine) -> str:
     done = f"{row.progress:.0%} done" if row.state == "running" and row.progress is not None else ""
     action = {"waiting": "again at", "held": "released or tried anew at"}.get(row.state)
     again = f"{action} {row.retry_at:%H:%M:%S}" if action and row.retry_at else ""
-    return "; ".join(part for part in (row.reason or "", code, kind, done, again) if part)
+    held_up = row.trouble if row.state in _OPEN else ""
+    return "; ".join(part for part in (row.reason or "", code, kind, done, again, held_up) if part)
 
 
 @app.command(
@@ -140,6 +149,10 @@ def logs(
     generation: Annotated[
         int | None, typer.Option("--generation", min=1, max=MAX_LINES, help="The generation; the latest one.")
     ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option("--step", min=1, max=MAX_LINES, help="Of what iterates; the present or else the last one."),
+    ] = None,
     stderr: Annotated[bool, typer.Option("--stderr/--stdout", help="Which of the two.")] = False,
     source: SourceName = None,
     tail: Annotated[int, typer.Option("--tail", min=0, max=MAX_LINES, help="Only so many last lines; 0: all.")] = 0,
@@ -149,12 +162,13 @@ def logs(
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import NotFound
 
-    row, of_job = _find(campaign, workflow, source, group, task, job, generation)
+    row, of_job = _find(campaign, workflow, source, group, task, job, generation, step)
     number = attempt or of_job.accepted_attempt or of_job.attempt
     if number > of_job.attempt or number == 0:
         made = f"its last attempt is {of_job.attempt}" if of_job.attempt else "it was not submitted yet"
         raise NotFound(f"job {job} of {task} of {group} has no attempt {number or ''}".rstrip(), made)
-    file = _file(row.folder, job, number, of_job.accepted_attempt, stderr)
+    said = of_job.reason if number == of_job.attempt else None
+    file = _file(row.folder, job, number, of_job.accepted_attempt, stderr, said)
     if as_json:
         text = b"".join(_chunks(file, tail)).decode(errors="replace")
         emit_json({"file": str(file), "generation": row.n, "job": job, "attempt": number, "text": text})
@@ -164,10 +178,17 @@ def logs(
 
 
 def _find(
-    campaign: str, workflow: str | None, source: str | None, group: str, task: str, job: int, n: int | None
+    campaign: str,
+    workflow: str | None,
+    source: str | None,
+    group: str,
+    task: str,
+    job: int,
+    n: int | None,
+    step: int | None,
 ) -> tuple[Generation, JobRecord]:
     from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import generations, results
+    from airflow_calib_provider.ledger import generations, results, steps
     from airflow_calib_provider.ledger.groups import group_by_id, task_of
 
     run = run_number(group)
@@ -189,19 +210,21 @@ def _find(
             row = results.generation_numbered(connection, held.id, task, n, row.n)
         if row is None:
             raise NotFound(f"the task {task} of {group} has no jobs yet", f"`calib explain {group}` says why")
-        jobs = {item.job_index: item for item in generations.jobs_of(connection, [row.id])}
+        row = steps.at(connection, row, step)
+        jobs = {item.job_index: item for item in generations.jobs_of(connection, [row.id], step=row.step)}
     if job not in jobs:
         raise NotFound(f"{task} of {group} has no job {job}", f"it has {len(jobs)}, counted from 0")
     return row, jobs[job]
 
 
-def _file(folder: str, job: int, attempt: int, accepted: int | None, stderr: bool) -> Path:
+def _file(folder: str, job: int, attempt: int, accepted: int | None, stderr: bool, said: str | None) -> Path:
     from airflow_calib_provider.errors import NotFound
     from airflow_calib_provider.jobsets.folders import log_files
 
     file = log_files(folder, job, attempt, accepted)[stderr]
     if not file.is_file():
-        raise NotFound(f"there is no file {file}", "the attempt has not begun, or its folder was removed")
+        hint = "the attempt has not begun, or its folder was removed"
+        raise NotFound(f"there is no file {file}", f"{hint}; what is known of it: {said}" if said else hint)
     return file
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from airflow_calib_provider.cli.common import Json, examples, open_ledger
-
-if TYPE_CHECKING:
-    from airflow_calib_provider.backends.base import Backend
-    from airflow_calib_provider.spec.kinds import ConnectionType
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +28,7 @@ def orphans(
     Asked are the local backend and every backend that generations of the last 30 days name. What this ledger does not
     know is never removed: it may belong to another installation. The exit code is 1 when something is left.
     """
+    from airflow_calib_provider.cli.backends import not_seen
     from airflow_calib_provider.cli.output import emit_json, table
     from airflow_calib_provider.errors import BackendError
 
@@ -41,7 +38,7 @@ def orphans(
         try:
             found += _of_backend(name, remove, errors)
         except BackendError as error:
-            errors.append({"backend": name, "error": f"{error}{_not_seen(name)}"})
+            errors.append({"backend": name, "error": f"{error}{not_seen(name)}"})
     if as_json:
         emit_json({"orphans": found, "errors": errors})
     else:
@@ -54,30 +51,6 @@ def orphans(
         raise typer.Exit(1)
 
 
-def _not_seen(name: str) -> str:
-    """Where a backend's connection was looked for."""
-    from os import environ
-
-    connection = _connection_type(name)
-    if connection is None:
-        return ""
-    variable = f"AIRFLOW_CONN_{(name.partition(':')[2] or connection.name).upper()}"
-    if variable in environ:
-        return ""
-    return f" (asked were {variable}, secrets backends, and Airflow's database as this machine is configured)"
-
-
-def _connection_type(name: str) -> ConnectionType | None:
-    """The type of a backend's connection; of one that is not known none."""
-    from airflow_calib_provider.errors import KindError
-    from airflow_calib_provider.spec.kinds import backend_kind
-
-    try:
-        return backend_kind(name).connection
-    except KindError:
-        return None
-
-
 def _named() -> list[str]:
     from airflow_calib_provider.jobsets.kill import recent_backends
 
@@ -85,25 +58,11 @@ def _named() -> list[str]:
 
 
 def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, object]]:
+    from airflow_calib_provider.cli.backends import opened
     from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers
 
-    opened = _backend(name)
-    found = leftovers(open_ledger(), opened)
-    removed, failed = remove_leftovers(opened, found) if remove else ([], [])
+    backend = opened(name)
+    found = leftovers(open_ledger(), backend)
+    removed, failed = remove_leftovers(backend, found) if remove else ([], [])
     errors += [{"backend": name, "error": text} for text in failed]
     return [{"backend": name, "round": str(item.key), "why": item.why, "removed": item in removed} for item in found]
-
-
-def _backend(name: str) -> Backend:
-    """A backend; for one with a connection Airflow is asked, and only then imported, which takes seconds.
-
-    :raises BackendError: there is none of this name, or it cannot be used.
-    """
-    from airflow_calib_provider.backends import get_backend
-
-    if _connection_type(name) is None:
-        return get_backend(name)
-    from airflow_calib_provider.cli.hooks import ask_airflow
-
-    found: Backend = ask_airflow("backends", "backend_of", name)
-    return found

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, existing_names, open_ledger
+from airflow_calib_provider.cli.common import (
+    PROMPT,
+    Campaign,
+    Json,
+    WorkflowName,
+    examples,
+    existing_names,
+    open_ledger,
+    person,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow_calib_provider.ledger.rows import Payload
 
 app = typer.Typer(help="Published constants.", no_args_is_help=True)
@@ -29,13 +40,16 @@ def list_payloads(
     history: Annotated[bool, typer.Option("--history", help="Superseded revisions, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List payloads with their intervals of validity (first and last run, both inclusive)."""
+    """List payloads with their intervals of validity (first and last run, both inclusive).
+
+    What a group of late runs has made is a candidate, until `calib payload publish`.
+    """
     from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
 
     rows = api.payloads(open_ledger(), tag, campaign=campaign, history=history)
     if as_json:
-        emit_json([as_dict(row, *COLUMNS, *MORE) for row in rows])
+        emit_json([{**as_dict(row, *COLUMNS, *MORE), "published_at": _published_at(row)} for row in rows])
         return
     heads = ["tag", "first", "last", "revision", "state", "content", "file", "bytes", "made by", "published"]
     table(
@@ -51,12 +65,47 @@ def list_payloads(
                 row.file_name,
                 row.size,
                 f"{row.workflow}.{row.task} of {row.group_name}",
-                row.published_at,
+                _published_at(row),
             ]
             for row in rows
         ],
         empty="no payloads",
     )
+
+
+def _published_at(row: Payload) -> datetime | None:
+    """A candidate has a time, but it is that at which it was made."""
+    return None if row.state == "candidate" else row.published_at
+
+
+@app.command(
+    epilog=examples("calib payload publish fill-r355872", "calib payload publish fill-r355872 --tag ZeeScale -w zee")
+)
+def publish(
+    group: Annotated[str, typer.Argument(help="The group of late runs, such as fill-r355872.")],
+    tag: Annotated[str | None, typer.Option("--tag", help="Only this tag; else all that the group has made.")] = None,
+    workflow: WorkflowName = None,
+    campaign: Campaign = PROMPT,
+    as_json: Json = False,
+) -> None:
+    """Publish what a group of late runs has made, and what is a candidate so far.
+
+    It is refused where another payload of the tag holds for one of the runs. Whatever waits for it goes on by itself.
+    """
+    from airflow_calib_provider import api
+    from airflow_calib_provider.cli.output import emit_json
+
+    found = api.publish_candidates(open_ledger(), group, campaign=campaign, workflow=workflow, tag=tag, person=person())
+    if as_json:
+        emit_json(
+            [
+                {"tag": one.tag, "revision": one.revision, "first_run": one.iov.first, "last_run": one.iov.last}
+                for one in found
+            ]
+        )
+        return
+    for one in found:
+        print(f"published {one.tag} revision {one.revision} for runs {one.iov}")
 
 
 @app.command(

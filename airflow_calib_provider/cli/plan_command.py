@@ -101,6 +101,8 @@ def plan(
     _check(runs_from, finite, base, campaign)
     wanted = api.PlanRequest(specs, workflow or [], runs, last, campaign, finite, base)
     ledger = _ledger(runs_from)
+    if ledger is None:
+        _check_alone(base, campaign)
     if against is not None:
         difference = api.plan_edit(ledger, wanted, against)
         plans = {f"at {against}": difference.before, "now": difference.after}
@@ -123,6 +125,16 @@ def _check(runs_from: str | None, finite: bool, base: str | None, campaign: str)
         raise CommandLineError("--base is for a campaign to be", "add --finite, or leave it out")
     if finite and campaign != PROMPT:
         raise CommandLineError("--finite is about a campaign that does not exist yet", "leave out --campaign")
+
+
+def _check_alone(base: str | None, campaign: str) -> None:
+    """Without the ledger nothing is known of a campaign, not even whether it is spelt well."""
+    from airflow_calib_provider.errors import CommandLineError
+
+    for option, name in (("--base", base), ("--campaign", campaign if campaign != PROMPT else None)):
+        if name is not None:
+            said = f"{option} {name} is of the ledger, and only sources are read"
+            raise CommandLineError(said, f"leave out {option}, or read the ledger: --runs-from ledger")
 
 
 def _ledger(runs_from: str | None) -> Ledger | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from airflow_calib_provider.cli.output import emit_json, table
 from airflow_calib_provider.cli.root import mistake
+from airflow_calib_provider.domain.group_words import why_closed
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.planning.words import why_closed
 
 if TYPE_CHECKING:
     from airflow_calib_provider.planning.records import (
@@ -64,6 +64,8 @@ def _show_runs(runs: Mapping[str, PlannedRuns], plan: SpecPlan) -> None:
             some = ", ".join(map(str, grouping.waits_for[:5]))
             more = f" and {len(grouping.waits_for) - 5} more" if len(grouping.waits_for) > 5 else ""
             print(f"{grouping.dag_id}: nothing is grouped before these are completed or skipped: {some}{more}")
+        if grouping.unknown is not None:
+            print(f"{grouping.dag_id}: unknown from run {grouping.unknown} on, whose values nobody has reported yet")
 
 
 def _show_groupings(groupings: Sequence[PlannedGrouping]) -> None:
@@ -93,7 +95,7 @@ def _line(group: PlannedGroup) -> list[object]:
         group.workflow,
         group.name,
         _runs(group.runs),
-        group.state,
+        f"{group.state}, late" if group.late else group.state,
         group.opened_at,
         group.closed_at,
         _duration(_life(group)),
@@ -146,7 +148,7 @@ def _missing(locks: Sequence[PlannedLock]) -> str:
         if lock.missing:
             run, why = lock.missing[0]
             return f"{run} ({why})"
-    return ""
+    return next((lock.why for lock in locks if lock.why), "")
 
 
 def _life(group: PlannedGroup) -> timedelta | None:
@@ -251,6 +253,7 @@ def _group(group: PlannedGroup | None) -> dict[str, object] | None:
         "grouping": group.grouping,
         "group": group.name,
         "state": group.state,
+        "late": group.late,
         "runs": group.runs,
         "opened_at": group.opened_at,
         "closed_at": group.closed_at,
@@ -274,6 +277,7 @@ def _lock_of(lock: PlannedLock) -> dict[str, object]:
         "opens_at": lock.opens_at,
         "shut_seconds": lock.shut_for.total_seconds() if lock.shut_for is not None else None,
         "missing": [{"run": run, "why": why} for run, why in lock.missing],
+        "why": lock.why or None,
     }
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_calib_provider.cli.plotting import require_matplotlib, save_figure
+from airflow_calib_provider.cli.plotting import count_runs, require_matplotlib, save_figure
 from airflow_calib_provider.errors import CalibError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def plot_plans(plans: Mapping[str, SpecPlan], file: Path) -> None:
         for axes, (title, plan, groups) in zip(drawn, panels, strict=True):
             if over_runs:
                 _draw_runs(axes, groups)
+                count_runs(axes)
             else:
                 _draw_times(axes, groups, plan.until)
             _finish_panel(axes, groups, title)

@@ -51,7 +51,7 @@ def plot_trends(series: Mapping[SeriesKey, Sequence[GroupValue]], file: Path) ->
             markersize=4,
         )
         panel.set_title(f"{workflow}.{task}", loc="left", fontsize="small")
-        panel.set_ylabel(name)
+        panel.set_ylabel(name, parse_math=False)
         _finish(panel)
     panels[-1].set_xlabel("first run of the group")
     save_figure(figure, file)
@@ -78,7 +78,7 @@ def plot_pairs(series: Mapping[SeriesKey, Sequence[ValuePair]], first: str, seco
         row[1].axhline(0.0, linewidth=0.8, color="gray")
         row[0].set_title(f"{workflow}.{task}", loc="left", fontsize="small")
         row[1].set_title(f"{second} − {first}", loc="left", fontsize="small")
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(name, parse_math=False)
         for panel in row:
             _finish(panel)
     panels[0][0].legend(fontsize="small")
@@ -98,7 +98,15 @@ def _figure(n: int) -> Figure:
 
 def _finish(panel: Axes) -> None:
     panel.ticklabel_format(useOffset=False)
+    count_runs(panel)
     panel.grid(alpha=0.3)
+
+
+def count_runs(panel: Axes) -> None:
+    """The axis of runs has whole numbers: there is no run 109.5."""
+    from matplotlib.ticker import MaxNLocator
+
+    panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
 
 def save_figure(figure: Figure, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +22,13 @@ from airflow_calib_provider.cli.common import (
     existing_state,
     open_ledger,
     person,
-    source_named,
 )
 
 if TYPE_CHECKING:
+    from airflow_calib_provider.injection.categories import InCategory
+    from airflow_calib_provider.injection.serving import Served
     from airflow_calib_provider.ledger.lines import RunLine
+    from airflow_calib_provider.ledger.rows import Run
 
 app = typer.Typer(help="Runs as the ledger knows them.", no_args_is_help=True)
 
@@ -102,23 +104,14 @@ def add(
     The columns are number and the fields of the source, under the names of sources.yaml. Nothing is grouped yet: the
     next calib_inject does that, for runs below the horizon of what the source itself lists.
     """
+    from airflow_calib_provider.api.deciding import record_runs
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.kinds import BY_HAND
-    from airflow_calib_provider.ledger.runs import record_by_hand
-    from airflow_calib_provider.runsources import read_source
 
-    named = source_named(specs, source)
-    if not file.is_file():
-        raise NotFound(f"there is no file {file}")
-    own = named.model_copy(update={"kind": BY_HAND, "options": {"path": str(file.resolve())}})
-    records = read_source(own, base_folder=file.resolve().parent)
-    ledger = open_ledger()
-    recorded = record_by_hand(ledger, source, records, datetime.now(UTC))
+    recorded = record_runs(open_ledger(), specs, file, source)
     if as_json:
-        emit_json({"source": source, "listed": len(records), "new": recorded.new, "changed": recorded.changed})
+        emit_json({"source": source, "listed": recorded.listed, "new": recorded.new, "changed": recorded.changed})
         return
-    print(f"{file}: {len(records)} runs; {recorded.new} new, {recorded.changed} changed in the ledger")
+    print(f"{file}: {recorded.listed} runs; {recorded.new} new, {recorded.changed} changed in the ledger")
     print(
         f"The next calib_inject groups them, as far as the source {source} itself lists completed runs up to there; "
         "below what is assigned already they are late."
@@ -142,3 +135,80 @@ def announce(as_json: Json = False) -> None:
         emit_json({"asset": RUNS_ASSET, "event": event.get("id"), "at": event.get("timestamp")})
     else:
         print(f"announced: {INJECT} runs at once")
+
+
+@app.command(
+    epilog=examples("calib runs categories 355872", "calib runs categories 7 --source testbeam --specs specs --json")
+)
+def categories(
+    run: Annotated[int, typer.Argument(metavar="RUN", min=0, max=2**53, help="A run number.")],
+    source: SourceName = None,
+    specs: Specs = SPECS,
+    as_json: Json = False,
+) -> None:
+    """Say in which categories a run is, and of the others which part of their condition is false, with its values.
+
+    The run is asked as the ledger has it now, and the categories as categories.yaml says now; if that has mistakes, as
+    it was when it had none. What was decided about the run before stays (calib explain).
+    """
+    from airflow_calib_provider.cli.output import emit_json, table
+    from airflow_calib_provider.injection.categories import categories_of
+
+    served, rows = _served(specs), _rows_of(run, source)
+    found = [
+        (row, one)
+        for row in rows
+        if row.source in served.sources
+        for one in categories_of(row, served.sources[row.source], served.categories, served.workflows)
+    ]
+    if as_json:
+        emit_json([{"run": row.number, "source": row.source, **_told(one)} for row, one in found])
+        return
+    words = {True: "yes", False: "no", None: "?"}
+    several = len(rows) > 1
+    table(
+        [*(["source"] if several else []), "category", "in it", "workflows", "why not"],
+        [
+            [*([row.source] if several else []), one.name, words[one.is_in], ", ".join(one.workflows), one.why]
+            for row, one in found
+        ],
+        empty=f"{specs} has no categories for the runs of {', '.join(row.source for row in rows)}",
+    )
+
+
+def _told(one: InCategory) -> dict[str, object]:
+    parts = [{"text": part.text, "values": part.values, "error": part.error or None} for part in one.parts]
+    about = {"category": one.name, "condition": one.condition, "in": one.is_in, "workflows": list(one.workflows)}
+    return {**about, "parts": parts, "error": one.error or None}
+
+
+def _served(folder: Path) -> Served:
+    """The specs of a folder, with what was good last of what has mistakes, which are told."""
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.injection.serving import serve
+    from airflow_calib_provider.ledger import spec_files
+    from airflow_calib_provider.spec.team import team_of
+
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}", "name the folder of the YAML files with --specs")
+    with open_ledger().read() as connection:
+        kept = spec_files.kept_texts(connection, team_of(folder))
+    served = serve(folder, lambda: kept)
+    beside = (folder / spec_files.SOURCES, folder / spec_files.CATEGORIES)
+    for error in served.errors:
+        if error.file in beside:
+            print(f"warning: {error}", file=sys.stderr)
+    return served
+
+
+def _rows_of(number: int, source: str | None) -> list[Run]:
+    """:raises NotFound: the ledger has no such run."""
+    from airflow_calib_provider.errors import NotFound
+    from airflow_calib_provider.ledger.runs import runs_numbered
+
+    with open_ledger().read() as connection:
+        rows = [row for row in runs_numbered(connection, number) if source in (None, row.source)]
+    if not rows:
+        of = f" of {source}" if source is not None else ""
+        raise NotFound(f"the ledger has no run {number}{of}", "`calib runs list` shows those it has")
+    return rows

@@ -57,16 +57,19 @@ def check(
 
     All mistakes are shown at once, each as file:line:column: what; expected; hint. Exit code 2 if there are any.
 
-    A folder is also checked across its files; a file alone is not.
+    A folder is also checked across its files; a file alone is not. A file of boundaries that a grouping names is
+    read, too.
 
     Files of run sources and programs that are not on this machine are warnings: they may be on another one. So are
     files that look like specs and are not read: only *.yaml in the folder itself are.
     """
+    from airflow_calib_provider.cli.spec_data import mistakes_in_data
     from airflow_calib_provider.cli.spec_warnings import warnings_of
     from airflow_calib_provider.errors import SpecErrors
 
     wanted = paths or [SPECS]
     workflows, mistakes = _load(wanted)
+    mistakes += mistakes_in_data(workflows.values())
     mistakes += [_nothing_there(path) for path in wanted if path.is_dir() and not _workflow_files(path)]
     if mistakes:
         raise SpecErrors(mistakes)
@@ -94,7 +97,7 @@ def _nothing_there(folder: Path) -> SpecError:
 
 def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
     from airflow_calib_provider.errors import Place, SpecError, SpecErrors
-    from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
+    from airflow_calib_provider.spec.loader import load_categories, load_folder, load_sources, load_workflow
 
     workflows: dict[str, Workflow] = {}
     mistakes: list[SpecError] = []
@@ -109,6 +112,8 @@ def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
                 mistakes += errors
             elif path.name == "sources.yaml":
                 load_sources(path)
+            elif path.name == "categories.yaml":
+                load_categories(path)
             else:
                 workflow = load_workflow(path)
                 workflows[workflow.name] = workflow
@@ -227,12 +232,19 @@ def _wanted(specs: Path, dags: Path) -> dict[Path, str]:
     workflows, mistakes = _load([specs])
     if mistakes:
         raise SpecErrors(mistakes)
+    return stub_texts({workflow.name: Path(workflow.file) for workflow in workflows.values()}, specs, dags)
+
+
+def stub_texts(workflows: Mapping[str, Path], specs: Path, dags: Path) -> dict[Path, str]:
+    """The stubs of workflows, and the two that every folder of specs has.
+
+    :param workflows: name → YAML file.
+    """
     wanted = {}
-    for workflow in workflows.values():
-        spec = _relative(Path(workflow.file), dags)
-        usual = spec == f"../workflow_specs/{workflow.name}.yaml"
-        text = STUB.format(spec=spec, argument="" if usual else f", {_quoted(spec)}")
-        wanted[dags / f"{workflow.name}.py"] = text
+    for name, file in workflows.items():
+        spec = _relative(file, dags)
+        usual = spec == f"../workflow_specs/{name}.yaml"
+        wanted[dags / f"{name}.py"] = STUB.format(spec=spec, argument="" if usual else f", {_quoted(spec)}")
     folder = _relative(specs, dags)
     argument = "" if folder == "../workflow_specs" else f", {_quoted(folder)}"
     wanted[dags / "calib_system.py"] = SYSTEM_STUB.format(argument=argument)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from airflow_calib_provider.cli.command_warnings import HINT, above, taken_as_it_is, wrong_with_command
+from airflow_calib_provider.cli.command_warnings import HINT, above, as_here, taken_as_it_is, wrong_with_command
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
-from airflow_calib_provider.spec.kinds import FILES, run_source_kind
+from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
-from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.loader import load_sources
-from airflow_calib_provider.spec.models import InputsCommand, Task, Workflow
+from airflow_calib_provider.spec.models import InputsCommand, Lock, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.positions import Sequence as SequenceNode
@@ -24,6 +25,8 @@ from airflow_calib_provider.spec.templates import render_text, variables_of
 
 SHOWN = 20
 """How many files that are not read are named."""
+
+_COMMAND = ("jobs", "command")
 
 LOOKED_AT = 10_000
 """Bytes at the beginning of a file that tell whether it is meant as a spec."""
@@ -75,14 +78,14 @@ def _for_ever(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
     publisher = {task.publish.tag: name for name, (_, task) in tasks.items() if task.publish is not None}
     edges = {
         name: [f"{need.workflow or workflow.name}.{need.task}" for need in task.needs]
-        + [publisher[tag] for tag in task.locked_tags if tag in publisher]
+        + [publisher[tag] for lock in task.locks if (tag := _tag_of(lock)) in publisher]
         for name, (workflow, task) in tasks.items()
     }
     while cycle := find_cycle(edges):
         for name, following in pairwise(cycle):
             workflow, task = tasks[name]
             for number, lock in enumerate(task.locks):
-                tag = str(lock.parameters.get("tag", ""))
+                tag = _tag_of(lock)
                 if publisher.get(tag) == following:
                     document = read_document(Path(workflow.file))
                     place = _place(document, "tasks", task.name, "locks", number)
@@ -92,16 +95,26 @@ def _for_ever(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
         edges[cycle[0]] = [name for name in edges[cycle[0]] if name != cycle[1]]
 
 
+def _tag_of(lock: Lock) -> str:
+    """The tag that a lock waits for as long as it takes; empty: there is none."""
+    return str(lock.parameters.get("tag", "")) if lock.holds_for_ever and "store" not in lock.parameters else ""
+
+
 def _not_read(folder: Path) -> Iterator[Warned]:
-    """Files that look like specs, and are not read because of their names or where they lie."""
+    """Files that look like specs, and are not read because of their names or where they lie.
+
+    A folder with run sources of its own is one of specs itself.
+    """
     read = set(workflow_files(folder))
     found = []
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inner = (name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in inner if not Path(here, name, SOURCES_FILE).is_file())
         for name in sorted(names):
             file = Path(here, name)
             ours = file.suffix.lower() in (".yaml", ".yml") and not name.startswith((".#", "._"))
-            if ours and file not in read and file != folder / SOURCES_FILE and _looks_like_a_spec(file):
+            known = file in read or file in (folder / SOURCES_FILE, folder / CATEGORIES_FILE)
+            if ours and not known and _looks_like_a_spec(file):
                 found.append(file)
     for file in found[:SHOWN]:
         what = "is in a subfolder" if file.parent != folder else "has a name"
@@ -155,7 +168,13 @@ def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
     folder = Path(workflow.file).resolve().parent
     document = read_document(Path(workflow.file))
     for task in workflow.tasks.values():
-        for keys, message, hint in (*_of_jobs(task, folder), *_of_publication(task, workflow)):
+        found = (
+            *_of_jobs(task, folder),
+            *_of_publication(task, workflow),
+            *_of_late_runs(task, workflow),
+            *_of_failed_runs(task, workflow),
+        )
+        for keys, message, hint in found:
             place = _place(document, "tasks", task.name, *keys)
             yield Warned(SpecError(message, place, suggestion=hint), workflow=workflow.name, task=task.name)
 
@@ -164,8 +183,13 @@ def _of_jobs(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], 
     """What a job set names and its jobs will not find, with the keys that lead to it."""
     for keys, command in _commands(task):
         arguments = [_plain(item, folder) for item in command]
-        for number, message, hint in wrong_with_command(arguments, _transferred(task)):
+        shared = _shared_with(task) if keys == _COMMAND else as_here
+        for number, message, hint in wrong_with_command(arguments, _transferred(task), shared):
             yield (*keys, number), message, hint
+        for number, (template, text) in enumerate(zip(command, arguments, strict=True)):
+            if text is not None and (file := _beside(template, text)) and not shared(file):
+                said = f"the jobs do not see {file}, which is on none of the volumes of their pods"
+                yield (*keys, number), said, "name the volume in kubernetes.volumes, or put the file into the image"
     inputs = task.jobs.inputs if task.jobs is not None else None
     for number, item in enumerate(
         (inputs,) if isinstance(inputs, str) else inputs if isinstance(inputs, tuple) else ()
@@ -176,6 +200,20 @@ def _of_jobs(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], 
         elif text is not None and (path := above(text)):
             message = f"the input {path} leads out of the folder where the job runs (CALIB_OUT), not from this file's"
             yield ("jobs", "inputs", number), message, HINT
+
+
+def _beside(template: str, text: str) -> Path | None:
+    """The file below the folder of the specs that an argument is."""
+    if "spec.folder" not in variables_of(template) or "\n" in text:
+        return None
+    path = Path(os.path.normpath(text.rpartition("=")[2] if text.startswith("-") else text))
+    return path if path.is_absolute() else None
+
+
+def _shared_with(task: Task) -> Callable[[Path], bool]:
+    """Whether the jobs of a task have a file of this machine."""
+    options = task.jobs.options if task.jobs is not None else {}
+    return partial(backend_kind(task.backend).shares, options)
 
 
 def _transferred(task: Task) -> set[str]:
@@ -197,11 +235,37 @@ def _of_publication(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str 
     yield ("publish", "file"), f"no task makes the file {task.publish.file} that is published", hint
 
 
+def _of_late_runs(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What late runs form groups for, and waits for tasks for which they are in none."""
+    if task.policy.late_runs != "new_group":
+        return
+    for number, need in enumerate(task.needs):
+        other = workflow.tasks.get(need.task) if need.workflow in (None, workflow.name) else None
+        if other is not None and other.policy.late_runs == "ignore" and other.policy.label != task.policy.label:
+            label = other.policy.label
+            said = f"groups of late runs wait for {other.name}, whose grouping {label!r} has late runs in none"
+            yield ("needs", number), said, "write late_runs: new_group there, too"
+
+
+def _of_failed_runs(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What says how groups do without failed runs, and has nothing in which a run alone can fail."""
+    tasks = workflow.tasks_of(task.policy.label)
+    if task.policy.failed_runs is None or task.name != tasks[0].name:
+        return
+    for need in (need for one in tasks for need in one.needs):
+        other = workflow.tasks.get(need.task) if need.workflow in (None, workflow.name) else None
+        if other is None or other.policy.label != task.policy.label:
+            return
+    said = f"failed_runs has no effect: no task of the grouping {task.policy.label!r} needs one of another grouping"
+    hint = "name the task in which a run may fail under 'needs', or leave failed_runs out"
+    yield ("group_by", str(task.policy.kind), "failed_runs"), said, hint
+
+
 def _commands(task: Task) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     """The commands of a task, each with the keys that lead to it."""
     if task.jobs is None:
         return
-    yield ("jobs", "command"), task.jobs.command
+    yield _COMMAND, task.jobs.command
     if isinstance(task.jobs.inputs, InputsCommand):
         yield ("jobs", "inputs", "command"), task.jobs.inputs.command
 

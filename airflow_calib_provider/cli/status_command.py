@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -38,17 +39,19 @@ def status(
 ) -> None:
     """Show where every run stands in every task.
 
-    It is new, waiting, processing, done, failed or skipped; late, refused or not_selected if it is in no group. The
-    totals count all runs of the campaign.
+    It is new, waiting, processing, done, failed or skipped; late, refused or not_selected if it is in no group;
+    excluded if its group went on without it, as it had failed before. "done (late)" is that of a group of late runs.
+    The totals count all runs of the campaign. Run sources that cannot be read are named below.
     """
-    from airflow_calib_provider.cli.output import counted, emit_json, table
+    from airflow_calib_provider.cli.output import counted, emit_json, printable, shown, table
     from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import queries
+    from airflow_calib_provider.ledger import queries, source_reads
 
     ledger = open_ledger()
     existing_names(ledger, campaign, workflow, source=source)
     with ledger.read() as connection:
         found = queries.status(connection, campaign, workflow=workflow, runs=run or (), last=last, source=source)
+        unreadable = source_reads.unreadable(connection, None if source is None else {source})
     missing = sorted(set(run or ()) - {row.run for row in found.rows})
     if missing:
         of = f" in {source}" if source is not None else ""
@@ -58,9 +61,9 @@ def status(
     names = [column.name for column in found.columns]
     if as_json:
         rows = [{"run": row.run, "source": row.source, "states": _named(names, row.states)} for row in found.rows]
-        emit_json(
-            {"campaign": campaign, "tasks": names, "runs": rows, "totals": dict(zip(names, found.totals, strict=True))}
-        )
+        totals = dict(zip(names, found.totals, strict=True))
+        troubles = [{"source": item.source, "since": item.since, "error": item.said} for item in unreadable]
+        emit_json({"campaign": campaign, "tasks": names, "runs": rows, "totals": totals, "unreadable": troubles})
         return
     several = len({row.source for row in found.rows}) > 1
     heads = ["run", *(["source"] if several else []), *names]
@@ -71,6 +74,11 @@ def status(
     )
     for name, counts in zip(names, found.totals, strict=True):
         print(f"{name}: {counted(counts)}")
+    for item in unreadable:
+        print(
+            f"warning: the run source {item.source} cannot be read since {shown(item.since)}: {printable(item.said)}",
+            file=sys.stderr,
+        )
 
 
 def _named(names: list[str], states: tuple[str, ...]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,11 +30,16 @@ if TYPE_CHECKING:
     from airflow_calib_provider.cli.retrying import GroupStanding
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.explain_airflow import Answer
-    from airflow_calib_provider.ledger.skips import Settled
 
 
-LONGEST_REASON = 1_000
-"""Characters; it is copied to every run, event and payload that it concerns."""
+FromStep = Annotated[
+    int | None,
+    typer.Option("--from-step", min=1, help="Of what iterates: this step and all after it are made anew."),
+]
+FromPhase = Annotated[
+    str | None,
+    typer.Option("--from-phase", help="Of what iterates: from this phase on; STAGE.PHASE if several have it."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +57,7 @@ def register(app: typer.Typer) -> None:
             "calib retry fill-r7 --task scale",
             "calib retry fill-r7 --task fit --no-downstream",
             "calib retry fill-r7 --same-version",
+            "calib retry fill-r7 --task scale --from-step 12",
         )
     )(retry)
 
@@ -71,140 +76,22 @@ def skip(
     Without --workflow a run is skipped in every workflow of its source. A skip cannot be taken back; it satisfies no
     lock.
     """
+    from airflow_calib_provider.api.deciding import skip_runs
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.ledger import skips
 
-    if not reason.strip():
-        raise CalibError("a skip needs a reason", "it is recorded in every payload that is made without the run")
-    if len(reason) > LONGEST_REASON:
-        raise CalibError(f"a reason of more than {LONGEST_REASON:,} characters", "name the place of the full story")
-    ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, source=source)
-    who = person()
-    skipped: list[dict[str, Any]] = []
-    with ledger.read() as connection:
-        runs, workflows = _skipped_where(connection, campaign, workflow, source, what, task)
-    for name in workflows:
-        with ledger.read() as connection:
-            late = skips.settled(connection, campaign, name, runs, task or "")
-        said = {"task": task or "", "reason": reason.strip(), "person": who}
-        new = skips.add_many(ledger, campaign, name, runs, **said, now=datetime.now(UTC))
-        skipped.append({"workflow": name, "task": task, "runs": new, "notes": _notes(name, new, late)})
+    run, who = run_number(what), person()
+    named: dict[str, Any] = {"campaign": campaign, "workflow": workflow, "task": task, "source": source}
+    found = skip_runs(open_ledger(), what if run is None else run, reason=reason, person=who, **named)
     if as_json:
+        skipped = [vars(item) for item in found]
         emit_json({"campaign": campaign, "reason": reason.strip(), "person": who, "skipped": skipped})
         return
-    for item in skipped:
-        where = f"{item['workflow']}.{task}" if task else item["workflow"]
-        listed = ", ".join(map(str, item["runs"]))
+    for item in found:
+        where = f"{item.workflow}.{task}" if task else item.workflow
+        listed = ", ".join(map(str, item.runs))
         print(f"{where}: skipped {listed}" if listed else f"{where}: was skipped already")
-        for note in item["notes"]:
+        for note in item.notes:
             print(f"  note: {note}")
-
-
-def _notes(workflow: str, new: Sequence[int], late: Settled) -> list[str]:
-    """For whom the skip comes too late."""
-    from airflow_calib_provider.domain.reasons import listed
-
-    if not new:
-        return []
-    done = [run for run in late.done if run in new]
-    notes = []
-    if done:
-        runs, them = ("run", "it") if len(done) == 1 else ("runs", "them")
-        notes.append(
-            f"nothing in {workflow} waits for {runs} {listed(done)} any more: what is done was done with {them}"
-        )
-    return notes + [
-        f"the payload {row.tag} of runs {row.first_run} to {row.last_run} (revision {row.revision}) "
-        f"was made with what is skipped now, and stays"
-        for row in late.payloads
-    ]
-
-
-def _skipped_where(
-    connection: Connection, campaign: str, workflow: str | None, source: str | None, what: str, task: str | None
-) -> tuple[list[int], list[str]]:
-    """The runs, and the workflows in which they are skipped.
-
-    :raises NotFound: there is no such group, workflow or task; or several sources have the run.
-    """
-    from sqlalchemy import select
-
-    from airflow_calib_provider.errors import CommandLineError
-    from airflow_calib_provider.ledger import tables
-    from airflow_calib_provider.ledger.groups import find_group
-
-    if (run := run_number(what)) is not None:
-        runs, workflows = [run], _of_its_source(connection, workflow, source, run)
-    elif source is not None:
-        raise CommandLineError(f"--source says which run is meant, but {what} is no run", "leave it out")
-    else:
-        group = find_group(connection, campaign, workflow, what)
-        member = tables.membership
-        here = (member.c.group_id == group.id, member.c.state == "grouped")
-        runs = list(connection.execute(select(member.c.run).where(*here).order_by(member.c.run)).scalars())
-        workflows = [group.workflow]
-    if task is not None:
-        workflows = _with_task(connection, workflows, task)
-    return runs, workflows
-
-
-def _of_its_source(connection: Connection, workflow: str | None, source: str | None, run: int) -> list[str]:
-    """The workflows that take runs of the source of this run, or that named one.
-
-    :raises NotFound: it is not that workflow's run, several sources have it, or no workflow takes it.
-    """
-    from sqlalchemy import select
-
-    from airflow_calib_provider.domain.reasons import listed
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import sources, tables
-
-    seen = sorted(connection.execute(select(tables.workflow_seen.c.workflow)).scalars())
-    if not seen:
-        raise NotFound("the ledger knows no workflow yet", "calib_inject records them")
-    having = sources.of_run(connection, run)
-    if not having or (source is not None and source not in having):
-        of = f"the source {source}" if source is not None else "the ledger"
-        raise NotFound(f"{of} has no run {run}", "`calib runs list` shows those it has")
-    if workflow is None and source is None:
-        sources.the_one(run, having)
-    chosen = {source} if source is not None else set(having)
-    taken = sources.of_workflows(connection, seen if workflow is None else [workflow])
-    workflows = [name for name in (seen if workflow is None else [workflow]) if taken.get(name, chosen) & chosen]
-    if not workflows:
-        who = f"the workflow {workflow} takes" if workflow is not None else "no workflow takes"
-        raise NotFound(
-            f"{who} {'runs of ' + listed(sorted(taken[workflow])) if workflow is not None else 'it'}: run {run} is of "
-            f"{listed(sorted(chosen))}",
-            "`calib runs list` shows which workflow has which run",
-        )
-    return workflows
-
-
-def _with_task(connection: Connection, workflows: Sequence[str], task: str) -> list[str]:
-    from sqlalchemy import select
-
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import tables
-    from airflow_calib_provider.ledger.locks.base import parameter
-    from airflow_calib_provider.ledger.names import known_as
-
-    group, group_task = tables.run_group, tables.group_task
-    query = select(group.c.workflow, group_task.c.task).join(group, group.c.id == group_task.c.group_id).distinct()
-    known = list(connection.execute(query.where(group.c.workflow.in_(workflows))).all())
-    # What something waits for may have no group yet.
-    needed = select(parameter("workflow"), parameter("task")).select_from(tables.lock).distinct()
-    known += connection.execute(needed.where(parameter("workflow").in_(workflows))).all()
-    having = sorted({name for name, other in known if other == task})
-    if not having:
-        where = f" in the workflow {workflows[0]}" if len(workflows) == 1 else ""
-        raise NotFound(
-            f"there is no task {task}{where}",
-            known_as(task, {other for _, other in known}, "there are no groups yet"),
-        )
-    return having
 
 
 def retry(
@@ -216,6 +103,8 @@ def retry(
         bool, typer.Option("--downstream/--no-downstream", help="Also what comes after it in its DAG run.")
     ] = True,
     every_job: Annotated[bool, typer.Option("--all", help="Every job, also those that are done.")] = False,
+    from_step: FromStep = None,
+    from_phase: FromPhase = None,
     same_version: Annotated[
         bool, typer.Option("--same-version", help="The spec and the code of before, not the newest commit.")
     ] = False,
@@ -242,6 +131,7 @@ def retry(
         raise typer.BadParameter("--all and --same-version exclude each other", param_hint="--same-version")
     ledger = open_ledger()
     existing_names(ledger, campaign, workflow)
+    again = _going_back(ledger, group, campaign, workflow, task or [], from_step, from_phase)
     with ledger.read() as connection:
         dag_id, run_id, found = _standing(connection, campaign, workflow, group, task or [])
     with Airflow() as airflow:
@@ -250,7 +140,7 @@ def retry(
         clearing = to_clear(standing, [airflow_task_id(name) for name in task or []])
         if not clearing.tasks and not added:
             raise CalibError(f"no task of {group} has failed", "name one with --task to run it again all the same")
-        how = "all" if every_job else "same_version" if same_version else None
+        how = "all" if every_job else "same_version" if same_version else again
         cleared = []
         with _told(ledger, campaign, workflow, group, [*clearing.before, *clearing.tasks], how):
             if clearing.before:
@@ -262,6 +152,32 @@ def retry(
         emit_json({"dag_id": dag_id, "run_id": run_id, "cleared": names})
     else:
         print(f"cleared in the DAG run {run_id} of {dag_id}: {', '.join(names) or 'nothing'}")
+
+
+def _going_back(
+    ledger: Ledger,
+    group: str,
+    campaign: str,
+    workflow: str | None,
+    tasks: Sequence[str],
+    step: int | None,
+    phase: str | None,
+) -> str | None:
+    """How a task that iterates is to go on, if a step or a phase is named.
+
+    :raises NotFound: there is no such step.
+    :raises CalibError: it has not failed: there is nothing to go on with.
+    """
+    if step is None and phase is None:
+        return None
+    if step is not None and phase is not None:
+        raise typer.BadParameter("--from-step and --from-phase exclude each other", param_hint="--from-phase")
+    if len(tasks) > 1:
+        raise typer.BadParameter("only one task goes back", param_hint="--task")
+    from airflow_calib_provider.api.stepping import step_to_go_back_to
+
+    name = tasks[0] if tasks else None
+    return step_to_go_back_to(ledger, group, campaign, workflow, name, step, phase)
 
 
 @contextmanager

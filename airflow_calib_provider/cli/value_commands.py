@@ -242,7 +242,11 @@ def check(
     from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json, table
 
-    found = api.value_drift(open_ledger(), campaign=campaign, workflow=workflow, task=task, name=name, against=against)
+    ledger, wanted = open_ledger(), _Wanted(campaign, workflow, task, name, ())
+    found = api.value_drift(ledger, campaign=campaign, workflow=workflow, task=task, name=name, against=against)
+    if not found:
+        # Too few groups are no mistake; a name that nobody reports would never drift.
+        _require(ledger, wanted, api.group_values(ledger, last=1, **vars(wanted)))
     drifted = [item for item in found if abs(item.deviation) > limit]
     if as_json:
         emit_json(

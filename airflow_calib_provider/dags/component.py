@@ -22,6 +22,7 @@ _NEEDED = (
     "airflow_calib_provider.jobsets.kill",
     "airflow_calib_provider.jobsets.publish",
     "airflow_calib_provider.ledger.planner",
+    "airflow_calib_provider.plugins.plugin",
     "airflow_calib_provider.spec.loader",
 )
 """What a task imports."""

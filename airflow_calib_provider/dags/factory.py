@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, BaseOperator, Param, TaskGroup, get_parsing_context
 
+from airflow_calib_provider.dags.assets import RUNS
 from airflow_calib_provider.dags.forms import by_hand_form
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.hooks.specs import served_workflow
@@ -19,6 +20,9 @@ from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSen
 from airflow_calib_provider.settings import number
 from airflow_calib_provider.spec.language import GROUP_SENSOR, LOCKS_SUFFIX
 from airflow_calib_provider.spec.models import Task, Workflow
+
+PROMPT_FIRST = "airflow_calib_provider.plugins.priority.PromptFirst"
+"""The weight rule of all tasks of workflows, which Airflow knows by a plugin."""
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -68,6 +72,7 @@ def build_dag(workflow: Workflow, grouping: str) -> DAG:
             "owner": workflow.owner,
             "retries": AIRFLOW_RETRIES,
             "retry_delay": timedelta(seconds=airflow_retry_delay()),
+            **_weight(),
         },
     )
     with dag:
@@ -77,6 +82,18 @@ def build_dag(workflow: Workflow, grouping: str) -> DAG:
             before = [operators[need.task] for need in workflow.inside_needs(task)] or ([closed] if closed else [])
             operators[task.name] = _operator(workflow, task, before)
     return dag
+
+
+def _weight() -> dict[str, str]:
+    """Tasks of ``prompt`` come first (rule 26), where Airflow has loaded the plugin: without it no DAG could be stored.
+
+    It has not where the package was installed, to be edited, before it had a plugin. A worker does not ask for weights.
+    """
+    if get_parsing_context().dag_id is not None:
+        return {}
+    from airflow.plugins_manager import get_priority_weight_strategy_plugins
+
+    return {"weight_rule": PROMPT_FIRST} if PROMPT_FIRST in get_priority_weight_strategy_plugins() else {}
 
 
 def _in_order(workflow: Workflow, grouping: str) -> list[Task]:
@@ -116,7 +133,11 @@ def _operator(workflow: Workflow, task: Task, before: Sequence[BaseOperator]) ->
 def _of_kind(workflow: Workflow, task: Task, task_id: str, common: Mapping[str, Any]) -> BaseOperator:
     if task.publish is not None:
         return PublishOperator(task_id=task_id, outlets=[_payload_asset(task.publish.tag)], **common)
-    return JobsOperator(task_id=task_id, outlets=[_asset(workflow.name, task.name)], **common)
+    outlets = [_asset(workflow.name, task.name)]
+    if any(policy.awaits == task.name for policy in workflow.groupings().values()):
+        # The values of a run are news for calib_inject, which puts it into a group (rule 47).
+        outlets.append(RUNS)
+    return JobsOperator(task_id=task_id, outlets=outlets, **common)
 
 
 def _asset(workflow: str, task: str) -> Asset:
@@ -130,7 +151,8 @@ def _payload_asset(tag: str) -> Asset:
 def _param(value: object) -> Param:
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
     kind = kinds.get(type(value))
-    return Param(value, type=kind) if kind else Param(value)
+    about = "A param of the workflow; another value holds for this DAG run only."
+    return Param(value, type=kind, description_md=about) if kind else Param(value, description_md=about)
 
 
 def _documentation(workflow: Workflow, grouping: str) -> str:

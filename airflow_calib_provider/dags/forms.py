@@ -1,7 +1,8 @@
 """The forms that Airflow's trigger dialog shows: what people need first, and one section with the rest.
 
 The dialog has all sections shut but that of the fields without one. It quietly cuts numbers to their limits, and does
-not check what belongs together: that is the first task's (rule 57).
+not check what belongs together: that is the first task's (rule 57). Its boxes around code cover the line before and
+behind them, so that what is to be typed is bold in the descriptions.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Param
 
 from airflow_calib_provider.spec.by_hand import by_hand_fields
+from airflow_calib_provider.spec.language import BOX
 
 if TYPE_CHECKING:
     from airflow_calib_provider.domain.grouping import Grouping
     from airflow_calib_provider.spec.models import Workflow
 
-ADVANCED = "Advanced"
+MORE = "More fields"
+"""The section of what is seldom filled in; the dialog has "Advanced Options" of its own."""
 
 
 def by_hand_form(workflow: Workflow, policy: Grouping) -> dict[str, Param]:
@@ -25,20 +28,20 @@ def by_hand_form(workflow: Workflow, policy: Grouping) -> dict[str, Param]:
     DAG runs that calib_inject opens have nothing in them.
     """
     fields = by_hand_fields(workflow)
-    runs = "The run" if policy.is_single else "The runs of one group, such as `355100-355110, 355112`"
+    runs = "The run" if policy.is_single else "The runs of one group, such as **355100-355110, 355112**"
     return {
         fields["runs"]: Param(
             "",
             type=["string", "null"],
             format="multiline",
             title="Runs",
-            description_md=f"{runs}. What is named here is processed in a campaign of its own, based on `prompt`.",
+            description_md=f"{runs}. They are processed in a campaign of their own, based on prompt.",
         ),
         fields["campaign"]: Param(
             "",
             type=["string", "null"],
             title="Campaign",
-            description_md="Its name, if it is to have one: letters, digits, `-` and `_`.",
+            description_md="Its name, if it is to have one: letters, digits, hyphen and underscore.",
         ),
     }
 
@@ -50,14 +53,14 @@ def campaign_form() -> dict[str, Param]:
             "",
             type="string",
             title="Name",
-            description_md="Of the campaign, such as `rereco-2026A`: letters, digits, `-` and `_`; never used twice.",
+            description_md="Such as **rereco-2026A**: letters, digits, hyphen and underscore; never used twice.",
         ),
         "runs": Param(
             "",
             type=["string", "null"],
             format="multiline",
             title="Runs",
-            description_md="Such as `355100-355180, 355200`, or one of these a line; `all` that the source lists.",
+            description_md="Such as **355100-355180, 355200**, or one of these a line; **all** that the source lists.",
         ),
         "workflows": Param(
             [],
@@ -76,7 +79,7 @@ def campaign_form() -> dict[str, Param]:
             True,
             type="boolean",
             title="Dry run",
-            description_md="Only check, and say what it would be, in the log of the task `check`.",
+            description_md="Only check, and say what it would be, in the log of the task check.",
         ),
         **_advanced(),
     }
@@ -90,7 +93,8 @@ def backfill_form() -> dict[str, Param]:
             "",
             type=["string", "null"],
             title="Campaign",
-            description_md="Its name: one that is collecting, or a new one. It has the other fields when it is new.",
+            description_md=f"First tick **{BOX}** above: without it Airflow drops what is filled in here. The name of "
+            "a new campaign, or of one that is collecting, which keeps what it has in the other fields.",
         ),
         **{key: field for key, field in campaign_form().items() if key not in left_out},
     }
@@ -103,30 +107,35 @@ def _advanced() -> dict[str, Param]:
             type="string",
             enum=["finite", "collecting", "streamed"],
             title="Kind",
-            description_md="Of these runs; of runs that are still added until it is started; of new runs as they come.",
-            section=ADVANCED,
+            values_display={
+                "finite": "finite: these runs",
+                "collecting": "collecting: runs are added until it is started",
+                "streamed": "streamed: new runs as they come",
+            },
+            description_md="Which runs it takes.",
+            section=MORE,
         ),
         "source": Param(
             "",
             type=["string", "null"],
             title="Run source",
             description_md="If the workflows take their runs from several.",
-            section=ADVANCED,
+            section=MORE,
         ),
         "overrides": Param(
             None,
             type=["object", "null"],
             title="Overrides",
-            description_md='Params, backend or resources otherwise: `{"window": 4, "zee.resources.memory": "4GB"}`.',
-            section=ADVANCED,
+            description_md='Params, backend or resources otherwise: **{"window": 4, "zee.resources.memory": "4GB"}**',
+            section=MORE,
         ),
         "first_tasks": Param(
             [],
             type=["array", "null"],
             items={"type": "string"},
             title="First tasks",
-            description_md="Begin in the middle, such as with `fit`, one a line; what comes before is the base's.",
-            section=ADVANCED,
+            description_md="Begin in the middle, such as with **fit**, one a line; what comes before is the base's.",
+            section=MORE,
         ),
         **_limits(),
     }
@@ -140,28 +149,29 @@ def _limits() -> dict[str, Param]:
             type="string",
             enum=["ascending", "newest"],
             title="Order",
+            values_display={"ascending": "ascending: by run number", "newest": "newest: the latest runs first"},
             description_md="Which groups open first.",
-            section=ADVANCED,
+            section=MORE,
         ),
         "priority": Param(
             0,
             type=["integer", "null"],
             title="Priority",
-            description_md="Higher ones open first, but `prompt` before all.",
-            section=ADVANCED,
+            description_md="Higher ones open first, but prompt before all.",
+            section=MORE,
         ),
         "max_groups": Param(
             None,
             type=["integer", "null"],
             title="Groups at once",
             description_md="So many may be open; nothing: no limit.",
-            section=ADVANCED,
+            section=MORE,
         ),
         "max_jobs": Param(
             None,
             type=["integer", "null"],
             title="Jobs at once",
             description_md="So many may be submitted; nothing: no limit.",
-            section=ADVANCED,
+            section=MORE,
         ),
     }

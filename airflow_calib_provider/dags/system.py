@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronDataIntervalTimetable, DeltaDataIntervalTimetable, Param
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronDataIntervalTimetable, DeltaDataIntervalTimetable, Param
 
+from airflow_calib_provider.dags.assets import RUNS as RUNS
 from airflow_calib_provider.dags.forms import backfill_form, campaign_form
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
-from airflow_calib_provider.operators.backfill import CollectOperator
+from airflow_calib_provider.operators.backfill import CollectOperator, StartOperator
 from airflow_calib_provider.operators.campaign import CampaignOperator, CreateCampaignOperator
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
 from airflow_calib_provider.operators.mirror import MirrorOperator
@@ -19,8 +20,8 @@ from airflow_calib_provider.spec.team import team_of
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
-RUNS = Asset(name="runs", uri=RUNS_ASSET, group="calib")
-"""What is announced at the end of a run (rule 59)."""
+SYSTEM_WEIGHT = 1000
+"""More than any task of a workflow has, which by Airflow's default is one for itself and each that comes after it."""
 
 
 def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
@@ -70,10 +71,12 @@ def _housekeeping() -> DAG:
         _cron("30 * * * *"),
         "Removes jobs that a missed kill left behind, logs and failed attempts whose time is over, and products that "
         "are dropped. Makes checksums that are missing. Reports drift between Airflow, the ledger, the backends, the "
-        "mirror and storage.",
+        "mirror and storage. Starts campaigns whose days are all collected.",
         {},
     ) as housekeeping:
         HousekeepingOperator(task_id="housekeeping")
+        # As in calib_campaign: its success is an announcement.
+        StartOperator(task_id="start", outlets=[RUNS])
     return housekeeping
 
 
@@ -149,5 +152,8 @@ def _dag(
             "owner": "calib",
             "retries": AIRFLOW_RETRIES,
             "retry_delay": timedelta(seconds=airflow_retry_delay()),
+            # Before all that waits: it is little, and new data wait for it.
+            "priority_weight": SYSTEM_WEIGHT,
+            "weight_rule": "absolute",
         },
     )

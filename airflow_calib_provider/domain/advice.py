@@ -10,14 +10,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 SHOWN = 3
 """So many runs get a command each before "and N more"."""
 
 PROMPT = "prompt"
 
-_WITHOUT_TASK = frozenset({"dag_run_opened", "dag_run_failed", "airflow_upstream_failed"})
+_WITHOUT_TASK = frozenset(
+    {"dag_run_opened", "dag_run_failed", "airflow_upstream_failed", "stale_cleared", "stale_stuck"}
+)
 """Reasons for which more than the task that waits is to be cleared: ``calib retry`` finds out what."""
 
 _OF_THE_GROUP = frozenset({"needs_selected_none", "all_skipped", "upstream_ended"})
@@ -39,23 +41,42 @@ class About:
         return _options(self.workflow, self.task if task else None, self.campaign)
 
 
+OF_VALUES = frozenset({"value_awaited", "value_failed", "value_not_reported"})
+"""Reasons for which a run holds a grouping that waits for its values."""
+
+
 def completed(text: str, about: About) -> str:
     """Words in which each command that the cause can complete is complete."""
     return re.sub("`([^`]+)`", lambda found: _commands(found[1], about), text)
 
 
-def missing_runs(reason: Mapping[str, Any]) -> list[tuple[int, str | None]]:
-    """The runs without which a task could go on, each with the ``workflow.task`` in which it is missing."""
+class Missing(NamedTuple):
+    """A run without which a task could go on.
+
+    :ivar there: the ``workflow.task`` in which it is missing.
+    :ivar base: the campaign in which that is, if it is not the one that waits (rule 55).
+    """
+
+    run: int
+    there: str | None = None
+    base: str | None = None
+
+
+def missing_runs(reason: Mapping[str, Any]) -> list[Missing]:
+    """The runs without which a task could go on."""
     code = reason.get("code")
     if code == "not_open":
         return missing_runs(reason["reason"])
     if code == "several":
-        return [pair for inner in reason["reasons"] for pair in missing_runs(inner)]
+        return [one for inner in reason["reasons"] for one in missing_runs(inner)]
     if code == "needs":
-        return [(run, str(reason["needs"])) for run, _ in reason["missing"] if run is not None]
-    if code in ("holds_horizon", "held_by_run"):
-        return [(int(reason["run"]), None)]
-    return [(run, None) for run in reason["missing"]] if code == "finite_incomplete" else []
+        there, base = str(reason["needs"]), reason.get("campaign")
+        return [Missing(run, there, base) for run, _ in reason["missing"] if run is not None]
+    if str(code) in OF_VALUES:
+        return [Missing(int(reason["run"]), f"{reason['workflow']}.{reason['task']}", reason.get("base"))]
+    if code in ("holds_horizon", "held_by_run") or (code == "late" and reason.get("single")):
+        return [Missing(int(reason["run"]))]
+    return [Missing(run) for run in reason["missing"]] if code == "finite_incomplete" else []
 
 
 def _commands(short: str, about: About) -> str:
@@ -69,6 +90,10 @@ def _commands(short: str, about: About) -> str:
 
 def _retry(about: About) -> Iterator[str]:
     code = str(about.reason.get("code"))
+    if code in OF_VALUES and about.reason.get("group"):
+        campaign = str(about.reason.get("base") or about.campaign)
+        yield _line("calib retry", about.reason["group"], *_options(about.workflow, None, campaign))
+        return
     if about.group is None:
         return
     tasks = [about.task] if about.task is not None and code not in _WITHOUT_TASK else []
@@ -85,21 +110,26 @@ def _skip(about: About) -> Iterator[str]:
         yield f"{_line('calib skip GROUP', *about.where())} {why}"
     elif code in _OF_THE_GROUP and about.group is not None:
         yield f"{_line('calib skip', about.group, *about.where())} {why}"
-    for run, there in missing_runs(about.reason):
-        yield f"{_line('calib skip', str(run), *_there(about, there))} {why}"
+    for one in missing_runs(about.reason):
+        # What a base campaign has, others take from it, too: there nothing is skipped for this one alone.
+        where = _there(about, one) if one.base is None else about.where()
+        yield f"{_line('calib skip', str(one.run), *where)} {why}"
 
 
 def _explain(about: About) -> Iterator[str]:
-    for run, there in missing_runs(about.reason):
-        yield _line("calib explain", str(run), *_there(about, there))
+    if about.reason.get("code") == "of_base":
+        given = (about.reason["workflow"], about.reason["task"], str(about.reason["base"]))
+        yield _line("calib explain", str(about.reason["run"]), *_options(*given))
+    for one in missing_runs(about.reason):
+        yield _line("calib explain", str(one.run), *_there(about, one))
 
 
-def _there(about: About, needed: str | None) -> Sequence[str]:
+def _there(about: About, missing: Missing) -> Sequence[str]:
     """Where a run is missing: in the task that is needed, else in the workflow that waits."""
-    if needed is None:
+    if missing.there is None:
         return about.where(task=False)
-    workflow, _, task = needed.partition(".")
-    return _options(workflow, task or None, about.campaign)
+    workflow, _, task = missing.there.partition(".")
+    return _options(workflow, task or None, missing.base or about.campaign)
 
 
 def _jobs_list(about: About) -> Iterator[str]:
@@ -111,6 +141,11 @@ def _jobs_logs(about: About) -> Iterator[str]:
     if about.group is not None and about.task is not None:
         job = [str(index) for index, _ in about.reason.get("failed", ())][:1]
         yield _line("calib jobs logs", about.group, about.task, *job, *about.where(task=False))
+
+
+def _publish(about: About) -> Iterator[str]:
+    if about.group is not None:
+        yield _line("calib payload publish", about.group, *about.where(task=False))
 
 
 def _close(about: About) -> Iterator[str]:
@@ -146,8 +181,23 @@ def _unpause(about: About) -> Iterator[str]:
     yield _line("airflow dags unpause", str(about.reason["dag_id"]))
 
 
+def _amend(about: About) -> Iterator[str]:
+    if about.group is not None and "run" in about.reason:
+        options = (about.group, "--add", str(about.reason["run"]), *about.where(task=False))
+        yield f'{_line("calib group amend", *options)} --reason "..."'
+
+
+def _categories(about: About) -> Iterator[str]:
+    if "run" in about.reason:
+        source = str(about.reason.get("source", ""))
+        yield _line("calib runs categories", str(about.reason["run"]), *(["--source", source] if source else []))
+
+
 _BUILD: Mapping[str, Callable[[About], Iterator[str]]] = {
+    "calib group amend": _amend,
+    "calib payload publish": _publish,
     "calib retry": _retry,
+    "calib runs categories": _categories,
     "calib skip": _skip,
     "calib explain": _explain,
     "calib jobs list": _jobs_list,

@@ -28,6 +28,9 @@ MEMORY_UNKNOWN = 10**9
 """Bytes: where nothing was asked for, and no peak was seen."""
 
 
+_NOT_COUNTED = (FailureClass.CREDENTIAL, FailureClass.TRANSFER, FailureClass.LOST)
+
+
 class Action(StrEnum):
     """What follows a failure or a hold."""
 
@@ -148,8 +151,8 @@ def _of_rule(rule: Rule, failure: FailureClass, releases: int) -> Decision:
 
 
 def _again(failure: FailureClass, more: MoreMemory | None = None) -> Decision:
-    """A new attempt; files that cannot be transferred, and losses, are the infrastructure's fault."""
-    return Decision(Action.RETRY, counted=failure not in (FailureClass.TRANSFER, FailureClass.LOST), more=more)
+    """A new attempt; files that cannot be transferred, credentials and losses are the infrastructure's fault."""
+    return Decision(Action.RETRY, counted=failure not in _NOT_COUNTED, more=more)
 
 
 def ended(job: Job, observation: Observation, decision: Decision) -> Observation:

@@ -13,7 +13,7 @@ expected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Self, Union, cast, get_args, get_or
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
@@ -95,6 +96,7 @@ class Keys(BaseModel):
 
     :cvar called: what messages call the value of a key that says nothing else,
     :cvar extra_called: and of a key that is not declared, where such are allowed.
+    :cvar absent: keys that others have and this one cannot have, each with why.
     :cvar says: of the block of a member, :cvar extra_says: and of its keys that are not declared, for the reference.
     """
 
@@ -104,6 +106,7 @@ class Keys(BaseModel):
     extra_called: ClassVar[str] = "{above}.{key}"
     says: ClassVar[str] = ""
     extra_says: ClassVar[str] = ""
+    absent: ClassVar[Mapping[str, str]] = {}
     declared: ClassVar[dict[str, FieldInfo]] = {}
     required: ClassVar[tuple[str, ...]] = ()
     of_python: ClassVar[frozenset[str]] = frozenset()
@@ -298,7 +301,7 @@ class Blocks:
                     raise _raised(name, (((name,), mistake(error.message, error.hint, at_key=True)),)) from error
             model = _together(self, tuple(sorted(value)))
             found = model.model_validate(value, context=info.context)
-            return {name: getattr(found, name) for name in value}
+            return {name: getattr(found, f"of_{name}") for name in value}
 
         return core_schema.with_info_plain_validator_function(read)
 
@@ -315,7 +318,8 @@ class Blocks:
 @cache
 def _together(blocks: Blocks, names: tuple[str, ...]) -> type[BaseModel]:
     """A model of the blocks that are there, so that all mistakes in them are found with their places."""
-    fields: dict[str, Any] = {name: (blocks.keys(name), ...) for name in names}
+    # By aliases: a member may be called as something of pydantic's own.
+    fields: dict[str, Any] = {f"of_{name}": (blocks.keys(name), Field(alias=name)) for name in names}
     return create_model("Blocks", __config__=ConfigDict(strict=True), **fields)
 
 

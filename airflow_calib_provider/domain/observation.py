@@ -44,6 +44,8 @@ class FailureClass(StrEnum):
     """It ended well, but a product is missing or its report is not valid."""
     START = "start"
     """It could not be started."""
+    CREDENTIAL = "credential"
+    """It failed, or is held, and one of its credentials had expired by then."""
     TRANSFER = "transfer"
     """Its files could not be transferred."""
     HOLD = "hold"

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_calib_provider.domain import group_words, late_words, lock_words, run_words
 from airflow_calib_provider.domain.advice import PROMPT, About, completed, missing_runs
+from airflow_calib_provider.domain.iteration import words as iteration_words
+from airflow_calib_provider.domain.listing import SHOWN
+from airflow_calib_provider.domain.listing import listed as listed
 from airflow_calib_provider.domain.source_changes import told
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import GROUPINGS, LOCKS
@@ -18,15 +22,6 @@ if TYPE_CHECKING:
 Reason = Mapping[str, object]
 """``{"code": ..., parameters...}``; the codes are the keys of :data:`TEXTS`, and those of the kinds of locks."""
 
-SHOWN = 5
-"""How many runs a text names before it says "and N more"."""
-
-
-def listed(items: Sequence[object], shown: int = SHOWN) -> str:
-    """``"1, 2, 3 and 4 more"``."""
-    text = ", ".join(str(item) for item in items[:shown])
-    return f"{text} and {len(items) - shown} more" if len(items) > shown else text
-
 
 def _forming(params: Mapping[str, Any]) -> str:
     amounts = ", ".join(
@@ -34,7 +29,7 @@ def _forming(params: Mapping[str, Any]) -> str:
         for name, minimum in params.get("minimum", {}).items()
     )
     try:
-        until = GROUPINGS.member(params.get("kind", "")).until
+        until = GROUPINGS.member(params.get("kind", "")).ends(params.get("options", {}))
     except KindError:
         until = "closes when it is complete"
     runs = "1 run" if params["n_runs"] == 1 else f"{params['n_runs']} runs"
@@ -43,7 +38,10 @@ def _forming(params: Mapping[str, Any]) -> str:
 
 def _jobs_failed(params: Mapping[str, Any]) -> str:
     jobs = listed([f"job {index}: {why}" for index, why in params["failed"]], 3)
-    return f"{params['n_failed']} of {params['n_jobs']} jobs failed after all retries ({jobs})"
+    if params.get("update"):
+        return f"{iteration_words.place(params)}the update failed after all retries ({jobs})"
+    many = f"{params['n_failed']} of {params['n_jobs']} jobs failed after all retries ({jobs})"
+    return f"{iteration_words.place(params)}{many}"
 
 
 def _several(params: Mapping[str, Any]) -> str:
@@ -79,14 +77,6 @@ def _redo(params: Mapping[str, Any]) -> str:
     return f"nothing in this campaign, which keeps what was; to do it anew, a campaign of its own: `{command}`{others}"
 
 
-def _dropped(params: Mapping[str, Any]) -> str:
-    minimum = params.get("minimum") or {}
-    if not minimum:
-        return "the group was dropped: it did not reach its minimum"
-    amounts = ", ".join(f"{params['amounts'].get(name, 0):g} of {least:g} {name}" for name, least in minimum.items())
-    return f"the group was dropped: it ended with {amounts}"
-
-
 def _retry_pending(params: Mapping[str, Any]) -> str:
     jobs = listed([f"job {index}: {why}" for index, why in params["jobs"]], 3)
     return f"{params['n_jobs']} jobs failed and are tried again, the first at {params['until']} ({jobs})"
@@ -108,6 +98,9 @@ def _mistakes(params: Mapping[str, Any]) -> str:
 
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    **late_words.TEXTS,
+    **group_words.TEXTS,
+    **run_words.TEXTS,
     # waiting
     "forming": _forming,
     "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
@@ -115,6 +108,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "queued_in_ledger": lambda p: (
         f"waits in the ledger: {p['open']} of at most {p['max_open']} DAG runs of {p['dag_id']} are open"
     ),
+    "others_start": lambda p: f"{p['open']} of at most {p['limit']} DAG runs of {p['dag_id']} start beside prompt's",
     "dag_run_wanted": lambda p: (
         f"its DAG run {p['run_id']} is about to be opened by the next calib_inject"
         + (f" (last refusal: {p['error']})" if p.get("error") else "")
@@ -131,12 +125,14 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "upstream_not_done": lambda p: (
         "needs what is not done in its own DAG run: " + listed([f"{task} is {state}" for task, state in p["tasks"]])
     ),
-    # locks that can never open
+    # locks
+    "any_of": lambda p: "one of these is enough: " + " | ".join(map(render, p["reasons"])),
+    "deadline_passed": lambda p: f"{lock_words.passed(p)}: {render(p['reason'])}",
     "needs_selected_none": lambda p: (
-        f"{p['needs']} selected none of the {p['total']} runs, so it will never be done for them"
+        f"{p['needs']}{f' of the campaign {base}' if (base := p.get('campaign')) else ''} selected none of the "
+        f"{p['total']} runs, so it will never be done for them"
     ),
     "all_skipped": lambda p: f"all {p['total']} runs are skipped in {p['needs']}",
-    "dropped": _dropped,
     "upstream_ended": lambda p: (
         "cannot start: " + listed([f"{task} is {state}" for task, state in p["tasks"]]) + " in its own DAG run"
     ),
@@ -146,8 +142,12 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "dag_run_not_asked": lambda p: f"nothing holds it; a DAG run of {p['dag_id']} was not asked for yet",
     # processing
     "jobs": lambda p: (
-        ", ".join(f"{n} {state}" for state, n in p["states"].items()) + f" (generation {p['generation']})"
+        iteration_words.place(p)
+        + ", ".join(f"{n} {state}" for state, n in p["states"].items())
+        + f" (generation {p['generation']})"
     ),
+    **iteration_words.TEXTS,
+    "credential": lambda p: str(p["message"]),
     "backend_trouble": lambda p: f"the backend {p['backend']} is in trouble: {p['message']}",
     "live_jobs": _live_jobs,
     "more_live_jobs": lambda p: f"{p['n_jobs']} more jobs, for {p['n_reasons']} other reasons",
@@ -168,16 +168,6 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "retry_pending": _retry_pending,
     "running": lambda p: "Airflow works on it",
     # runs
-    "where_false": lambda p: f"not selected: `{p['where']}` is false",
-    "before_since": lambda p: f"not selected: before runs.since ({p['since']})",
-    "before_first_seen": lambda p: (
-        f"not selected: it ended before the workflow was first seen ({p['first_seen']}); set runs.since to take it"
-    ),
-    "not_in_campaign": lambda p: "not selected: not one of the campaign's runs",
-    "condition_error": lambda p: f"refused: {p['message']}",
-    "field_missing": lambda p: f"refused: the run has no {p['field']}, which {p['needed_by']} needs",
-    "not_listed": lambda p: "refused: its source lists it no more, and it was never completed",
-    "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
     "late": lambda p: f"late: it arrived when all runs below {p['assigned_below']} were already assigned",
     "run_skipped": lambda p: f"skipped by {p['person']}: {p['reason']}",
     "source_changed": _source_changed,
@@ -185,10 +175,12 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"the ledger has no run {p['run']}"
         + (f"; the highest is {p['highest']}" if p.get("highest") is not None else "; it has no runs at all")
     ),
+    "source_unreadable": lambda p: f"the run source {p['source']} cannot be read: {p['said']}",
     "no_workflow": lambda p: (
         f"no workflow{' ' + p['workflow'] if p.get('workflow') else ''} of this campaign takes runs "
         + f"of the source {p['source']} yet"
     ),
+    "of_base": lambda p: f"{p['workflow']}.{p['task']} is not run in this campaign, which takes it from {p['base']}",
     "not_completed": lambda p: "the source does not list it as completed",
     "holds_horizon": lambda p: (
         f"run {p['run']}{_started(p)} is not completed, holds back every run above it: {_behind(p)}"
@@ -246,7 +238,9 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         + "edited DAGs are not seen"
     ),
     "metadatabase_down": lambda p: "Airflow's own database is down",
-    "dag_not_found": lambda p: f"Airflow does not know the DAG {p['dag_id']}",
+    "dag_not_found": lambda p: (
+        f"Airflow {'has no file of' if p.get('stale') else 'does not know'} the DAG {p['dag_id']}"
+    ),
     "dag_import_error": lambda p: f"Airflow cannot import {p['file']}: {p['error']}",
     "dag_paused": lambda p: f"the DAG {p['dag_id']} is paused",
     "dag_run_missing": lambda p: (
@@ -287,9 +281,9 @@ def render(reason: Reason | None) -> str:
         return ""
     code = str(reason.get("code", ""))
     if code in TEXTS:
-        return str(TEXTS[code](reason))
+        return str(TEXTS[code](reason)) + lock_words.until(reason)
     lock = lock_of(reason)
-    return str(lock.text(reason)) if lock is not None else f"{reason}"
+    return str(lock.text(reason)) + lock_words.until(reason) if lock is not None else f"{reason}"
 
 
 def lock_of(reason: Reason) -> LockKind | None:
@@ -303,10 +297,16 @@ def lock_of(reason: Reason) -> LockKind | None:
 
 
 RELEASES: dict[str, str] = {
+    **late_words.RELEASES,
+    **run_words.RELEASES,
+    **lock_words.RELEASES,
+    **group_words.RELEASES,
+    **iteration_words.RELEASES,
     "forming": "more runs, as its grouping asks for; or the end of the campaign for good (`calib campaign close`)",
     "lock_unknown": "installing that package wherever the ledger is looked at",
     "several": "all of these",
     "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
+    "others_start": "Airflow, when it has started one of these; or a higher CALIB_STARTING",
     "dag_run_wanted": "the next calib_inject, or any task of ours that finishes",
     "dag_run_claimed": "the process that opens it, within a minute",
     "claim_expired": "the next calib_inject, or any task of ours that finishes, takes it over",
@@ -321,6 +321,7 @@ RELEASES: dict[str, str] = {
     "all_skipped": "nothing: a skip cannot be taken back; `calib skip` ends it, too",
     "dropped": "nothing: the group will not be processed",
     "jobs": "the end of these jobs (`calib jobs list`)",
+    "credential": "the file, renewed in its place; it is looked at again by itself",
     "backend_trouble": "what the message asks for; it is asked again by itself",
     "live_jobs": "what the message says (`calib jobs list` shows each job)",
     "more_live_jobs": "`calib jobs list` shows each job",
@@ -333,22 +334,19 @@ RELEASES: dict[str, str] = {
     "skipped": "nothing",
     "run_skipped": "nothing",
     "run_unknown": "the next calib_inject, once its run source lists it; or `calib runs add FILE --source NAME`",
+    "source_unreadable": "the source, when it can be read again: every calib_inject tries",
     "no_workflow": "a workflow with this runs.source, and the next calib_inject",
+    "of_base": "nothing here: see there (`calib explain`)",
     "not_completed": "its end: the source then lists it as completed",
     "holds_horizon": "its completion; `calib skip` of it; or runs.incomplete_after in the spec",
     "held_by_run": "completion of that run; `calib skip` of it; or runs.incomplete_after in the spec",
     "settle": "time",
     "finite_incomplete": "their completion, or `calib skip` of them",
     "next_inject": "calib_inject: every five minutes (CALIB_INJECT_MINUTES), or triggered by hand",
-    "where_false": "nothing in this campaign: the outcome was stored at injection",
-    "before_since": "nothing in this campaign; a campaign of its own takes it",
-    "before_first_seen": "a campaign of its own (`calib campaign create`)",
-    "not_in_campaign": "nothing: a finite campaign's runs are fixed",
-    "condition_error": "a campaign of its own, after the condition or the run's metadata was corrected",
-    "field_missing": "a campaign of its own, after the run's metadata was corrected",
-    "not_listed": "a campaign of its own, if its source lists it again and it is completed",
-    "incomplete_too_long": "a campaign of its own, after the run was completed",
-    "late": "a campaign of its own (`calib campaign create`)",
+    "late": (
+        "an amendment of the closed group that is to have it; or, beside what waits here, a campaign of its own "
+        "(`calib campaign create`)"
+    ),
     "source_changed": "a campaign of its own",
     "campaign_grouping": "the next calib_inject, which goes on where the last one ended",
     "campaign_half_grouped": "nothing; create another campaign",
@@ -391,6 +389,7 @@ class Cause:
     :ivar about: what is held: a run, a group, a task.
     :ivar state: as shown to people.
     :ivar looked_at: when Airflow's side last looked; the answer itself is of now.
+    :ivar asked: what was asked elsewhere, when, and what was answered: a line for each question.
     """
 
     about: str
@@ -402,6 +401,7 @@ class Cause:
     group: str | None = None
     task: str | None = None
     campaign: str = PROMPT
+    asked: Sequence[str] = ()
 
     @property
     def code(self) -> str:
@@ -418,8 +418,9 @@ class Cause:
         """What ends it, or what a person can do, with whole commands; empty where there is nothing to say."""
         if self.code == "source_changed":
             return _redo(self.reason)
+        words = late_words.alone(self.campaign) if self.reason.get("single") else _words(self.reason, self.state)
         about = About(self.reason, self.group, self.workflow, self.task, self.campaign)
-        return completed(_words(self.reason, self.state), about)
+        return completed(words, about)
 
 
 def _words(reason: Mapping[str, Any], state: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -12,6 +12,10 @@ FieldValue: TypeAlias = int | float | str | bool | None
 MAX_RUN_NUMBER = 2**53
 """Larger whole numbers are not exact in JSON and InfluxDB."""
 
+
+YEARS = (1900, 2199)
+"""In which runs are taken. A year 9999, as databases have it for what has no end, leaves no room for calculations, and
+is no time of InfluxDB, nor, in some time zones, one that PostgreSQL's driver reads."""
 
 FILL = "fill"
 """The field that names the fill of a run, where its source has it."""
@@ -44,3 +48,24 @@ class RunRecord:
             "completed": self.completed,
             "files": list(self.files),
         }
+
+
+def time_fault(at: datetime | None) -> tuple[str, str] | None:
+    """Why a time is none at which a run starts or ends, and what was expected; ``None``: it is one."""
+    if at is None or YEARS[0] <= at.year <= YEARS[1]:
+        return None
+    return f"{at.isoformat()} is no time of a run", f"a year from {YEARS[0]} to {YEARS[1]}, or nothing"
+
+
+@dataclass(frozen=True)
+class RunListing:
+    """What one read of a source has found.
+
+    :ivar runs: by ascending number, each once.
+    :ivar complete: these are all that it lists now; else those that are new or may have changed.
+    :ivar mark: up to where it was read, as JSON, from which the next read may go on; ``None``: it reads all again.
+    """
+
+    runs: Sequence[RunRecord]
+    complete: bool = True
+    mark: Mapping[str, object] | None = None

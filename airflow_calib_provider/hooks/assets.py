@@ -47,8 +47,8 @@ def group_facts(ledger: Ledger, group_id: int) -> dict[str, JsonValue]:
         "workflow": group.workflow,
         "grouping": group.grouping,
         "group": group.name,
-        "first_run": group.first_run,
-        "last_run": group.last_run,
+        "first_run": group.span[0],
+        "last_run": group.span[1],
         "n_runs": len(numbers),
         "runs": ",".join(ranges) if len(ranges) <= MANY else None,
     }

@@ -46,7 +46,7 @@ def _connection_type(name: str) -> ConnectionType | None:
 
 
 def _connection_id(name: str, connection: ConnectionType) -> str:
-    return name.partition(":")[2] or connection.name
+    return name.partition(":")[2] or connection.default
 
 
 def _missing(connection_id: str, connection: ConnectionType) -> CalibError:

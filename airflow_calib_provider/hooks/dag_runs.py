@@ -12,24 +12,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.settings import number
 
 if TYPE_CHECKING:
+    from airflow.sdk.execution_time.comms import TriggerDagRun
     from structlog.typing import FilteringBoundLogger
 
     from airflow_calib_provider.ledger.engine import Ledger
-    from airflow_calib_provider.ledger.openings import OpeningLimits, Request
+    from airflow_calib_provider.ledger.opening_order import Dag
+    from airflow_calib_provider.ledger.openings import Request
 
 
 CLAIMED_AT_ONCE = 10
 """What a process that dies leaves for others to take over only when its claim has expired."""
-
-
-def opening_limits() -> OpeningLimits:
-    """``CALIB_MAX_OPEN`` (100) DAG runs per DAG, and besides them ``CALIB_WINDOW`` (20) waiting ones (rule 27)."""
-    from airflow_calib_provider.ledger.openings import OpeningLimits
-
-    return OpeningLimits(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")))
 
 
 def open_dag_runs(
@@ -38,6 +32,7 @@ def open_dag_runs(
     patience: float = 0.0,
     *,
     ended: int | None = None,
+    begun: Dag | None = None,
     thorough: bool = False,
 ) -> int:
     """Plan and open what may be opened now.
@@ -45,6 +40,7 @@ def open_dag_runs(
     :param patience: seconds for which requests that Airflow refused are asked again, such as of a DAG that it has not
         parsed yet.
     :param ended: a group of which something has ended: what waits for that is looked at, wherever it stands.
+    :param begun: workflow and grouping of a group of which something has begun: another one of that DAG may start.
     :param thorough: whether everything that waits is looked at.
     :returns: how many DAG runs were opened.
     """
@@ -56,7 +52,7 @@ def open_dag_runs(
     about = openings.ready_beyond(ledger) if thorough else []
     with ledger.write() as connection:
         about += openings.concerned(connection, ended) if ended is not None else []
-        openings.plan(connection, datetime.now(UTC), opening_limits(), about)
+        openings.plan(connection, datetime.now(UTC), about=about, only=begun, ended=ended)
     while True:
         with ledger.write() as connection:
             requests = openings.claim(connection, claimant, datetime.now(UTC), limit=CLAIMED_AT_ONCE)
@@ -102,15 +98,67 @@ def _open(ledger: Ledger, request: Request, claimant: str, log: FilteringBoundLo
     return 1
 
 
+def clear_amended(ledger: Ledger, log: FilteringBoundLogger) -> None:
+    """Let Airflow run what is to be made of the new editions of groups, until all that can begin has (rule 51).
+
+    A clear between the end of a task and that of its DAG run is lost, and whoever cleared before may have died: so it
+    is asked again, ever more rarely, and in the end no more. That is no reason to fail: it concerns these groups only.
+    """
+    from airflow_calib_provider.ledger import editions
+
+    with ledger.read() as connection:
+        found = editions.review(connection, datetime.now(UTC))
+    if found.begun or found.given_up:
+        with ledger.write() as connection:
+            editions.settle(connection, found.begun)
+            for row in found.given_up:
+                editions.give_up(connection, row)
+    for row in found.given_up:
+        log.warning(
+            "an amended group is stuck: Airflow was asked often to run it again, and it has not begun",
+            **{"group": row.group_name, "workflow": row.workflow, "campaign": row.campaign, "edition": row.n},
+            **{"dag_id": row.dag_id, "run_id": row.run_id, "asked": row.asked, "error": row.error},
+            what_to_do=f"`calib explain {row.group_name}`, then `calib retry {row.group_name}`",
+        )
+    for row in found.due:
+        error = _clear(row.dag_id, row.run_id)
+        crash_point("amend.after_clear", row.group_name)
+        with ledger.write() as connection:
+            editions.note_asked(connection, row, error, datetime.now(UTC))
+        if error is not None:
+            log.warning("Airflow refused to clear the DAG run", dag_id=row.dag_id, run_id=row.run_id, error=error)
+        else:
+            log.info("cleared", dag_id=row.dag_id, run_id=row.run_id, edition=row.n)
+
+
+def _clear(dag_id: str, run_id: str) -> str | None:
+    """:returns: why not, if all of a DAG run could not be cleared."""
+    from airflow.sdk.execution_time.comms import TriggerDagRun
+
+    return _asked(TriggerDagRun(dag_id=dag_id, run_id=run_id, logical_date=None, reset_dag_run=True))
+
+
 def _trigger(request: Request) -> str | None:
     """:returns: ``None`` if Airflow has the DAG run now, by us or by somebody before us, else why not."""
+    from airflow.sdk.execution_time.comms import TriggerDagRun
+
+    return _asked(
+        TriggerDagRun(
+            dag_id=request.dag_id,
+            run_id=request.run_id,
+            run_after=request.run_after,
+            logical_date=None,
+            note=request.note,
+        )
+    )
+
+
+def _asked(message: TriggerDagRun) -> str | None:
+    """:returns: why not, if Airflow refuses; that there is such a DAG run is what was wanted."""
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
+    from airflow.sdk.execution_time.comms import ErrorResponse
 
-    message = TriggerDagRun(
-        dag_id=request.dag_id, run_id=request.run_id, run_after=request.run_after, logical_date=None, note=request.note
-    )
     try:
         answer = task_runner.SUPERVISOR_COMMS.send(message)
     except AirflowRuntimeError as error:

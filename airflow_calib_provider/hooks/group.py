@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from airflow_calib_provider.settings import number
+from airflow_calib_provider.spec.language import CORRECT
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,8 +30,6 @@ def group_of(ledger: Ledger, context: Context, workflow: Workflow) -> Group:
 
     :raises AirflowFailException: the DAG run was made by hand, and nothing, or something wrong, is filled in.
     """
-    from airflow.sdk.exceptions import AirflowFailException
-
     from airflow_calib_provider.ledger.dag_groups import group_of_dag_run
 
     instance = context["ti"]
@@ -39,7 +38,7 @@ def group_of(ledger: Ledger, context: Context, workflow: Workflow) -> Group:
     if row is not None:
         return row
 
-    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.hooks.told import mistakes_are_final
     from airflow_calib_provider.injection.adopting import ByHand, adopt
 
     asked = ByHand.of_form(
@@ -49,32 +48,41 @@ def group_of(ledger: Ledger, context: Context, workflow: Workflow) -> Group:
         context["params"],
         getattr(context["dag_run"], "triggering_user_name", None),
     )
-    try:
+    with mistakes_are_final(CORRECT):
         return adopt(ledger, workflow, asked, datetime.now(UTC))
-    except CalibError as error:
-        raise AirflowFailException(str(error)) from error
+
+
+def described(ledger: Ledger, group: Group) -> str:
+    """A group as a log tells it: its name, its campaign, how many runs, the first and the last of them."""
+    from airflow_calib_provider.hooks.assets import group_facts
+
+    facts = group_facts(ledger, group.id)
+    first, last, count = facts["first_run"], facts["last_run"], facts["n_runs"]
+    runs = f"run {first}" if count == 1 else f"{count} runs from {first} to {last}"
+    return f"the group {group.name} of the campaign {group.campaign}, {runs}"
 
 
 def refuse(ledger: Ledger, group: Group, task: str, error: CalibError) -> NoReturn:
     """End a task that cannot be started, with the reason in the ledger.
 
     :param group: its row.
-    :raises AirflowSkipException: the group was dropped, as its spec wants it, or its campaign was cancelled: nothing
-        has failed.
+    :raises AirflowSkipException: the group was dropped, as its spec wants it, its campaign was cancelled, or its runs
+        are in another one now: nothing has failed.
     :raises AirflowFailException: otherwise; Airflow does not try again.
     """
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
     from airflow_calib_provider.jobsets.begin import record_failure
 
-    if group.state == "dropped" or _is_cancelled(error):
+    if group.state == "dropped" or _is_wanted(error):
         raise AirflowSkipException(str(error)) from error
     record_failure(ledger, group.id, task, error, datetime.now(UTC))
     raise AirflowFailException(str(error)) from error
 
 
-def _is_cancelled(error: CalibError) -> bool:
+def _is_wanted(error: CalibError) -> bool:
+    """Whether a person has cancelled the campaign, or put the group's runs into another one."""
     from airflow_calib_provider.errors import NotOpen
 
     inner = error.reason.get("reason") if isinstance(error, NotOpen) else None
-    return isinstance(inner, dict) and inner.get("code") == "campaign_cancelled"
+    return isinstance(inner, dict) and inner.get("code") in ("campaign_cancelled", "absorbed")

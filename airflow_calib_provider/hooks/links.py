@@ -1,6 +1,7 @@
 """Buttons of a task in Airflow's UI: to what it waits for, and to the YAML that it was made from.
 
-Airflow asks for them in the worker when a task ends or begins to wait, and keeps what it was told.
+Airflow asks for them in the worker when a task ends or begins to wait, and keeps what it was told; while it waits, its
+trigger keeps :class:`AwaitedLink` up to date.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from airflow.sdk import BaseOperatorLink
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
+
+    from airflow_calib_provider.ledger.engine import Ledger
 
 
 def page(*parts: str) -> str:
@@ -34,16 +37,25 @@ class AwaitedLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The page of the first DAG run that is waited for, else of the DAG that will have it."""
         from airflow_calib_provider.hooks.ledger import task_ledger
-        from airflow_calib_provider.ledger.awaited import awaited
 
         task = str(getattr(operator, "ledger_task", "") or getattr(operator, "waits_for", ""))
-        with task_ledger().read() as connection:
-            found = awaited(connection, ti_key.dag_id, ti_key.run_id, task)
-        if found is None:
-            return ""
-        if found.run_id is None:
-            return page("dags", found.dag_id)
-        return page("dags", found.dag_id, "runs", found.run_id, "tasks", found.task)
+        return awaited_page(task_ledger(), ti_key.dag_id, ti_key.run_id, task)
+
+
+def awaited_page(ledger: Ledger, dag_id: str, run_id: str, task: str) -> str:
+    """Where to see what a task waits for now; empty if there is no such page.
+
+    :param task: in the spec.
+    """
+    from airflow_calib_provider.ledger.awaited import awaited
+
+    with ledger.read() as connection:
+        found = awaited(connection, dag_id, run_id, task)
+    if found is None:
+        return ""
+    if found.run_id is None:
+        return page("dags", found.dag_id)
+    return page("dags", found.dag_id, "runs", found.run_id, "tasks", found.task)
 
 
 class SpecLink(BaseOperatorLink):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
 from airflow.sdk import BaseOperator
@@ -30,6 +31,27 @@ class ToldFailure(AirflowFailException):
 
 class ToldTrouble(AirflowException):
     """The task could not do its work now, and is tried again."""
+
+
+@contextmanager
+def mistakes_are_final(correct: str = "") -> Iterator[None]:
+    """What is wrong with what a person asks for is no reason to try again.
+
+    A ledger that cannot be used now is one, and so are a service that does not answer, and somebody who was faster.
+
+    :param correct: how to ask anew, told after the mistakes.
+    :raises AirflowFailException: there is a mistake.
+    """
+    from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerDown, OutsideError
+
+    try:
+        yield
+    except (IllegalTransition, LedgerDown, OutsideError):
+        raise
+    except CalibError as error:
+        if isinstance(error.__cause__, OutsideError):  # what a run source says of its service
+            raise
+        raise AirflowFailException("\n".join([str(error), *([correct] if correct else [])])) from error
 
 
 def told(method: Callable[Concatenate[Operator, P], R]) -> Callable[Concatenate[Operator, P], R]:

@@ -19,7 +19,7 @@ from airflow_calib_provider.errors import CalibError, Mistakes
 from airflow_calib_provider.injection import creation
 from airflow_calib_provider.injection.assigning import InjectionReport, frozen
 from airflow_calib_provider.injection.ended import end_groups
-from airflow_calib_provider.injection.inject import read_sources
+from airflow_calib_provider.injection.reading import read_sources
 from airflow_calib_provider.injection.selection import ADMITTED, Admissions
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaign_view, campaigns, groups, spec_files, tables
@@ -200,7 +200,7 @@ def _write(connection: Connection, found: _Adoption) -> Group:
     _create_campaign(connection, found)
     row = campaigns.get(connection, found.campaign)
     flow = campaign_view.applied(row, workflow)
-    draft = GroupDraft(found.policy)
+    draft = GroupDraft(found.policy, open_reason={"code": "by_hand"})
     for run in found.rows:
         draft.add(_facts(run))
     draft.close("by_hand")

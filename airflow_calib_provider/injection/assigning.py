@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, exc, func, insert, select, update
+from sqlalchemy import Connection, exc, insert, select, update
 
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, horizon
-from airflow_calib_provider.errors import IllegalTransition
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign_late
+from airflow_calib_provider.domain.horizon import horizon
+from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.domain.run_facts import REPORTED
+from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+from airflow_calib_provider.injection import awaiting, recutting, undecided
 from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
 from airflow_calib_provider.injection.parts import Parts, decided
+from airflow_calib_provider.injection.report import InjectionReport as InjectionReport
 from airflow_calib_provider.injection.selection import ADMITTED, Admission, Admissions, Selector, outcome
-from airflow_calib_provider.ledger import campaigns, edited_specs, groups, runs, skips, tables
+from airflow_calib_provider.ledger import campaigns, edited_specs, groups, open_groups, runs, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, read_rows, select_of
+from airflow_calib_provider.ledger.rows import Campaign, KnownGrouping, Run, first_row, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import Workflow
 
@@ -30,32 +35,6 @@ TRIES = 5
 """How often a grouping is decided anew because another injection was faster."""
 
 
-@dataclass
-class InjectionReport:
-    """What an injection did.
-
-    :ivar source_changes: what the sources say otherwise of runs that are in groups already.
-    :ivar errors: sources and workflows that could not be treated; the others were.
-    """
-
-    new_runs: int = 0
-    changed_runs: int = 0
-    assigned: int = 0
-    late: int = 0
-    not_selected: int = 0
-    refused: int = 0
-    groups_opened: int = 0
-    groups_closed: int = 0
-    requested: int = 0
-    source_changes: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def add(self, other: InjectionReport) -> None:
-        """Count what was done besides."""
-        for name in ("assigned", "late", "not_selected", "refused", "groups_opened", "groups_closed"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
 @dataclass(frozen=True)
 class Pass:
     """One workflow in one campaign, now.
@@ -66,6 +45,7 @@ class Pass:
     :ivar begun: the workflow was injected into this campaign before.
     :ivar serial: grows with what the source tells.
     :ivar runs: those that were read already, for whatever campaign, workflow or grouping: each is read once.
+    :ivar held: more is below the horizon, of which nothing can be decided yet.
     """
 
     campaign: str
@@ -78,6 +58,7 @@ class Pass:
     serial: int
     now: datetime
     runs: dict[int, Run]
+    held: bool = False
 
     @property
     def finite(self) -> bool:
@@ -92,23 +73,32 @@ class Pass:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be assigned in a grouping, as the ledger was when it was read.
+    """What is decided about the runs of a grouping.
 
     :ivar known: the row that says how far the runs are assigned, as far as there is one.
-    :ivar forming: the group that takes runs, before any of these.
-    :ivar history: what it was made from, where that is to be decided once more.
+    :ivar values: those for which the grouping has waited.
     """
 
     grouping: str
-    policy: Grouping
     known: KnownGrouping | None
-    rows: Sequence[Run]
-    forming: GroupDraft | None
-    history: Sequence[RunFacts] = ()
+    admissions: Mapping[int, Admission]
+    values: Mapping[int, awaiting.Values] = field(default_factory=dict)
 
     @property
     def assigned_below(self) -> int:
         return int(self.known.assigned_below) if self.known is not None else 0
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Runs that are put into groups one after the other.
+
+    :ivar late: into groups of late ones, beside those that new runs form.
+    """
+
+    rows: Sequence[Run]
+    parts: Parts
+    late: bool = False
 
 
 def assign_workflow(
@@ -129,24 +119,35 @@ def assign_workflow(
     :param workflow: the ledger knows all that its source lists.
     :param rows: the runs of the source that this injection has read, by number; what is read is added.
     :returns: whether all of a finite campaign's runs are assigned.
-    :raises IllegalTransition: another injection was faster again and again.
+    :raises CalibError: another injection was faster again and again, or what a grouping is to follow cannot be read, or
+        contradicts closed groups. All other groupings are assigned then.
     """
     with ledger.read() as connection:
         here = _begin(connection, campaign, workflow, rows, now)
     if not _follow_spec(ledger, here):
         return False
-    complete = all(
-        _assigned(ledger, here, grouping, policy, admissions, report)
-        for grouping, policy in workflow.groupings().items()
-    )
+    complete, failed, made = True, list[CalibError](), list[str]()
+    # What waits for values of others comes after them.
+    for grouping, policy in sorted(workflow.groupings().items(), key=lambda one: bool(one[1].awaits)):
+        try:
+            policy = recutting.as_now(ledger, here, policy)
+            is_made = _assigned(ledger, here, grouping, policy, admissions, report)
+            made += [grouping] * (is_made is True)
+            complete &= is_made is not False
+        except CalibError as error:
+            if isinstance(error, LedgerError) and not isinstance(error, IllegalTransition):
+                raise
+            failed.append(error)  # the other groupings go on
+    if failed:
+        raise failed[0]
     if here.finite and complete:
-        _advance(ledger, here, list(workflow.groupings()))
+        _advance(ledger, here, made)
     return complete and not here.waits
 
 
 def _assigned(
     ledger: Ledger, here: Pass, grouping: str, policy: Grouping, admissions: Admissions, report: InjectionReport
-) -> bool:
+) -> bool | None:
     for _ in range(TRIES):
         try:
             return _assign_grouping(ledger, here, grouping, policy, admissions, report)
@@ -227,30 +228,79 @@ def _has_begun(connection: Connection, campaign: str, workflow: str) -> bool:
 
 def _assign_grouping(
     ledger: Ledger, here: Pass, grouping: str, policy: Grouping, admissions: Admissions, report: InjectionReport
-) -> bool:
-    """:returns: whether all is assigned."""
+) -> bool | None:
+    """:returns: whether all is assigned; ``None``: in a finite campaign it is made when the values of all are known."""
     with ledger.read() as connection:
         known = _known(connection, here, grouping)
         if here.waits and not (known and known.assigned_below):
             return False
         below = known.assigned_below if known else 0
-        rows = [] if _is_as_before(known, here) else _unassigned(connection, here, grouping, below)
-        forming = groups.forming_group(connection, here.campaign, here.workflow.name, grouping)
-        history = _history(connection, here, grouping, forming)
-    work = _Work(grouping, policy, known, rows, deepcopy(forming), history)
-    first_seen = known.first_seen_at if known is not None else _seen(here)
-    selector = Selector(here.workflow.runs, admissions, max(here.first_seen, first_seen), here.members)
-    of_run = {row.number: selector.decide(row, here.skipped, here.now) for row in rows}
-    facts = {
-        row.number: RunFacts(row.number, row.start, row.end, row.fields, of_run[row.number] is ADMITTED) for row in rows
-    }
-    new = [facts[row.number] for row in rows if row.number >= work.assigned_below]
-    assignment = decided(policy, forming, work.history, new, here.now, finite=here.finite)
-    parts = Parts(assignment, work.forming, facts)
+        rows = [] if _is_as_before(known, here) else undecided.unassigned(connection, here, grouping, below)
+        forming = open_groups.forming_group(connection, here.campaign, here.workflow.name, grouping)
+        history = undecided.history(connection, here, grouping, forming)
+        ended = open_groups.last_ended(connection, here.campaign, here.workflow.name, grouping) if rows else None
+        late = [row for row in rows if row.number < below]
+        half = _late_group(connection, here, grouping) if late else None
+    about = _admitted(here, known, admissions, rows)
+    found = awaiting.decidable(ledger, here, policy, forming, rows, about, below)
+    if found.held is not None:
+        report.waits.append(render(found.held))
+        if here.finite:
+            _note_waiting(ledger, here, grouping)
+            return None
+    here, rows = replace(here, bound=found.bound, held=found.held is not None), list(found.rows)
+    late = [row for row in rows if row.number < below]
+    work = _Work(grouping, known, found.admissions, found.values)
+    facts = {row.number: _facts(row, work) for row in rows}
+    if late and (half is not None or policy.late_runs == "new_group"):
+        before, rows = deepcopy(half), rows[len(late) :]
+        apart = assign_late(policy, half, [facts[row.number] for row in late], here.now)
+        if not _write(ledger, here, work, _Stream(late, Parts(apart, before, facts), late=True), report):
+            return False
+    before = deepcopy(forming)
+    new = [facts[row.number] for row in rows if row.number >= below]
+    made = decided(policy, forming, history, new, here.now, finite=here.finite, before=ended, bound=here.bound)
+    parts = Parts(made, before, facts)
     if not rows and parts.changes_nothing and known is not None and here.bound <= known.assigned_below:
-        if not here.finite:
+        if not here.finite and not here.held:
             _advance(ledger, here, [grouping])
         return True
+    return _write(ledger, here, work, _Stream(rows, parts), report)
+
+
+def _facts(row: Run, work: _Work) -> RunFacts:
+    values = work.values.get(row.number, {})
+    return RunFacts(row.number, row.start, row.end, row.fields, work.admissions[row.number] is ADMITTED, values)
+
+
+def _note_waiting(ledger: Ledger, here: Pass, grouping: str) -> None:
+    """Let it be seen in the ledger that a grouping of a finite campaign is still to be made."""
+    with ledger.read() as connection:
+        known = _known(connection, here, grouping)
+    if known is None:
+        with ledger.write() as connection:
+            if _is_open(connection, here):
+                _grouping(connection, here, grouping)
+
+
+def _admitted(
+    here: Pass, known: KnownGrouping | None, admissions: Admissions, rows: Sequence[Run]
+) -> dict[int, Admission]:
+    first_seen = known.first_seen_at if known is not None else _seen(here)
+    selector = Selector(here.workflow.runs, admissions, max(here.first_seen, first_seen), here.members)
+    return {row.number: selector.decide(row, here.skipped, here.now) for row in rows}
+
+
+def _late_group(connection: Connection, here: Pass, grouping: str) -> GroupDraft | None:
+    return open_groups.forming_group(connection, here.campaign, here.workflow.name, grouping, late=True)
+
+
+def _write(ledger: Ledger, here: Pass, work: _Work, stream: _Stream, report: InjectionReport) -> bool:
+    """Write what was decided, in pieces.
+
+    :returns: whether the campaign takes runs.
+    """
+    rows, parts, grouping = stream.rows, stream.parts, work.grouping
     for begin in range(0, max(1, len(rows)), AT_ONCE):
         some, last = rows[begin : begin + AT_ONCE], begin + AT_ONCE >= len(rows)
         counted = InjectionReport()
@@ -259,13 +309,15 @@ def _assign_grouping(
             if not _is_open(connection, here):
                 return False
             _grouping(connection, here, grouping)
-            parts.check(groups.forming_group(connection, here.campaign, here.workflow.name, grouping))
+            parts.check(
+                open_groups.forming_group(connection, here.campaign, here.workflow.name, grouping, late=stream.late)
+            )
             drafts, complete = parts.of([row.number for row in some])
             groups.store(connection, here.campaign, here.workflow, drafts, here.now)
             parts.stored(drafts)
-            _store_members(connection, here, work, some, of_run, parts, counted)
+            _store_members(connection, here, work, some, parts, counted)
             end_groups(connection, here.campaign, here.workflow.name, complete, here.now)
-            if not here.finite:
+            if not here.finite and not stream.late:
                 _advance_bound(connection, here, grouping, here.bound if last else some[-1].number + 1, all_of_it=last)
             crash_point("inject.before_commit", here.workflow.name)
         counted.groups_opened = sum(1 for draft in drafts if parts.is_new(draft))
@@ -273,23 +325,6 @@ def _assign_grouping(
         report.add(counted)
         crash_point("inject.after_commit", here.workflow.name)
     return True
-
-
-def _history(connection: Connection, here: Pass, grouping: str, forming: GroupDraft | None) -> list[RunFacts]:
-    """The runs from the first one of a group that an injection left half written, where a tail may have joined it.
-
-    Which of its runs are the tail cannot be seen in the group any more.
-    """
-    if not here.finite or forming is None or forming.policy.tail != "previous":
-        return []
-    return [
-        RunFacts(row.run, _time(row.record["start"]), _time(row.record["end"]), row.record, row.state == "grouped")
-        for row in groups.members_since(connection, here.campaign, here.workflow.name, grouping, forming.first_run)
-    ]
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _known(connection: Connection, here: Pass, grouping: str) -> KnownGrouping | None:
@@ -319,10 +354,18 @@ def _is_as_before(known: KnownGrouping | None, here: Pass) -> bool:
     return known is not None and known.source_serial == here.serial and here.bound <= known.assigned_below
 
 
+def _is_held(known: KnownGrouping | None, here: Pass) -> bool:
+    """Whether a late run holds the bound below what is assigned: it is looked for until it is passed."""
+    return known is not None and here.bound < known.assigned_below
+
+
 def _advance(ledger: Ledger, here: Pass, groupings: Sequence[str]) -> None:
     """All that the source had told is assigned, in these groupings."""
     with ledger.read() as connection:
-        behind = [grouping for grouping in groupings if not _is_as_before(_known(connection, here, grouping), here)]
+        known = {grouping: _known(connection, here, grouping) for grouping in groupings}
+        behind = [
+            grouping for grouping, row in known.items() if not _is_as_before(row, here) and not _is_held(row, here)
+        ]
     if behind:
         with ledger.write() as connection:
             for grouping in behind:
@@ -334,40 +377,9 @@ def _advance_bound(connection: Connection, here: Pass, grouping: str, bound: int
     table = tables.grouping
     key = (table.c.campaign == here.campaign, table.c.workflow == here.workflow.name, table.c.label == grouping)
     connection.execute(update(table).where(*key, table.c.assigned_below < bound).values(assigned_below=bound))
-    if all_of_it:
-        connection.execute(update(table).where(*key).values(source_serial=here.serial))
-
-
-def _unassigned(connection: Connection, here: Pass, grouping: str, assigned_below: int) -> list[Run]:
-    """Runs below the bound of which nothing is recorded yet.
-
-    Of a finite campaign only those between its runs are told that they are none of them: it does not concern itself
-    with years before.
-    """
-    held = (
-        membership.c.campaign == here.campaign,
-        membership.c.workflow == here.workflow.name,
-        membership.c.grouping == grouping,
-    )
-    listed: tuple[ColumnElement[bool], ...] = (run.c.source == here.workflow.runs.source, run.c.number < here.bound)
-    if here.members:
-        listed = (*listed, run.c.number >= min(here.members))
-    elif assigned_below:
-        # Everything below is recorded but for runs that arrived late, if there are any: counting is quick.
-        below = (listed[0], run.c.number < assigned_below)
-        n_listed = connection.execute(select(func.count()).select_from(run).where(*below)).scalar_one()
-        told = select(func.count()).select_from(membership).where(*held, membership.c.run < assigned_below)
-        if n_listed == connection.execute(told).scalar_one():
-            listed = (*listed, run.c.number >= assigned_below)
-    query = select(run.c.number).outerjoin(membership, and_(*held, membership.c.run == run.c.number))
-    query = query.where(*listed, membership.c.run.is_(None))
-    numbers = list(connection.execute(query.order_by(run.c.number)).scalars())
-    unread = [number for number in numbers if number not in here.runs]
-    for begin in range(0, len(unread), AT_ONCE):
-        some = tables.one_of(run.c.number, unread[begin : begin + AT_ONCE])
-        found = read_rows(connection, select_of(Run, run).where(listed[0], some), Run)
-        here.runs.update((row.number, row) for row in found)
-    return [here.runs[number] for number in numbers]
+    if all_of_it and not here.held:
+        here_too = table.c.assigned_below <= bound
+        connection.execute(update(table).where(*key, here_too).values(source_serial=here.serial))
 
 
 def _store_members(
@@ -375,14 +387,14 @@ def _store_members(
     here: Pass,
     work: _Work,
     rows: Sequence[Run],
-    admissions: Mapping[int, Admission],
     parts: Parts,
     report: InjectionReport,
 ) -> None:
     moves = []
     for row in rows:
         draft = parts.group_of(row.number)
-        state, reason = outcome(row.number, admissions[row.number], parts.refused, work.assigned_below)
+        said, below = work.admissions[row.number], work.assigned_below
+        state, reason = outcome(row.number, said, parts.refused, below, () if draft is None else (row.number,))
         subject = Subject(
             campaign=here.campaign,
             workflow=here.workflow.name,
@@ -393,24 +405,28 @@ def _store_members(
             "source": row.source,
             "group_id": draft.id if draft else None,
             "reason": reason,
-            "record": frozen(row),
+            "record": frozen(row, work.values.get(row.number)),
             "assigned_at": here.now,
         }
         key = {"campaign": here.campaign, "workflow": here.workflow.name, "grouping": work.grouping, "run": row.number}
         moves.append(Move(key, None, state, subject, columns, {"reason": reason} if reason else {}))
         report.assigned += state == "grouped"
-        report.late += state == "late"
+        report.late += reason is not None and reason["code"] == "late"
         report.not_selected += state == "not_selected"
         report.refused += state == "refused"
     move(connection, membership, moves)
 
 
-def frozen(row: Run) -> dict[str, object]:
-    """What a run's membership keeps of it: a source that changes its mind changes no group (rule 2)."""
+def frozen(row: Run, values: awaiting.Values | None = None) -> dict[str, object]:
+    """What a run's membership keeps of it: a source that changes its mind changes no group (rule 2).
+
+    :param values: those for which the grouping has waited.
+    """
     return {
         **row.fields,
         "number": row.number,
         "start": row.start.isoformat() if row.start else None,
         "end": row.end.isoformat() if row.end else None,
         "files": list(row.files),
+        **({REPORTED: awaiting.as_frozen(values)} if values else {}),
     }

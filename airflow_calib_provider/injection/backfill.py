@@ -6,7 +6,7 @@ day that has begun, and whoever does it again adds nothing twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,14 +14,17 @@ from pathlib import Path
 from sqlalchemy import select
 
 from airflow_calib_provider.crash import crash_point
-from airflow_calib_provider.errors import CalibError, LedgerError, NotFound
+from airflow_calib_provider.domain.listing import listed
+from airflow_calib_provider.errors import CalibError, LedgerError, Mistakes, NotFound
 from airflow_calib_provider.injection import creation, forms
+from airflow_calib_provider.injection.bringing import bring_in
+from airflow_calib_provider.injection.fitting import require_taken
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import backfill_days, campaigns, spec_files, steering, tables
 from airflow_calib_provider.ledger.backfill_days import Day
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign
-from airflow_calib_provider.spec.language import BOX
+from airflow_calib_provider.spec.language import AGAIN, BOX
 from airflow_calib_provider.spec.team import team_of
 
 Active = Callable[[str, Sequence[str] | None], int]
@@ -36,6 +39,7 @@ class Collected:
     :ivar added: those of them that are new to the campaign.
     :ivar state: of the campaign.
     :ivar unfinished: DAG runs of other days that have begun and are not done.
+    :ivar left: why runs did not come in that may be missed.
     """
 
     campaign: str
@@ -43,6 +47,7 @@ class Collected:
     added: int
     state: str
     unfinished: Sequence[str]
+    left: Sequence[str] = ()
 
 
 def collect(
@@ -61,7 +66,10 @@ def collect(
     """
     name = str((form or {}).get("campaign") or "").strip()
     _check_name(name)
+    if name == campaigns.PROMPT:
+        return _into_prompt(ledger, folder, form or {}, day, now)
     row, source = _campaign(ledger, folder, form or {}, name, day, now, person)
+    require_taken(ledger, folder, name, source)
     numbers = _runs_of(ledger, folder, source, day)
     if row.state != "collecting":
         _check_all_there(ledger, row, source, numbers)
@@ -73,6 +81,63 @@ def collect(
     _note(ledger, name, day, added)
     crash_point("backfill.after_day", name)
     return Collected(name, len(numbers), added, *start_if_last(ledger, name, active, now))
+
+
+def _into_prompt(ledger: Ledger, folder: Path, form: Mapping[str, object], day: Day, now: datetime) -> Collected:
+    """Let workflows take the runs of a day that ``prompt`` lacks, as late ones; nothing has to be started after it."""
+    named, source = _asked_of_prompt(ledger, form)
+    with ledger.read() as connection:
+        kept = spec_files.kept_texts(connection, team_of(folder))
+    served = serve(folder, lambda: kept)
+    if unknown := [one for one in named if one not in served.to_inject]:
+        known = ", ".join(sorted(served.to_inject)) or "none"
+        raise NotFound(f"there is no workflow {', '.join(unknown)}", f"there are {known}")
+    flows = [flow for name, flow in sorted(served.to_inject.items()) if not named or name in named]
+    if source and source not in {flow.runs.source for flow in flows}:
+        of = ", ".join(sorted({flow.runs.source for flow in flows})) or "none"
+        raise CalibError(f"none of these workflows takes its runs from {source}", f"they take them from {of}")
+    flows = [flow for flow in flows if source in ("", flow.runs.source)]
+    numbers = {name: _runs_of(ledger, folder, name, day) for name in sorted({flow.runs.source for flow in flows})}
+    taken: set[tuple[str, int]] = set()
+    left: list[str] = []
+    for flow in flows:
+        of = flow.runs.source
+        brought = bring_in(ledger, campaigns.PROMPT, flow, served.sources[of], numbers[of], now)
+        taken |= {(of, number) for number in brought.grouped | brought.late}
+        if brought.undecided:
+            left.append(_not_decided(flow.name, brought.undecided))
+    return Collected(campaigns.PROMPT, sum(map(len, numbers.values())), len(taken), "open", (), left)
+
+
+def _not_decided(workflow: str, numbers: Collection[int]) -> str:
+    first = min(numbers)
+    return (
+        f"nothing is decided about run {listed(sorted(numbers))} in {workflow} yet, so it is not late: calib_inject "
+        f"decides, and groups it as usual (`calib explain {first} --workflow {workflow}` says what it waits for)"
+    )
+
+
+def _asked_of_prompt(ledger: Ledger, form: Mapping[str, object]) -> tuple[list[str], str]:
+    """The workflows and the source that are named.
+
+    :raises CalibError: a field is wrong, or says how a campaign of its own would be.
+    """
+    mistakes: list[CalibError] = []
+    values = forms.values_of({key: value for key, value in form.items() if key != "campaign"}, mistakes)
+    usual = {"base": campaigns.PROMPT, "order": campaigns.ORDERS[0]}  # as the dialog fills them in
+    for key, value in values.items():
+        if value and key not in ("workflows", "source") and value != usual.get(key):
+            said = f"{key} is filled in, which {campaigns.PROMPT} cannot have of a backfill"
+            mistakes.append(CalibError(said, "leave it out, or name another campaign"))
+    if mistakes:
+        raise mistakes[0] if len(mistakes) == 1 else Mistakes("the form", mistakes)
+    with ledger.read() as connection:
+        row = campaigns.get(connection, campaigns.PROMPT)
+    if not campaigns.takes_runs(row):
+        raise LedgerError(f"the campaign {row.name} is {row.state}: it takes no runs", "name another campaign")
+    workflows = values["workflows"]
+    named = [str(one).strip() for one in workflows] if isinstance(workflows, list) else []
+    return [one for one in named if one], str(values["source"] or "").strip()
 
 
 def start_if_last(ledger: Ledger, name: str, active: Active, now: datetime) -> tuple[str, Sequence[str]]:
@@ -106,12 +171,9 @@ def _check_name(name: str) -> None:
     if not name:
         raise CalibError(
             "the backfill names no campaign",
-            f"fill in campaign, and tick the box {BOX!r}, without which Airflow drops what is filled in; over REST: "
-            '"dag_run_conf": {"campaign": "week-42"}',
-        )
-    if name == campaigns.PROMPT:
-        raise CalibError(
-            f"{name} takes runs as they come, and none of days that are over", "name a campaign, new or collecting"
+            f"begin it anew: choose {AGAIN!r}, as this day has a DAG run now, fill in Campaign, and tick the box "
+            f"{BOX!r}, without which Airflow drops what is filled in. Over REST: "
+            '"reprocess_behavior": "failed", "dag_run_conf": {"campaign": "week-42"}',
         )
 
 

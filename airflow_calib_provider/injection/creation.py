@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from airflow_calib_provider.domain.new_campaign import NewCampaign, PreparedCamp
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.run_ranges import parse_ranges
 from airflow_calib_provider.errors import CalibError, Mistakes, NotFound
+from airflow_calib_provider.injection import fitting
 from airflow_calib_provider.injection.own_specs import begins
 from airflow_calib_provider.injection.serving import Served, serve
 from airflow_calib_provider.ledger import campaigns, spec_files, steering
@@ -65,20 +67,33 @@ def _prepare(ledger: Ledger, folder: Path, wanted: NewCampaign) -> tuple[Prepare
         base = wanted.base or (campaigns.PROMPT if wanted.first_tasks else None)
         with found.collected():
             campaigns.check_name(connection, wanted.name, wanted.kind)
-        with found.collected():
-            campaigns.check_base(connection, wanted.name, base)
+            if base == wanted.name:  # of a name that is taken this would be the same mistake once more
+                campaigns.check_base(connection, wanted.name, base)
+        based = False
+        if base != wanted.name:
+            with found.collected():
+                campaigns.check_base(connection, wanted.name, base)
+                based = True
     _check_numbers(wanted, found)
     served = serve(folder, lambda: kept)
+    if wanted.source is None and _needs_source(wanted) and len(known := sources_of(served, wanted.workflows)) == 1:
+        wanted = replace(wanted, source=known[0])
     workflows = _workflows(served, folder, wanted, found)
     records = _runs(served, folder, wanted, found)
-    overrides, mistakes = settings.sorted_out(wanted.overrides, workflows)
+    # Of a workflow or a source with a wrong name nobody knows what it has: that is the one mistake then.
+    complete = set(wanted.workflows) <= set(workflows) and (bool(workflows) or wanted.source is None)
+    overrides, mistakes = settings.sorted_out(wanted.overrides, workflows, complete=complete)
     if not mistakes:
         for name, places in overrides.items():
             source = served.sources.get(workflows[name].runs.source)
             mistakes += settings.mistakes_of(workflows[name], places, source)
-    for said in mistakes:
+    for said in dict.fromkeys(mistakes):  # what a workflow says for all its tasks is a mistake in each of them
         found.add(said)
-    first = _first_tasks(wanted, workflows, found)
+    first = _first_tasks(wanted, workflows, found, complete=complete)
+    found.errors += fitting.other_sources(wanted, workflows) if wanted.source in served.sources else []
+    if complete and based:
+        with ledger.read() as connection:
+            found.errors += fitting.unmet(connection, wanted, base, workflows, first, [one.number for one in records])
     found.raise_all(f"the campaign {wanted.name[:80]!r}")
     fixed = workflows if wanted.workflows or not wanted.streamed or overrides else {}
     numbers = [record.number for record in records]
@@ -113,7 +128,7 @@ def create(
         ledger,
         wanted.name,
         kind=wanted.kind,
-        runs={wanted.source: found.runs} if wanted.source is not None else None,
+        runs={found.wanted.source: found.runs} if found.wanted.source is not None else None,
         base_campaign=found.base,
         spec_hashes=found.workflows,
         collecting=wanted.collecting,
@@ -161,14 +176,30 @@ def _workflows(served: Served, folder: Path, wanted: NewCampaign, found: _Found)
     return taking
 
 
+def _needs_source(wanted: NewCampaign) -> bool:
+    return not wanted.streamed and (not wanted.collecting or wanted.runs is not None)
+
+
+def sources_of(served: Served, workflows: Sequence[str]) -> list[str]:
+    """The run sources of these workflows, or of all if none is named: where it is one, nobody has to name it.
+
+    Where no workflow is right, its name is the mistake: then they are all that there are.
+    """
+    known = served.to_inject
+    chosen = [known[name] for name in workflows if name in known] if workflows else list(known.values())
+    return sorted({item.runs.source for item in chosen} or served.sources)
+
+
 def _runs(served: Served, folder: Path, wanted: NewCampaign, found: _Found) -> Sequence[RunRecord]:
     if wanted.streamed:
         if wanted.source is not None or wanted.runs is not None:
             found.add("a streamed campaign takes runs as they come", "leave out --source and --runs")
         return []
     if wanted.source is None:
-        if not wanted.collecting or wanted.runs is not None:
-            found.add("a finite campaign needs a run source", "name it with --source, or create it --streamed")
+        if _needs_source(wanted):
+            sources = sources_of(served, wanted.workflows)
+            known = f" ({', '.join(sources)})" if sources else ""
+            found.add("a finite campaign needs a run source", f"name it with --source{known}, or create it --streamed")
         return []
     if wanted.collecting and wanted.runs is None:
         with found.collected():
@@ -214,18 +245,25 @@ def listed(source: RunSource, folder: Path, runs: str | None) -> list[RunRecord]
     return [record for record in records if record.number in ranges]
 
 
-def _first_tasks(wanted: NewCampaign, workflows: Mapping[str, Workflow], found: _Found) -> dict[str, list[str]]:
-    """Workflow → the tasks with which it begins."""
+def _first_tasks(
+    wanted: NewCampaign, workflows: Mapping[str, Workflow], found: _Found, *, complete: bool
+) -> dict[str, list[str]]:
+    """Workflow → the tasks with which it begins.
+
+    :param complete: the workflows are all of the campaign's.
+    """
     result: dict[str, list[str]] = {}
     known = [f"{name}.{task}" for name, item in workflows.items() for task in item.tasks]
     for text in wanted.first_tasks:
         fits = [one for one in known if text in (one, one.partition(".")[2])]
+        if not fits and not complete:
+            continue
         if len(fits) != 1:
             said = f"several workflows have a task {text}" if fits else f"no workflow of the campaign has a task {text}"
             hint = (
                 f"write {' or '.join(fits)}" if fits else nearest(text, [*known, *(x.partition(".")[2] for x in known)])
             )
-            found.add(said, hint or f"they have {', '.join(known[:20])}")
+            found.add(said, hint or (f"they have {', '.join(known[:20])}" if known else "name its workflows first"))
             continue
         workflow, _, task = fits[0].partition(".")
         result.setdefault(workflow, []).append(task)

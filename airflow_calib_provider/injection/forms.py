@@ -14,7 +14,6 @@ from airflow_calib_provider.injection import creation
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.ledger import campaigns, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.spec.models import Workflow
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.team import team_of
 
@@ -102,10 +101,7 @@ def _made_before(ledger: Ledger, name: str, dag_run: str) -> bool:
 
 def _wanted(ledger: Ledger, folder: Path, form: Mapping[str, object], mistakes: list[CalibError]) -> NewCampaign:
     """What is filled in, as far as it can be read; what cannot counts as left out."""
-    for key in form:
-        if key not in TYPES:
-            mistakes.append(CalibError(f"the form has no field {key[:80]!r}", nearest(key, TYPES)))
-    values = {key: _value(key, form.get(key), kind, mistakes) for key, kind in TYPES.items()}
+    values = values_of(form, mistakes)
     kind = _text(values, "kind") or FINITE
     if kind not in KINDS:
         mistakes.append(CalibError(f"the kind is {kind[:80]!r}", f"choose one of {', '.join(KINDS)}"))
@@ -137,6 +133,17 @@ def _wanted(ledger: Ledger, folder: Path, form: Mapping[str, object], mistakes: 
         max_groups=_number(values, "max_groups"),
         max_jobs=_number(values, "max_jobs"),
     )
+
+
+def values_of(form: Mapping[str, object], mistakes: list[CalibError]) -> dict[str, object]:
+    """All fields with what is filled in; what cannot be read counts as left out.
+
+    :param mistakes: gets what is wrong.
+    """
+    for key in form:
+        if key not in TYPES:
+            mistakes.append(CalibError(f"the form has no field {key[:80]!r}", nearest(key, TYPES)))
+    return {key: _value(key, form.get(key), kind, mistakes) for key, kind in TYPES.items()}
 
 
 def _value(key: str, value: object, kind: type | tuple[type, ...], mistakes: list[CalibError]) -> object:
@@ -172,15 +179,13 @@ def _only_source(ledger: Ledger, folder: Path, workflows: Sequence[str], mistake
     with ledger.read() as connection:
         kept = spec_files.kept_texts(connection, team_of(folder))
     served = serve(folder, lambda: kept)
-    known: Mapping[str, Workflow] = served.to_inject
-    chosen = [known[name] for name in workflows if name in known] if workflows else list(known.values())
-    # Where no workflow is right, its name is the mistake: the runs are checked all the same.
-    sources = sorted({item.runs.source for item in chosen} or served.sources)
+    sources = creation.sources_of(served, workflows)
     if len(sources) == 1:
         return sources[0]
-    if sources and chosen:
+    # Where no workflow is right, its name is the mistake: the runs are checked all the same.
+    if sources and any(name in served.to_inject for name in workflows or served.to_inject):
         said = f"the workflows take their runs from {', '.join(sources)}"
-        mistakes.append(CalibError(said, "fill in source, under Advanced, or fewer workflows"))
+        mistakes.append(CalibError(said, "fill in source, under More fields, or fewer workflows"))
     return sources[0] if sources else ""
 
 

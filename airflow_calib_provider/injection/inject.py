@@ -11,19 +11,19 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from airflow_calib_provider.domain.grouping import assign
-from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, SpecError, SpecErrors
 from airflow_calib_provider.injection import own_specs
 from airflow_calib_provider.injection.assigning import InjectionReport, assign_workflow
 from airflow_calib_provider.injection.ended import drop_in_parts, end_groups
-from airflow_calib_provider.injection.selection import Admissions
+from airflow_calib_provider.injection.reading import read_sources
+from airflow_calib_provider.injection.selection import Admissions, Outcomes
 from airflow_calib_provider.injection.serving import serve
 from airflow_calib_provider.injection.teams import Bundles, Neighbours, check_bundle, refuse_taken
-from airflow_calib_provider.ledger import campaigns, groups, openings, planner, runs, source_changes, spec_files, tables
+from airflow_calib_provider.ledger import campaigns, groups, open_groups, openings, planner, spec_files, tables
+from airflow_calib_provider.ledger.asking import ask_for_queued
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, Run
 from airflow_calib_provider.ledger.spec_files import KeptText
-from airflow_calib_provider.runsources.base import identity_of, read_source
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.team import team_of
 
@@ -39,10 +39,12 @@ def inject(
     now: datetime,
     campaign: str | None = None,
     limits: openings.OpeningLimits | None = None,
+    categories: Mapping[str, str] | None = None,
 ) -> InjectionReport:
     """Record what the sources list, group it for every open campaign (or one), and ask for DAG runs.
 
     :param folder: where ``sources.yaml`` lies; relative paths in it start there.
+    :param categories: the conditions that are named once, by name, for campaigns with specs of their own.
     :raises NotFound: there is no such campaign.
     :raises LedgerError: the campaign is closed, or the ledger cannot be used.
     """
@@ -53,12 +55,13 @@ def inject(
         _note_workflows(connection, workflows.values(), now)
     readable = read_sources(ledger, workflows, sources, folder, now, report)
     admissions_of = _admissions([flow for flow in workflows.values() if flow.runs.source in readable], sources, report)
-    known = _Known(workflows, sources, admissions_of, {})
+    known = _Known(workflows, sources, admissions_of, {}, categories or {})
     for row in chosen:
         _inject_campaign(ledger, row, known, now, report)
     own_specs.note_changes(ledger, workflows)
     if report.new_runs + report.assigned >= planner.MANY:
         planner.refresh(ledger)
+    ask_for_queued(ledger)
     about = openings.ready_beyond(ledger)
     with ledger.write() as connection:
         report.requested = openings.plan(connection, now, limits, about)
@@ -120,58 +123,27 @@ def inject_folder(
         where = (None, None) if bundles is None else (bundles.own, bundles.version)
         spec_files.note_good(connection, served.texts(now), team, *where)
         spec_files.note_troubles(connection, served.troubles, now, team)
-    report = inject(ledger, served.to_inject, served.sources, folder, now=now, campaign=campaign, limits=limits)
+    report = inject(
+        ledger,
+        served.to_inject,
+        served.sources,
+        folder,
+        now=now,
+        campaign=campaign,
+        limits=limits,
+        categories=served.categories,
+    )
     return report, served.errors
-
-
-def read_sources(
-    ledger: Ledger,
-    workflows: Mapping[str, Workflow],
-    sources: Mapping[str, RunSource],
-    folder: Path,
-    now: datetime,
-    report: InjectionReport,
-) -> set[str]:
-    """Read and record every source that a workflow uses; one that is broken does not hold back the others.
-
-    :returns: those of which the ledger knows now all that they list. One that is as it was when it was read last, is
-        not read again.
-    """
-    readable = set()
-    for name in sorted({workflow.runs.source for workflow in workflows.values()}):
-        if name not in sources:
-            users = ", ".join(workflow.name for workflow in workflows.values() if workflow.runs.source == name)
-            report.errors.append(f"run source {name}, which {users} takes its runs from, is not in sources.yaml")
-            continue
-        identity = identity_of(sources[name], base_folder=folder)
-        with ledger.read() as connection:
-            if runs.is_as_read(connection, name, identity):
-                readable.add(name)
-                continue
-        try:
-            listing = read_source(sources[name], base_folder=folder)
-        except CalibError as error:
-            report.errors.append(f"run source {name}: {error}")
-            continue
-        readable.add(name)
-        recorded = runs.record_listing(ledger, name, listing, now, identity)
-        report.new_runs += recorded.new
-        report.changed_runs += recorded.changed
-        if recorded.changes:
-            with ledger.read() as connection:
-                told = source_changes.of_assigned(connection, name, recorded.changes)
-            report.source_changes += [f"run {number} of {name}: {render(reason)}" for number, reason in told]
-    return readable
 
 
 def _admissions(
     workflows: Iterable[Workflow], sources: Mapping[str, RunSource], report: InjectionReport
 ) -> dict[str, Admissions]:
     """Every condition is compiled once. One that does not fit the source any more does not hold back the others."""
-    admissions_of = {}
+    admissions_of, outcomes = {}, Outcomes()
     for workflow in workflows:
         try:
-            admissions_of[workflow.name] = Admissions(workflow.runs, sources[workflow.runs.source])
+            admissions_of[workflow.name] = Admissions(workflow.runs, sources[workflow.runs.source], outcomes)
         except CalibError as error:
             report.errors.append(f"workflow {workflow.name}: {error}")
     return admissions_of
@@ -183,12 +155,14 @@ class _Known:
 
     :ivar admissions_of: workflow → its conditions, as far as they can be used.
     :ivar rows_of: source → the runs of it that were read, by number.
+    :ivar categories: category → its condition.
     """
 
     workflows: Mapping[str, Workflow]
     sources: Mapping[str, RunSource]
     admissions_of: Mapping[str, Admissions]
     rows_of: dict[str, dict[int, Run]]
+    categories: Mapping[str, str]
 
 
 def _inject_campaign(ledger: Ledger, campaign: Campaign, known: _Known, now: datetime, report: InjectionReport) -> None:
@@ -218,7 +192,8 @@ def _inject_workflow(
     """:returns: whether all of a finite campaign's runs are assigned."""
     try:
         admissions = known.admissions_of[workflow.name]
-        flow, admissions = own_specs.as_injected(ledger, campaign, workflow, admissions, known.sources)
+        now_are = (known.sources, known.categories)
+        flow, admissions = own_specs.as_injected(ledger, campaign, workflow, admissions, *now_are)
         rows = known.rows_of.setdefault(flow.runs.source, {})
         return assign_workflow(ledger, campaign, flow, admissions, rows, now, report)
     except CalibError as error:
@@ -242,7 +217,7 @@ def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str,
         campaigns.get(connection, name)
         forming = _forming(connection, name)
         for row in forming:
-            draft = groups.forming_group(connection, name, row.workflow, row.grouping)
+            draft = open_groups.forming_group(connection, name, row.workflow, row.grouping, late=row.late)
             assert draft is not None
             if row.workflow not in workflows:
                 raise LedgerError(
@@ -260,14 +235,14 @@ def close_campaign(ledger: Ledger, workflows: Mapping[str, Workflow], name: str,
 def _forming(connection: Connection, campaign: str) -> list[Any]:
     table = tables.run_group
     here = (table.c.campaign == campaign, table.c.state == "forming")
-    return list(connection.execute(select(table.c.workflow, table.c.grouping).where(*here)).all())
+    return list(connection.execute(select(table.c.workflow, table.c.grouping, table.c.late).where(*here)).all())
 
 
 def _dropped_at_last(connection: Connection, campaign: str, now: datetime) -> list[tuple[str, int]]:
     """The workflows and ids of the groups that are dropped where nothing will follow."""
     found = []
     for row in _forming(connection, campaign):
-        draft = groups.forming_group(connection, campaign, row.workflow, row.grouping)
+        draft = open_groups.forming_group(connection, campaign, row.workflow, row.grouping, late=row.late)
         if draft is not None and draft.id is not None:
             assign(draft.policy, draft, [], now, final=True)
             if draft.state == "dropped":

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
-from airflow_calib_provider.errors import CalibError, LedgerError, Mistakes
+from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.errors import CalibError, LedgerError, Mistakes, NotFound
 from airflow_calib_provider.injection.selection import Admissions
-from airflow_calib_provider.injection.serving import serve
+from airflow_calib_provider.injection.serving import Served, serve
 from airflow_calib_provider.ledger import campaign_view, campaigns, spec_files, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, FirstTasks
 from airflow_calib_provider.ledger.spec_files import KeptText
 from airflow_calib_provider.spec import overrides
+from airflow_calib_provider.spec.loader import with_categories
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.team import team_of
@@ -30,15 +32,19 @@ def as_injected(
     workflow: Workflow,
     admissions: Admissions,
     sources: Mapping[str, RunSource],
+    categories: Mapping[str, str],
 ) -> tuple[Workflow, Admissions]:
     """A workflow as a campaign takes its runs into it, whether or not that fits the DAGs of now.
 
     :param workflow: as its file is now, with its conditions.
+    :param categories: as their file is now: those that the own spec names.
     """
     if campaign_view.is_as_written(campaign, workflow):
         return workflow, admissions
     with ledger.read() as connection:
         own = campaign_view.own_spec(connection, campaign, workflow)
+    if own is not workflow:
+        own = with_categories(own, categories)
     found = campaign_view.applied(campaign, own)
     if own.runs != workflow.runs and own.runs.source in sources:
         admissions = Admissions(own.runs, sources[own.runs.source])
@@ -81,7 +87,10 @@ def note(ledger: Ledger, name: str, workflow: str, reason: Mapping[str, object] 
 def _with_own_specs(connection: Connection) -> list[tuple[Campaign, str, Mapping[str, object] | None]]:
     """Campaigns and workflows with groups that are not over, and what was noted of them."""
     left = (
-        select(group.c.campaign, group.c.workflow).where(group.c.opening.in_(["queued", "asked"])).distinct().subquery()
+        select(group.c.campaign, group.c.workflow)
+        .where(group.c.opening.in_(["queued", "ready", "asked"]))
+        .distinct()
+        .subquery()
     )
     query = select(grouping.c.campaign, grouping.c.workflow, grouping.c.spec_changed).join(
         left, (left.c.campaign == grouping.c.campaign) & (left.c.workflow == grouping.c.workflow)
@@ -121,7 +130,7 @@ def update_specs(ledger: Ledger, folder: Path, name: str, now: datetime, *, pers
     served = serve(folder, lambda: kept)
     flows = {one: served.to_inject[one] for one in row.spec_hashes if one in served.to_inject}
     newer = {one: flow for one, flow in flows.items() if flow.hash != row.spec_hashes[one]}
-    mistakes: list[CalibError] = []
+    mistakes = _not_served(served, folder, row)
     first = {one: begin for one, begin in row.first_tasks.items() if one not in newer}
     for one, flow in newer.items():
         mistakes += _unfit(row, flow, served.sources.get(flow.runs.source))
@@ -134,6 +143,19 @@ def update_specs(ledger: Ledger, folder: Path, name: str, now: datetime, *, pers
     return Updated(name, sorted(newer))
 
 
+def _not_served(served: Served, folder: Path, row: Campaign) -> list[CalibError]:
+    """Workflows of a campaign of which nobody can say how they are now."""
+    found: list[CalibError] = []
+    for one in row.spec_hashes:
+        trouble = served.troubles.get(one)
+        if trouble is not None and trouble.reason["code"] != "workflow_gone":
+            found.append(CalibError(render(trouble.reason), "correct it: `calib spec check`"))
+        elif one not in served.workflows:
+            said = f"{folder} has no workflow {one} any more, which the campaign {row.name} has"
+            found.append(NotFound(said, nearest(one, served.workflows) or "it keeps its own version"))
+    return found
+
+
 def begins(workflow: Workflow, first: list[str]) -> FirstTasks:
     """Where a campaign begins in a workflow: what does not come after is not run."""
     after = workflow.from_on(first)
@@ -141,12 +163,8 @@ def begins(workflow: Workflow, first: list[str]) -> FirstTasks:
 
 
 def _unfit(row: Campaign, flow: Workflow, source: RunSource | None) -> list[CalibError]:
-    said = []
     places = row.overrides.get(flow.name, {})
-    for place in places:
-        name = place.removeprefix(overrides.PARAMS)
-        if place != name and name not in flow.params:
-            said.append(f"{flow.name} has no parameter {name} any more, which the campaign sets")
+    said = overrides.unfit(flow, places)
     if not said and places:
         said += overrides.mistakes_of(flow, places, source)
     found = [CalibError(text, "the campaign keeps its own version; create another") for text in said]

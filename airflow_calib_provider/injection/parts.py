@@ -21,21 +21,25 @@ def decided(
     now: datetime,
     *,
     finite: bool,
+    before: Reason | None = None,
+    bound: int | None = None,
 ) -> Assignment:
     """An assignment, which of a finite campaign is its last.
 
     :param history: all runs from the first one of the forming group on that were assigned by an injection that died.
         What it decided is decided once more, from the beginning of that group, so that of a tail is known which runs
         have joined.
+    :param before: how the last group ended.
+    :param bound: all runs below are assigned then.
     """
     if history and forming is not None:
-        again = GroupDraft(forming.policy, id=forming.id)
-        found = assign(policy, again, [*history, *runs], now, final=finite, finite=finite)
+        again = GroupDraft(forming.policy, id=forming.id, open_reason=forming.open_reason)
+        found = assign(policy, again, [*history, *runs], now, final=finite, finite=finite, bound=bound)
         written = {run.number for run in history}
         if not any(written & set(draft.added) for draft in found.groups if draft is not again):
             again.added = [number for number in again.added if number not in written]
             return found
-    return assign(policy, forming, runs, now, final=finite, finite=finite)
+    return assign(policy, forming, runs, now, final=finite, finite=finite, before=before, bound=bound)
 
 
 class Parts:
@@ -54,7 +58,9 @@ class Parts:
         self._facts = facts
         self._group_of = {number: n for n, draft in enumerate(self._drafts) for number in draft.added}
         self._written = [
-            deepcopy(forming) if forming is not None and draft.id == forming.id else GroupDraft(draft.policy)
+            deepcopy(forming)
+            if forming is not None and draft.id == forming.id
+            else GroupDraft(draft.policy, late=draft.late, open_reason=draft.open_reason)
             for draft in self._drafts
         ]
         self._left = [len(draft.added) for draft in self._drafts]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_calib_provider.errors import SpecError, SpecErrors
 from airflow_calib_provider.spec.cache import checked
-from airflow_calib_provider.spec.language import SOURCES_FILE
+from airflow_calib_provider.spec.language import CATEGORIES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.loader import FileCheck, FolderCheck, check_folder, load_text, load_workflow
 from airflow_calib_provider.spec.models import Need, RunSource, Task, Workflow
 
@@ -30,7 +30,9 @@ class Served:
     :ivar workflows: by name: as their files say now, or as their last good texts said.
     :ivar sources: likewise.
     :ivar good: files without mistakes: name in the folder → its workflow.
+    :ivar categories: the conditions of the categories, by name: likewise.
     :ivar sources_text: of the sources, where they are good.
+    :ivar categories_text: of the categories, where there are any and they are good.
     :ivar troubles: what is wrong with the files, by workflow; by file where that has no name.
     :ivar errors: every mistake, in the order of the files.
     """
@@ -41,6 +43,8 @@ class Served:
     sources_text: str | None
     troubles: dict[str, Trouble] = field(default_factory=dict)
     errors: list[SpecError] = field(default_factory=list)
+    categories: Mapping[str, str] = field(default_factory=dict)
+    categories_text: str | None = None
 
     def refuse(self, file: str, workflow: str, error: SpecError) -> None:
         """Let nothing be decided of a file whose workflow, or whose run source, is another team's."""
@@ -57,11 +61,12 @@ class Served:
 
     def texts(self, now: datetime) -> list[KeptText]:
         """The good texts, for the ledger."""
-        from airflow_calib_provider.ledger.spec_files import SOURCES, KeptText, hash_of
+        from airflow_calib_provider.ledger.spec_files import CATEGORIES, SOURCES, KeptText, hash_of
 
         found = [KeptText(item.name, file, item.hash, item.text, now) for file, item in self.good.items()]
-        if self.sources_text is not None:
-            found.append(KeptText(SOURCES, SOURCES_FILE, hash_of(self.sources_text), self.sources_text, now))
+        for name, text in ((SOURCES, self.sources_text), (CATEGORIES, self.categories_text)):
+            if text is not None:
+                found.append(KeptText(name, name, hash_of(text), text, now))
         return found
 
 
@@ -72,11 +77,18 @@ def serve(folder: Path, read_kept: ReadKept) -> Served:
     """
     first = check = checked(folder)
     kept = {item.workflow: item for item in read_kept()}
-    sources_good = not check.source_errors
-    last = kept.get(SOURCES_FILE)
-    if last is not None and (not sources_good or _sources_are_to_blame(check, kept, last)):
+    sources_good, categories_good = not check.source_errors, not check.category_errors
+    last, named = kept.get(SOURCES_FILE), kept.get(CATEGORIES_FILE)
+    old: dict[str, str] = {}
+    if last is not None and (not sources_good or _are_to_blame(check, kept, check.sources_text, last)):
+        old["sources_text"] = last.text
+    if named is not None and (not categories_good or _are_to_blame(check, kept, check.categories_text, named)):
+        old["categories_text"] = named.text
+    if old:
         # With what the workflows were checked against when they were good.
-        check, sources_good = check_folder(folder, sources_text=last.text, recall=True), False
+        check = check_folder(folder, **old, recall=True)
+        sources_good &= "sources_text" not in old
+        categories_good &= "categories_text" not in old
     # A file may have come, gone or changed between the two looks: of that the next one decides.
     faultless = {(item.file.name, item.hash) for item in first.files if not item.errors}
     served = Served(
@@ -89,9 +101,12 @@ def serve(folder: Path, read_kept: ReadKept) -> Served:
         },
         sources_text=check.sources_text if sources_good else None,
         errors=first.errors,
+        categories=check.categories,
+        categories_text=check.categories_text if categories_good else None,
     )
     if folder.is_dir():
         _fall_back(served, check, kept)
+        _tell_of_categories(served, first)
         _tell_of_sources(served, first)
         _tell_of_gone(served, check, kept)
     return served
@@ -122,9 +137,12 @@ def serve_file(path: Path, read_kept: ReadKept, *, worker: bool) -> Workflow:
     raise SpecErrors(item.errors or served.errors)
 
 
-def _sources_are_to_blame(check: FolderCheck, kept: Mapping[str, KeptText], last: KeptText) -> bool:
-    """Whether a workflow that nobody edited has mistakes of its own: then an edit of the sources made them."""
-    return check.sources_text != last.text and any(
+def _are_to_blame(check: FolderCheck, kept: Mapping[str, KeptText], text: str | None, last: KeptText) -> bool:
+    """Whether a workflow that nobody edited has mistakes: then an edit of what it is checked against made them.
+
+    :param text: that of now.
+    """
+    return text != last.text and any(
         item.workflow is None and not item.alone and item.name in kept and kept[item.name].hash == item.hash
         for item in check.files
         if item.name is not None
@@ -171,13 +189,26 @@ def _tell_of_sources(served: Served, first: FolderCheck) -> None:
         served.troubles[SOURCES] = Trouble(reason)
 
 
+def _tell_of_categories(served: Served, first: FolderCheck) -> None:
+    """Mistakes in the categories are told of each workflow that names some: an edit of these does nothing."""
+    from airflow_calib_provider.ledger.spec_files import CATEGORIES, Trouble
+
+    if not first.category_errors:
+        return
+    reason = _reason("spec_broken", first.folder / CATEGORIES_FILE, first.category_errors)
+    served.troubles[CATEGORIES] = Trouble(reason)
+    for name, workflow in served.workflows.items():
+        if workflow.runs.categories:
+            served.troubles.setdefault(name, Trouble(reason))
+
+
 def _tell_of_gone(served: Served, check: FolderCheck, kept: Mapping[str, KeptText]) -> None:
     """Workflows that no file declares any more are not broken: what is open waits until they are back."""
-    from airflow_calib_provider.ledger.spec_files import SOURCES, Trouble
+    from airflow_calib_provider.ledger.spec_files import BESIDE, Trouble
 
     declared = {item.name for item in check.files} | served.workflows.keys() | served.troubles.keys()
     for name, last in kept.items():
-        if name not in declared and name != SOURCES:
+        if name not in declared and name not in BESIDE:
             reason = {"code": "workflow_gone", "workflow": name, "file": last.file}
             served.troubles[name] = Trouble(reason, held=True)
 
@@ -200,7 +231,7 @@ def _last_good(item: FileCheck, kept: Mapping[str, KeptText], taken: set[str]) -
 def _read_again(last: KeptText, check: FolderCheck) -> Workflow | None:
     """A text that was good once; it may be none any more for a later version of this software."""
     try:
-        found = load_text(last.text, check.folder / last.file)
+        found = load_text(last.text, check.folder / last.file, check.categories)
     except SpecErrors:
         return None
     return found if found.name == last.workflow else None

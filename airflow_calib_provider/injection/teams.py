@@ -132,7 +132,7 @@ def check_bundle(owners: Sequence[Owner], team: str, bundles: Bundles, declared:
     :param declared: the workflows of the folder.
     :raises LedgerError: all workflows of the team are those of another bundle.
     """
-    mine = [item for item in owners if item.team == team and not item.workflow.startswith(spec_files.SOURCES)]
+    mine = [item for item in owners if item.team == team and not item.workflow.startswith(spec_files.BESIDE)]
     living = [item for item in mine if not item.is_gone]
     if not living or {item.workflow for item in living} & set(declared):
         return

@@ -19,6 +19,8 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import LedgerError
 from airflow_calib_provider.jobsets.ending import end_cancelled, end_if_complete
 from airflow_calib_provider.jobsets.holds import treat_held
+from airflow_calib_provider.jobsets.iterating import step_on
+from airflow_calib_provider.jobsets.lapses import lapses
 from airflow_calib_provider.jobsets.observing import poll
 from airflow_calib_provider.jobsets.progress import note_reports
 from airflow_calib_provider.jobsets.submitting import submit_due, to_submit
@@ -71,10 +73,8 @@ def advance(
             watched.stale = True
             with troubles.of(watched.row.id):
                 end_cancelled(ledger, backend_of, watched.row, now)
-    for watched in to_submit(ledger, watch.running(), now):
-        watched.stale = True
-        with troubles.of(watched.row.id):
-            submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
+    troubles.lapses = lapses(watch.running(), now)
+    _submit(ledger, backend_of, watch.running(), now, troubles)
     _look(ledger, backend_of, watch.running(), now, base_delay, troubles)
     held_up = {item.row.id for item in watch.running() if item.held_due}
     for watched in watch.running():
@@ -87,11 +87,27 @@ def advance(
     for watched in watch.running():
         with troubles.of(watched.row.id):
             if watched.row.id not in held_up:
-                end_if_complete(ledger, backend_of, watched, now)
+                end = step_on if watched.row.step else end_if_complete
+                end(ledger, backend_of, watched, now)
+    # What a step has just made ready must not wait for another look.
+    _submit(ledger, backend_of, [item for item in watch.running() if item.row.step and item.due], now, troubles)
     _note(ledger, before, troubles, now)
     if ids and len(troubles.errors) == len(ids):
         raise next(iter(troubles.errors.values()))
     return _standings(ledger, watch, ids, troubles)
+
+
+def _submit(
+    ledger: Ledger,
+    backend_of: Callable[[str], Backend],
+    running: Iterable[Watched],
+    now: datetime,
+    troubles: Troubles,
+) -> None:
+    for watched in to_submit(ledger, (item for item in running if item.row.id not in troubles.lapses), now):
+        watched.stale = True
+        with troubles.of(watched.row.id):
+            submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
 
 
 def _look(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from airflow_calib_provider import credentials
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER
 from airflow_calib_provider.jobsets.folders import attempt_name, attempts_folder
@@ -92,7 +93,10 @@ class Attempts:
             ),
             timeout=definition["timeout"],
             inputs=inputs,
-            files=tuple([filled(file, self._where) for file in definition.get("files", ())]),
+            files=(
+                *(filled(file, self._where) for file in definition.get("files", ())),
+                *credentials.told(definition.get("credentials", {}), environment),
+            ),
             products=self._products,
             lists={} if made else lists,
         )

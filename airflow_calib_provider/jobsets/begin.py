@@ -15,9 +15,11 @@ from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen
 from airflow_calib_provider.jobsets.accepted import gone
 from airflow_calib_provider.jobsets.code import Code, code_of, lacks
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext, gather
+from airflow_calib_provider.jobsets.first_step import first_step, iteration_code, with_start
 from airflow_calib_provider.jobsets.inputs import require_inputs
+from airflow_calib_provider.jobsets.iteration_plan import RenderedIteration
 from airflow_calib_provider.jobsets.render import Rendered, query_of, render
-from airflow_calib_provider.ledger import generations, groups, spec_files
+from airflow_calib_provider.ledger import exclusions, generations, groups, spec_files
 from airflow_calib_provider.ledger.campaign_view import applied, as_run
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, Generation
@@ -78,7 +80,7 @@ def begin(
         ledger,
         before,
         task.name,
-        lambda: _of_spec(ledger, flow, own, before, max_tries, dag_run_id, stated, bundle_version),
+        lambda: _of_spec(ledger, flow, own, before, max_tries, dag_run_id, stated, bundle_version, now),
         max_tries=max_tries,
         now=now,
         needed=flow.names_inside(own),
@@ -151,6 +153,7 @@ def _of_spec(
     dag_run_id: str,
     params: Mapping[str, object] | None,
     bundle_version: str | None,
+    now: datetime,
 ) -> generations.NewGeneration:
     old = before.last if _is_of_before(before) else None
     if old is not None:
@@ -159,7 +162,11 @@ def _of_spec(
         workflow, task = _as_it_was(old, kept, workflow, task, before.campaign)
     assert task.jobs is not None
     with ledger.read() as connection:
-        context = gather(connection, workflow, task, before.group.id, params, before.group)
+        context = gather(connection, workflow, task, before.group.id, params, before.group, now)
+    if task.iteration is not None:
+        place = None if old is None else _old_code(old)
+        code, made = iteration_code(task, context, place, bundle_version)
+        return _of_iteration(ledger, workflow, task, before, max_tries, dag_run_id, context, code, made)
     code, rendered = _rendered(task, context, None if old is None else _old_code(old), bundle_version)
     require_inputs(context, rendered)
     return generations.NewGeneration(
@@ -185,6 +192,50 @@ def _of_spec(
         failures=rendered.failures,
         options=rendered.options,
         keep=int(task.jobs.keep.total_seconds()),
+        failed_runs=context.failed_runs,
+    )
+
+
+def _of_iteration(
+    ledger: Ledger,
+    workflow: Workflow,
+    task: Task,
+    before: TaskStanding,
+    max_tries: int,
+    dag_run_id: str,
+    context: GroupContext,
+    code: Code,
+    rendered: RenderedIteration,
+) -> generations.NewGeneration:
+    assert task.jobs is not None
+    folder = f"{context.campaign}/{workflow.name}/{task.name}/{context.group}"
+    plan, first = first_step(ledger, task, context, rendered, folder)
+    part = plan["phases"][first.phase]["measure"]
+    return generations.NewGeneration(
+        group_id=before.group.id,
+        task=task.name,
+        max_tries=max_tries,
+        backend=task.backend,
+        spec_hash=workflow.hash,
+        git_commit=code.commit,
+        spec_folder=str(code.folder),
+        definitions_hash=rendered.digest,
+        inputs=part["inputs"],
+        runs=context.runs,
+        excluded_runs=context.excluded_runs,
+        used=with_start(context.used, task, plan),
+        retries=part["retries"],
+        quorum=part["quorum"],
+        products=part["products"],
+        drops={name: kept.total_seconds() for name, kept in task.drops.items()},
+        folder=folder,
+        dag_run_id=dag_run_id,
+        failures=part["failures"],
+        options=part["options"],
+        keep=int(task.jobs.keep.total_seconds()),
+        plan=plan,
+        first=first,
+        failed_runs=context.failed_runs,
     )
 
 
@@ -260,11 +311,14 @@ def _start(
     crash_point("generation.before_create", name)
     try:
         with ledger.write() as connection:
-            require_open(connection, new.group_id, new.task, needed)
+            require_open(connection, new.group_id, new.task, needed, now)
             stand = standing_of(connection, new.group_id, new.task)
             current = stand.last
-            if (current and (current.id, current.state)) != (last and (last.id, last.state)):
+            same = (current and (current.id, current.state)) == (last and (last.id, last.state))
+            # Of another edition the jobs would have other runs.
+            if not same or stand.group.edition != before.group.edition:
                 raise IllegalTransition(f"{new.task} of {name} was changed by another process meanwhile")
+            exclusions.record(connection, stand.group, new.task, new.failed_runs, now)
             if text is not None:
                 spec_files.keep_text(connection, text)
             if current is not None and continues:

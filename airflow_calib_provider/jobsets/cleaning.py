@@ -15,7 +15,7 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.code import remove_unused
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
-from airflow_calib_provider.ledger import generations, rounds, tables
+from airflow_calib_provider.ledger import generations, outside, rounds, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation
 
@@ -72,6 +72,8 @@ def clean(ledger: Ledger, backend_of: Callable[[str], Backend], now: datetime, a
         remove_unused(_code_in_use(ledger), now)
     except OSError as error:
         result.errors.append(f"copies of old commits cannot be removed: {error}")
+    with ledger.write() as connection:
+        outside.forget(connection, now)
     return result
 
 
@@ -110,6 +112,8 @@ def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
         jobs = generations.jobs_of(connection, [row.id])
     for item in begun:
         backend.forget(item.key)
+    for place in sorted(generation_folder(row.folder).parent.glob("step-*") if row.step else ()):
+        shutil.rmtree(place / "attempts", ignore_errors=True)
     # Accepted, but whoever accepted it died before its folder was in its place.
     left = {
         job.job_index: number

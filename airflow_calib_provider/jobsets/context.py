@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, select
 
-from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.folders import product_path
+from airflow_calib_provider.jobsets.locked import locked_payloads
 from airflow_calib_provider.jobsets.needed import Needed, all_needed
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import exclusions, tables
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock
 from airflow_calib_provider.ledger.products import DROPPED
-from airflow_calib_provider.ledger.rows import Group, Made, Used, UsedPayload
-from airflow_calib_provider.ledger.skips import members_of
-from airflow_calib_provider.ledger.starting import not_open, require_open
-from airflow_calib_provider.payloads import store
+from airflow_calib_provider.ledger.rows import Group, Made, Used
+from airflow_calib_provider.ledger.skips import Member, members_of
+from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.spec.models import Need, Task, Workflow
 
 SPEC_FOLDER = "⟦spec⟧"
@@ -34,7 +34,8 @@ class GroupContext:
 
     :ivar variables: what templates see.
     :ivar runs: the runs that are processed.
-    :ivar excluded_runs: runs of the group that were skipped, here or in what was made for it.
+    :ivar excluded_runs: runs of the group that were skipped, or had failed, here or in what was made for it.
+    :ivar failed_runs: those that had failed in what the task needs, and without which it goes on, each with why.
     :ivar used: the generations and payloads whose files the variables name, and the runs that needed workflows did not
         select.
     :ivar folder: of the YAML file.
@@ -52,6 +53,7 @@ class GroupContext:
     used: Used
     folder: Path = Path()
     dropped: Mapping[str, datetime] = field(default_factory=dict)
+    failed_runs: Mapping[int, Reason] = field(default_factory=dict)
 
 
 def gather(
@@ -61,31 +63,31 @@ def gather(
     group_id: int,
     params: Mapping[str, object] | None = None,
     group: Group | None = None,
+    now: datetime | None = None,
 ) -> GroupContext:
     """Read the context of a task of a group.
 
     :param params: values of the DAG run's params, over the spec's defaults.
     :param group: its row, if that was read already.
+    :param now: otherwise the present.
     :raises RenderError: every run of the group is skipped.
     :raises NotOpen: the group is not closed, or anything that the task needs is missing for one of the runs.
     """
     group = group or group_by_id(connection, group_id)
     members = members_of(connection, group, task.name, _needed_inside(workflow, task))
-    kept = [member.run for member in members if not member.skipped]
-    excluded = [member.run for member in members if member.skipped]
-    if not kept and group.state != "dropped":
-        raise _nothing_left(group)
-    require_open(connection, group_id, task.name, workflow.names_inside(task))
+    kept, excluded = _parted(group, members)
+    now = now or datetime.now(UTC)
+    gone_on = require_open(connection, group_id, task.name, workflow.names_inside(task), now)
+    failed = exclusions.of_task(connection, group, task.name, len(members), now).excluded
+    kept, excluded = _without(group, kept, excluded, failed)
     needed = all_needed(connection, workflow, task, group, kept)
-    if left_out := {run for item in needed.values() for run in item.left_out(group, [*kept, *excluded])}:
-        kept, excluded = [run for run in kept if run not in left_out], sorted(left_out.union(excluded))
-        if not kept:
-            raise _nothing_left(group)
+    left_out = {run for item in needed.values() for run in item.left_out(group, [*kept, *excluded])}
+    kept, excluded = _without(group, kept, excluded, left_out)
     still = set(kept)
     records = [dict(member.record) for member in members if member.run in still]
     files, dropped = _files(connection, [row for item in needed.values() for row in item.generations])
     tasks, others = _products(files, workflow, task, needed)
-    payloads, used_payloads = _payloads(connection, task, group.campaign, kept)
+    payloads, used_payloads = locked_payloads(connection, task, group.campaign, kept, gone_on)
     variables: dict[str, object] = {
         "campaign": group.campaign,
         "workflow": workflow.name,
@@ -109,18 +111,53 @@ def gather(
         variables=variables,
         runs=kept,
         excluded_runs=excluded,
-        used=_used(needed, used_payloads, kept),
+        used=_used(needed, used_payloads, kept, excluded, failed, gone_on),
         folder=Path(workflow.file).resolve().parent,
         dropped=dropped,
+        failed_runs=failed,
     )
 
 
-def _used(needed: Mapping[Need, Needed], payloads: list[UsedPayload], runs: Sequence[int]) -> Used:
+def _parted(group: Group, members: Sequence[Member]) -> tuple[list[int], list[int]]:
+    """The runs of a group, and those that are skipped."""
+    kept = [member.run for member in members if not member.skipped]
+    if not kept and group.state != "dropped":
+        raise _nothing_left(group)
+    return kept, [member.run for member in members if member.skipped]
+
+
+def _without(group: Group, kept: list[int], excluded: list[int], gone: Collection[int]) -> tuple[list[int], list[int]]:
+    """The runs that are left without some, and those that are not."""
+    left = [run for run in kept if run not in gone]
+    if gone and not left:
+        raise _nothing_left(group)
+    return left, sorted({*excluded, *gone})
+
+
+def _used(
+    needed: Mapping[Need, Needed],
+    payloads: Used,
+    runs: Sequence[int],
+    excluded: Sequence[int],
+    failed: Mapping[int, Reason],
+    gone_on: Sequence[Mapping[str, Any]],
+) -> Used:
     """What a generation remembers of what it was made from."""
     made = {f"{need.workflow}.{need.task}": [row.id for row in item.generations] for need, item in needed.items()}
-    used: Used = {"generations": made, "payloads": payloads}
+    used: Used = {"generations": made, **payloads}
     if not_selected := _not_selected(needed, runs):
         used["not_selected"] = not_selected
+    if gone_on:
+        used["gone_on"] = list(gone_on)
+    before = {
+        run: reason
+        for item in needed.values()
+        for row in item.generations
+        for run, reason in row.used.get("failed_runs", {}).items()
+        if int(run) in excluded
+    }
+    if left_out := {**before, **{str(run): reason for run, reason in failed.items()}}:
+        used["failed_runs"] = left_out
     return used
 
 
@@ -128,8 +165,8 @@ def _described(group: Group, runs: Sequence[int], records: Sequence[Mapping[str,
     """A group as templates see it."""
     return {
         "name": group.name,
-        "first_run": group.first_run,
-        "last_run": group.last_run,
+        "first_run": group.span[0],
+        "last_run": group.span[1],
         "start": group.start.isoformat() if group.start else None,
         "end": group.end.isoformat() if group.end else None,
         "runs": runs,
@@ -151,7 +188,7 @@ def _needed_inside(workflow: Workflow, task: Task) -> set[str]:
 
 
 def _nothing_left(group: Group) -> RenderError:
-    return RenderError(f"all runs of {group.name} are skipped: there is nothing to process")
+    return RenderError(f"all runs of {group.name} are skipped, or have failed: there is nothing to process")
 
 
 def _products(
@@ -221,22 +258,3 @@ def _files(
         if row.state == DROPPED:
             dropped[path] = row.drop_at
     return found, dropped
-
-
-def _payloads(
-    connection: Connection, task: Task, campaign: str, runs: Sequence[int]
-) -> tuple[dict[str, list[str]], list[UsedPayload]]:
-    files: dict[str, list[str]] = {}
-    used: list[UsedPayload] = []
-    of_tags = {str(lock.parameters["tag"]): lock for lock in task.locks if "tag" in lock.parameters}
-    found = store.covering_each(connection, campaign, list(of_tags), runs)
-    for tag, lock in of_tags.items():
-        rows = found.get(tag, [])
-        missing = [run for run in runs if not any(run in Iov(row.first_run, row.last_run) for row in rows)]
-        if missing:
-            texts = [[run, NO_PAYLOAD] for run in missing]
-            said = {"done": len(runs) - len(missing), "total": len(runs), "missing": texts}
-            raise not_open([ledger_lock(lock.kind).reason(tag, said)])
-        files[tag] = [str(store.content_path(row)) for row in rows]
-        used += [{"id": row.id, "tag": row.tag, "revision": row.revision, "hash": row.content_hash} for row in rows]
-    return files, used

@@ -6,6 +6,7 @@
         runs.txt, inputs-….txt    what all of its jobs read
         attempts/job-00003-a2/    what one attempt writes: out/, report.jsonl, stdout, stderr; and inputs of its own
         job-00003/                the accepted attempt, renamed as a whole
+        step-007/                 of what iterates: all of this for a step; job-00000 is the result then
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ def generation_folder(folder: str) -> Path:
         raise ProductError(f"{folder} leaves the products folder {root}")
     return path
 
+
+CONSTANTS_FOLDER = "constants"
+"""Beside the generations of what iterates: the constants that they began with, named by their content."""
 
 _ATTEMPTS = "attempts"
 

@@ -36,7 +36,7 @@ def treat_held(
     judge = Judge.of(watched.row, base_delay, now)
     to_release, to_end, to_leave = defaultdict(list), defaultdict(list), []
     with ledger.read() as connection:
-        placed = observed.rounds_of_attempts(connection, watched.row.id, 0, due)
+        placed = observed.rounds_of_attempts(connection, watched.row.id, watched.row.step, due)
     for held in placed:
         match failure_policy.decide(held.job, judge.rules).action:
             case Action.RELEASE:
@@ -47,7 +47,7 @@ def treat_held(
                 to_end[held.round].append(held.job)
     if to_leave:
         with ledger.write() as connection:
-            observed.left_to_a_person(connection, watched.row, 0, to_leave)
+            observed.left_to_a_person(connection, watched.row, watched.row.step, to_leave)
     for item in watched.rounds:
         if to_release[item.n]:
             _release(ledger, backend_of(watched.row.backend), watched.row, item, to_release[item.n], judge)

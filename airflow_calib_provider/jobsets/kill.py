@@ -111,13 +111,12 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
         products = generations.products_of(connection, generation_id)
     if row.state not in ("running", "failed"):
         return "nothing"
+    if row.step:
+        # The constants of a step that was not judged are nobody's result.
+        return _kept(ledger, row, [f"the end of step {row.step}"], now)
     found, kept, missing = _find_products(row, jobs, well, products)
     if missing:
-        reason = {"code": "marked_success_without_products", "missing": missing[:20]}
-        state = "processing" if row.state == "running" else "failed"
-        with ledger.write() as connection:
-            groups.set_task_states(connection, row.group_id, state, reason, now, task=row.task, only=[state])
-        return "kept"
+        return _kept(ledger, row, missing, now)
     remove_jobs(backend_of(row.backend), left)
     with ledger.write() as connection:
         current = generations.by_id(connection, row.id)
@@ -132,6 +131,15 @@ def _mark(ledger: Ledger, backend_of: Callable[[str], Backend], generation_id: i
         if current.state in ("running", "failed"):  # else a watcher saw that all jobs have succeeded, and was faster
             generations.end(connection, current, "done", {"code": "marked_success"}, now, person=PERSON)
     return "marked"
+
+
+def _kept(ledger: Ledger, row: Generation, missing: Sequence[str], now: datetime) -> str:
+    """The ledger stays as it was, and says why."""
+    reason = {"code": "marked_success_without_products", "missing": missing[:20]}
+    state = "processing" if row.state == "running" else "failed"
+    with ledger.write() as connection:
+        groups.set_task_states(connection, row.group_id, state, reason, now, task=row.task, only=[state])
+    return "kept"
 
 
 def _find_products(

@@ -12,6 +12,7 @@ from sqlalchemy import JSON, Connection, String, and_, cast, func, null, or_, se
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.locks.base import ledger_lock, parameter
+from airflow_calib_provider.ledger.payload_states import WAS_PUBLISHED
 from airflow_calib_provider.ledger.rows import Group, Made
 from airflow_calib_provider.ledger.starting import not_open
 from airflow_calib_provider.spec.models import Need, Task, Workflow
@@ -79,27 +80,33 @@ def all_needed(
     return {
         need: Needed(done.of(need.task, [group.id])[0])
         if need in inside
-        else _needed(need, there.get(places[need], {}), done, runs)
+        else _needed(need, there.get(places[need], {}), done, runs, workflow.base_of(need))
         for need in task.needs
     }
 
 
-def _needed(need: Need, there: Held, done: _Done, runs: Sequence[int]) -> Needed:
+def _needed(need: Need, there: Held, done: _Done, runs: Sequence[int], base: str | None) -> Needed:
     """:raises NotOpen: it has not been done for all of the runs."""
+    of_base = {} if base is None else {"campaign": base}
     made, complete = done.of(need.task, _holding(there))
+    of_group = {row.group_id: {*row.runs, *row.excluded_runs} for row in made}
+    added = ((run, row.group_id) for run, row in there.items() if row.why == "added")
+    without = {run for run, group_id in added if group_id in of_group and run not in of_group[group_id]}
     not_selected = [run for run in runs if run in there and there[run].state == "not_selected"]
     missing = [
         [run, _why_missing(there[run].state if run in there else None)]
         for run in runs
-        if run not in there or not (there[run].state == "not_selected" or there[run].group_id in complete)
+        if run not in there
+        or not (there[run].state == "not_selected" or there[run].group_id in complete)
+        or run in without
     ]
     name = f"{need.workflow}.{need.task}"
     if missing:
         total = len(runs) - len(not_selected)
         said = {"done": total - len(missing), "total": total, "missing": missing}
-        raise not_open([{"code": "needs", "needs": name, **said}])
+        raise not_open([{"code": "needs", "needs": name, **said, **of_base}])
     if len(not_selected) == len(runs):
-        raise not_open([{"code": "needs_selected_none", "needs": name, "total": len(runs)}])
+        raise not_open([{"code": "needs_selected_none", "needs": name, "total": len(runs), **of_base}])
     return Needed(made, not_selected)
 
 
@@ -143,6 +150,7 @@ def _members(
     wanted = set(places)
     rows = connection.execute(
         select(other.c.campaign, other.c.workflow, other.c.grouping, other.c.run, other.c.state, other.c.group_id)
+        .add_columns(other.c.reason["code"].as_string().label("why"))
         .join(mine, other.c.run == mine.c.run)
         .where(
             mine.c.group_id == group.id,
@@ -180,7 +188,8 @@ def _done(connection: Connection, groups: Mapping[str, Iterable[int]]) -> _Done:
     published = select(
         payload.c.first_run, payload.c.task, payload.c.id, payload.c.group_id, cast(null(), String), *[nothing] * 3
     ).where(
-        or_(*(and_(payload.c.task == task, tables.one_of(payload.c.group_id, here)) for task, here in groups.items()))
+        payload.c.state.in_(WAS_PUBLISHED),
+        or_(*(and_(payload.c.task == task, tables.one_of(payload.c.group_id, here)) for task, here in groups.items())),
     )
     rows = connection.execute(made.union_all(published)).all()
     return _Done(

@@ -17,6 +17,7 @@ from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import IllegalTransition, ProductError
 from airflow_calib_provider.jobsets.folders import attempt_name, attempts_folder, promote
 from airflow_calib_provider.jobsets.judging import Judge, with_memory
+from airflow_calib_provider.jobsets.lapses import blamed
 from airflow_calib_provider.jobsets.reports import Report, read_outcome
 from airflow_calib_provider.jobsets.watched import Watched
 from airflow_calib_provider.ledger import observed, rounds
@@ -139,6 +140,7 @@ def _changes(watched: Watched, observations: Sequence[Observation], judge: Judge
         report = Report()
         if seen.state is AttemptState.SUCCEEDED:
             seen, report = _checked(place, watched.row, seen)
+        seen = blamed(watched.credentials, seen)
         after, counted, decision = judge.judge(job, seen)
         if seen.state is AttemptState.REMOVED and job.state is JobState.HELD and seen.index in watched.held_due:
             # Most likely by a watcher that died, or has not stored yet, that it was due.

@@ -10,7 +10,7 @@ from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.jobsets.reports import read_latest
 from airflow_calib_provider.jobsets.watched import Troubles, Watched
-from airflow_calib_provider.ledger import generations, observed
+from airflow_calib_provider.ledger import observed, present_jobs
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight
 from airflow_calib_provider.ledger.rows import ReportingJob
@@ -24,7 +24,7 @@ _REMEMBERED = 10_000
 _looked: dict[tuple[str, int], tuple[float, int]] = {}
 """When the reports of a generation were last looked at by this process, and up to which job."""
 
-_told: dict[tuple[str, int, int, int], dict[str, tuple[str, float, float | None]]] = {}
+_told: dict[tuple[str, int, int, int, int], dict[str, tuple[str, float, float | None]]] = {}
 """The values of each job's attempt that this process stored. Another process may tell them once more, which changes
 nothing."""
 
@@ -42,7 +42,7 @@ def note_reports(ledger: Ledger, all_watched: Iterable[Watched], troubles: Troub
         return
     running: dict[int, list[ReportingJob]] = defaultdict(list)
     with ledger.read() as connection:
-        for job in generations.running_jobs(connection, [watched.row.id for watched in due]):
+        for job in present_jobs.running_jobs(connection, [watched.row.id for watched in due]):
             running[job.generation_id].append(job)
     for watched in due:
         with troubles.of(watched.row.id):
@@ -63,14 +63,15 @@ def _note_reports(ledger: Ledger, watched: Watched, running: Sequence[ReportingJ
     if len(_looked) > _REMEMBERED:
         _looked.clear()
     _looked[key] = (clock, turn[-1].job_index)
-    news = {job.job_index: item for job in turn if (item := _news(key, watched.row.folder, job))}
+    of_step = (*key, watched.row.step)
+    news = {job.job_index: item for job in turn if (item := _news(of_step, watched.row.folder, job))}
     if news:
         with ledger.write() as connection:
-            observed.note_in_flight(connection, watched.row, 0, news)
-        _remember(key, news)
+            observed.note_in_flight(connection, watched.row, watched.row.step, news)
+        _remember(of_step, news)
 
 
-def _news(key: tuple[str, int], folder: str, job: ReportingJob) -> InFlight | None:
+def _news(key: tuple[str, int, int], folder: str, job: ReportingJob) -> InFlight | None:
     latest = read_latest(attempt_folder(folder, job.job_index, job.attempt) / "report.jsonl")
     progress = latest.progress if latest.progress != job.progress else None
     known = _told.get((*key, job.job_index, job.attempt), {})
@@ -80,7 +81,7 @@ def _news(key: tuple[str, int], folder: str, job: ReportingJob) -> InFlight | No
     return InFlight(job.attempt, progress, values)
 
 
-def _remember(key: tuple[str, int], news: dict[int, InFlight]) -> None:
+def _remember(key: tuple[str, int, int], news: dict[int, InFlight]) -> None:
     if len(_told) > _REMEMBERED:
         _told.clear()
     for index, item in news.items():

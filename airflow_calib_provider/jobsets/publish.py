@@ -52,11 +52,11 @@ def publish_group(
     with ledger.write() as connection:
         ensure_task(connection, workflow, group_id, task, now)
     with ledger.read() as connection:
-        context = gather(connection, workflow, task, group_id, params)
+        context = gather(connection, workflow, task, group_id, params, now=now)
         group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context, campaign)
     file = _inside_products(render_value(task.publish.file, context.variables), context)
-    iov = Iov(group.first_run, group.last_run)
+    iov = Iov(*group.span)
     return publish(
         ledger,
         tag=task.publish.tag,
@@ -68,6 +68,8 @@ def publish_group(
         before=before,
         now=now,
         store=task.publish.store,
+        edition=group.edition,
+        failed_runs=context.failed_runs,
     )
 
 
@@ -121,6 +123,7 @@ def _provenance(
     ]
     excluded = sorted({*context.excluded_runs, *(run for row in rows for run in row.excluded_runs)})
     not_selected = context.used.get("not_selected", {})
+    gone_on = context.used.get("gone_on", [])
     without = {*excluded, *(run for runs in not_selected.values() for run in runs)}
     return {
         "campaign": context.campaign,
@@ -128,12 +131,30 @@ def _provenance(
         "group": context.group,
         "runs": [run for run in context.runs if run not in without],
         "excluded_runs": excluded,
+        **({"failed_runs": failed} if (failed := context.used.get("failed_runs")) else {}),
         **({"not_selected_runs": not_selected} if not_selected else {}),
+        **({"gone_on": gone_on} if gone_on else {}),
         **_of_campaign(campaign, workflow.name),
+        **_amendments(connection, context.group_id),
         "spec_hash": workflow.hash,
         "git_commit": git_commit(Path(workflow.file).resolve().parent),
         "made_by": made_by,
     }
+
+
+def _amendments(connection: Connection, group_id: int) -> dict[str, object]:
+    """Who has amended the group, and why."""
+    table = tables.group_edition
+    columns = (table.c.n, table.c.at, table.c.person, table.c.reason, table.c.added, table.c.removed)
+    rows = connection.execute(select(*columns).where(table.c.group_id == group_id).order_by(table.c.n)).all()
+    said = [
+        {
+            **{"edition": row.n, "at": row.at.isoformat(), "person": row.person, "reason": row.reason},
+            **{"added": row.added, "removed": row.removed},
+        }
+        for row in rows
+    ]
+    return {"edition": rows[-1].n, "amendments": said} if rows else {}
 
 
 def _of_campaign(campaign: Campaign, workflow: str) -> dict[str, object]:

@@ -292,6 +292,8 @@ def _stated(
         definition["gpus"] = jobs.resources.gpus
     if files:
         definition["files"] = list(files)
+    if jobs.credentials:
+        definition["credentials"] = dict(jobs.credentials)
     return definition
 
 

@@ -26,6 +26,9 @@ MAX_LINE = 100_000
 MAX_VALUES, MAX_PRODUCTS = 2_000, 1_000
 """Names of values, and of products, in the report of one attempt. Whole distributions belong into a product."""
 
+LARGEST = 1e300
+"""The largest value, and error: sums and differences of many of them are numbers still."""
+
 TAIL = 16_384
 """Bytes at the end of the report of a running job in which its latest progress and values are looked for."""
 
@@ -74,12 +77,12 @@ def read_report(file: Path) -> Report:
             raise ProductError(f"{file.name}:{number}: a line of more than {MAX_LINE:,} characters: {line[:60]}")
         try:
             item = _object(line)
-            kind = item.get("type")
+            kind = "metrics" if _is_of_iteration(item) else item.get("type")
             if kind == "value":
                 values[_name(item)] = _value(item)
             elif kind == "product":
                 products[_name(item)] = _text(item["file"], "file")
-            elif kind != "progress":
+            elif kind not in ("progress", "metrics"):
                 raise ValueError(f"type must be value, product or progress, not {kind!r}")
         except (ValueError, KeyError, RecursionError) as error:
             why = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -91,6 +94,25 @@ def read_report(file: Path) -> Report:
                     "write them into a file and declare it under products",
                 )
     return Report(list(values.values()), products)
+
+
+def _is_of_iteration(item: Mapping[str, object]) -> bool:
+    """What an update says of its step: read where that is judged (:func:`told_of_iteration`)."""
+    return "type" not in item and ("metrics" in item or "verdict" in item)
+
+
+def told_of_iteration(file: Path) -> dict[str, Any] | None:
+    """What the update of a step has told: the last line such as ``{"metrics": {"mass": {"value": 91.1}}}``.
+
+    :returns: the object, unchecked, with NaN as Python reads it; ``None``: it told nothing.
+    :raises ProductError: the report cannot be read.
+    """
+    found = None
+    for line in _lines(file):
+        if line.strip():
+            item = _object(line)
+            found = item if _is_of_iteration(item) else found
+    return found
 
 
 @dataclass(frozen=True)
@@ -203,6 +225,6 @@ def _number(value: object) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        raise ValueError("a value and its error must be finite")
+    if not abs(number) <= LARGEST:
+        raise ValueError(f"a value and its error must be finite, and at most {LARGEST:g}")
     return number

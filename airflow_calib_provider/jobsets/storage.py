@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement
 from airflow_calib_provider.checksums import Stopped, checksum
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import ProductError
-from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, job_folder
+from airflow_calib_provider.jobsets.folders import CONSTANTS_FOLDER, attempt_folder, generation_folder, job_folder
 from airflow_calib_provider.jobsets.products import check_folder, check_product
 from airflow_calib_provider.ledger import products
 from airflow_calib_provider.ledger.engine import Ledger
@@ -199,7 +199,8 @@ def _below(root: Path, folder: str, depth: int) -> Iterator[str]:
         return
     with os.scandir(root / folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            is_generation = depth + 1 < _DEPTH or entry.name != CONSTANTS_FOLDER
+            if is_generation and entry.is_dir(follow_symlinks=False):
                 yield from _below(root, f"{folder}/{entry.name}" if folder else entry.name, depth + 1)
 
 

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from airflow_calib_provider.domain.reducer import Job
 from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
-from airflow_calib_provider.ledger import generations, rounds
+from airflow_calib_provider.ledger import generations, present_jobs, rounds
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation, Round
 from airflow_calib_provider.ledger.throttle import NO_HOLD, Hold, with_holds
@@ -28,6 +30,7 @@ class Watched:
     :ivar counts: state → number of jobs.
     :ivar due: whether a job waits whose delay is over.
     :ivar held_due: held jobs about which something is to be done now.
+    :ivar credentials: kind → path of what its jobs use.
     :ivar known: the jobs that were read, or changed, in this step.
     """
 
@@ -39,6 +42,7 @@ class Watched:
     counts: dict[str, int] = field(default_factory=dict)
     due: bool = False
     held_due: set[int] = field(default_factory=set)
+    credentials: Mapping[str, str] = field(default_factory=dict)
     known: dict[int, Job] = field(default_factory=dict)
 
     @property
@@ -96,17 +100,36 @@ def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> dict[int, Watche
         live = [number for number, item in found.items() if item.running]
         for item in rounds.in_states(connection, live, ["planned", "submitted"]) if live else ():
             found[item.generation_id].rounds.append(item)
+        for number, credentials in _credentials(ledger, connection, live).items():
+            found[number].credentials = credentials
         held = []
-        for count in generations.jobs_by_state(connection, list(found), now) if found else ():
+        for count in present_jobs.jobs_by_state(connection, list(found), now) if found else ():
             watched = found[count.generation_id]
             watched.counts[count.state] = count.n
             if count.n_due and count.state == "waiting":
                 watched.due = True
             elif count.n_due and watched.running:
                 held.append(count.generation_id)
-        for number, index in generations.held_due(connection, held, now) if held else ():
+        for number, index in present_jobs.held_due(connection, held, now) if held else ():
             found[number].held_due.add(index)
     return found
+
+
+_REMEMBERED = 10_000
+
+_known: dict[tuple[str, int], Mapping[str, str]] = {}
+"""The credentials of generations that this process has seen: they are a part of the definitions, and never change."""
+
+
+def _credentials(ledger: Ledger, connection: Connection, ids: Iterable[int]) -> dict[int, Mapping[str, str]]:
+    place = str(ledger.url)
+    wanted = list(ids)
+    if unread := [number for number in wanted if (place, number) not in _known]:
+        if len(_known) > _REMEMBERED:
+            _known.clear()
+            unread = wanted
+        _known.update({(place, number): one for number, one in generations.credentials(connection, unread).items()})
+    return {number: _known[place, number] for number in wanted}
 
 
 def by_backend(watched: Iterable[Watched]) -> Mapping[str, list[Watched]]:
@@ -122,16 +145,19 @@ class Troubles:
 
     :ivar errors: what stopped the step for a generation.
     :ivar notes: what a backend could not see, though the step was taken.
+    :ivar lapses: credentials that do not hold.
     """
 
     def __init__(self) -> None:
         self.errors: dict[int, BackendError] = {}
         self.notes: dict[int, str] = {}
+        self.lapses: dict[int, str] = {}
 
     def text(self, generation_id: int) -> str:
         """The trouble of a generation; empty if there is none."""
         error = self.errors.get(generation_id)
-        return self.notes.get(generation_id, "") if error is None else str(error)
+        said = self.notes.get(generation_id, "") if error is None else str(error)
+        return "; ".join(filter(None, [self.lapses.get(generation_id, ""), said]))
 
     @contextmanager
     def of(self, *ids: int) -> Iterator[None]:

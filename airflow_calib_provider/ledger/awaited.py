@@ -68,7 +68,9 @@ def _each(reason: Reason | None) -> Iterator[Any]:
 
 def _of_reason(connection: Connection, reason: Reason, of_campaign: str | None) -> AwaitedTask | None:
     missing = reason.get("missing")
-    runs = [run for run, _ in missing if run is not None] if isinstance(missing, list) else []
+    named = [(run, status) for run, status in missing if run is not None] if isinstance(missing, list) else []
+    # What has failed waits for a person, what runs does not.
+    runs = [run for run, status in sorted(named, key=lambda one: not one[1].startswith("failed"))]
     if not runs or of_campaign is None:
         return None
     if reason.get("code") == "needs":

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from airflow_calib_provider.domain.reasons import RELEASES, Reason, render
-from airflow_calib_provider.errors import NotOpen
+from airflow_calib_provider.errors import CalibError, NotOpen
 from airflow_calib_provider.ledger import spec_files
 from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.spec.models import Need, Task, Workflow
@@ -39,11 +39,20 @@ def as_run(connection: Connection, campaign: Campaign, workflow: Workflow) -> Wo
 
 
 def applied(campaign: Campaign, workflow: Workflow) -> Workflow:
-    """A workflow with the overrides of a campaign, and without what it takes from its base."""
+    """A workflow with the overrides of a campaign, and without what it takes from its base.
+
+    :raises CalibError: the workflow does not declare any more what the campaign sets.
+    """
     found = workflow
     if overrides := campaign.overrides.get(workflow.name):
-        from airflow_calib_provider.spec.overrides import overridden  # which reads YAML
+        from airflow_calib_provider.spec.overrides import overridden, unfit  # which reads YAML
 
+        # A streamed campaign follows the file: what it sets must not go without a word.
+        if said := unfit(workflow, overrides):
+            raise CalibError(
+                "; ".join(said),
+                f"{campaign.name} goes on when the file declares it again; or close it, and create another campaign",
+            )
         found = overridden(workflow, overrides)
     return from_its_first_tasks(campaign, found)
 
@@ -81,6 +90,8 @@ def _from_base(campaign: Campaign, workflow: Workflow) -> Iterator[str]:
 
 def taken_from(campaign: Campaign, workflow: str, task: str) -> str | None:
     """The base campaign that has a task of this one; ``None``: it is run here."""
+    if _comes_short(campaign) and workflow not in campaign.spec_hashes:
+        return campaign.base_campaign
     begin = campaign.first_tasks.get(workflow)
     return campaign.base_campaign if begin is not None and task in begin["before"] else None
 
@@ -99,7 +110,7 @@ def own_spec(connection: Connection, campaign: Campaign, workflow: Workflow) -> 
         return workflow
     from airflow_calib_provider.spec.loader import load_text
 
-    found = load_text(text, Path(workflow.file))
+    found = load_text(text, Path(workflow.file), workflow.runs.categories)
     labels = {(need.workflow, need.task): need.grouping for task in workflow.tasks.values() for need in task.needs}
 
     def filled(need: Need) -> Need:

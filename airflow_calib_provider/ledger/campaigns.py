@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -35,6 +36,8 @@ ORDERS = ("ascending", NEWEST)
 LONGEST = 60
 """Characters of a name: it is a part of the names of DAG runs, folders and batches."""
 
+# What began with a dash would be an option of each command that names it.
+_NAME = re.compile(f"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{LONGEST - 1}}}")
 
 DAG_RUN = "dag_run"
 """In the event of a campaign's creation: the DAG run that asked for it, so that a retry finds what it has made."""
@@ -176,9 +179,10 @@ def _write(
 
 def check_name(connection: Connection, name: str, kind: str = "finite") -> None:
     """:raises LedgerError: no campaign of this kind can be created under this name."""
-    if not name or len(name) > LONGEST or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
+    if not _NAME.fullmatch(name):
         raise LedgerError(
-            f"{name[: 2 * LONGEST]!r} cannot name a campaign", f"use up to {LONGEST} letters, digits, - and _"
+            f"{name[: 2 * LONGEST]!r} cannot name a campaign",
+            f"use up to {LONGEST} letters, digits, - and _; none begins with -",
         )
     if name == DAGS and kind != DAGS:
         raise LedgerError(f"the name {name} is reserved for the jobs of hand-written DAGs", "choose another")
@@ -202,9 +206,9 @@ def check_base(connection: Connection, name: str, base: str | None) -> None:
     if base is None:
         return
     if base == name:
-        raise LedgerError(f"the campaign {name} cannot be its own base", f"name another with --base, such as {PROMPT}")
+        raise LedgerError(f"the campaign {name} cannot be its own base", f"name another, such as {PROMPT}")
     if get(connection, base).kind == DAGS:
-        raise LedgerError(f"the campaign {base} takes no runs: nothing can be based on it", "name another with --base")
+        raise LedgerError(f"the campaign {base} takes no runs: nothing can be based on it", "name another")
 
 
 def ensure_prompt(connection: Connection) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, delete, exists, or_, select, update
 
+from airflow_calib_provider.domain.locks.deadlines import WAITING, Limits
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import UNBEGUN, add_locks, add_tasks, columns_of_spec
 from airflow_calib_provider.ledger.rows import EditedTask, read_rows
 from airflow_calib_provider.ledger.transitions import Subject, append_events
 from airflow_calib_provider.spec.models import Task, Workflow
+
+lock = tables.lock
+
+_LockKey = tuple[int, str, str, str]
+"""A lock by group, task, kind and parameters."""
 
 AT_ONCE = 500
 """Groups that follow an edit of their spec in one transaction."""
@@ -57,6 +65,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, now: d
         edited += [(row.group_id, tasks[row.task]) for row in stay]
         events += [(replace(subject, task=row.task), row.state, None) for row in gone]
         events += [(replace(subject, task=row.task), row.state, row.state) for row in stay]
+    clocks = _clocks(connection, [group_id for group_id, _ in edited])
     _delete_locks(connection, [*removed, *({"key_group_id": i, "key_task": task.name} for i, task in edited)])
     if removed:
         connection.execute(delete(table).where(*_key(table)), removed)
@@ -69,6 +78,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, now: d
         statement = update(table).where(*_key(table)).values(values)
         connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])
         add_locks(connection, workflow, edited)
+        _go_on(connection, clocks)
     add_tasks(connection, workflow, added, now)
     data = {"spec_hash": workflow.hash}
     append_events(
@@ -90,6 +100,35 @@ def _key(table: Table) -> tuple[ColumnElement[bool], ...]:
 def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, object]]) -> None:
     if keys:
         connection.execute(delete(tables.lock).where(*_key(tables.lock)), keys)
+
+
+def _clocks(connection: Connection, group_ids: Sequence[int]) -> dict[_LockKey, datetime]:
+    """Since when locks have been waited for, whose deadlines count from then."""
+    found = {}
+    for row in connection.execute(_limited(group_ids).where(lock.c.deadline.is_not(None))):
+        found[_lock_key(row)] = row.deadline - Limits.of_json(row.limits).at_most
+    return found
+
+
+def _go_on(connection: Connection, clocks: Mapping[_LockKey, datetime]) -> None:
+    """Let them have been so since then: an edit of the file is no reason to wait anew for the same."""
+    if not clocks:
+        return
+    for row in connection.execute(_limited({key[0] for key in clocks})).all():
+        limits, since = Limits.of_json(row.limits), clocks.get(_lock_key(row))
+        if since is not None and limits.since == WAITING:
+            own = (lock.c.group_id == row.group_id, lock.c.task == row.task, lock.c.position == row.position)
+            connection.execute(update(lock).where(*own).values(deadline=since + limits.at_most))
+
+
+def _limited(group_ids: Iterable[int]) -> Select[Any]:
+    columns = (lock.c.group_id, lock.c.task, lock.c.position, lock.c.kind, lock.c.parameters, lock.c.limits)
+    here = (tables.one_of(lock.c.group_id, group_ids), lock.c.limits.is_not(None))
+    return select(*columns, lock.c.deadline).where(*here)
+
+
+def _lock_key(row: Any) -> _LockKey:
+    return row.group_id, row.task, row.kind, json.dumps(row.parameters, sort_keys=True)
 
 
 def _edited_groups(

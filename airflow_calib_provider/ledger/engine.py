@@ -13,7 +13,7 @@ from typing import Any, Self
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
-from airflow_calib_provider.errors import LedgerError, SettingError
+from airflow_calib_provider.errors import LedgerDown, LedgerError, SettingError
 from airflow_calib_provider.ledger import sqlite_file
 from airflow_calib_provider.settings import absolute, calib_home
 
@@ -139,15 +139,15 @@ class Ledger:
         except exc.DBAPIError as error:
             raise self.error(error.orig or error) from error
 
-    def error(self, cause: BaseException) -> LedgerError:
+    def error(self, cause: BaseException) -> LedgerDown:
         """What the driver said, for people: the place, and what to do."""
         # PostgreSQL's drivers add the statement to what the server said.
         said = " ".join(str(getattr(getattr(cause, "diag", None), "message_primary", None) or cause).split())
         missing = is_missing(cause)
         if self.file and "unable to open" in said and (found := sqlite_file.obstacle(self.file)):
-            return LedgerError(f"the ledger {self.place} cannot be read: {found[0]}", found[1])
+            return LedgerDown(f"the ledger {self.place} cannot be read: {found[0]}", found[1])
         what = f"has no tables of ours yet, or not all ({said})" if missing else f"cannot be used: {said}"
-        return LedgerError(f"the ledger {self.place} {what}", _UPGRADE if missing else _remedy(said))
+        return LedgerDown(f"the ledger {self.place} {what}", _UPGRADE if missing else _remedy(said))
 
     def close(self) -> None:
         """Close all connections."""

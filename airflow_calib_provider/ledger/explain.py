@@ -6,17 +6,28 @@ ledger does not have.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
+from airflow_calib_provider.domain.group_words import life
 from airflow_calib_provider.domain.reasons import Cause, Reason
-from airflow_calib_provider.ledger import campaigns, openings, source_changes, sources, spec_files, tables
+from airflow_calib_provider.ledger import (
+    campaigns,
+    explain_groups,
+    openings,
+    source_changes,
+    source_reads,
+    sources,
+    spec_files,
+    tables,
+)
 from airflow_calib_provider.ledger.campaign_view import in_campaign
-from airflow_calib_provider.ledger.explain_campaigns import no_dag_run, of_campaign, throttled
+from airflow_calib_provider.ledger.explain_campaigns import no_dag_run, not_run, of_campaign, throttled
+from airflow_calib_provider.ledger.explain_late import in_grouping, left_out_failed
 from airflow_calib_provider.ledger.explain_tasks import task_causes
 from airflow_calib_provider.ledger.groups import find_group, group_by_id
 from airflow_calib_provider.ledger.rows import Campaign, Group, GroupTask, Run, first_row, read_rows, select_of
@@ -49,10 +60,14 @@ class DagRun:
 
 @dataclass
 class Explanation:
-    """All causes, and the DAG runs about which Airflow can be asked."""
+    """All causes, and the DAG runs about which Airflow can be asked.
+
+    :ivar life: of a group that was asked for: why it opened, and why it closed, in words.
+    """
 
     causes: list[Cause] = field(default_factory=list)
     dag_runs: list[DagRun] = field(default_factory=list)
+    life: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ class Scope:
     workflow: str | None = None
     task: str | None = None
     specs: Mapping[str, Workflow] = field(default_factory=dict)
-    limits: openings.OpeningLimits = field(default_factory=openings.OpeningLimits)
+    limits: openings.OpeningLimits = field(default_factory=openings.OpeningLimits.as_set)
     troubles: Mapping[str, spec_files.Trouble] | None = None
     source: str | None = None
     several: bool = False
@@ -91,9 +106,13 @@ def explain_group(connection: Connection, scope: Scope, name: str) -> Explanatio
     result = Explanation(of_campaign(found))
     held = find_group(connection, scope.campaign, scope.workflow, name)
     if changed := source_changes.of_group(connection, held.id):
-        result.causes.append(_of_group(held, changed, "changed", None))
+        result.causes.append(explain_groups.of_group(held, changed, "changed", None))
     _add_group(connection, scope, held, result)
+    result.life = life({"opened": held.open_reason, "closed": held.close_reason})
     result.causes += _files(connection, scope, {held.workflow})
+    spec = scope.specs.get(held.workflow)
+    if held.state == "forming" and spec is not None:
+        result.causes += _unreadable(connection, {spec.runs.source})
     return result
 
 
@@ -114,11 +133,29 @@ def explain_run(connection: Connection, scope: Scope, number: int) -> Explanatio
         select(membership).where(membership.c.campaign == scope.campaign, membership.c.run == number)
     ).all()
     result.causes += _skips(connection, scope, number, rows)
+    concerned: set[str] = set()
     for row in rows:
-        _explain_in_groupings(connection, scope, campaign, row, members, result)
-    concerned = {name for row in rows for name, _ in _targets(connection, scope, row, members)}
+        targets = _targets(connection, scope, row, members)
+        _explain_in_groupings(connection, scope, campaign, row, members, targets, result)
+        concerned |= {name for name, _ in targets}
     result.causes += _files(connection, scope, concerned, of_run=True)
+    if not rows:
+        result.causes += _unreadable(connection, None if scope.source is None else {scope.source})
+    else:
+        result.causes += _unreadable(connection, {row.source for row in rows if not row.completed or not members})
     return result
+
+
+def _unreadable(connection: Connection, names: Collection[str] | None) -> list[Cause]:
+    """The run sources, of these or of all, of which nothing new is learned."""
+    return [
+        Cause(
+            f"run source {item.source}",
+            {"code": "source_unreadable", "source": item.source, "said": item.said},
+            since=item.since,
+        )
+        for item in source_reads.unreadable(connection, names)
+    ]
 
 
 def _files(connection: Connection, scope: Scope, workflows: Collection[str], *, of_run: bool = False) -> list[Cause]:
@@ -166,11 +203,16 @@ def _skips(connection: Connection, scope: Scope, number: int, runs: Sequence[Run
 
 
 def _explain_in_groupings(
-    connection: Connection, scope: Scope, campaign: Campaign, row: Run, members: Sequence[Any], result: Explanation
+    connection: Connection,
+    scope: Scope,
+    campaign: Campaign,
+    row: Run,
+    members: Sequence[Any],
+    targets: Sequence[tuple[str, str]],
+    result: Explanation,
 ) -> None:
-    targets = _targets(connection, scope, row, members)
     if not targets:
-        reason = {"code": "no_workflow", "source": row.source, "workflow": scope.workflow}
+        reason = not_run(campaign, row, scope.workflow, scope.task)
         result.causes.append(Cause(scope.of(row), reason, since=row.recorded_at))
     of_grouping = {(member.workflow, member.grouping): member for member in members if member.source == row.source}
     result.causes += _changed(scope.of(row), row, [of_grouping[target] for target in targets if target in of_grouping])
@@ -181,8 +223,7 @@ def _explain_in_groupings(
         elif member.state != "grouped":
             result.causes += _left_out(connection, scope, member, scope.of(row))
         else:
-            held = group_by_id(connection, member.group_id)
-            _add_group(connection, scope, held, result)
+            _add_group(connection, scope, group_by_id(connection, member.group_id), result, row.number)
 
 
 def _changed(name: str, row: Run, members: Sequence[Any]) -> list[Cause]:
@@ -205,8 +246,10 @@ def _targets(connection: Connection, scope: Scope, row: Run, members: Sequence[A
         membership.c.workflow == tables.grouping.c.workflow,
         membership.c.source != row.source,
     )
+    # To ask it of a workflow that has taken this very run would be to look at all of its runs.
+    takes = tables.grouping.c.workflow.in_({name for name, _ in found})
     query = select(tables.grouping.c.workflow, tables.grouping.c.label).where(
-        tables.grouping.c.campaign == scope.campaign, ~taken
+        tables.grouping.c.campaign == scope.campaign, or_(takes, ~taken)
     )
     others = connection.execute(query).all()
     known = sources.of_workflows(connection, {name for name, _ in others if name not in scope.specs})
@@ -216,9 +259,7 @@ def _targets(connection: Connection, scope: Scope, row: Run, members: Sequence[A
         if workflow.runs.source == row.source:
             found |= {(name, grouping) for grouping in workflow.groupings()}
     wanted = [(name, grouping) for name, grouping in sorted(found) if scope.workflow in (None, name)]
-    if scope.task is None:
-        return wanted
-    return [(name, grouping) for name, grouping in wanted if _has_task(connection, scope, name, grouping)]
+    return [one for one in wanted if scope.task is None or _has_task(connection, scope, *one)]
 
 
 def _has_task(connection: Connection, scope: Scope, workflow: str, grouping: str) -> bool:
@@ -231,12 +272,12 @@ def _has_task(connection: Connection, scope: Scope, workflow: str, grouping: str
 
 def _left_out(connection: Connection, scope: Scope, member: Any, name: str) -> list[Cause]:
     """A run in no group: late, not selected, refused, or dropped with its group."""
-    reason = dict(member.reason or {})
+    reason = in_grouping(member.reason or {}, scope.specs, member.workflow, member.grouping)
     if reason.get("code") == "run_skipped":
         return []  # who skipped it, and why, was said already
     if member.state == "dropped":
-        dropped = connection.execute(select(group).where(group.c.id == member.group_id)).first()
-        reason = {**reason, **(dropped.close_reason or {})} if dropped else reason
+        dropped = connection.execute(select(group.c.close_reason).where(group.c.id == member.group_id)).scalar()
+        reason = {**reason, **(dropped or {})}
     about = f"{name} in {member.workflow} ({member.grouping})"
     reason = {"run": member.run, "source": member.source, **reason}
     return [Cause(about, reason, state=member.state, since=member.assigned_at, workflow=member.workflow)]
@@ -249,7 +290,7 @@ def _unassigned(
     about = f"{scope.of(row)} in {workflow} ({grouping})"
     if campaign.kind == "finite" and not _is_listed(connection, campaign, row):
         return [Cause(about, {"code": "not_in_campaign"}, "not_selected", campaign.created_at, workflow=workflow)]
-    table = tables.grouping
+    table, spec = tables.grouping, scope.specs.get(workflow)
     below = connection.execute(
         select(table.c.assigned_below).where(
             table.c.campaign == scope.campaign, table.c.workflow == workflow, table.c.label == grouping
@@ -257,7 +298,10 @@ def _unassigned(
     ).scalar()
     since = row.completed_at or row.recorded_at
     if below is not None and row.number < below:
+        if waits := explain_groups.of_values(connection, campaign, spec, grouping, scope.now, row.number):
+            return [waits]
         reason = {"code": "late", "assigned_below": below, "run": row.number, "source": row.source}
+        reason = in_grouping(reason, scope.specs, workflow, grouping)
         return [Cause(about, reason, since=row.recorded_at, workflow=workflow)]
     causes = []
     holder = _holder(connection, scope, campaign, row, workflow)
@@ -278,6 +322,9 @@ def _unassigned(
     if not row.completed:
         return causes
     hold = _settling(connection, scope, row, workflow) or _finite_incomplete(connection, campaign, row, workflow)
+    hold = hold or explain_groups.of_policy(connection, scope.campaign, spec, grouping)
+    if hold is None and (waits := explain_groups.of_values(connection, campaign, spec, grouping, scope.now)):
+        return [waits]
     return [Cause(about, hold or {"code": "next_inject"}, since=since, workflow=workflow)]
 
 
@@ -349,20 +396,32 @@ def _finite_incomplete(connection: Connection, campaign: Campaign, row: Run, wor
     return {"code": "finite_incomplete", "missing": missing} if missing else None
 
 
-def _add_group(connection: Connection, scope: Scope, row: Group, result: Explanation) -> None:
-    """The causes of a group, once, however many of its runs are asked for."""
+def _add_group(connection: Connection, scope: Scope, row: Group, result: Explanation, run: int | None = None) -> None:
+    """The causes of a group; of runs without which it went on those of one, or all."""
     asked = connection.execute(select(request).where(request.c.group_id == row.id)).first()
     listed = select_of(GroupTask, group_task).where(group_task.c.group_id == row.id).order_by(group_task.c.position)
     tasks = read_rows(connection, listed, GroupTask)
     chosen = [item for item in tasks if scope.task in (None, item.task)]
     if row.state == "dropped":
         reason = {"code": "dropped", **(row.close_reason or {})}
-        result.causes.append(_of_group(row, reason, "skipped", row.closed_at))
+        result.causes.append(explain_groups.of_group(row, reason, "skipped", row.closed_at))
         return
+    result.causes += left_out_failed(connection, row, scope.task, run)
+    if row.edition > 1:
+        amended = tables.group_edition
+        last = connection.execute(select(amended).where(amended.c.group_id == row.id, amended.c.n == row.edition)).one()
+        said = {"edition": last.n, "person": last.person, "said": last.reason}
+        reason = {"code": "amended", **said, "added": last.added, "removed": last.removed}
+        result.causes.append(explain_groups.of_group(row, reason, row.state, last.at))
+    if row.late:
+        result.causes.append(explain_groups.of_group(row, {"code": "late_group"}, "late", row.opened_at))
     if row.state == "forming":
         reason = dict(look(connection, [(row.id, FORMING)])[row.id, FORMING].reason or {})
         looked = max((item.looked_at for item in tasks if item.looked_at), default=None)
-        result.causes.append(_of_group(row, reason, "waiting", row.opened_at, looked))
+        result.causes.append(explain_groups.of_group(row, reason, "waiting", row.opened_at, looked))
+        campaign = campaigns.get(connection, row.campaign)
+        waits = explain_groups.of_values(connection, campaign, scope.specs.get(row.workflow), row.grouping, scope.now)
+        result.causes += [waits] if waits is not None else []
     spec = scope.specs.get(row.workflow)
     found = task_causes(connection, row, tasks, [item.task for item in chosen], spec, scope.now)
     result.causes += found.causes
@@ -370,43 +429,14 @@ def _add_group(connection: Connection, scope: Scope, row: Group, result: Explana
     left = {item.task: item.state for item in chosen if item.state in ("new", "waiting", "processing")}
     if asked is None:
         if found.ready:
-            result.causes.append(_of_group(row, no_dag_run(connection, scope.limits, row), "waiting", row.closed_at))
+            why = no_dag_run(connection, scope.limits, row, scope.now)
+            result.causes.append(explain_groups.of_group(row, why, "waiting", row.closed_at))
         return
     result.dag_runs.append(
         DagRun(row.workflow, row.name, asked.dag_id, asked.run_id, asked.state, left, row.state == "forming")
     )
     if found.ready:
-        result.causes += _of_request(row, asked, found.ready, scope.now)
-
-
-def _of_group(
-    row: Group, reason: Reason, state: str, since: datetime | None, looked_at: datetime | None = None
-) -> Cause:
-    about = f"group {row.name} of {row.workflow}"
-    return Cause(about, dict(reason), state, since, looked_at, row.workflow, row.name)
-
-
-def _of_request(row: Group, asked: Any, ready: Iterable[str], now: datetime) -> list[Cause]:
-    names = list(ready)
-    if asked.state == "opened":
-        reason = {"code": "dag_run_opened", "run_id": asked.run_id, "since": _iso(asked.opened_at), "tasks": names}
-        return [_of_group(row, reason, "waiting", asked.opened_at)]
-    if asked.state == "claimed":
-        expired = asked.claimed_at is not None and asked.claimed_at < now - openings.CLAIM_EXPIRES
-        reason = {"code": "claim_expired" if expired else "dag_run_claimed", "run_id": asked.run_id}
-        return [_of_group(row, reason, "waiting", asked.claimed_at)]
-    if asked.error:
-        reason = {
-            "code": "dag_run_refused",
-            "run_id": asked.run_id,
-            "dag_id": asked.dag_id,
-            "error": asked.error,
-            "refusals": asked.refusals,
-            "not_before": _iso(asked.not_before),
-        }
-    else:
-        reason = {"code": "dag_run_wanted", "run_id": asked.run_id}
-    return [_of_group(row, reason, "waiting", asked.wanted_at)]
+        result.causes += explain_groups.of_request(row, asked, found.ready, scope.now)
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -101,9 +101,10 @@ def _of_dag(item: DagRun, known: DagRunFacts, facts: AirflowFacts) -> Iterator[C
         said = _said(str(error.get("stack_trace") or ""))
         reason = {"code": "dag_import_error", "file": error.get("filename"), "error": said}
         yield Cause(about, reason, since=_time(error.get("timestamp")), workflow=item.workflow)
-    if known.dag is None:
+    if known.dag is None or known.dag.get("is_stale"):  # stale: no file has it any more, and nothing of it is started
         if not errors:
-            yield Cause(about, {"code": "dag_not_found", "dag_id": item.dag_id}, workflow=item.workflow)
+            reason = {"code": "dag_not_found", "dag_id": item.dag_id, "stale": known.dag is not None}
+            yield Cause(about, reason, workflow=item.workflow)
     elif known.dag.get("is_paused"):
         yield Cause(about, {"code": "dag_paused", "dag_id": item.dag_id}, workflow=item.workflow)
 

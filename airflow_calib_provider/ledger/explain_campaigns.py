@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from airflow_calib_provider.domain.reasons import Cause, Reason
-from airflow_calib_provider.ledger import campaigns, openings, tables, throttle
+from airflow_calib_provider.ledger import campaign_view, campaigns, openings, tables, throttle
 from airflow_calib_provider.ledger.opening_order import OpeningLimits
-from airflow_calib_provider.ledger.rows import Campaign, Group, GroupTask
+from airflow_calib_provider.ledger.rows import Campaign, Group, GroupTask, Run
 
 _TOLD = ("collecting", "paused", "closed", "cancelled")
 """States of a campaign that are told whatever is asked about."""
@@ -32,7 +32,14 @@ def of_campaign(campaign: Campaign) -> list[Cause]:
     ]
 
 
-def no_dag_run(connection: Connection, limits: OpeningLimits, row: Group) -> Reason:
+def not_run(campaign: Campaign, row: Run, workflow: str | None, task: str | None) -> Reason:
+    """Why a run is in no grouping of a campaign: nothing takes it, or what is asked about is its base campaign's."""
+    if workflow is not None and task is not None and (base := campaign_view.taken_from(campaign, workflow, task)):
+        return {"code": "of_base", "run": row.number, "workflow": workflow, "task": task, "base": base}
+    return {"code": "no_workflow", "source": row.source, "workflow": workflow}
+
+
+def no_dag_run(connection: Connection, limits: OpeningLimits, row: Group, now: datetime) -> Reason:
     """Why a group that nothing else holds has no DAG run."""
     about = {"campaign": row.campaign, "workflow": row.workflow}
     campaign = campaigns.get(connection, row.campaign)
@@ -44,16 +51,17 @@ def no_dag_run(connection: Connection, limits: OpeningLimits, row: Group) -> Rea
         return changes
     if campaign.state == "paused":
         return {"code": "campaign_paused", **about}
-    counts = openings.open_counts(connection)
+    counts = openings.open_counts(connection, now)
     of_campaign = counts.of_campaign[row.campaign]
     if campaign.max_groups is not None and of_campaign >= campaign.max_groups:
         return {"code": "groups_throttled", "open": of_campaign, "max_groups": campaign.max_groups, **about}
-    open_now = counts.working[row.workflow, row.grouping]
-    reserved = 0 if row.campaign == campaigns.PROMPT else int(limits.max_open * limits.prompt_share)
-    limit = limits.max_open - reserved
+    open_now, starting = (found[row.workflow, row.grouping] for found in (counts.working, counts.starting))
+    limit = limits.working(row.campaign)
     dag_id = f"{row.workflow}__{row.grouping}"
     if open_now >= limit:
         return {"code": "queued_in_ledger", "open": open_now, "max_open": limit, "dag_id": dag_id}
+    if row.campaign != campaigns.PROMPT and starting >= limits.starting:
+        return {"code": "others_start", "open": starting, "limit": limits.starting, "dag_id": dag_id}
     return {"code": "dag_run_not_asked", "dag_id": dag_id}
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
+from airflow_calib_provider.credentials.standing import is_lapse
 from airflow_calib_provider.domain.reasons import Cause
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import steps, tables
+from airflow_calib_provider.ledger.editions import is_stale, why_stale
+from airflow_calib_provider.ledger.explain_outside import asked_outside
 from airflow_calib_provider.ledger.generations import with_group
 from airflow_calib_provider.ledger.live_reasons import LiveReason, live_reasons
 from airflow_calib_provider.ledger.locks.base import Look
@@ -50,13 +53,22 @@ def task_causes(
     result = TaskCauses()
     open_tasks = [row.task for row in tasks if row.state in ("new", "waiting") and row.task in chosen]
     looks = look(connection, [(group.id, name) for name in open_tasks])
+    shut = [name for name in open_tasks if looks[group.id, name].state != "open"]
+    asked = asked_outside(connection, group.id, shut) if shut else {}
     states = {row.task: row.state for row in tasks}
     counts = _jobs(connection, group.id, now)
+    stale = [row for row in tasks if row.task in chosen and is_stale(row.state, row.reason)]
+    why = why_stale(connection, group.id, group.edition) if stale else {}
+    gone = {row.task for row in stale if spec is not None and row.task not in spec.tasks}
+    result.causes += [_cause(group, row, {**why, "code": "stale_gone"} if row.task in gone else why) for row in stale]
     for row in tasks:
         if row.task not in chosen:
             continue
         if row.state in ("new", "waiting"):
+            n_before = len(result.causes)
             _waiting(group, row, looks[group.id, row.task], _before(row, tasks, spec), states, result)
+            if row.task in asked:
+                result.causes[n_before] = replace(result.causes[n_before], asked=asked[row.task])
         elif row.state == "processing":
             result.causes += _processing(group, row, counts.get(row.task))
         else:
@@ -87,7 +99,7 @@ def _waiting(
     states: Mapping[str, str],
     result: TaskCauses,
 ) -> None:
-    held = False
+    held = is_stale(row.state, row.reason)
     if seen.state != "open":
         held = True
         result.causes.append(_cause(group, row, seen.reason or {}, "failed" if seen.state == "never" else "waiting"))
@@ -109,6 +121,11 @@ class _Counts:
     retrying: list[JobRecord] = field(default_factory=list)
     failed: list[JobRecord] = field(default_factory=list)
     live: list[LiveReason] = field(default_factory=list)
+    place: Mapping[str, object] = field(default_factory=dict)
+
+
+def _of_its_step() -> ColumnElement[bool]:
+    return and_(generation.c.id == job.c.generation_id, generation.c.step == job.c.step)
 
 
 def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Counts]:
@@ -123,19 +140,26 @@ def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Co
     rows = read_rows(connection, newest.where(generation.c.group_id == group_id), Generation)
     result = {row.task: _Counts(row) for row in rows}
     by_id = {row.id: result[row.task] for row in rows}
-    counted = select(job.c.generation_id, job.c.state, func.count()).where(job.c.generation_id.in_(by_id))
+    counted = select(job.c.generation_id, job.c.state, func.count()).join(generation, _of_its_step())
+    counted = counted.where(job.c.generation_id.in_(by_id))
     for generation_id, state, n in connection.execute(counted.group_by(job.c.generation_id, job.c.state)).all():
         by_id[generation_id].states[state] = n
-    notable = select_of(JobRecord, job).where(
-        job.c.generation_id.in_(by_id),
-        (job.c.state == "failed") | ((job.c.state == "waiting") & (job.c.retry_at > now)),
+    notable = (
+        select_of(JobRecord, job)
+        .join(generation, _of_its_step())
+        .where(
+            job.c.generation_id.in_(by_id),
+            (job.c.state == "failed") | ((job.c.state == "waiting") & (job.c.retry_at > now)),
+        )
     )
     for item in read_rows(connection, notable.order_by(job.c.job_index), JobRecord):
         counts = by_id[item.generation_id]
         (counts.failed if item.state == "failed" else counts.retrying).append(item)
     said = live_reasons(connection, [row.id for row in rows if row.state == "running"])
+    places = steps.places(connection, [row.id for row in rows if row.step])
     for row in rows:
         result[row.task].live = said.get(row.id, [])
+        result[row.task].place = places.get(row.id, {})
     return result
 
 
@@ -148,9 +172,12 @@ def _processing(group: Group, row: GroupTask, counts: _Counts | None) -> list[Ca
     if counts is None:
         return causes or [_cause(group, row, stored or {"code": "running"})]
     number = counts.generation.n
-    causes.append(_cause(group, row, {"code": "jobs", "generation": number, "states": counts.states}))
+    causes.append(_cause(group, row, {"code": "jobs", "generation": number, "states": counts.states, **counts.place}))
     if counts.generation.trouble:
-        reason = {"code": "backend_trouble", "backend": counts.generation.backend, "message": counts.generation.trouble}
+        said = counts.generation.trouble
+        reason = {"code": "backend_trouble", "backend": counts.generation.backend, "message": said}
+        if is_lapse(said):
+            reason = {"code": "credential", "message": said}
         since = counts.generation.trouble_since
         causes.append(replace(_cause(group, row, reason), since=since or row.since))
     for item in counts.live[:SHOWN_REASONS]:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, and_, case, cast, func, insert, literal, null, select, update
+from sqlalchemy import Connection, Integer, Select, and_, cast, func, insert, literal, null, select, update
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
-from airflow_calib_provider.ledger import rounds, tables
+from airflow_calib_provider.ledger import rounds, steps, tables
 from airflow_calib_provider.ledger.groups import TaskChange, change_task, set_task_states
+from airflow_calib_provider.ledger.present_jobs import BEGUN as BEGUN
+from airflow_calib_provider.ledger.present_jobs import LIVE as LIVE
+from airflow_calib_provider.ledger.present_jobs import at_its_step
 from airflow_calib_provider.ledger.products import Kept, new_rows
 from airflow_calib_provider.ledger.rows import (
     Definition,
     Generation,
-    JobCount,
+    GenerationBasis,
     JobRecord,
     Product,
-    ReportingJob,
     Unsettled,
-    Used,
     first_row,
     read_rows,
     select_of,
@@ -44,37 +45,24 @@ from airflow_calib_provider.ledger.transitions import (
 
 generation, job, attempt, group = tables.generation, tables.job, tables.attempt, tables.run_group
 
-LIVE = ("waiting", "submitted", "running", "held")
-BEGUN = ("submitted", "running", "held")
-"""The states of jobs of which an attempt lives, which is in the state of the same name."""
-
 
 @dataclass(frozen=True)
-class NewGeneration:
-    """What a generation is created with; the columns of the table of the same names."""
+class NewGeneration(GenerationBasis):
+    """What a generation is created with.
 
-    group_id: int
-    task: str
-    max_tries: int
-    backend: str
-    spec_hash: str
-    git_commit: str | None
-    definitions_hash: str
-    inputs: Sequence[str]
-    runs: Sequence[int]
-    excluded_runs: Sequence[int]
-    used: Used
-    retries: int
-    quorum: float
-    products: Mapping[str, str]
-    folder: str
-    dag_run_id: str
+    :ivar plan: how it iterates, if it does, :ivar first: and its first step.
+    :ivar failed_runs: what it is made without, since these have failed in what it needs, each with why (rule 49).
+    """
+
     definitions: Sequence[Definition] = field(default=())
     failures: Sequence[Mapping[str, object]] = field(default=())
     options: Mapping[str, object] = field(default_factory=dict)
     keep: int | None = None
     spec_folder: str | None = None
     drops: Mapping[str, float] = field(default_factory=dict)
+    plan: steps.StoredPlan | None = None
+    first: steps.Planned | None = None
+    failed_runs: Mapping[int, Reason] = field(default_factory=dict)
 
 
 ALL, SAME_VERSION = "all", "same_version"
@@ -149,6 +137,9 @@ def backends_named(connection: Connection, since: datetime) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
+_NO_COLUMNS = ("group_id", "task", "definitions", "plan", "first", "failed_runs")
+
+
 def create(connection: Connection, new: NewGeneration, now: datetime, before: TaskStanding | None = None) -> int:
     """Start the next generation with its jobs; the earlier ones stay as they are.
 
@@ -159,7 +150,8 @@ def create(connection: Connection, new: NewGeneration, now: datetime, before: Ta
     number = before.last.n + 1 if before.last else 1
     about = before.group
     subject = Subject(about.campaign, about.workflow, new.task, about.name, generation=number)
-    values = {name: value for name, value in vars(new).items() if name not in ("group_id", "task", "definitions")}
+    names = [item.name for item in fields(new) if item.name not in _NO_COLUMNS]
+    values: dict[str, Any] = {name: getattr(new, name) for name in names}
     for name in ("inputs", "runs", "excluded_runs", "failures"):
         values[name] = list(values[name])
     columns = {
@@ -174,9 +166,16 @@ def create(connection: Connection, new: NewGeneration, now: datetime, before: Ta
     key = {"group_id": new.group_id, "task": new.task, "n": number}
     data = {"jobs": len(new.definitions), "spec_hash": new.spec_hash, "git_commit": new.git_commit}
     generation_id = insert_one(connection, generation, Move(key, None, "running", subject, columns, data))
-    _create_jobs(connection, generation_id, subject, new.definitions)
+    n_jobs = len(new.definitions)
+    if new.plan is not None and new.first is not None:
+        plan: steps.StoredPlan = {**new.plan, "folder": f"{new.folder}/g{number}"}
+        steps.keep_plan(connection, generation_id, plan)
+        steps.open_step(connection, by_id(connection, generation_id), plan, new.first, now)
+        n_jobs = len(new.first.definitions)
+    else:
+        create_jobs(connection, generation_id, 0, subject, new.definitions)
     if before.task is not None:
-        states = {str(JobState.WAITING): len(new.definitions)} if new.definitions else {}
+        states = {str(JobState.WAITING): n_jobs} if n_jobs else {}
         reason = {"code": "jobs", "generation": number, "states": states}
         change_task(connection, about, before.task, TaskChange(about.id, new.task, "processing", reason), now)
     return generation_id
@@ -185,18 +184,30 @@ def create(connection: Connection, new: NewGeneration, now: datetime, before: Ta
 _NEW_JOB = ("generation_id", "step", "job_index", "attempt", "failures", "losses", "releases", "definition")
 
 
-def _create_jobs(
-    connection: Connection, generation_id: int, subject: Subject, definitions: Sequence[Definition]
+def create_jobs(
+    connection: Connection,
+    generation_id: int,
+    step: int,
+    subject: Subject,
+    definitions: Sequence[Definition],
+    first: int = 0,
 ) -> None:
-    jobs = [(generation_id, 0, index, 0, 0, 0, 0, json.dumps(item)) for index, item in enumerate(definitions)]
+    """Add the jobs of a generation, or of a step of it, which wait.
+
+    :param first: the index of the first of them.
+    """
+    numbered = enumerate(definitions, start=first)
+    jobs = [(generation_id, step, index, 0, 0, 0, 0, json.dumps(item)) for index, item in numbered]
     create_all(connection, job, JobState.WAITING.value, _NEW_JOB, jobs)
     made = select(job.c.job_index, cast(null(), Integer).label("attempt"), literal("{}").label("data"))
-    told = ManyRows(subject, made.where(job.c.generation_id == generation_id, job.c.step == 0))
+    here = (job.c.generation_id == generation_id, job.c.step == step, job.c.job_index >= first)
+    told = ManyRows(subject, made.where(*here))
     tell_all(connection, job.name, None, JobState.WAITING.value, told, len(jobs))
 
 
 def _counts(connection: Connection, row: Generation) -> dict[str, object]:
-    query = select(job.c.state, func.count()).where(job.c.generation_id == row.id).group_by(job.c.state)
+    here = (job.c.generation_id == row.id, job.c.step == row.step)
+    query = select(job.c.state, func.count()).where(*here).group_by(job.c.state)
     return {"generation": row.n, "states": {item[0]: item[1] for item in connection.execute(query).all()}}
 
 
@@ -218,10 +229,13 @@ def continue_failed(
         columns |= {"failures": list(new.failures), "options": dict(new.options), "keep": new.keep, "cleaned_at": None}
         columns["drops"] = dict(new.drops)
         data |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "retries": new.retries, "quorum": new.quorum}
+    here = [job.c.generation_id == row.id, job.c.step == row.step]
+    if row.step:
+        goes_on = steps.continued(connection, row, new.plan if new is not None else None)
+        columns |= goes_on.columns
+        here.append(goes_on.again)
     move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, data)])
-    again = connection.execute(
-        select(job).where(job.c.generation_id == row.id, job.c.state.in_(["failed", "removed"]))
-    ).all()
+    again = connection.execute(select(job).where(*here, job.c.state.in_(["failed", "removed"]))).all()
     fresh = {"failures": 0, "losses": 0, "retry_at": None}
     moves = [
         Move(
@@ -245,23 +259,35 @@ def note_max_tries(connection: Connection, generation_id: int, max_tries: int) -
 
 
 def jobs_of(
-    connection: Connection, generation_ids: Iterable[int], indices: Iterable[int] | None = None
+    connection: Connection,
+    generation_ids: Iterable[int],
+    indices: Iterable[int] | None = None,
+    *,
+    step: int | None = None,
 ) -> list[JobRecord]:
     """The jobs of these generations, in order.
 
     :param indices: only these jobs.
+    :param step: of what iterates; by default that at which each of them is.
     """
-    query = select_of(JobRecord, job).where(tables.one_of(job.c.generation_id, generation_ids))
+    query = select_of(JobRecord, job)
+    if step is None:
+        query = at_its_step(query, generation_ids)
+    else:
+        query = query.where(tables.one_of(job.c.generation_id, generation_ids), job.c.step == step)
     if indices is not None:
         query = query.where(tables.one_of(job.c.job_index, indices))
     return read_rows(connection, query.order_by(job.c.generation_id, job.c.step, job.c.job_index), JobRecord)
 
 
-def running_jobs(connection: Connection, generation_ids: Iterable[int]) -> list[ReportingJob]:
-    """The jobs of these generations that run now, in order."""
-    query = select(job.c.generation_id, job.c.job_index, job.c.attempt, job.c.progress)
-    query = query.where(tables.one_of(job.c.generation_id, generation_ids), job.c.state == "running")
-    return read_rows(connection, query.order_by(job.c.generation_id, job.c.job_index), ReportingJob)
+def credentials(connection: Connection, generation_ids: Iterable[int]) -> dict[int, Mapping[str, str]]:
+    """Kind → path of the credentials that the jobs of each generation use, which are the same for all of them."""
+    query = select(job.c.generation_id, job.c.definition["credentials"].label("stated"))
+    here = (tables.one_of(job.c.generation_id, generation_ids), job.c.job_index == 0)
+    first = select(func.min(job.c.step)).where(*here).group_by(job.c.generation_id)
+    query = query.where(*here, job.c.step.in_(first))
+    stated = {row.generation_id: row.stated for row in connection.execute(query).all()}
+    return {number: stated.get(number) or {} for number in generation_ids}
 
 
 def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int]]:
@@ -270,7 +296,9 @@ def ended_well(connection: Connection, generation_id: int) -> dict[int, list[int
     What they left behind is whole, if it is there.
     """
     well = (attempt.c.state == AttemptState.SUCCEEDED) | (attempt.c.failure == FailureClass.PRODUCT)
-    query = select(attempt.c.job_index, attempt.c.n).where(attempt.c.generation_id == generation_id, well)
+    its_step = select(generation.c.step).where(generation.c.id == generation_id).scalar_subquery()
+    here = (attempt.c.generation_id == generation_id, attempt.c.step == its_step)
+    query = select(attempt.c.job_index, attempt.c.n).where(*here, well)
     found: dict[int, list[int]] = {}
     for row in connection.execute(query.order_by(attempt.c.job_index, attempt.c.n.desc())).all():
         found.setdefault(row.job_index, []).append(row.n)
@@ -290,26 +318,6 @@ def count_products(connection: Connection, generation_id: int) -> int:
     table = tables.product
     query = select(func.count()).select_from(table).where(table.c.generation_id == generation_id)
     return int(connection.execute(query).scalar_one())
-
-
-def jobs_by_state(connection: Connection, generation_ids: Iterable[int], now: datetime) -> list[JobCount]:
-    """How many jobs of these generations are in which state, and of how many of those that wait or are held it is time.
-
-    A waiting job without a time is due; a held one without a time is a person's.
-    """
-    waits = and_(job.c.state == "waiting", job.c.retry_at.is_(None) | (job.c.retry_at <= now))
-    due = case((waits | and_(job.c.state == "held", job.c.retry_at <= now), 1), else_=0)
-    query = select(job.c.generation_id, job.c.state, func.count().label("n"), func.sum(due).label("n_due"))
-    query = query.where(tables.one_of(job.c.generation_id, generation_ids))
-    return read_rows(connection, query.group_by(job.c.generation_id, job.c.state), JobCount)
-
-
-def held_due(connection: Connection, generation_ids: Iterable[int], now: datetime) -> list[tuple[int, int]]:
-    """Generation and index of each held job of which the time has come."""
-    query = select(job.c.generation_id, job.c.job_index).where(
-        tables.one_of(job.c.generation_id, generation_ids), job.c.state == "held", job.c.retry_at <= now
-    )
-    return [(row.generation_id, row.job_index) for row in connection.execute(query).all()]
 
 
 def as_job(row: JobRecord) -> Job:

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    func,
     select,
     update,
 )
 
-from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
+from airflow_calib_provider.domain.grouping import GroupDraft
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
 from airflow_calib_provider.ledger import tables
@@ -26,6 +26,8 @@ from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.problems import nearest
 
 UNFINISHED = ("new", "waiting")
+_OF_RUNS = ("last_run", "amounts", "fills", "start", "end", "marks")
+"""Columns of a group that follow from its runs."""
 _NEAR = 5
 """How many groups the hint of an unknown one names."""
 UNBEGUN = (*UNFINISHED, "failed")
@@ -35,44 +37,6 @@ UNBEGUN = (*UNFINISHED, "failed")
 def group_name(grouping: str, first_run: int) -> str:
     """Rule 4: nothing depends on the group's end, or on later fills."""
     return f"{grouping}-r{first_run}"
-
-
-def forming_group(connection: Connection, campaign: str, workflow: str, grouping: str) -> GroupDraft | None:
-    """The group that still takes runs, as :func:`~airflow_calib_provider.domain.grouping.assign` wants it."""
-    table = tables.run_group
-    row = connection.execute(
-        select(table).where(
-            table.c.campaign == campaign,
-            table.c.workflow == workflow,
-            table.c.grouping == grouping,
-            table.c.state == "forming",
-        )
-    ).first()
-    if row is None:
-        return None
-    member = tables.membership
-    # Dropped ones: it is about to be dropped, by an injection that has not come to the end of it.
-    of_it = (member.c.group_id == row.id, member.c.state.in_(["grouped", "dropped"]))
-    n_runs = connection.execute(select(func.count()).where(*of_it)).scalar_one()
-    return GroupDraft(
-        policy=Grouping.of_json(row.policy),
-        id=row.id,
-        first_run=row.first_run,
-        last_run=row.last_run,
-        n_runs=n_runs,
-        start=row.start,
-        end=row.end,
-        amounts=dict(row.amounts),
-        fills=list(row.fills),
-    )
-
-
-def members_since(connection: Connection, campaign: str, workflow: str, grouping: str, first: int) -> list[Any]:
-    """What is decided about the runs of a grouping from one on: run, state and record, in order."""
-    member = tables.membership
-    here = (member.c.campaign == campaign, member.c.workflow == workflow, member.c.grouping == grouping)
-    query = select(member.c.run, member.c.state, member.c.record).where(*here, member.c.run >= first)
-    return list(connection.execute(query.order_by(member.c.run)).all())
 
 
 def store(
@@ -93,7 +57,7 @@ def store(
     _skip_tasks(connection, dropped, {"code": "dropped"}, now)
 
 
-def _columns(draft: GroupDraft, now: datetime) -> dict[str, object]:
+def _columns(draft: GroupDraft, now: datetime | None) -> dict[str, object]:
     return {
         "last_run": draft.last_run,
         "amounts": draft.amounts,
@@ -102,6 +66,7 @@ def _columns(draft: GroupDraft, now: datetime) -> dict[str, object]:
         "end": draft.end,
         "closed_at": None if draft.state == "forming" else now,
         "close_reason": draft.close_reason,
+        "marks": draft.marks or None,
     }
 
 
@@ -121,7 +86,10 @@ def _insert(
     table = tables.run_group
     here = {"campaign": campaign, "workflow": workflow.name, "grouping": grouping}
     # Most have the very same one.
-    policies = {id(one): one.model_dump(mode="json") for one in {id(one.policy): one.policy for one in drafts}.values()}
+    policies = {
+        id(one): one.rules.stored(one).model_dump(mode="json")
+        for one in {id(one.policy): one.policy for one in drafts}.values()
+    }
     subjects = {draft.first_run: _subject(campaign, workflow.name, draft) for draft in drafts}
     moves = [
         Move(
@@ -137,8 +105,10 @@ def _insert(
                 "closed_at": None,
                 "close_reason": None,
                 "opening": "queued",
+                "late": draft.late,
+                "open_reason": draft.open_reason,
             },
-            {"runs": draft.added, **_started(draft)},
+            {"runs": draft.added, **_started(draft), **({"late": True} if draft.late else {})},
         )
         for draft in drafts
     ]
@@ -153,6 +123,19 @@ def _insert(
         draft.id = ids[draft.first_run]
     tasks = workflow.tasks_of(grouping)
     add_tasks(connection, workflow, [(ids[run], subject, tasks) for run, subject in subjects.items()], now)
+
+
+def store_less(
+    connection: Connection, campaign: str, workflow: str, draft: GroupDraft, gone: Sequence[int], reason: Reason
+) -> None:
+    """Write a group that is forming with the runs that are left to it.
+
+    :param gone: the others, about which somebody decides anew.
+    """
+    columns = {name: value for name, value in _columns(draft, None).items() if name in _OF_RUNS}
+    said = {"runs": [], "removed": list(gone), "reason": reason, **_started(draft)}
+    subject = _subject(campaign, workflow, draft)
+    move(connection, tables.run_group, [Move({"id": draft.id}, "forming", "forming", subject, columns, said)])
 
 
 def _started(draft: GroupDraft) -> dict[str, object]:
@@ -247,6 +230,7 @@ def columns_of_spec(workflow: Workflow, task: Task) -> dict[str, object]:
         "kind": "jobs" if task.jobs else "publish",
         "is_root": not workflow.inside_needs(task),
         "spec_hash": workflow.hash,
+        "after": workflow.names_inside(task),
     }
 
 
@@ -258,18 +242,20 @@ def add_locks(connection: Connection, workflow: Workflow, wanted: Sequence[tuple
 
 
 def _locks(workflow: Workflow, task: Task) -> list[dict[str, object]]:
-    wanted: list[tuple[str, Mapping[str, object]]] = []
+    rows: list[dict[str, object]] = []
     for need in workflow.outside_needs(task):
         grouping = workflow.tasks[need.task].policy.label if need.workflow == workflow.name else need.grouping
         parameters = {"workflow": need.workflow, "grouping": grouping, "task": need.task}
         if (base := workflow.base_of(need)) is not None:
             parameters["campaign"] = base
-        wanted.append((NEEDS, parameters))
-    wanted.extend((item.kind, item.parameters) for item in task.locks)
-    return [
-        {"position": position, "kind": kind, "parameters": dict(parameters), "deadline": None}
-        for position, (kind, parameters) in enumerate(wanted)
-    ]
+        rows.append({"kind": NEEDS, "parameters": parameters, "choice": None, "limits": None})
+    for item in task.locks:
+        choice = len(rows) if item.alternatives else None
+        rows += [
+            {"kind": leaf.kind, "parameters": dict(leaf.parameters), "choice": choice, "limits": item.limits or None}
+            for leaf in item.leaves()
+        ]
+    return [{"position": position, "deadline": None, **row} for position, row in enumerate(rows)]
 
 
 def ensure_task(connection: Connection, workflow: Workflow, group_id: int, task: Task, now: datetime) -> None:

@@ -10,12 +10,16 @@ from airflow_calib_provider.domain.reasons import Reason
 
 
 class JobLine(NamedTuple):
-    """What is listed of a job."""
+    """What is listed of a job, with what is in the way of its job set.
+
+    :ivar step: of what iterates; 0: the result, or a job set that does not.
+    """
 
     workflow: str
     group_name: str
     task: str
     generation: int
+    step: int
     job_index: int
     state: str
     attempt: int
@@ -32,6 +36,7 @@ class JobLine(NamedTuple):
     request_memory: int | None
     releases: int
     progress: float | None
+    trouble: str | None
 
 
 class RunLine(NamedTuple):

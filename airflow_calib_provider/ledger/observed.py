@@ -89,14 +89,16 @@ def _move(connection: Connection, row: Generation, step: int, changes: Sequence[
             data["request_memory"] = change.request_memory
         if after.start is not None and after.end is not None:
             data["wall"] = round((after.end - after.start).total_seconds(), 3)
-        told = {**data, "values": as_told(change.values)} if change.values else data
+        # Of what iterates only the result has products, and values that others see.
+        told = {**data, "values": as_told(change.values)} if change.values and not step else data
         job_moves.append(Move(key, change.before.state, after.state, of_job, columns, told))
         attempt_key = {**key, "n": change.observation.attempt}
         # An attempt that lives is in the state of the same name as its job's.
         source, target = str(change.before.state), _attempt_state(change)
         attempt_moves.append(Move(attempt_key, source, target, of_job, seen, data))
         values += [{**key, "name": name, "value": number, "error": error} for name, number, error in change.values]
-        products += new_rows(key, change.products, change.kept, row.drops, change.observation.at)
+        if not step:
+            products += new_rows(key, change.products, change.kept, row.drops, change.observation.at)
     move(connection, job, job_moves)
     move(connection, attempt, attempt_moves)
     if values:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from airflow_calib_provider.ledger import campaigns
 from airflow_calib_provider.ledger.rows import Queued
+from airflow_calib_provider.settings import number
 
 Dag = tuple[str, str]
 """Workflow and grouping."""
@@ -21,11 +22,26 @@ class OpeningLimits:
     :ivar max_open: per DAG, all campaigns together.
     :ivar prompt_share: the part of it that only ``prompt`` may use (rule 26).
     :ivar window: per DAG and campaign: how many waiting groups are shown as DAG runs.
+    :ivar starting: per DAG, those of other campaigns than ``prompt`` for which Airflow is to start a task: so many may
+        be before one of ``prompt``.
     """
 
     max_open: int = 100
     prompt_share: float = 0.2
     window: int = 20
+    starting: int = 2
+
+    @classmethod
+    def as_set(cls) -> OpeningLimits:
+        """``CALIB_MAX_OPEN``, ``CALIB_WINDOW`` and ``CALIB_STARTING``.
+
+        :raises SettingError: one is not a number.
+        """
+        return cls(max_open=int(number("MAX_OPEN")), window=int(number("WINDOW")), starting=int(number("STARTING")))
+
+    def working(self, campaign: str) -> int:
+        """How many of a DAG may work, as far as a campaign is concerned: a share is for ``prompt`` alone."""
+        return self.max_open - (0 if campaign == campaigns.PROMPT else int(self.max_open * self.prompt_share))
 
 
 class Queue(NamedTuple):
@@ -75,12 +91,15 @@ class OpenCounts:
     :ivar waiting: by DAG and campaign, those that wait.
     :ivar of_campaign: by campaign, those in which something runs or can run now.
     :ivar over: groups with one in which nothing is left to do.
+    :ivar starting: by DAG, those of other campaigns than ``prompt`` for which Airflow is to start a task: the first,
+        the next, or one again whose jobs have ended.
     """
 
     working: dict[Dag, int]
     waiting: dict[tuple[Dag, str], int]
     of_campaign: dict[str, int]
     over: Sequence[int]
+    starting: dict[Dag, int]
 
 
 @dataclass(frozen=True)
@@ -95,11 +114,12 @@ class Room:
     of_campaign: Mapping[str, Queue]
 
     def _free(self, campaign: str, dag: tuple[str, str]) -> bool:
-        reserved = 0 if campaign == campaigns.PROMPT else int(self.limits.max_open * self.limits.prompt_share)
         most = self.of_campaign[campaign].max_groups
         if most is not None and self.counts.of_campaign[campaign] >= most:
             return False
-        return self.counts.working[dag] < self.limits.max_open - reserved
+        if campaign != campaigns.PROMPT and self.counts.starting[dag] >= self.limits.starting:
+            return False
+        return self.counts.working[dag] < self.limits.working(campaign)
 
     def _shown(self, campaign: str, dag: tuple[str, str]) -> bool:
         """Whether one more may be open only to show that it waits."""
@@ -109,10 +129,15 @@ class Room:
         window = self.limits.window if most is None else min(self.limits.window, most)
         return self.counts.waiting[dag, campaign] < window
 
-    def of(self, queue: Queue) -> bool:
-        """Whether there is any for this DAG and campaign."""
+    def of(self, queue: Queue, most: int) -> int:
+        """How many groups of this DAG and campaign are looked at.
+
+        :param most: so many, if one of them can be opened to work; only to show that they wait, few are enough.
+        """
         dag = (queue.workflow, queue.grouping)
-        return self._free(queue.campaign, dag) or self._shown(queue.campaign, dag)
+        if self._free(queue.campaign, dag):
+            return most
+        return min(most, 2 * self.limits.window) if self._shown(queue.campaign, dag) else 0
 
     def take(self, row: Queued, *, ready: bool) -> bool:
         """Take it for a group, if there is any of its kind."""
@@ -122,6 +147,7 @@ class Room:
                 return False
             self.counts.working[dag] += 1
             self.counts.of_campaign[row.campaign] += 1
+            self.counts.starting[dag] += row.campaign != campaigns.PROMPT
             return True
         if not self._shown(row.campaign, dag):
             return False

@@ -1,4 +1,4 @@
-"""What the database knows of how much there is: without it, it may choose a slow way through a large ledger."""
+"""What the database may use, and what it knows of how much there is: else its way through a large ledger is slow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ MANY = 2000
 
 SAMPLE = 400
 """Rows of each index that SQLite looks at: enough for a choice, however large the ledger is."""
+
+
+MEMORY = "64MB"
+"""For each sort and each join of a question about all that there is; by PostgreSQL's default it is 4 MB, and a file."""
+
+
+def allow_memory(connection: Connection) -> None:
+    """Let the rest of this transaction sort and join a million rows in memory."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL work_mem = '{MEMORY}'")
 
 
 def refresh(ledger: Ledger) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
 
-from airflow_calib_provider.ledger import campaigns, source_changes, sources, tables
+from airflow_calib_provider.ledger import campaigns, editions, planner, source_changes, sources, tables
+from airflow_calib_provider.ledger.exclusions import EXCLUDED, excluded_by_task, excluded_of
 from airflow_calib_provider.ledger.lines import CampaignLine, JobLine, RunLine
 from airflow_calib_provider.ledger.rows import read_rows, select_of
 
@@ -17,7 +18,7 @@ run, membership, group, group_task = tables.run, tables.membership, tables.run_g
 generation, job, attempt = tables.generation, tables.job, tables.attempt
 skip, request = tables.skip, tables.dag_run_request
 
-UNASSIGNED = "unassigned"
+UNASSIGNED, LATE = "unassigned", "late"
 
 
 @dataclass(frozen=True, order=True)
@@ -70,8 +71,11 @@ def status(
     :param last: how many runs are shown if none are named; 0: all.
     :param source: only runs of this one.
     """
-    columns = _columns(connection, campaign, workflow)
-    by_workflow = _sources(connection, campaign, workflow)
+    planner.allow_memory(connection)
+    counted = connection.execute(_runs_by_task(campaign, workflow)).all()
+    columns = _columns(counted)
+    decided = _decided(connection, campaign, workflow)
+    by_workflow = _sources(decided)
     shown = sorted(set().union(*by_workflow.values())) if by_workflow else []
     # Of runs that are named every source's are shown, unless the workflow says which.
     shown = [source] if source is not None else [] if runs and workflow is None else shown
@@ -94,30 +98,26 @@ def status(
     tasks = {
         (row.group_id, row.task): row
         for row in connection.execute(
-            select(group_task.c.group_id, group_task.c.task, group_task.c.state, group_task.c.since).where(
-                group_task.c.group_id.in_(ids)
-            )
+            select(group_task.c.group_id, group_task.c.task, group_task.c.state, group_task.c.since, group.c.late)
+            .join(group, group.c.id == group_task.c.group_id)
+            .where(group_task.c.group_id.in_(ids))
         ).all()
     }
-    skips = {
-        (row.workflow, row.task, row.run): row.at
-        for row in connection.execute(
-            select(skip.c.workflow, skip.c.task, skip.c.run, skip.c.at).where(
-                skip.c.campaign == campaign, skip.c.run.in_(wanted)
-            )
-        ).all()
-    }
+    skipped = select(skip.c.workflow, skip.c.task, skip.c.run, skip.c.at)
+    skipped = skipped.where(skip.c.campaign == campaign, skip.c.run.in_(wanted))
+    skips = {(row.workflow, row.task, row.run): row.at for row in connection.execute(skipped).all()}
+    left = {(one.group_id, one.task, one.run) for one in connection.execute(excluded_of(campaign, wanted))}
     rows = []
     for number, of in connection.execute(select(chosen.c.number, chosen.c.source).order_by(*chosen.c)).all():
         states = tuple(
-            _cell(column, of, number, members, tasks, skips) if of in by_workflow[column.workflow] else ""
+            _cell(column, of, number, members, tasks, skips, left) if of in by_workflow[column.workflow] else ""
             for column in columns
         )
         rows.append(StatusRow(of, number, states))
-    return Status(columns, rows, _totals(connection, campaign, columns, by_workflow))
+    return Status(columns, rows, _totals(connection, campaign, columns, counted, decided, by_workflow))
 
 
-def _cell(column: Column, source: str, number: int, members: Any, tasks: Any, skips: Any) -> str:
+def _cell(column: Column, source: str, number: int, members: Any, tasks: Any, skips: Any, left: Any) -> str:
     member = members.get((column.workflow, column.grouping, source, number))
     at = skips.get((column.workflow, "", number)) or skips.get((column.workflow, column.task, number))
     if member is None:
@@ -128,30 +128,34 @@ def _cell(column: Column, source: str, number: int, members: Any, tasks: Any, sk
     if task is None:
         return ""
     # What was done before somebody skipped the run was done with it.
-    return "skipped" if at and (task.state != "done" or at <= task.since) else str(task.state)
+    shown = "skipped" if at and (task.state != "done" or at <= task.since) else str(task.state)
+    if shown != "skipped" and (member.group_id, column.task, number) in left:
+        shown = EXCLUDED
+    return f"{shown} ({LATE})" if task.late else shown
 
 
-def _columns(connection: Connection, campaign: str, workflow: str | None) -> list[Column]:
-    query = (
-        select(group.c.workflow, func.max(group_task.c.position).label("position"), group.c.grouping, group_task.c.task)
-        .join(group, group.c.id == group_task.c.group_id)
-        .where(group.c.campaign == campaign)
-        .group_by(group.c.workflow, group.c.grouping, group_task.c.task)
-    )
-    if workflow is not None:
-        query = query.where(group.c.workflow == workflow)
-    return sorted(Column(*row) for row in connection.execute(query).all())
+def _columns(counted: Iterable[Any]) -> list[Column]:
+    """The tasks of :func:`_runs_by_task`, as they stand in the specs."""
+    places: dict[tuple[str, str, str], int] = {}
+    for row in counted:
+        key = (row.workflow, row.grouping, row.task)
+        places[key] = max(row.position, places.get(key, 0))
+    return sorted(Column(key[0], place, *key[1:]) for key, place in places.items())
 
 
-def _sources(connection: Connection, campaign: str, workflow: str | None) -> dict[str, set[str]]:
+def _sources(decided: Iterable[Any]) -> dict[str, set[str]]:
     """Workflow → the sources that its runs came from."""
-    query = select(membership.c.workflow, membership.c.source).where(membership.c.campaign == campaign).distinct()
-    if workflow is not None:
-        query = query.where(membership.c.workflow == workflow)
     result: dict[str, set[str]] = defaultdict(set)
-    for row in connection.execute(query).all():
+    for row in decided:
         result[row.workflow].add(row.source)
     return result
+
+
+def _decided(connection: Connection, campaign: str, workflow: str | None) -> Sequence[Row[Any]]:
+    """How many runs of each source have which state in each grouping."""
+    what = (membership.c.workflow, membership.c.grouping, membership.c.state, membership.c.source)
+    query = select(*what, func.count().label("n")).where(membership.c.campaign == campaign).group_by(*what)
+    return connection.execute(query if workflow is None else query.where(membership.c.workflow == workflow)).all()
 
 
 def _campaign_runs(connection: Connection, campaign: str) -> Select[Any]:
@@ -176,28 +180,26 @@ def _chosen_runs(connection: Connection, campaign: str, runs: Sequence[int], las
     return query.subquery("chosen")
 
 
-def _runs_by_task(campaign: str) -> Select[Any]:
-    """How many runs of groups that were not dropped have a task in a state: by workflow, grouping, task and state.
+def _runs_by_task(campaign: str, workflow: str | None) -> Select[Any]:
+    """How many runs of groups that were not dropped have a task in a state: by task, state, grouping and workflow.
 
-    Runs are counted by group first, in an index: most of the time would go into their rows.
+    Runs are counted by group first, in an index: most of the time would go into their rows. What differs most from row
+    to row is what is grouped by first: these rows are sorted.
     """
     of_group = select(membership.c.group_id, func.count().label("n")).where(membership.c.group_id.is_not(None))
     sizes = of_group.group_by(membership.c.group_id).subquery("sizes")
-    what = (group.c.workflow, group.c.grouping, group_task.c.task, group_task.c.state)
-    query = select(*what, func.sum(sizes.c.n)).join(group_task, group_task.c.group_id == group.c.id)
-    query = query.join(sizes, sizes.c.group_id == group.c.id)
-    return query.where(group.c.campaign == campaign, group.c.state != "dropped").group_by(*what)
+    what = (group_task.c.task, group_task.c.state, group.c.grouping, group.c.workflow)
+    n_runs = func.sum(case((group.c.state != "dropped", sizes.c.n), else_=0)).label("n")
+    query = select(*what, n_runs, func.max(group_task.c.position).label("position"))
+    query = query.select_from(group).join(group_task, group_task.c.group_id == group.c.id)
+    query = query.join(sizes, sizes.c.group_id == group.c.id).where(group.c.campaign == campaign)
+    return (query if workflow is None else query.where(group.c.workflow == workflow)).group_by(*what)
 
 
-def _totals(
-    connection: Connection, campaign: str, columns: Sequence[Column], sources: dict[str, set[str]]
-) -> list[dict[str, int]]:
-    by_task: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+def _skipped_by_task(campaign: str) -> Select[Any]:
+    """How many runs have a task in a state that was not reached before they were skipped: as :func:`_runs_by_task`."""
     what = (membership.c.workflow, membership.c.grouping, group_task.c.task, group_task.c.state)
     here = (membership.c.campaign == campaign, membership.c.state == "grouped")
-    for workflow, grouping, task, shown, n in connection.execute(_runs_by_task(campaign)).all():
-        by_task[workflow, grouping, task][shown] += int(n)
-    # Few are skipped: these are counted by themselves, instead of asking for each of all.
     concerned = and_(
         membership.c.campaign == skip.c.campaign,
         membership.c.workflow == skip.c.workflow,
@@ -217,18 +219,30 @@ def _totals(
         .subquery()
     )
     columns_of = (skipped.c.workflow, skipped.c.grouping, skipped.c.task, skipped.c.state)
-    counted = select(*columns_of, func.count()).group_by(*columns_of)
-    for workflow, grouping, task, shown, n in connection.execute(counted).all():
+    return select(*columns_of, func.count()).group_by(*columns_of)
+
+
+def _totals(
+    connection: Connection,
+    campaign: str,
+    columns: Sequence[Column],
+    runs_by_task: Iterable[Any],
+    decided: Iterable[Any],
+    sources: dict[str, set[str]],
+) -> list[dict[str, int]]:
+    by_task: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in runs_by_task:
+        by_task[row.workflow, row.grouping, row.task][row.state] += int(row.n)
+    # Few are skipped: these are counted by themselves, instead of asking for each of all.
+    for workflow, grouping, task, shown, n in connection.execute(_skipped_by_task(campaign)).all():
         by_task[workflow, grouping, task][shown] -= n
         by_task[workflow, grouping, task]["skipped"] += n
-    by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    others = (
-        select(membership.c.workflow, membership.c.grouping, membership.c.state, func.count())
-        .where(membership.c.campaign == campaign)
-        .group_by(membership.c.workflow, membership.c.grouping, membership.c.state)
-    )
-    for workflow, grouping, shown, n in connection.execute(others).all():
-        by_grouping[workflow, grouping][shown] = n
+    for workflow, grouping, task, shown, n in connection.execute(excluded_by_task(campaign)).all():
+        by_task[workflow, grouping, task][shown] -= n
+        by_task[workflow, grouping, task][EXCLUDED] += n
+    by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in decided:
+        by_grouping[row.workflow, row.grouping][row.state] += row.n
     listed = _campaign_runs(connection, campaign).subquery()
     per_source: dict[str, int] = dict(
         connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).all()
@@ -263,7 +277,7 @@ def runs_listed(
     A run that nothing decided about yet has one row without.
 
     :param workflow: only this one, and only runs of its source.
-    :param state: of the membership, or :data:`UNASSIGNED`.
+    :param state: of the membership, or :data:`UNASSIGNED`; of :data:`LATE` ones also those in groups of late runs.
     :param last: only the last rows; 0: all.
     :param source: only runs of this one.
     """
@@ -293,7 +307,8 @@ def runs_listed(
     for wanted in (*of_workflow.values(), *([{source}] if source is not None else [])):
         query = query.where(run.c.source.in_(sorted(wanted)))
     if state is not None:
-        query = query.where(shown == state)
+        # Late ones may be in a group of late ones.
+        query = query.where(or_(shown == state, group.c.late) if state == LATE else shown == state)
     query = query.order_by(
         run.c.number.desc(), run.c.source.desc(), membership.c.workflow.desc(), membership.c.grouping.desc()
     )
@@ -325,10 +340,9 @@ def groups_listed(
         .where(membership.c.group_id == group.c.id, membership.c.state == "grouped")
         .scalar_subquery()
     )
+    of_request = (request.c.dag_id, request.c.run_id, request.c.state.label("dag_run_state"))
     query = (
-        select(
-            group, members.label("n_runs"), request.c.dag_id, request.c.run_id, request.c.state.label("dag_run_state")
-        )
+        select(group, members.label("n_runs"), *of_request, editions.is_stuck(group.c.id).label("stuck"))
         .outerjoin(request, request.c.group_id == group.c.id)
         .where(group.c.campaign == campaign)
     )
@@ -388,6 +402,7 @@ def _latest_jobs(campaign: str) -> Select[Any]:
             group.c.name.label("group_name"),
             generation.c.task,
             generation.c.n.label("generation"),
+            job.c.step,
             job.c.job_index,
             job.c.state,
             job.c.attempt,
@@ -404,6 +419,7 @@ def _latest_jobs(campaign: str) -> Select[Any]:
             attempt.c.request_memory,
             job.c.releases,
             job.c.progress,
+            generation.c.trouble,
         )
         .outerjoin(
             attempt,

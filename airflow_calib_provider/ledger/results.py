@@ -13,6 +13,7 @@ from airflow_calib_provider.errors import CommandLineError, NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.generations import with_group
 from airflow_calib_provider.ledger.groups import group_by_id, no_group, task_of
+from airflow_calib_provider.ledger.payload_states import PUBLISHED
 from airflow_calib_provider.ledger.products import StoredProduct, with_places
 from airflow_calib_provider.ledger.rows import Generation, first_row, read_rows
 from airflow_calib_provider.ledger.sources import the_one
@@ -277,7 +278,7 @@ def _values(
 
     :param newest: campaign, workflow, and of how many groups.
     """
-    query = query.where(*here)
+    query = query.where(*here, value.c.step == 0)  # of what iterates: of its result
     if task is not None:
         query = query.where(generation.c.task == task)
     if name is not None:
@@ -295,7 +296,7 @@ def published(
     query = select(
         row.tag, row.first_run, row.last_run, row.revision, row.content_hash, row.size, group.c.name.label("group")
     ).join(group, group.c.id == row.group_id)
-    query = query.where(row.campaign == campaign, row.state == "published")
+    query = query.where(row.campaign == campaign, row.state == PUBLISHED)
     for column, wanted in ((row.workflow, workflow), (row.task, task), (row.tag, tag)):
         if wanted is not None:
             query = query.where(column == wanted)

@@ -39,17 +39,17 @@ def plan(connection: Connection, row: Generation, now: datetime) -> int | None:
     :param row: the generation, as :func:`.generations.by_id` gives it.
     :returns: the round's number, ``None`` if no job is to be submitted.
     """
-    due = (job.c.generation_id == row.id, job.c.step == 0, job.c.retry_at.is_(None) | (job.c.retry_at <= now))
+    due = (job.c.generation_id == row.id, job.c.step == row.step, job.c.retry_at.is_(None) | (job.c.retry_at <= now))
     counted = select(func.count()).select_from(job).where(*due, job.c.state == JobState.WAITING)
     count = int(connection.execute(counted).scalar_one())
     if not count:
         return None
     highest = connection.execute(select(func.max(round_.c.n)).where(round_.c.generation_id == row.id)).scalar()
     number = 0 if highest is None else int(highest) + 1
-    key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, 0, number)
+    key = RoundKey(row.campaign, row.workflow, row.task, row.group_name, row.n, row.step, number)
     subject = Subject.of_generation(row)
     columns = {"key": key, "cursor": "", "planned_at": now, "submitted_at": None, "git_commit": row.git_commit}
-    round_key = {"generation_id": row.id, "step": 0, "n": number}
+    round_key = {"generation_id": row.id, "step": row.step, "n": number}
     move(connection, round_, [Move(round_key, None, "planned", subject, columns, {"jobs": count, "key": str(key)})])
     _submit(connection, row, number, due, count)
     return number
@@ -87,7 +87,7 @@ def _submit(
     data = case((attempt.c.request_memory.is_(None), "{}"), else_=asked)
     for entity, source, text in ((job, waiting, data), (attempt, None, literal("{}"))):
         rows = select(attempt.c.job_index, attempt.c.n.label("attempt"), text.label("data")).where(
-            attempt.c.generation_id == row.id, attempt.c.step == 0, attempt.c.round == number
+            attempt.c.generation_id == row.id, attempt.c.step == row.step, attempt.c.round == number
         )
         tell_all(connection, entity.name, source, submitted, ManyRows(Subject.of_generation(row), rows), count)
 

@@ -18,6 +18,8 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.ledger.campaign_rows import Campaign as Campaign
 from airflow_calib_provider.ledger.campaign_rows import FirstTasks as FirstTasks
+from airflow_calib_provider.ledger.used import Used as Used
+from airflow_calib_provider.ledger.used import UsedPayload as UsedPayload
 
 T = TypeVar("T")
 
@@ -65,7 +67,13 @@ class KnownGrouping:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of runs of a workflow."""
+    """A group of runs of a workflow.
+
+    :ivar first_run: the run that it is named by.
+    :ivar late: its runs arrived late, among themselves.
+    :ivar edition: grows when it is amended.
+    :ivar lowest_run: of its edition, where that is not the first run.
+    """
 
     id: int
     campaign: str
@@ -84,6 +92,15 @@ class Group:
     closed_at: datetime | None
     close_reason: Reason | None
     opening: str | None
+    late: bool
+    edition: int
+    lowest_run: int | None
+    open_reason: Reason | None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last of its runs: it keeps the name of a run that has left it."""
+        return self.first_run if self.lowest_run is None else self.lowest_run, self.last_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +117,15 @@ class GroupTask:
     reason: Reason | None
     since: datetime
     looked_at: datetime | None
+    after: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """One job set of a task of a group, with the names of its group."""
+class GenerationBasis:
+    """What a generation has from its creation on; the columns of the table of the same names."""
 
-    id: int
     group_id: int
     task: str
-    n: int
-    state: str
     max_tries: int
     backend: str
     spec_hash: str
@@ -125,6 +140,15 @@ class Generation:
     products: Mapping[str, str]
     folder: str
     dag_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation(GenerationBasis):
+    """One job set of a task of a group, with the names of its group."""
+
+    id: int
+    n: int
+    state: str
     started_at: datetime
     ended_at: datetime | None
     reason: Reason | None
@@ -138,6 +162,7 @@ class Generation:
     spec_folder: str | None
     rerun: str | None
     drops: Mapping[str, float]
+    step: int
     campaign: str
     workflow: str
     group_name: str
@@ -183,27 +208,6 @@ class JobRecord:
     request_memory: int | None
     releases: int
     progress: float | None
-
-
-class UsedPayload(TypedDict):
-    """A payload that jobs read."""
-
-    id: int
-    tag: str
-    revision: int
-    hash: str
-
-
-class Used(TypedDict, total=False):
-    """What a generation reads.
-
-    :ivar generations: need → ids of generations.
-    :ivar not_selected: need → runs that its workflow did not select.
-    """
-
-    generations: dict[str, list[int]]
-    payloads: list[UsedPayload]
-    not_selected: dict[str, list[int]]
 
 
 class Made(NamedTuple):
@@ -266,6 +270,7 @@ class Definition(TypedDict):
     timeout: float | None
     gpus: NotRequired[int]
     files: NotRequired[list[str]]
+    credentials: NotRequired[dict[str, str]]
 
 
 class RoundJob(NamedTuple):
@@ -368,10 +373,12 @@ class Sample(TypedDict, total=False):
     """Figures of the system that were looked at.
 
     :ivar counts: campaign and workflow → counts.
+    :ivar campaigns: campaign → what is compared of it.
     :ivar appended_at: when figures were appended as events for the last time.
     """
 
     counts: dict[str, dict[str, float]]
+    campaigns: dict[str, dict[str, object]]
     appended_at: str
 
 
@@ -415,8 +422,7 @@ def read_rows(connection: Connection, query: Executable, kind: Callable[..., T])
 
 def first_row(connection: Connection, query: Executable, kind: Callable[..., T]) -> T | None:
     """As :func:`read_rows`, the first one; ``None``: there is none."""
-    found = read_rows(connection, query, kind)
-    return found[0] if found else None
+    return next(iter(read_rows(connection, query, kind)), None)
 
 
 @cache

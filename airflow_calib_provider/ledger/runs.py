@@ -15,6 +15,7 @@ from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.source_changes import Changes
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.rows import Run, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 
 
@@ -76,6 +77,24 @@ def record_listing(
                 changed.update(_note_listed(connection, source, numbers[begin : begin + AT_ONCE], value))
             serial += 1
     _note_read(ledger, source, identity, serial)
+    return Recorded(done.new, sorted(changed))
+
+
+def record_news(ledger: Ledger, source: str, records: Sequence[RunRecord], now: datetime) -> Recorded:
+    """As :func:`record_listing` of runs that a source lists beside others, which it was not asked for."""
+    digests = {record.number: content_hash(record) for record in records}
+    known: dict[int, Any] = {}
+    with ledger.read() as connection:
+        for begin in range(0, len(records), AT_ONCE):
+            numbers = [record.number for record in records[begin : begin + AT_ONCE]]
+            known |= _known(connection, source, numbers)
+    news = [record for record in records if record.number not in known or _differs(known[record.number], digests)]
+    done = _record_parts(ledger, source, news, now, digests, listed=True)
+    changed = set(done.changes)
+    shown = [number for number, row in known.items() if row.listed is not True]
+    for begin in range(0, len(shown), AT_ONCE):
+        with ledger.write() as connection:
+            changed.update(_note_listed(connection, source, shown[begin : begin + AT_ONCE], True))
     return Recorded(done.new, sorted(changed))
 
 
@@ -315,3 +334,9 @@ def _event(source: str, number: int, changes: Changes) -> dict[str, Any]:
 
 def _text(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def runs_numbered(connection: Connection, number: int) -> list[Run]:
+    """The runs of a number: one of each source that has it."""
+    query = select_of(Run, tables.run).where(tables.run.c.number == number)
+    return read_rows(connection, query.order_by(tables.run.c.source), Run)

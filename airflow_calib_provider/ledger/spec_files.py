@@ -1,4 +1,4 @@
-"""The last good text of each workflow and of the run sources, and what is wrong with their files now (rule 43)."""
+"""The last good text of each workflow, and of the files beside them; what is wrong with the files now (rule 43)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from sqlalchemy import Connection, exists, insert, literal, or_, select, update
 
 from airflow_calib_provider.ledger import tables
 
-SOURCES = "sources.yaml"
-"""Stands for a workflow's name where the text is that of the run sources: no workflow can be called so."""
+SOURCES, CATEGORIES = "sources.yaml", "categories.yaml"
+"""Stand for a workflow's name where the text is that of the run sources, or categories: no workflow is called so."""
+
+BESIDE = (SOURCES, CATEGORIES)
 
 GONE = "workflow_gone"
 
@@ -24,7 +26,7 @@ spec_file, spec_text = tables.spec_file, tables.spec_text
 class KeptText:
     """The last text without mistakes.
 
-    :ivar workflow: or :data:`SOURCES`.
+    :ivar workflow: or one of :data:`BESIDE`.
     :ivar file: the file's name in the folder of the specs.
     """
 
@@ -79,9 +81,17 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def row_of(name: str, team: str) -> str:
+    """Under which a text of a team is kept.
+
+    :param name: a workflow's, or one of :data:`BESIDE`.
+    """
+    return f"{name}@{team}" if team and name in BESIDE else name
+
+
 def sources_row(team: str) -> str:
     """Under which the run sources of a team are kept."""
-    return f"{SOURCES}@{team}" if team else SOURCES
+    return row_of(SOURCES, team)
 
 
 def kept_texts(connection: Connection, team: str | None = "") -> list[KeptText]:
@@ -96,7 +106,7 @@ def kept_texts(connection: Connection, team: str | None = "") -> list[KeptText]:
     rows = connection.execute(query.order_by(spec_file.c.good_at.desc(), spec_file.c.workflow)).all()
 
     def name(row: Any) -> str:
-        return SOURCES if row.workflow == sources_row(row.team) else str(row.workflow)
+        return next((one for one in BESIDE if row.workflow == row_of(one, row.team)), str(row.workflow))
 
     return [KeptText(name(row), row.file, row.hash, row.text, row.good_at) for row in rows]
 
@@ -171,7 +181,7 @@ def note_good(
     note_texts(connection, good)
     known = {row.workflow: row for row in connection.execute(select(spec_file)).all()}
     for item in good:
-        key = sources_row(team) if item.workflow == SOURCES else item.workflow
+        key = row_of(item.workflow, team)
         before = known.get(key)
         owner = {"team": team, "bundle": bundle, "version": version}
         values = {"file": item.file, "hash": item.hash, "trouble": None, "trouble_since": None, "held": False, **owner}
@@ -186,7 +196,8 @@ def note_good(
 def note_troubles(connection: Connection, troubles: Mapping[str, Trouble], now: datetime, team: str = "") -> None:
     """Remember what is wrong with the files of these workflows, since when. Unknown ones have nothing to go on with."""
     for row in connection.execute(select(spec_file).where(spec_file.c.team == team)).all():
-        found = troubles.get(SOURCES if row.workflow == sources_row(team) else row.workflow)
+        beside = next((one for one in BESIDE if row.workflow == row_of(one, team)), None)
+        found = troubles.get(beside or row.workflow)
         if found is None or (row.trouble == found.reason and row.held == found.held):
             continue
         same = row.trouble is not None and row.trouble.get("code") == found.reason.get("code")

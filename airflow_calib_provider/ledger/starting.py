@@ -6,8 +6,9 @@ a job set, as success while runs are missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, case, exists, func, select
@@ -15,10 +16,11 @@ from sqlalchemy import Connection, Select, and_, case, exists, func, select
 from airflow_calib_provider.domain.reasons import RELEASES, Reason, render
 from airflow_calib_provider.errors import NotFound, NotOpen
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.payload_states import ONLY_A_CANDIDATE, has_candidate, has_published
 from airflow_calib_provider.ledger.rows import Campaign, Generation, Group, GroupTask, select_of
 from airflow_calib_provider.ledger.waiting import FORMING, beside_columns, look_beside
 
-generation, payload, group_task, group = tables.generation, tables.payload, tables.group_task, tables.run_group
+generation, group_task, group = tables.generation, tables.group_task, tables.run_group
 campaign = tables.campaign
 
 
@@ -74,21 +76,26 @@ def standing_of(connection: Connection, group_id: int, task: str, spec_hash: str
     )
 
 
-def require_open(connection: Connection, group_id: int, task: str, before: Iterable[str] = ()) -> None:
+def require_open(
+    connection: Connection, group_id: int, task: str, before: Iterable[str] = (), now: datetime | None = None
+) -> tuple[Mapping[str, Any], ...]:
     """Refuse to start a task whose group is not closed, whose locks are not all open, or that comes before its turn.
 
     :param before: the tasks of its own DAG that it needs.
+    :param now: otherwise the present.
+    :returns: the locks that it goes on without, as their deadlines have passed.
     :raises NotOpen: with everything that it waits for.
     """
     wanted = list(before)
     beside = _of_tasks(group_id, wanted) if wanted else None
-    found, states = look_beside(connection, [(group_id, FORMING), (group_id, task)], beside)
+    found, states = look_beside(connection, [(group_id, FORMING), (group_id, task)], beside, now=now)
     closed = [item for item in found.values() if item.state != "open" and item.reason]
     reasons = [dict(item.reason or {}) for item in closed]
     if pending := _not_done(wanted, states):
         reasons.append({"code": "upstream_not_done", "tasks": pending})
     if reasons:
         raise not_open(reasons)
+    return found[group_id, task].gone_on
 
 
 def not_open(reasons: Sequence[Reason]) -> NotOpen:
@@ -99,13 +106,19 @@ def not_open(reasons: Sequence[Reason]) -> NotOpen:
 
 
 def _of_tasks(group_id: int, tasks: Sequence[str]) -> Select[Any]:
-    """The states of tasks of a group; ``done`` where there is a done generation, or a publication."""
+    """The states of tasks of a group; ``done`` where there is a done generation, or a publication.
+
+    Of an amended group what was done with the edition before does not count, until it has run again.
+    """
     made = exists().where(
         generation.c.group_id == group_id, generation.c.task == group_task.c.task, generation.c.state == "done"
     )
-    published = exists().where(payload.c.group_id == group_id, payload.c.task == group_task.c.task)
+    published = has_published(group_task.c.group_id, group_task.c.task)
+    proposed = has_candidate(group_task.c.group_id, group_task.c.task)
     own = case((group_task.c.state == "done", "new"), else_=group_task.c.state)
-    said = case((made | published, "done"), else_=own)
+    amended = exists().where(group.c.id == group_task.c.group_id, group.c.edition > 1)
+    as_it_is = (group_task.c.state == "done") | ~amended
+    said = case(((made | published) & as_it_is, "done"), (proposed, ONLY_A_CANDIDATE), else_=own)
     columns = beside_columns(group_task.c.group_id, group_task.c.task, said)
     return select(*columns).where(group_task.c.group_id == group_id, group_task.c.task.in_(tasks))
 

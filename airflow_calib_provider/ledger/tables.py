@@ -5,14 +5,11 @@ Keys follow rule 13. Who may change a ``state`` column, and how, stands in :mod:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -21,21 +18,20 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    bindparam,
+    false,
     text,
 )
 
 from airflow_calib_provider.ledger.column_types import AnyText, BigId, KeyOfRound, Name, State, UtcDateTime, name_column
 from airflow_calib_provider.ledger.column_types import metadata as metadata
+from airflow_calib_provider.ledger.exclusion_tables import excluded_run as excluded_run
+from airflow_calib_provider.ledger.exclusion_tables import skip as skip
+from airflow_calib_provider.ledger.ids import one_of as one_of
 from airflow_calib_provider.ledger.mirror_tables import mirror_set_aside as mirror_set_aside
 from airflow_calib_provider.ledger.mirror_tables import mirror_target as mirror_target
-
-
-def one_of(column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[bool]:
-    """``column IN (...)`` for any number of integers: written into the statement, since parameters are limited."""
-    values = sorted({int(number) for number in numbers})
-    return column.in_(bindparam(None, values, expanding=True, literal_execute=True, type_=BigInteger()))
-
+from airflow_calib_provider.ledger.outside_tables import outside_answer as outside_answer
+from airflow_calib_provider.ledger.step_tables import iteration as iteration
+from airflow_calib_provider.ledger.step_tables import step as step
 
 run = Table(
     "run",
@@ -60,6 +56,9 @@ run_source = Table(
     name_column("name", primary_key=True),
     Column("serial", BigInteger, nullable=False, comment="grows with all that is recorded of its runs"),
     Column("identity", String(64), comment="of what was read last, completely; null: it is to be read"),
+    Column("mark", JSON(none_as_null=True), comment="what the last read has left, from which the next goes on"),
+    Column("trouble", AnyText, comment="why it could not be read when it was tried last"),
+    Column("trouble_since", UtcDateTime),
 )
 
 campaign = Table(
@@ -159,12 +158,35 @@ run_group = Table(
     Column("closed_at", UtcDateTime),
     Column("close_reason", JSON),
     Column("opening", State, comment="queued, asked; null: nothing is left to do"),
+    Column("late", Boolean, nullable=False, server_default=false(), comment="its runs arrived late (rule 50)"),
+    Column("edition", Integer, nullable=False, server_default="1", comment="grows when the group is amended"),
+    Column("lowest_run", BigInteger, comment="of its edition, where that is not the run it is named by"),
+    Column("open_reason", JSON(none_as_null=True), comment="why it opened"),
+    Column("marks", JSON(none_as_null=True), comment="what its grouping remembers of its runs while it forms"),
     UniqueConstraint("campaign", "workflow", "grouping", "first_run"),
     Index(None, "campaign", "first_run"),
     Index(None, "state"),
     Index(None, "campaign", "workflow", "name"),
 )
 
+group_edition = Table(
+    "group_edition",
+    metadata,
+    Column("group_id", BigId, ForeignKey("run_group.id"), primary_key=True),
+    Column("n", Integer, primary_key=True, comment="the first of a group has no row"),
+    Column("state", State, nullable=False, comment="to_clear, stuck, settled: whether Airflow runs its tasks again"),
+    Column("at", UtcDateTime, nullable=False),
+    Column("person", Name, nullable=False),
+    Column("reason", AnyText, nullable=False),
+    Column("runs", JSON, nullable=False, comment="all that it has"),
+    Column("added", JSON, nullable=False),
+    Column("removed", JSON, nullable=False),
+    Column("tasks", JSON, nullable=False, comment="those that are to run again"),
+    Column("asked", Integer, nullable=False, server_default="0", comment="how often Airflow was asked to clear them"),
+    Column("not_before", UtcDateTime, comment="when it is asked again"),
+    Column("error", AnyText, comment="why it refused the last time"),
+    Index(None, "state"),
+)
 
 membership = Table(
     "membership",
@@ -174,7 +196,7 @@ membership = Table(
     name_column("grouping", primary_key=True),
     Column("run", BigInteger, primary_key=True, autoincrement=False),
     name_column("source"),
-    Column("state", State, nullable=False, comment="grouped, late, not_selected, refused, dropped"),
+    Column("state", State, nullable=False, comment="grouped, late, not_selected, refused, dropped, removed"),
     Column("group_id", BigId, ForeignKey("run_group.id"), index=True),
     Column("reason", JSON),
     Column("record", JSON, nullable=False, comment="the run's metadata, frozen at assignment"),
@@ -195,6 +217,7 @@ group_task = Table(
     Column("reason", JSON),
     Column("since", UtcDateTime, nullable=False),
     Column("looked_at", UtcDateTime),
+    Column("after", JSON(none_as_null=True), comment="the tasks of its own DAG that it needs"),
     Index(None, "state", "group_id"),
 )
 
@@ -206,19 +229,9 @@ lock = Table(
     Column("position", Integer, primary_key=True),
     Column("kind", State, nullable=False, comment="one of the table of locks"),
     Column("parameters", JSON, nullable=False, server_default="{}", comment="what the kind needs to know"),
-    Column("deadline", UtcDateTime, comment="until when it is waited for; null: for ever"),
-)
-
-skip = Table(
-    "skip",
-    metadata,
-    name_column("campaign", primary_key=True),
-    name_column("workflow", primary_key=True),
-    Column("run", BigInteger, primary_key=True, autoincrement=False),
-    Column("task", Name, primary_key=True, comment="empty: every task"),
-    Column("reason", AnyText, nullable=False),
-    Column("person", Name, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
+    Column("deadline", UtcDateTime, comment="until when it is waited for, where that counts from when it began to be"),
+    Column("choice", Integer, comment="the first position of the locks of which one is enough; null: it stands alone"),
+    Column("limits", JSON(none_as_null=True), comment="how long it is waited for, and what then; null: for ever"),
 )
 
 generation = Table(
@@ -256,6 +269,7 @@ generation = Table(
     Column("spec_folder", Text, comment="what {{ spec.folder }} stands for"),
     Column("rerun", State, comment="how a person wants the next clear"),
     Column("drops", JSON, nullable=False, server_default="{}", comment="product -> seconds for which it is kept"),
+    Column("step", Integer, nullable=False, server_default="0", comment="whose jobs the row describes; 0: the result"),
     UniqueConstraint("group_id", "task", "n"),
     Index(None, "state", "group_id", "task"),
 )
@@ -357,7 +371,7 @@ payload = Table(
     Column("first_run", BigInteger, nullable=False),
     Column("last_run", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("state", State, nullable=False, comment="published, superseded"),
+    Column("state", State, nullable=False, comment="candidate, published, superseded, expired"),
     Column("content_hash", String(64), nullable=False),
     Column("file_name", String(255), nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -365,7 +379,7 @@ payload = Table(
     name_column("task"),
     Column("group_id", BigId, ForeignKey("run_group.id"), nullable=False),
     Column("provenance", JSON, nullable=False),
-    Column("published_at", UtcDateTime, nullable=False),
+    Column("published_at", UtcDateTime, nullable=False, comment="of a candidate: when it was made"),
     Column("superseded_at", UtcDateTime),
     UniqueConstraint("campaign", "tag", "group_id", "task", "revision"),
     Index("ix_payload_interval", "campaign", "tag", "state", "first_run", "last_run"),

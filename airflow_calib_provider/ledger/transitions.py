@@ -51,22 +51,49 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
     },
     "membership": {
         None: frozenset({"grouped", "late", "not_selected", "refused"}),
-        "grouped": frozenset({"dropped", "grouped"}),
+        "grouped": frozenset({"dropped", "grouped", "removed"}),
+        "late": frozenset({"grouped"}),
+        # What a group of late runs, which had too little, is dropped with is late still.
+        "dropped": frozenset({"grouped"}),
+        # A person wants a run that is older than the workflow.
+        "not_selected": frozenset({"grouped", "late"}),
+        "removed": frozenset({"grouped"}),
     },
-    "run_group": {None: frozenset({"forming"}), "forming": frozenset({"forming", "closed", "dropped"})},
+    "run_group": {
+        None: frozenset({"forming"}),
+        "forming": frozenset({"forming", "closed", "dropped"}),
+        # Its next edition; and one of late runs, which another group has taken.
+        "closed": frozenset({"closed", "dropped"}),
+    },
+    # To the same state: Airflow was asked once more.
+    "group_edition": {
+        None: frozenset({"to_clear", "settled"}),
+        "to_clear": frozenset({"to_clear", "stuck", "settled"}),
+        "stuck": frozenset({"settled"}),
+    },
     "group_task": {
         None: frozenset({"new"}),
-        "new": frozenset({"waiting", "processing", "done", "failed", "skipped"}),
+        "new": frozenset({"new", "waiting", "processing", "done", "failed", "skipped"}),
         "waiting": frozenset({"waiting", "new", "processing", "done", "failed", "skipped"}),
         "processing": frozenset({"processing", "done", "failed", "skipped"}),
-        "done": frozenset({"processing", "waiting", "failed", "skipped"}),
+        # To new: its group has another edition.
+        "done": frozenset({"new", "processing", "waiting", "failed", "skipped"}),
         "failed": frozenset({"new", "waiting", "processing", "done", "failed", "skipped"}),
-        "skipped": frozenset({"waiting", "processing", "done", "failed"}),
+        "skipped": frozenset({"new", "waiting", "processing", "done", "failed"}),
     },
     "generation": {
         None: frozenset({"running"}),
         "running": frozenset({"done", "failed"}),
         "failed": frozenset({"running", "done"}),
+    },
+    # Discarded: a person goes back to one before it.
+    "step": {
+        None: frozenset({"planned"}),
+        "planned": frozenset({"measuring", "discarded"}),
+        "measuring": frozenset({"frozen", "discarded"}),
+        "frozen": frozenset({"updating", "discarded"}),
+        "updating": frozenset({"judged", "discarded"}),
+        "judged": frozenset({"discarded"}),
     },
     "round": {
         None: frozenset({"planned"}),
@@ -94,13 +121,19 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "held": frozenset({"submitted", "running", "succeeded", "failed", "lost", "removed"}),
     },
     "product": {None: frozenset({"accepted"}), "accepted": frozenset({"dropped"})},
-    "payload": {None: frozenset({"published"}), "published": frozenset({"superseded"})},
+    # A candidate expires when a newer one takes its place, or its runs go into another group.
+    "payload": {
+        None: frozenset({"candidate", "published"}),
+        "candidate": frozenset({"published", "expired"}),
+        "published": frozenset({"superseded"}),
+    },
     "dag_run_request": {
         None: frozenset({"wanted"}),
         "wanted": frozenset({"claimed"}),
         "claimed": frozenset({"opened", "wanted", "claimed"}),
     },
     "skip": {None: frozenset({"skipped"})},
+    "excluded_run": {None: frozenset({"excluded"})},
 }
 
 

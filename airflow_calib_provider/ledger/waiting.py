@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,29 +18,46 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
-    and_,
     cast,
-    func,
     literal,
     null,
-    or_,
     select,
-    union_all,
 )
 
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.exclusions import Excluding, decisions, policy_of, standing_without
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
-from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, LockRow, Look, Standing, ledger_lock, of_no_kind
-
-FORMING = ""
-BESIDE = -2
-"""In place of a lock's position: a row of another query."""
-
-STOPPED = -3
-"""In place of a lock's position: the campaign of the group is cancelled, or its spec fits the DAG no more."""
+from airflow_calib_provider.ledger.ids import IDS, one_of
+from airflow_calib_provider.ledger.locks.base import (
+    LedgerLock,
+    Look,
+    Standing,
+    ledger_lock,
+    lock_rows,
+    read_json,
+)
+from airflow_calib_provider.ledger.locks.elements import (
+    Elements,
+    answered,
+    rows_of_themselves,
+    start_clocks,
+)
+from airflow_calib_provider.ledger.standing import (
+    BESIDE,
+    EXCLUDING,
+    OF_ITSELF,
+    STOPPED,
+    answering,
+    standing_of_all,
+    statement_beside,
+)
+from airflow_calib_provider.ledger.standing import (
+    FORMING as FORMING,
+)
 
 LOOKED_AT_KEPT = timedelta(seconds=60)
 """How old the time of the last look may become in the ledger: a write for every look would be too many."""
@@ -49,16 +67,22 @@ Key = tuple[int, str]
 lock, membership, group = tables.lock, tables.membership, tables.run_group
 
 
-def look(connection: Connection, keys: Iterable[Key]) -> dict[Key, Look]:
+def look(connection: Connection, keys: Iterable[Key], now: datetime | None = None) -> dict[Key, Look]:
     """How each of these waits stands. A task without locks is open.
 
     :param keys: group ids with task names; unknown ones count as open.
+    :param now: otherwise the present.
     """
-    return look_beside(connection, keys)[0]
+    return look_beside(connection, keys, now=now)[0]
 
 
 def look_beside(
-    connection: Connection, keys: Iterable[Key], beside: Select[Any] | None = None, *, brief: bool = False
+    connection: Connection,
+    keys: Iterable[Key],
+    beside: Select[Any] | None = None,
+    *,
+    brief: bool = False,
+    now: datetime | None = None,
 ) -> tuple[dict[Key, Look], list[Any]]:
     """As :func:`look`, with rows of another query in the same statement.
 
@@ -75,18 +99,25 @@ def look_beside(
     details: dict[Key, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     forming: dict[Key, Any] = {}
     stopped: dict[int, Look] = {}
+    excluding: dict[int, Excluding] = {}
     others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
-    rows: list[Any] = [
-        *connection.execute(_standing(ids, kinds, beside, brief)).all(),
-        *_of_others(connection, ids, others),
-    ]
+    statement = standing_of_all(tuple(kinds), brief) if beside is None else statement_beside(kinds, beside, brief)
+    rows: list[Any] = [*connection.execute(statement, {"ids": sorted(set(ids))})]
+    themselves = []
+    if any(row.position == OF_ITSELF for row in rows):
+        found = rows_of_themselves(connection, set(ids), answering(kinds))
+        themselves = [row for row in found if row[:2] in wanted]
+    rows += answered(connection, themselves, kinds)
+    rows += _of_others(connection, ids, others)
     for row in rows:
         key = (row.group_id, row.task)
         if row.position == BESIDE:
             apart.append(row)
         elif row.position == STOPPED:
             stopped[row.group_id] = _stopped(row)
-        elif key not in wanted:
+        elif row.position == EXCLUDING:
+            excluding[row.group_id] = _excluding(row)
+        elif key not in wanted or row.position == OF_ITSELF:
             continue
         elif row.position < 0:
             forming[key] = row
@@ -94,10 +125,57 @@ def look_beside(
             details[key][row.position].append(row)
     result: dict[Key, Look] = {key: Look("open") for key in wanted}
     result.update({key: _look_at_group(row) for key, row in forming.items()})
-    for key, locks in details.items():
-        result[key] = _combine([_look_at_lock(rows, kinds) for _, rows in sorted(locks.items())])
+    elements = Elements(connection, themselves, kinds)
+    result.update(_look_at_tasks(details, elements, kinds))
+    result.update(_without_failed(connection, excluding, details, result, elements, kinds, brief, now))
     result.update({key: stopped[key[0]] for key in result if key[0] in stopped})
     return result, apart
+
+
+def _excluding(row: Any) -> Excluding:
+    policy = policy_of(json.loads(row.what) if isinstance(row.what, str) else row.what)
+    assert policy is not None
+    return Excluding(policy, row.n)
+
+
+def _look_at_tasks(
+    details: Mapping[Key, Mapping[int, Sequence[Any]]], elements: Elements, kinds: Mapping[str, LedgerLock]
+) -> dict[Key, Look]:
+    looks = {
+        key: {position: _look_at_lock(rows, kinds) for position, rows in locks.items()}
+        for key, locks in details.items()
+    }
+    return {key: _combine(of_task) for key, of_task in elements.combined(looks).items()}
+
+
+def _without_failed(
+    connection: Connection,
+    groups: Mapping[int, Excluding],
+    details: Mapping[Key, Mapping[int, Sequence[Any]]],
+    looks: Mapping[Key, Look],
+    elements: Elements,
+    kinds: Mapping[str, LedgerLock],
+    brief: bool,
+    now: datetime | None,
+) -> dict[Key, Look]:
+    """The looks at what waits for runs that have failed, where the group may go on without them (rule 49)."""
+    shut = [key for key in details if key[0] in groups and looks[key].state != "open"]
+    if not shut:
+        return {}
+    found = decisions(connection, {key[0]: groups[key[0]] for key in shut}, now or datetime.now(UTC))
+    if brief:
+        # Rows that only count do not tell which run they are about.
+        again = [key for key in shut if key in found and found[key].excluded]
+        return look(connection, again, now) if again else {}
+    result: dict[Key, Look] = {}
+    for new in (True, False):
+        unseen = [key for key in shut if key in found and key not in result]
+        left = {key: found[key].excluded if new else found[key].recorded for key in unseen}
+        standing = {key: standing_without(details[key], some, found[key].waits) for key, some in left.items()}
+        for key, seen in _look_at_tasks(standing, elements, kinds).items():
+            if seen.state != "never":  # nobody is left out if nothing is left then
+                result[key] = replace(seen, without=left[key]) if seen.state == "open" else seen
+    return result
 
 
 def _stopped(row: Any) -> Look:
@@ -105,34 +183,6 @@ def _stopped(row: Any) -> Look:
         return Look("never", {"code": "campaign_cancelled", "campaign": row.what})
     reason = json.loads(row.status) if isinstance(row.status, str) else row.status
     return Look("waiting", reason)
-
-
-def _of_stopped(group_ids: list[int]) -> Select[Any]:
-    """The groups whose campaign is cancelled, or in which their workflow's own spec fits the DAG no more."""
-    campaign, grouping = tables.campaign, tables.grouping
-    here = and_(
-        grouping.c.campaign == group.c.campaign,
-        grouping.c.workflow == group.c.workflow,
-        grouping.c.label == group.c.grouping,
-    )
-    return (
-        select(
-            group.c.id.label("group_id"),
-            literal(FORMING).label("task"),
-            literal(STOPPED).label("position"),
-            campaign.c.state.label("kind"),
-            campaign.c.name.label("what"),
-            func.coalesce(cast(grouping.c.spec_changed, String), "").label("status"),
-            cast(null(), Integer).label("run"),
-            literal(1).label("n"),
-        )
-        .join(campaign, campaign.c.name == group.c.campaign)
-        .outerjoin(grouping, here)
-        .where(
-            tables.one_of(group.c.id, group_ids),
-            or_(campaign.c.state == "cancelled", grouping.c.spec_changed.is_not(None)),
-        )
-    )
 
 
 def beside_columns(group_id: Any, task: Any, said: Any) -> tuple[ColumnElement[Any], ...]:
@@ -150,45 +200,6 @@ def unopened_looks(connection: Connection, groups: Sequence[int]) -> dict[Key, L
     here = tables.one_of(lock.c.group_id, groups)
     rows = connection.execute(select(lock.c.group_id, lock.c.task).where(here).distinct()).all()
     return look_beside(connection, [(row.group_id, row.task) for row in rows], brief=True)[0]
-
-
-def _standing(
-    group_ids: list[int], kinds: Mapping[str, LedgerLock], beside: Select[Any] | None, brief: bool
-) -> Select[Any]:
-    """Rows as :class:`~airflow_calib_provider.ledger.locks.base.Standing`.
-
-    One per lock and run that is not satisfied, one per lock and other status with a count (or, in brief, any status),
-    and one per forming group with position -1.
-    """
-    parts = [kind.statement(group_ids) for name, kind in kinds.items() if name in LOCKS.own]
-    known = [part for part in parts if part is not None]
-    standing = union_all(*known, of_no_kind(group_ids, list(kinds))).cte("standing")
-    shared = (standing.c.group_id, standing.c.task, standing.c.position, standing.c.kind, standing.c.what)
-    quiet = standing.c.status.in_(QUIET)
-    counted = (
-        select(*shared, standing.c.status, cast(null(), Integer).label("run"), func.count().label("n"))
-        .where(*([] if brief else [quiet]))
-        .group_by(*shared, standing.c.status)
-    )
-    missing = select(*shared, standing.c.status, standing.c.run, literal(1).label("n")).where(~quiet)
-    members = (
-        select(func.count())
-        .where(membership.c.group_id == group.c.id, membership.c.state == "grouped")
-        .scalar_subquery()
-    )
-    forming = select(
-        group.c.id.label("group_id"),
-        literal(FORMING).label("task"),
-        literal(-1).label("position"),
-        group.c.state.label("kind"),
-        cast(group.c.policy, String).label("what"),
-        cast(group.c.amounts, String).label("status"),
-        cast(null(), Integer).label("run"),
-        members.label("n"),
-    ).where(tables.one_of(group.c.id, group_ids), group.c.state != "closed")
-    optional = [part for part in (None if brief else missing, beside) if part is not None]
-    union = counted.union_all(forming, _of_stopped(group_ids), *optional).subquery()
-    return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
 
 def _kinds(connection: Connection, group_ids: list[int]) -> dict[str, LedgerLock]:
@@ -210,9 +221,7 @@ def _kinds(connection: Connection, group_ids: list[int]) -> dict[str, LedgerLock
 def _of_others(connection: Connection, group_ids: list[int], kinds: Mapping[str, LedgerLock]) -> Iterator[Standing]:
     """How the locks of other packages stand: one look for each kind, whose trouble is its own."""
     for name, kind in kinds.items():
-        here = (lock.c.kind == name, tables.one_of(lock.c.group_id, group_ids))
-        query = select(lock.c.group_id, lock.c.task, lock.c.position, lock.c.parameters).where(*here)
-        locks = [LockRow(*row) for row in connection.execute(query)]
+        locks = lock_rows(connection, group_ids, lock.c.kind == name)
         if not locks:
             continue
         try:
@@ -229,9 +238,9 @@ def _of_others(connection: Connection, group_ids: list[int], kinds: Mapping[str,
 
 
 def _look_at_group(row: Any) -> Look:
-    if row.kind == "dropped":
-        return Look("never", {"code": "dropped"})
     policy, amounts = _group_columns(row)
+    if row.kind == "dropped":
+        return Look("never", amounts if amounts and amounts["code"] == "absorbed" else {"code": "dropped"})
     return Look(
         "waiting",
         {
@@ -239,15 +248,21 @@ def _look_at_group(row: Any) -> Look:
             "kind": policy["kind"],
             "n_runs": row.n,
             "amounts": amounts,
-            "minimum": policy.get("minimum", {}),
+            "minimum": {**policy.get("minimum", {}), **policy.get("options", {}).get("amounts", {})},
+            **({"options": options} if (options := _told(policy)) else {}),
         },
     )
+
+
+def _told(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """What a kind's words need of its options: no lists, which may be long."""
+    return {name: value for name, value in policy.get("options", {}).items() if not isinstance(value, list | dict)}
 
 
 def _group_columns(row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     policy = json.loads(row.what) if isinstance(row.what, str) else row.what
     amounts = json.loads(row.status) if isinstance(row.status, str) else row.status
-    return policy, amounts
+    return policy, amounts  # in place of which a dropped one has why
 
 
 def _look_at_lock(rows: Sequence[Any], kinds: Mapping[str, LedgerLock]) -> Look:
@@ -258,11 +273,13 @@ def _look_at_lock(rows: Sequence[Any], kinds: Mapping[str, LedgerLock]) -> Look:
 
 
 def _combine(looks: Sequence[Look]) -> Look:
+    starts = tuple(position for item in looks for position in item.starts)
     for state in ("never", "waiting"):
         reasons = [item.reason for item in looks if item.state == state and item.reason]
         if reasons:
-            return Look(state, reasons[0] if len(reasons) == 1 else {"code": "several", "reasons": reasons})
-    return Look("open")
+            reason = reasons[0] if len(reasons) == 1 else {"code": "several", "reasons": reasons}
+            return Look(state, reason, starts=starts)
+    return Look("open", gone_on=tuple(one for item in looks for one in item.gone_on))
 
 
 def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
@@ -272,32 +289,37 @@ def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
     """
     now = datetime.now(UTC)
     with ledger.read() as connection:
-        looks = look(connection, keys)
+        looks = look(connection, keys, now)
         stored = _stored(connection, keys)
     changes, seen = [], set()
     for key, rows in stored.items():
         here = looks[key]
         target = {"waiting": "waiting", "never": _ended(here), "open": "new"}[here.state]
         for row in rows:
-            if row.state in UNBEGUN and (row.state, row.reason) != (target, here.reason):
+            if row.state in UNBEGUN and _is_other(row, target, here.reason):
                 changes.append(TaskChange(row.group_id, row.task, target, here.reason))
             elif row.state == "waiting" and (row.looked_at is None or now - row.looked_at > LOOKED_AT_KEPT):
                 seen.add(row.group_id)
-    if changes or seen:
+    if changes or seen or any(look.starts for look in looks.values()):
         with ledger.write() as connection:
+            start_clocks(connection, looks, now)
             change_tasks(connection, changes, now, only=UNBEGUN)
             touch_looked_at(connection, seen, now)
     return looks
 
 
+def _is_other(row: Any, target: str, reason: Reason | None) -> bool:
+    """Whether what is stored of a task is not what is seen."""
+    return row.state != target or (read_json(row.reason) if row.reason is not None else None) != reason
+
+
 def _ended(look: Look) -> str:
-    """What becomes of a task that can never begin: of a cancelled campaign nothing has failed."""
-    return "skipped" if look.reason and look.reason.get("code") == "campaign_cancelled" else "failed"
+    """What becomes of a task that can never begin: as a person, or its spec, wants it nothing has failed."""
+    return "skipped" if look.reason and look.reason.get("code") in ("campaign_cancelled", "absorbed") else "failed"
 
 
 def _stored(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Any]]:
-    table = tables.group_task
-    rows = connection.execute(select(table).where(tables.one_of(table.c.group_id, {key[0] for key in keys}))).all()
+    rows = connection.execute(_STORED, {"ids": sorted({key[0] for key in keys})})
     result: dict[Key, list[Any]] = {key: [] for key in keys}
     for row in rows:
         if (row.group_id, row.task) in result:
@@ -305,3 +327,13 @@ def _stored(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Any]]
         if (row.group_id, FORMING) in result and row.is_root:
             result[row.group_id, FORMING].append(row)
     return result
+
+
+_STORED = select(
+    tables.group_task.c.group_id,
+    tables.group_task.c.task,
+    tables.group_task.c.is_root,
+    tables.group_task.c.state,
+    cast(tables.group_task.c.reason, String).label("reason"),
+    tables.group_task.c.looked_at,
+).where(one_of(tables.group_task.c.group_id, IDS))

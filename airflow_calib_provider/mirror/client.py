@@ -6,19 +6,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from airflow_calib_provider.errors import MirrorError
 from airflow_calib_provider.mirror.target import InfluxTarget
+from airflow_calib_provider.outside.limits import retry_after, without_secrets
 
 if TYPE_CHECKING:
     import urllib3
-
-LONGEST_PAUSE = 600.0
-"""Seconds: a server that asks for a longer pause is asked again after this time."""
 
 _RETENTION = re.compile(r"points? beyond retention policy|outside (?:the )?retention", re.IGNORECASE)
 _NO_POLICY = re.compile(r"retention policy not found", re.IGNORECASE)
@@ -316,30 +312,11 @@ class InfluxClient:
 
     def _clean(self, text: str) -> str:
         """A text as it may be shown: without secrets, on one line, not long."""
-        for secret in self.target.secrets:
-            text = text.replace(secret, "***")
-        line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+        return without_secrets(text, self.target.secrets, _SHOWN)
 
     def trouble(self, answer: Answer) -> MirrorError:
         """An answer as an error: what, where, what to do."""
         return MirrorError(f"{self.target.name} ({self.target.place}): {answer.said}", HINTS.get(answer.kind, ""))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks us to wait, from seconds or a date."""
-    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            at = parsedate_to_datetime(text)
-        except (TypeError, ValueError):
-            return None
-        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(LONGEST_PAUSE, max(0.0, seconds)) if seconds == seconds else None
 
 
 def _is_influxdb(headers: Mapping[str, str], data: bytes) -> bool:

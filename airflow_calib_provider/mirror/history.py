@@ -37,8 +37,10 @@ def awaited_in(reason: Reason | None) -> list[Awaited]:
     if not reason:
         return []
     code = reason.get("code")
-    if code == "several":
+    if code in ("several", "any_of"):
         return [awaited for part in parts_of(reason) for awaited in awaited_in(part)]
+    if code == "deadline_passed":
+        return awaited_in(_inner(reason))
     if code in ("forming", "dropped"):
         return [Awaited("forming")]
     if code in NEVER:
@@ -52,8 +54,16 @@ def awaited_in(reason: Reason | None) -> list[Awaited]:
     return []
 
 
+def _inner(reason: Reason) -> Reason | None:
+    found = reason.get("reason")
+    return found if isinstance(found, dict) else None
+
+
 NEVER = ("needs_selected_none", "all_skipped", "dropped")
 """Codes of reasons by which a lock can never open."""
+
+SHUT = (*NEVER, "deadline_passed")
+"""Codes of reasons with which the wait for a lock has ended although it is shut."""
 
 
 @dataclass
@@ -97,9 +107,11 @@ class GroupHistory:
     :ivar members: run → whether it was dropped.
     :ivar tasks: by name; those that the spec no longer has are not there.
     :ivar opened: when it opened, in nanoseconds.
-    :ivar runs: how many were put into it.
+    :ivar runs: how many it has got.
     :ivar start: of its data.
     :ivar says_start: whether the events tell it; those of earlier versions do not.
+    :ivar late: its runs arrived late.
+    :ivar edition: grows when it is amended.
     """
 
     members: dict[int, bool] = field(default_factory=dict)
@@ -109,6 +121,8 @@ class GroupHistory:
     last_run: int | None = None
     start: datetime | None = None
     says_start: bool = False
+    late: bool = False
+    edition: int = 1
 
     def apply(self, event: Event) -> list[LockChange]:
         """Take an event into account.
@@ -118,6 +132,8 @@ class GroupHistory:
         if event.entity == "membership":
             if event.run is not None and event.to_state in ("grouped", "dropped"):
                 self.members[event.run] = event.to_state == "dropped"
+            elif event.run is not None and event.to_state == "removed":
+                self.members.pop(event.run, None)
         elif event.entity == "run_group":
             self._take_runs(event)
         elif event.entity == "group_task" and event.task is not None:
@@ -125,11 +141,17 @@ class GroupHistory:
         return []
 
     def _take_runs(self, event: Event) -> None:
-        runs = event.data.get("runs")
-        added = [run for run in runs if isinstance(run, int)] if isinstance(runs, list) else []
-        self.runs += len(added)
-        if added:
+        added, removed = _runs(event, "runs"), _runs(event, "removed")
+        self.runs += len(added) - len(removed)
+        for run in removed:
+            self.members.pop(run, None)
+        if removed:
+            self.last_run = max([*added, *self.members], default=self.last_run)
+        elif added:
             self.last_run = max([*added, *([self.last_run] if self.last_run is not None else [])])
+        self.late = self.late or event.data.get("late") is True
+        edition = event.data.get("edition")
+        self.edition = edition if isinstance(edition, int) else self.edition
         if self.opened is None:
             self.opened = event.at
         if "start" in event.data:
@@ -152,10 +174,15 @@ class GroupHistory:
         return changes
 
 
+def _runs(event: Event, name: str) -> list[int]:
+    listed = event.data.get(name)
+    return [run for run in listed if isinstance(run, int)] if isinstance(listed, list) else []
+
+
 def _waits(task: TaskHistory, at: int) -> list[LockChange]:
     """What changes of the locks that a task waits for, now that it has this state and reason."""
     named = {awaited.name: awaited for awaited in awaited_in(task.reason)}
-    shut = any(code in NEVER for code in _codes(task.reason))
+    shut = any(code in SHUT for code in _codes(task.reason))
     wanted = named if task.state == "waiting" else {}
     changes = [LockChange(awaited, "waiting", 0.0) for name, awaited in wanted.items() if name not in task.waits]
     ended = "never" if shut or task.state in ("skipped", "removed") else "open"

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, select
 
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import campaigns, tables
 from airflow_calib_provider.ledger.rows import Event, read_rows, select_of
 from airflow_calib_provider.mirror.history import GroupHistory, reason_of
 from airflow_calib_provider.mirror.schema import NONE, STATE_CODES, Point, point
 
 MILLISECOND = 1_000_000
-ENTITIES = ("membership", "group_task", "run_group", "job", "payload", "value", "system")
+ENTITIES = (
+    "membership",
+    "group_task",
+    "run_group",
+    "job",
+    "payload",
+    "value",
+    "system",
+    "campaign",
+    "campaign_figures",
+    "step",
+)
 """Those of which points are made."""
 
 REMEMBERED = 5_000
@@ -31,6 +42,9 @@ event, run_group = tables.event, tables.run_group
 HISTORY = ("membership", "group_task", "run_group")
 """Those that say what a group was when, as :data:`~airflow_calib_provider.ledger.tables.GROUP_HISTORY`."""
 
+
+_OUT_OF_IT = {"dropped": "skipped", "removed": "removed"}
+"""What has become of a run that is in its group no more → the state that it has in its tasks."""
 
 T = TypeVar("T")
 
@@ -133,13 +147,12 @@ class PointMaker:
             return []
         history = self._histories[key]
         history.apply(row)
-        dropped = row.to_state == "dropped"
-        if row.to_state not in ("grouped", "dropped"):
+        if row.to_state not in ("grouped", *_OUT_OF_IT):
             return []
         made = []
         for name, task in sorted(history.tasks.items()):
-            state = "skipped" if dropped else task.state
-            code = "dropped" if dropped else task.code
+            state = _OUT_OF_IT.get(row.to_state, task.state)
+            code = row.to_state if row.to_state in _OUT_OF_IT else task.code
             made.append(_run_task(row, key, name, row.run, state, task.generation, code))
         return made
 
@@ -181,6 +194,8 @@ class PointMaker:
             "runs": history.runs,
             "open_seconds": round((row.at - (history.opened or row.at)) / 1e9, 3),
             "reason": (reason_of(row) or {}).get("code", ""),
+            "late": history.late,
+            "edition": history.edition,
             "event": row.id,
         }
         return [point("group", (*key[:2], facts.grouping if facts else NONE, row.to_state), fields, time_of(row))]
@@ -274,6 +289,38 @@ class PointMaker:
 
     def _of_system(self, row: Event) -> list[Point]:
         return [point("system", (row.campaign, row.workflow), {**row.data, "event": row.id}, time_of(row))]
+
+    def _of_campaign(self, row: Event) -> list[Point]:
+        """What a person or injection has changed; the figures follow within a minute."""
+        if row.campaign == campaigns.DAGS:
+            return []
+        changed = {name: row.data[name] or 0 for name in ("priority", "max_groups", "max_jobs") if name in row.data}
+        fields = {"state": row.to_state, **changed, "event": row.id}
+        return [point("campaign", (row.campaign,), fields, time_of(row))]
+
+    def _of_campaign_figures(self, row: Event) -> list[Point]:
+        return [point("campaign", (row.campaign,), {**row.data, "event": row.id}, time_of(row))]
+
+    def _of_step(self, row: Event) -> list[Point]:
+        """What was found of a step of an iteration: a point for each metric, or one if there is none."""
+        if row.to_state != "judged":
+            return []
+        data: Mapping[str, Any] = row.data
+        report, judged = data.get("report") or {}, data.get("judged") or {}
+        ended, off = judged.get("ended") or {}, judged.get("deviations") or {}
+        about = {
+            "group": row.group_name,
+            "generation": row.generation,
+            "step": row.data.get("step"),
+            "ending": ended.get("name"),
+            "event": row.id,
+        }
+        metrics = report.get("metrics") or {NONE: {}}
+        place = (row.campaign, row.workflow, row.task, row.data.get("stage"), row.data.get("phase"))
+        return [
+            point("step", (*place, name), {**about, **one, "deviation": off.get(name)}, time_of(row))
+            for name, one in metrics.items()
+        ]
 
 
 _MAKERS = {name: getattr(PointMaker, f"_of_{name}") for name in ENTITIES}

@@ -14,7 +14,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Sample, read_rows
 from airflow_calib_provider.ledger.transitions import Subject, append_events
-from airflow_calib_provider.mirror import state
+from airflow_calib_provider.mirror import campaign_figures, state
 from airflow_calib_provider.mirror.schema import ALL
 from airflow_calib_provider.settings import number, spool_folder
 
@@ -66,6 +66,8 @@ def sample(ledger: Ledger, target: str) -> None:
         if last is not None and (now - last).total_seconds() < number("SAMPLE_INTERVAL"):
             return
         figures = look(connection, now)
+        known = before.get("campaigns", {})
+        of_campaigns = campaign_figures.look(connection, figures, known, now)
         lag = lag_seconds(connection, target, now)
     free = spool_free_bytes()
     whole = figures[ALL, ALL]
@@ -75,13 +77,15 @@ def sample(ledger: Ledger, target: str) -> None:
         # Nothing is left to do there: said once, or its last figures would be taken for those of now.
         campaign, _, workflow = key.partition(" ")
         figures[campaign, workflow] = dict.fromkeys((*COUNTS, "oldest_untreated_seconds"), 0)
+    new: Sample = {"counts": counts, "campaigns": campaign_figures.remembered(of_campaigns, known)}
     appended = before.get("appended_at")
     due = appended is None or now - datetime.fromisoformat(appended) >= AT_LEAST
     with ledger.write() as connection:
         if due or counts != before.get("counts"):
             append(connection, figures)
             appended = now.isoformat()
-        new: Sample = {"counts": counts} if appended is None else {"counts": counts, "appended_at": appended}
+        campaign_figures.append(connection, campaign_figures.news(of_campaigns, known, due=due))
+        new |= {} if appended is None else {"appended_at": appended}
         state.note_sample(connection, target, new, now)
 
 

@@ -62,7 +62,7 @@ MEASUREMENTS: dict[str, Measurement] = {
         _measurement(
             "group",
             "campaign workflow grouping state",
-            "group:s first_run:i last_run:i runs:i open_seconds:f reason:s event:i",
+            "group:s first_run:i last_run:i runs:i open_seconds:f reason:s late:b edition:i event:i",
         ),
         _measurement(
             "lock",
@@ -78,6 +78,18 @@ MEASUREMENTS: dict[str, Measurement] = {
             "payload",
             "campaign workflow task tag state",
             "first_run:i last_run:i revision:i group:s size:i content_hash:s event:i",
+        ),
+        _measurement(
+            "campaign",
+            "campaign",
+            "state:s groups:i groups_new:i groups_waiting:i groups_processing:i groups_failed:i groups_done:i "
+            "tasks_left:i jobs_waiting:i jobs_submitted:i jobs_running:i jobs_held:i expected_end:i priority:i "
+            "max_groups:i max_jobs:i event:i",
+        ),
+        _measurement(
+            "step",
+            "campaign workflow task stage phase metric",
+            "value:f error:f deviation:f step:i ending:s group:s generation:i event:i",
         ),
         _measurement(
             "system",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_calib_provider.hooks.ledger import task_ledger
-from airflow_calib_provider.hooks.told import told
+from airflow_calib_provider.hooks.told import mistakes_are_final, told
+from airflow_calib_provider.operators.folder import FolderOperator
 from airflow_calib_provider.spec.language import BACKFILL
 
 if TYPE_CHECKING:
@@ -22,17 +22,8 @@ if TYPE_CHECKING:
 ACTIVE = ["queued", "running"]
 
 
-class CollectOperator(BaseOperator):
-    """Adds the completed runs that ended in the day of its DAG run to the campaign that a backfill names.
-
-    :param specs: the folder of the YAML files.
-    """
-
-    ui_color = "#eadcf4"
-
-    def __init__(self, *, specs: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._specs = Path(specs)
+class CollectOperator(FolderOperator):
+    """Adds the completed runs that ended in the day of its DAG run to the campaign that a backfill names."""
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
@@ -47,12 +38,11 @@ class CollectOperator(BaseOperator):
                 "use calib_campaign"
             )
 
-        from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.backfill import collect
         from airflow_calib_provider.ledger.backfill_days import Day
 
         day = Day(context["ti"].dag_id, dag_run.run_id, begin, end)
-        try:
+        with mistakes_are_final():
             found = collect(
                 task_ledger(),
                 self._specs,
@@ -62,9 +52,9 @@ class CollectOperator(BaseOperator):
                 datetime.now(UTC),
                 getattr(dag_run, "triggering_user_name", None),
             )
-        except CalibError as error:
-            raise AirflowFailException(str(error)) from error
         self.log.info("%d runs ended in this day; %d of them are new in %s", found.runs, found.added, found.campaign)
+        for line in found.left:
+            self.log.warning("%s", line)
         if found.unfinished:
             self.log.warning(
                 "the campaign %s stays collecting: %s began and are not done. Clear them if they have failed, or begin "
@@ -76,6 +66,27 @@ class CollectOperator(BaseOperator):
         else:
             self.log.info("the campaign %s is %s", found.campaign, found.state)
         return {"campaign": found.campaign, "runs": found.runs, "added": found.added, "state": found.state}
+
+
+class StartOperator(BaseOperator):
+    """Starts the campaigns whose days are all done, where none of them has seen that it was the last.
+
+    Its success is an announcement: so it is skipped where there is nothing to start.
+    """
+
+    ui_color = "#eadcf4"
+
+    @told
+    def execute(self, context: Context) -> dict[str, object]:
+        """Start them; a try after a death may have started some, and announces them."""
+        from airflow_calib_provider.injection.backfill import start_collected
+
+        started = start_collected(task_ledger(), active_days(context), datetime.now(UTC))
+        for name in started:
+            self.log.info("the campaign %s has all of its days: started", name)
+        if not started and context["ti"].try_number == 1:
+            raise AirflowSkipException("no campaign has all of its days, and waits for its start")
+        return {"started": started}
 
 
 def active_days(context: Context) -> Active:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_calib_provider.hooks.ledger import task_ledger
-from airflow_calib_provider.hooks.told import told
+from airflow_calib_provider.hooks.told import mistakes_are_final, told
+from airflow_calib_provider.operators.folder import FolderOperator
+from airflow_calib_provider.spec.language import CORRECT, SAME_FORM
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,54 +19,46 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.engine import Ledger
 
 
-class CampaignOperator(BaseOperator):
-    """Tells all that is wrong with the form of its DAG, or what it would make.
-
-    :param specs: the folder of the YAML files.
-    """
-
-    ui_color = "#eadcf4"
-
-    def __init__(self, *, specs: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._specs = Path(specs)
+class CampaignOperator(FolderOperator):
+    """Tells all that is wrong with the form of its DAG, or what it would make."""
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
         """Do it; a mistake of the form is no reason to try again."""
-        from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.forms import plan_of
 
         ledger = task_ledger()
-        try:
+        with mistakes_are_final(CORRECT):
             asked = self.ask(ledger, context)
-        except CalibError as error:
-            raise AirflowFailException(str(error)) from error
-        for line in plan_of(asked.campaign) if asked.campaign is not None else ():
-            self.log.info("%s", line)
-        if asked.campaign is None:
-            self.log.info("the campaign %s was created by this DAG run before", asked.name)
+            for line in plan_of(asked.campaign) if asked.campaign is not None else ():
+                self.log.info("%s", line)
+            if asked.campaign is None:
+                self.log.info("the campaign %s was created by this DAG run before", asked.name)
+            self.tell_more(ledger, context, asked)
         return {"campaign": asked.name, "runs": len(asked.campaign.runs) if asked.campaign else None}
 
     def ask(self, ledger: Ledger, context: Context) -> Asked:
         """What becomes of the form here."""
         from airflow_calib_provider.injection.forms import check
 
-        found = check(ledger, self._specs, dict(context["params"]), dag_run_of(context))
-        if context["params"].get("dry_run", True):
-            self.log.info("dry run: nothing is created; trigger it again with dry_run switched off to create it")
-            self._tell_groups(ledger, found)
-        return found
+        return check(ledger, self._specs, dict(context["params"]), dag_run_of(context))
 
-    def _tell_groups(self, ledger: Ledger, asked: Asked) -> None:
-        """What injection would make of its runs."""
+    def tell_more(self, ledger: Ledger, context: Context, asked: Asked) -> None:
+        """Of a dry run what injection would make of its runs, and how to go on."""
         from airflow_calib_provider.planning.new_campaigns import lines_of, plan_campaign
 
+        if not context["params"].get("dry_run", True):
+            return
         found = None
         if asked.campaign is not None:
             found = plan_campaign(ledger, self._specs, asked.campaign, datetime.now(UTC))
         for line in lines_of(found) if found is not None else ():
             self.log.info("%s", line)
+        self.log.info(
+            "a dry run: nothing is created. To create it, on the page of this DAG run click Trigger, then %r, and "
+            "switch Dry run off",
+            SAME_FORM,
+        )
 
 
 class CreateCampaignOperator(CampaignOperator):

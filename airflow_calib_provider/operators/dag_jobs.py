@@ -58,6 +58,7 @@ class DagJobsOperator(JobSetOperator):
     :param quorum: the fraction of the jobs that is enough.
     :param products: name → file that a job leaves below ``CALIB_OUT``, or, as in a spec,
         ``{"file": …, "drop": "30d"}``.
+    :param credentials: kind → path of files that somebody renews, as in a spec: ``proxy``, ``token``, ``kerberos``.
     :param failures: what becomes of a job that failed or is held; a list of rules as in a spec.
     :param keep: how long logs and failed attempts are kept; 30 days by default.
     :raises ValueError: an argument is not what it should be; all mistakes are told at once.
@@ -83,6 +84,7 @@ class DagJobsOperator(JobSetOperator):
         retries_of_jobs: int | None = None,
         quorum: float | None = None,
         products: Mapping[str, str | Mapping[str, str]] | None = None,
+        credentials: Mapping[str, str] | None = None,
         failures: Sequence[Mapping[str, object]] | None = None,
         keep: timedelta | str | None = None,
         **kwargs: Any,
@@ -106,6 +108,7 @@ class DagJobsOperator(JobSetOperator):
             "retries_of_jobs": retries_of_jobs,
             "quorum": quorum,
             "products": products,
+            "credentials": credentials,
             "failures": failures,
             "keep": keep,
         }
@@ -146,17 +149,15 @@ class DagJobsOperator(JobSetOperator):
         for name in RESERVED:
             if name in products:
                 reader.add(f"a product is called {name!r}, which is a key of XCom already", "another name")
-        command, inputs, environment = (
-            read(None if not rendered and _is_open(value) else value)
-            for read, value in (
-                (reader.command, self.command),
-                (reader.inputs, self.inputs),
-                (reader.environment, self.environment),
-            )
-        )
+
+        def known(value: object) -> object:
+            return None if not rendered and _is_open(value) else value
+
+        command, inputs = reader.command(known(self.command)), reader.inputs(known(self.inputs))
+        environment = reader.environment(known(self.environment))
         if self.command is None or (rendered and not command and not reader.mistakes):
             reader.add("command is missing", "a list: a program and its arguments")
-        stated = {"command": command, "inputs": inputs, "environment": environment}
+        stated = {"command": command, "inputs": inputs, "environment": {**settings.environment, **environment}}
         return settings.model_copy(update=stated), products, reader.mistakes
 
     # What JobSetOperator asks for

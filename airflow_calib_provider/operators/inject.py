@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_calib_provider.hooks.backends import backend_of
-from airflow_calib_provider.hooks.dag_runs import open_dag_runs, opening_limits
+from airflow_calib_provider.hooks.dag_runs import clear_amended, open_dag_runs
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.newest import bundle_of
 from airflow_calib_provider.hooks.told import told
+from airflow_calib_provider.operators.folder import FolderOperator
 from airflow_calib_provider.settings import number
 
 if TYPE_CHECKING:
@@ -32,17 +32,8 @@ MIRROR_CHECKED = timedelta(hours=2)
 """How far back housekeeping compares the mirror with the ledger."""
 
 
-class InjectOperator(BaseOperator):
-    """Records completed runs, groups them, and opens the DAG runs that may start.
-
-    :param specs: the folder of the YAML files.
-    """
-
-    ui_color = "#eadcf4"
-
-    def __init__(self, *, specs: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._specs = Path(specs)
+class InjectOperator(FolderOperator):
+    """Records completed runs, groups them, and opens the DAG runs that may start."""
 
     @told
     def execute(self, context: Context) -> dict[str, object]:
@@ -58,7 +49,6 @@ class InjectOperator(BaseOperator):
                 self._specs,
                 now=datetime.now(UTC),
                 campaign=campaign,
-                limits=opening_limits(),
                 bundles=_bundles(context),
             )
         except CalibError as error:
@@ -69,7 +59,10 @@ class InjectOperator(BaseOperator):
             self.log.error("%s", mistake)
         for line in report.source_changes:
             self.log.warning("%s (`calib explain` says how to do it anew)", line)
+        for line in report.waits:
+            self.log.info("%s", line)
         self.log.info("%s", report)
+        clear_amended(ledger, self.log)
         opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE"))
         problems = [*report.errors, *(str(error) for error in spec_errors)]
         if problems:
@@ -103,14 +96,12 @@ class HousekeepingOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Clean up; a backend that does not answer fails the task, after all others."""
         from airflow_calib_provider.errors import BackendError, IllegalTransition, ProductError
-        from airflow_calib_provider.injection.backfill import start_collected
         from airflow_calib_provider.jobsets.cancelling import finish_cancelled
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
         from airflow_calib_provider.jobsets.storage import keep_house
         from airflow_calib_provider.ledger import generations
         from airflow_calib_provider.ledger.planner import refresh
-        from airflow_calib_provider.operators.backfill import active_days
 
         ledger = task_ledger()
         now = datetime.now(UTC)
@@ -144,7 +135,7 @@ class HousekeepingOperator(BaseOperator):
         refresh(ledger)
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
-        started = start_collected(ledger, active_days(context), now)
+        clear_amended(ledger, self.log)
         opened = open_dag_runs(ledger, self.log, thorough=True)
         products = keep_house(ledger, now)
         errors += products.dropped.errors
@@ -155,8 +146,6 @@ class HousekeepingOperator(BaseOperator):
             self.log.warning("drift: %s", line)
         if errors:
             raise AirflowFailException("\n".join(errors))
-        for name in started:
-            self.log.info("the campaign %s has all of its days: started", name)
         kept = {"checksums": products.checksums, "dropped": products.dropped.removed}
         return {"settled": settled, "drift": drift, "cleaned": cleaned.generations, **kept, "opened": opened}
 

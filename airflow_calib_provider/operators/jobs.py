@@ -16,7 +16,7 @@ from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.links import AwaitedLink, SpecLink
 from airflow_calib_provider.hooks.newest import LeftOut, end_left_out, left_out, newest, version_of
 from airflow_calib_provider.hooks.told import told
-from airflow_calib_provider.operators.waiting import wait_for_update
+from airflow_calib_provider.operators.waiting import tell_of_failed, wait_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +96,9 @@ class JobSetOperator(BaseOperator):
             by_job.setdefault(str(item.job_index), {})[item.name] = str(path)
         return by_job
 
+    def begun(self, ledger: Ledger, group: Group) -> None:
+        """What the beginning of a job set is followed by."""
+
     def ended(self, ledger: Ledger, group_id: int) -> None:
         """What the end of a job set, good or bad, is followed by."""
 
@@ -118,8 +121,11 @@ class JobSetOperator(BaseOperator):
         except LeftOut as error:
             return end_left_out(context, error)
         except CalibError as error:
-            wait_for_update(self, ledger, group, self.ledger_task, error)
-            refuse(ledger, group, self.ledger_task, error)
+            wait_in_place(self, ledger, group, self.ledger_task, error)
+            try:
+                refuse(ledger, group, self.ledger_task, error)
+            finally:
+                self.ended(ledger, group.id)
         verb = "attached to" if begun.attached else "started"
         self.log.info("%s generation %d of %s in %s: %s", verb, begun.n, self.ledger_task, group.name, begun.state)
         self._tell_of_changes(ledger, group)
@@ -131,6 +137,7 @@ class JobSetOperator(BaseOperator):
             except BackendError as error:
                 # It is watched all the same: a backend in trouble for hours must not use up Airflow's retries.
                 self.log.warning("%s", error)
+            self.begun(ledger, group)
         return self._finish(context, ledger, begun.generation_id)
 
     def _tell_of_changes(self, ledger: Ledger, group: Group) -> None:
@@ -142,6 +149,7 @@ class JobSetOperator(BaseOperator):
             changed = source_changes.of_group(connection, group.id)
         if changed:
             self.log.warning("%s: %s", group.name, render(changed))
+        tell_of_failed(self, ledger, group, self.ledger_task)
 
     def execute_again(self, context: Context, event: object = None) -> dict[str, object]:
         """What the task waited for has come."""
@@ -231,6 +239,13 @@ class JobsOperator(JobSetOperator):
                 params=params,
                 bundle_version=commit if workflow is not self._workflow else version_of(context),
             )
+
+    def begun(self, ledger: Ledger, group: Group) -> None:
+        """Open the DAG runs for which there was no room as this one's had not begun (rule 27)."""
+        from airflow_calib_provider.ledger.campaigns import PROMPT
+
+        if group.campaign != PROMPT:
+            open_dag_runs(ledger, self.log, begun=(group.workflow, group.grouping))
 
     def ended(self, ledger: Ledger, group_id: int) -> None:
         """Open DAG runs of groups that this one has kept waiting."""

@@ -14,7 +14,7 @@ from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.links import AwaitedLink, SpecLink
 from airflow_calib_provider.hooks.newest import LeftOut, end_left_out, left_out, newest
 from airflow_calib_provider.hooks.told import told
-from airflow_calib_provider.operators.waiting import wait_for_update
+from airflow_calib_provider.operators.waiting import tell_of_failed, wait_in_place
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -66,16 +66,22 @@ class PublishOperator(BaseOperator):
         except (LedgerError, IllegalTransition, PayloadStoreDown):
             raise  # transient: Airflow tries again
         except CalibError as error:
-            wait_for_update(self, ledger, group, self._task_name, error)
-            refuse(ledger, group, self._task_name, error)
-        what = "published" if published.new else "was published already:"
-        self.log.info("%s %s revision %d for runs %s", what, published.tag, published.revision, published.iov)
-        context["ti"].xcom_push("reason", f"published {published.tag} revision {published.revision}")
+            wait_in_place(self, ledger, group, self._task_name, error)
+            try:
+                refuse(ledger, group, self._task_name, error)
+            finally:
+                open_dag_runs(ledger, self.log, ended=group.id)
+        tell_of_failed(self, ledger, group, self._task_name)
+        what = f"{published.state}:" if published.new else f"is {published.state} already:"
+        said = (what, published.tag, published.revision, published.iov, group.campaign)
+        self.log.info("%s %s revision %d for runs %s, in the campaign %s", *said)
+        context["ti"].xcom_push("reason", f"{published.state} {published.tag} revision {published.revision}")
         open_dag_runs(ledger, self.log, ended=group.id)
         told_of: dict[str, str | int] = {
             "tag": published.tag,
             "iov": str(published.iov),
             "revision": published.revision,
+            "state": published.state,
         }
         tell_assets(self, context, ledger, group.id, {"task": self._task_name, **told_of})
         return dict(told_of)

@@ -1,4 +1,4 @@
-"""Tasks that wait for a person, without a worker slot (rule 53)."""
+"""Tasks that were started, and wait for a person or for a lock, without a worker slot (rules 50, 53, 60)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,41 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.rows import Group
 
 
-def wait_for_update(operator: BaseOperator, ledger: Ledger, group: Group, task: str, error: CalibError) -> None:
-    """Let a task wait whose campaign has another version of the spec than the DAG; nothing happens for other errors.
+def wait_in_place(operator: BaseOperator, ledger: Ledger, group: Group, task: str, error: CalibError) -> None:
+    """Let a task wait that was started and may not run yet; nothing happens for other errors.
 
-    It begins again when a person has updated the campaign, or the file is as it was.
+    Its campaign has another version of the spec than the DAG, until it is updated, or the file is as it was; or what it
+    needs is a candidate, until it is published; or a lock is shut that may have been open when its sensor looked.
     """
     from airflow_calib_provider.errors import NotOpen
 
     inner = error.reason.get("reason") if isinstance(error, NotOpen) else None
-    if not isinstance(inner, dict) or inner.get("code") != "spec_changed":
+    if not isinstance(inner, dict):
         return
+    from airflow_calib_provider.domain.lock_reasons import may_shut_again
     from airflow_calib_provider.injection.own_specs import note
+    from airflow_calib_provider.ledger import candidates
     from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 
-    note(ledger, group.campaign, group.workflow, inner)
+    if inner.get("code") == "spec_changed":
+        note(ledger, group.campaign, group.workflow, inner)
+    elif names := candidates.awaited(inner):
+        with ledger.write() as connection:
+            candidates.hold(connection, group, task, names)
+    elif not may_shut_again(inner):
+        return
     operator.log.info("waits: %s", error)
     operator.defer(trigger=LedgerWaitTrigger(group.id, task, back=True), method_name="execute_again")
+
+
+def tell_of_failed(operator: BaseOperator, ledger: Ledger, group: Group, task: str) -> None:
+    """Warn of the runs without which a task goes on, as they have failed in what it needs (rule 49)."""
+    if not group.policy.get("failed_runs"):
+        return
+    from airflow_calib_provider.domain.reasons import render
+    from airflow_calib_provider.ledger.exclusions import recorded_in
+
+    with ledger.read() as connection:
+        rows = [row for row in recorded_in(connection, group.id) if row.task == task]
+    for row in rows:
+        operator.log.warning("%s of %s goes on without run %d, %s", task, group.name, row.run, render(row.reason))

@@ -11,17 +11,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.errors import CalibError, NotFound, PayloadError, PayloadStoreDown
+from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.errors import CalibError, IllegalTransition, NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.kinds import DEFAULT_STORE
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import exclusions, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
+from airflow_calib_provider.ledger.payload_states import CANDIDATE, CURRENT, EXPIRED, PUBLISHED, SUPERSEDED
 from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -38,6 +41,7 @@ class Published:
     """What a publication came to.
 
     :ivar new: False if the same content was published by the same task and group already.
+    :ivar state: ``published``, or ``candidate`` of a group of late runs.
     """
 
     tag: str
@@ -45,6 +49,7 @@ class Published:
     revision: int
     content_hash: str
     new: bool
+    state: str = PUBLISHED
 
 
 def publish(
@@ -59,14 +64,20 @@ def publish(
     now: datetime,
     before: Sequence[str] = (),
     store: str = DEFAULT_STORE,
+    edition: int | None = None,
+    failed_runs: Mapping[int, Reason] = MappingProxyType({}),
 ) -> Published:
     """Publish a file under a tag for the runs of a group.
 
-    The same content again is a no-op; other content is a new revision, which supersedes the old one.
+    The same content again is a no-op; other content is a new revision, which supersedes the old one. That of a group of
+    late runs is a candidate.
 
     :param before: the tasks of its own DAG that must be done.
     :param store: the payload store that keeps the file; another one than the default is named in the provenance.
+    :param edition: of the group, by which the file was made.
+    :param failed_runs: what it was made without, since these had failed in what the task needs, each with why.
     :raises KindError: there is no such store here.
+    :raises IllegalTransition: the group has another edition by now, or other runs have failed.
     :raises NotOpen: the group is not closed, a lock of the task is not open, or one of ``before`` is not done.
     :raises PayloadError: the file is missing or empty, the interval overlaps that of another group's payload, or the
         tag belongs to another workflow or task.
@@ -77,7 +88,11 @@ def publish(
         provenance = {**provenance, STORE: store}
     crash_point("payload.after_store", task)
     with ledger.write() as connection:
-        require_open(connection, group_id, task, before)
+        require_open(connection, group_id, task, before, now)
+        group = group_by_id(connection, group_id)
+        if edition is not None and group.edition != edition:
+            raise IllegalTransition(f"the group was amended while {tag} was published", "its new edition follows")
+        exclusions.record(connection, group, task, failed_runs, now)
         result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, now)
     crash_point("payload.after_publish", task)
     return result
@@ -107,20 +122,20 @@ def _publish_row(
     now: datetime,
 ) -> Published:
     group = group_by_id(connection, group_id)
-    here = _published(group.campaign, tag)
+    here = _current(group.campaign, tag)
     # All of a tag have one publisher, so that any of them tells who it is.
     _refuse_foreign(read_rows(connection, here.limit(1), Payload), tag, group.workflow, task)
-    own = first_row(connection, here.where(payload.c.group_id == group_id), Payload)
+    newest = here.where(payload.c.group_id == group_id).order_by(payload.c.revision.desc())
+    own = first_row(connection, newest.limit(1), Payload)
     if own is not None and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
-        result = Published(tag, iov, own.revision, digest, new=False)
+        result = Published(tag, iov, own.revision, digest, new=False, state=own.state)
     else:
-        _refuse_overlap(_between(connection, here, iov), tag, group_id, iov)
-        result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True)
-        subject = Subject(group.campaign, group.workflow, task, group.name)
-        if own is not None:
-            said = _said(tag, Iov(own.first_run, own.last_run), own.revision, own.content_hash, own.size)
-            ended = Move({"id": own.id}, "published", "superseded", subject, {"superseded_at": now}, said)
-            move(connection, payload, [ended])
+        state = CANDIDATE if group.late else PUBLISHED
+        if state == PUBLISHED:
+            refuse_overlap(connection, group, tag, iov)
+        if own is not None and (state == PUBLISHED or own.state == CANDIDATE):
+            end(connection, own, now)
+        result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True, state=state)
         key = {"campaign": group.campaign, "tag": tag, "group_id": group_id, "task": task, "revision": result.revision}
         columns = {
             "first_run": iov.first,
@@ -133,25 +148,81 @@ def _publish_row(
             "published_at": now,
             "superseded_at": None,
         }
+        subject = Subject(group.campaign, group.workflow, task, group.name)
         data = _said(tag, iov, result.revision, digest, size)
-        move(connection, payload, [Move(key, None, "published", subject, columns, data)])
-    reason = {
-        "code": "published",
-        "tag": tag,
-        "revision": result.revision,
-        "first_run": iov.first,
-        "last_run": iov.last,
-    }
-    state = connection.execute(
-        select(tables.group_task.c.state).where(
-            tables.group_task.c.group_id == group_id, tables.group_task.c.task == task
-        )
-    ).scalar()
-    if state == "done" and result.new:
-        set_task_states(connection, group_id, "processing", reason, now, task=task)
-    if state != "done" or result.new:
-        set_task_states(connection, group_id, "done", reason, now, task=task)
+        move(connection, payload, [Move(key, None, state, subject, columns, data)])
+    _note_task(connection, group_id, task, result, now)
     return result
+
+
+def _note_task(connection: Connection, group_id: int, task: str, made: Published, now: datetime) -> None:
+    """What a publishing task has come to."""
+    iov = {"first_run": made.iov.first, "last_run": made.iov.last}
+    reason = {"code": made.state, "tag": made.tag, "revision": made.revision, **iov}
+    of_task = tables.group_task
+    here = (of_task.c.group_id == group_id, of_task.c.task == task)
+    state = connection.execute(select(of_task.c.state).where(*here)).scalar()
+    if state == "done" and made.new:
+        set_task_states(connection, group_id, "processing", reason, now, task=task)
+    if state != "done" or made.new:
+        set_task_states(connection, group_id, "done", reason, now, task=task)
+
+
+def end(connection: Connection, row: Payload, now: datetime, **data: object) -> None:
+    """What is published is superseded; a candidate has expired.
+
+    :param data: what the event says besides.
+    """
+    target = SUPERSEDED if row.state == PUBLISHED else EXPIRED
+    subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
+    said = {**_said(row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, row.size), **data}
+    move(connection, payload, [Move({"id": row.id}, row.state, target, subject, {"superseded_at": now}, said)])
+
+
+def publish_candidates(
+    ledger: Ledger, group_id: int, *, person: str, now: datetime, tag: str | None = None
+) -> list[Published]:
+    """Publish what a group of late runs has made, as a person wants it (rule 50).
+
+    :param tag: only that of this tag.
+    :raises NotFound: the group has no candidate.
+    :raises PayloadError: its interval overlaps that of another group's payload, or it is of an earlier edition.
+    """
+    with ledger.write() as connection:
+        group = group_by_id(connection, group_id)
+        query = _with_group().where(payload.c.group_id == group_id).order_by(payload.c.tag)
+        rows = [row for row in read_rows(connection, query, Payload) if tag in (None, row.tag)]
+        found = [row for row in rows if row.state == CANDIDATE]
+        if not found:
+            of = f" of {tag}" if tag is not None else ""
+            raise NotFound(
+                f"{group.name} has no candidate{of}", "`calib payload list --history` shows what it has made"
+            )
+        done = []
+        for row in found:
+            iov = Iov(row.first_run, row.last_run)
+            _refuse_outdated(group, row)
+            refuse_overlap(connection, group, row.tag, iov)
+            for old in rows:
+                if old.state == PUBLISHED and old.tag == row.tag:
+                    end(connection, old, now)
+            subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
+            said = {**_said(row.tag, iov, row.revision, row.content_hash, row.size), "by": person}
+            columns = {"published_at": now}
+            move(connection, payload, [Move({"id": row.id}, CANDIDATE, PUBLISHED, subject, columns, said)])
+            done.append(Published(row.tag, iov, row.revision, row.content_hash, new=True, state=PUBLISHED))
+            _note_task(connection, group_id, row.task, done[-1], now)
+    return done
+
+
+def _refuse_outdated(group: Group, row: Payload) -> None:
+    """:raises PayloadError: the candidate was made of an edition with other runs."""
+    edition = row.provenance.get("edition", 1)
+    if edition != group.edition:
+        raise PayloadError(
+            f"the candidate of {row.tag} is of edition {edition} of {group.name}, which has edition {group.edition}",
+            "what is made of that takes its place: `calib explain` says how far it is",
+        )
 
 
 def _said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str, object]:
@@ -178,13 +249,19 @@ def _refuse_foreign(rows: Iterable[Payload], tag: str, workflow: str, task: str)
             )
 
 
-def _refuse_overlap(rows: Iterable[Payload], tag: str, group_id: int, iov: Iov) -> None:
-    for row in rows:
+def refuse_overlap(connection: Connection, group: Group, tag: str, iov: Iov, *, but_for: Collection[int] = ()) -> None:
+    """Of a run only one payload of a tag may hold.
+
+    :param but_for: groups whose payloads end with what is to come.
+    :raises PayloadError: the interval overlaps one that is published for another group.
+    """
+    for row in _between(connection, _published(group.campaign, tag), iov):
         other = Iov(row.first_run, row.last_run)
-        if row.group_id != group_id and other.overlaps(iov):
+        if row.group_id not in (group.id, *but_for) and other.overlaps(iov):
+            hint = f"`calib group amend {row.group_name} --add ...` makes one of both" if group.late else ""
             raise PayloadError(
-                f"the interval of validity {iov} of {tag} overlaps {other}, published for another group",
-                "a late group is published only by superseding; see `calib payload list`",
+                f"the interval of validity {iov} of {tag} overlaps {other}, published for {row.group_name}",
+                hint or "see `calib payload list`",
             )
 
 
@@ -198,12 +275,12 @@ def content_path(row: Payload) -> Path:
 
 
 def listed(connection: Connection, campaign: str, tag: str | None = None, *, history: bool = False) -> list[Payload]:
-    """Payload rows by tag and first run; superseded ones only with ``history``."""
+    """Payload rows by tag and first run, candidates among them; what is over only with ``history``."""
     query = _with_group().where(payload.c.campaign == campaign)
     if tag is not None:
         query = query.where(payload.c.tag == tag)
     if not history:
-        query = query.where(payload.c.state == "published")
+        query = query.where(payload.c.state.in_(CURRENT))
     return read_rows(connection, query.order_by(payload.c.tag, payload.c.first_run, payload.c.revision), Payload)
 
 
@@ -214,7 +291,11 @@ def _with_group() -> Select[Any]:
 
 
 def _published(campaign: str, tag: str) -> Select[Any]:
-    return _with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == "published")
+    return _with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == PUBLISHED)
+
+
+def _current(campaign: str, tag: str) -> Select[Any]:
+    return _with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state.in_(CURRENT))
 
 
 def _between(connection: Connection, published: Select[Any], iov: Iov) -> list[Payload]:
@@ -270,16 +351,28 @@ def covering_each(
     return found
 
 
+def last_before(connection: Connection, campaign: str, tag: str, runs: Iterable[int]) -> list[Payload]:
+    """The newest published payloads that begin before runs which none covers: here or in the base campaign."""
+    wanted = sorted(set(runs))
+    base = select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign).scalar_subquery()
+    places = [_spanning(of, tag, wanted[0], wanted[-1]) for of in (literal(campaign), base)]
+    query = _with_group().where(or_(*places)).order_by(payload.c.first_run, payload.c.campaign == campaign)
+    rows = read_rows(connection, query, Payload)
+    begins = [row.first_run for row in rows]
+    found = {rows[place - 1].id: rows[place - 1] for run in wanted if (place := bisect_right(begins, run))}
+    return list(found.values())
+
+
 def _spanning(of_campaign: ColumnElement[str], tag: str, first: int, last: int) -> ColumnElement[bool]:
     """The published payloads that begin between two runs, and the last one that begins before them."""
     other = payload.alias()
     begins = select(func.max(other.c.first_run)).where(
-        other.c.campaign == of_campaign, other.c.tag == tag, other.c.state == "published", other.c.first_run <= first
+        other.c.campaign == of_campaign, other.c.tag == tag, other.c.state == PUBLISHED, other.c.first_run <= first
     )
     return and_(
         payload.c.campaign == of_campaign,
         payload.c.tag == tag,
-        payload.c.state == "published",
+        payload.c.state == PUBLISHED,
         payload.c.first_run.between(func.coalesce(begins.scalar_subquery(), first), last),
     )
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from airflow_calib_provider.domain.group_words import why_closed
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.ledger import campaign_view
@@ -29,7 +30,6 @@ from airflow_calib_provider.planning.records import (
     SpecPlan,
     WorkflowChange,
 )
-from airflow_calib_provider.planning.words import why_closed
 from airflow_calib_provider.spec.models import Workflow
 
 

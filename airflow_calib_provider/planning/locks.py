@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from airflow_calib_provider.domain.locks.deadlines import GO_ON, LAST_GOOD
+from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.planning.past import Past
 from airflow_calib_provider.planning.records import (
     MIXED,
@@ -17,19 +19,22 @@ from airflow_calib_provider.planning.records import (
     PlannedGrouping,
     PlannedLock,
 )
-from airflow_calib_provider.spec.models import Need, Task, Workflow
+from airflow_calib_provider.spec.kinds import lock_kind
+from airflow_calib_provider.spec.models import Lock, Need, Task, Workflow
 
 QUIET = "quiet"
 _QUIET_STATES = ("dropped", "not_selected")
 
 TEXTS = {
     "late": "late there: in no group",
+    "candidate": "only a candidate there, not published",
     "refused": "refused there",
     "not_assigned": "not yet assigned to a group there",
     "not_in_base": "not done in the base campaign",
     "not_planned": "what it waits for is not in the plan",
     "not_published": "no payload would be there yet",
     "not_begun": "what it waits for could not have begun",
+    "elsewhere": "made in another campaign, or by a workflow or task that is not in this folder",
 }
 
 
@@ -66,7 +71,10 @@ class LockTimes:
             if group.state != "dropped"
             for run in group.runs
         }
-        self._closed = {one.key: [group for group in one.groups if group.state == "closed"] for one in groupings}
+        # What late ones publish holds for nobody.
+        self._closed = {
+            one.key: [group for group in one.groups if group.state == "closed" and not group.late] for one in groupings
+        }
         self._closed_from = {key: [group.runs[0] for group in closed] for key, closed in self._closed.items()}
         self._publishers = _publishers(workflows)
         self._begins: dict[tuple[str, str, str, str], datetime | None] = {}
@@ -102,15 +110,25 @@ class LockTimes:
         return _lock(task.name, "task", f"{need.workflow}.{need.task}", group, answers)
 
     def _need_of(self, workflow: Workflow, task: Task, need: Need, grouping: str, run: int) -> _Answer:
-        if self._skips(workflow.name, task.name, run) or self._skips(need.workflow, need.task, run):
+        wanted = (need.workflow, need.task)
+        return self._done(workflow.name, task, wanted, grouping, run, of_base=workflow.base_of(need) is not None)
+
+    def _done(
+        self, workflow: str, task: Task, wanted: tuple[str, str], grouping: str, run: int, *, of_base: bool = False
+    ) -> _Answer:
+        """When another task would be done for a run.
+
+        :param workflow: of the task that waits.
+        :param wanted: workflow and name of the other one, :param grouping: and where it is done.
+        """
+        if self._skips(workflow, task.name, run) or self._skips(*wanted, run):
             return _Answer(QUIET)
-        from_base = workflow.base_of(need) is not None
-        recorded = (self._base if from_base else self._past).done_at(need.workflow, grouping, need.task, run)
-        if recorded is None and from_base:
+        recorded = (self._base if of_base else self._past).done_at(wanted[0], grouping, wanted[1], run)
+        if recorded is None and of_base:
             return _Answer("not_in_base")
         if recorded is not None:
             return _Answer(at=recorded, basis=RECORDED)
-        planned = self._groupings.get((need.workflow, grouping))
+        planned = self._groupings.get((wanted[0], grouping))
         if planned is None:
             return _Answer("not_planned")
         decision = planned.decisions.get(run)
@@ -118,20 +136,40 @@ class LockTimes:
             return _Answer("not_assigned")
         if decision.state != "grouped":
             return _Answer(QUIET if decision.state in _QUIET_STATES else decision.state)
-        begins = self._could_begin(need.workflow, need.task, self._group_of[need.workflow, grouping, run])
+        there = self._group_of[wanted[0], grouping, run]
+        if self._is_candidate(*wanted, there):
+            return _Answer("candidate")
+        begins = self._could_begin(*wanted, there)
         return _Answer("not_begun") if begins is None else _Answer(at=begins)
+
+    def _is_candidate(self, workflow: str, task: str, group: PlannedGroup) -> bool:
+        """Whether a task publishes what stays a candidate, as its group's runs are late (rule 50)."""
+        known = self._workflows[workflow].tasks.get(task)
+        return group.late and known is not None and known.publish is not None
 
     def _skips(self, workflow: str, task: str, run: int) -> bool:
         return self._past.is_skipped(workflow, task, run)
 
     def _of_locks(self, task: Task, group: PlannedGroup) -> Iterable[PlannedLock]:
-        for lock in task.locks:
-            tag = str(lock.parameters.get("tag", lock.kind))
-            if lock.kind != "payload":
-                yield PlannedLock(task.name, lock.kind, tag, "unknown", PLANNED, group.closed_at)
-                continue
-            answers = {run: self._payload_of(group.workflow, task, tag, run) for run in group.runs}
-            yield _lock(task.name, lock.kind, tag, group, answers)
+        for lock in (leaf for one in task.locks for leaf in one.leaves()):
+            if lock.kind == "payload":
+                tag = str(lock.parameters["tag"])
+                answers = {run: self._payload_of(group.workflow, task, tag, run) for run in group.runs}
+                yield _lock(task.name, lock.kind, tag, group, answers)
+            elif lock.kind == "product":
+                answers = {run: self._product_of(group.workflow, task, lock, run) for run in group.runs}
+                yield _lock(task.name, lock.kind, _product(lock), group, answers)
+            else:
+                yield _foreseen(task.name, lock, group)
+
+    def _product_of(self, workflow: str, task: Task, lock: Lock, run: int) -> _Answer:
+        name, maker = str(lock.parameters["workflow"]), str(lock.parameters["task"])
+        campaign = lock.parameters.get("campaign")
+        known = self._workflows.get(name)
+        if known is None or maker not in known.tasks or campaign not in (None, self._past.campaign):
+            return _Answer("elsewhere")
+        label = known.tasks[maker].policy.label
+        return self._done(workflow, task, (name, maker), label, run)
 
     def _payload_of(self, workflow: str, task: Task, tag: str, run: int) -> _Answer:
         if self._skips(workflow, task.name, run):
@@ -153,7 +191,7 @@ class LockTimes:
         if planned is None:
             return None
         found = self._group_of.get((*planned.key, run))
-        if found is not None:
+        if found is not None and not found.late:
             return found
         place = bisect_right(self._closed_from[planned.key], run) - 1
         over = self._closed[planned.key][place] if place >= 0 else None
@@ -182,15 +220,48 @@ class LockTimes:
         task = workflow.tasks.get(name)
         if task is None or group.state != "closed" or group.closed_at is None:
             return None
+        if self._is_candidate(workflow.name, name, group):
+            return None
         times: list[datetime | None] = [group.closed_at]
         times += [self._ended(workflow.name, before, group) for before in workflow.names_inside(task)]
-        times += [lock.opens_at for lock in self._locks(workflow, task, group) if lock.kind in ("task", "payload")]
+        times += self._opened_at(task, self._locks(workflow, task, group))
         known = [time for time in times if time is not None]
         return max(known) if len(known) == len(times) else None
+
+    def _opened_at(self, task: Task, locks: Sequence[PlannedLock]) -> list[datetime | None]:
+        """When each thing opens that a task waits for, as far as a plan can foresee it; ``None``: it does not."""
+        n_needs = len(locks) - sum(len(lock.leaves()) for lock in task.locks)
+        times = [lock.opens_at for lock in locks[:n_needs]]
+        of_locks = iter(locks[n_needs:])
+        for lock in task.locks:
+            leaves = [next(of_locks) for _ in lock.leaves()]
+            known = [one.opens_at for one in leaves if one.state == "opens" and one.opens_at is not None]
+            if known:
+                times.append(min(known))
+            elif lock.limits.get("then") not in (GO_ON, LAST_GOOD) and all(one.state != "unknown" for one in leaves):
+                times.append(None)
+        return times
 
     def _ended(self, workflow: str, task: str, group: PlannedGroup) -> datetime | None:
         recorded = self._past.done_at(workflow, group.grouping, task, group.runs[0])
         return recorded if recorded is not None else self._could_begin(workflow, task, group)
+
+
+def _product(lock: Lock) -> str:
+    return ".".join(str(lock.parameters[name]) for name in ("workflow", "task", "product"))
+
+
+def _foreseen(task: str, lock: Lock, group: PlannedGroup) -> PlannedLock:
+    """When a lock on the clock opens; of another one, why nobody knows."""
+    try:
+        kind = lock_kind(lock.kind)
+    except KindError as error:
+        return PlannedLock(task, lock.kind, lock.kind, "unknown", PLANNED, group.closed_at, why=error.message)
+    what = kind.words(lock.parameters)
+    if group.state != "closed" or group.closed_at is None:
+        return PlannedLock(task, lock.kind, what, "shut", PLANNED, None, why="the group is forming")
+    state, opens_at, why = kind.foreseen(lock.parameters, group.closed_at, group.end)
+    return PlannedLock(task, lock.kind, what, state, PLANNED, group.closed_at, opens_at, why=why)
 
 
 def _publishers(workflows: Mapping[str, Workflow]) -> dict[str, list[tuple[Workflow, Task]]]:

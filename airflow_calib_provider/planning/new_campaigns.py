@@ -82,9 +82,14 @@ def lines_of(plan: SpecPlan) -> list[str]:
         if grouping.waits_for:
             lines.append(f"{grouping.dag_id}: no groups before {len(grouping.waits_for)} runs are completed or skipped")
             continue
+        if grouping.unknown is not None:
+            lines.append(f"{grouping.dag_id}: unknown: its groups are made when the values of all runs are known")
+            continue
         lines.append(f"{grouping.dag_id}: {_groups(grouping)}")
         waits = Counter((lock.task, lock.what) for group in grouping.groups for lock in group.locks)
-        lines += [f"{grouping.dag_id}: {task} waits for {what} in {n} groups" for (task, what), n in waits.items()]
+        lines += [
+            f"{grouping.dag_id}: {task} waits for {what} in {_number(n, 'group')}" for (task, what), n in waits.items()
+        ]
     return [*lines, *plan.troubles]
 
 
@@ -93,6 +98,11 @@ def _groups(grouping: PlannedGrouping) -> str:
     groups = [group for group in grouping.groups if group.state != "dropped"]
     names = ", ".join(group.name for group in groups[:SHOWN])
     sizes = [len(group.runs) for group in groups]
-    listed = f" ({names}{', …' if len(groups) > SHOWN else ''}; at most {max(sizes)} runs each)" if groups else ""
+    more = ", …" if len(groups) > SHOWN else ""
+    listed = f" ({names}{more}; at most {_number(max(sizes), 'run')} each)" if groups else ""
     out = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in sorted(counts.items()) if state != "grouped")
-    return f"{len(groups)} groups of {sum(sizes)} runs{listed}{f'; {out}' if out else ''}"
+    return f"{_number(len(groups), 'group')} of {_number(sum(sizes), 'run')}{listed}{f'; {out}' if out else ''}"
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

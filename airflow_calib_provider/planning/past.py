@@ -9,6 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from airflow_calib_provider.ledger import campaigns, tables
+from airflow_calib_provider.ledger.payload_states import WAS_PUBLISHED
+from airflow_calib_provider.ledger.reported import ValueStanding
 from airflow_calib_provider.planning.replay import SkippedRun
 
 membership, generation, payload = tables.membership, tables.generation, tables.payload
@@ -32,6 +34,7 @@ class Past:
     :ivar groups: workflow, grouping and run → the id of the group that holds it.
     :ivar done: group's id and task → when it was done first.
     :ivar payloads: tag → intervals with the time of their publication.
+    :ivar values: by what a grouping waits for (:func:`~airflow_calib_provider.planning.values.key_of`) how runs stand.
     """
 
     campaign: str = campaigns.PROMPT
@@ -43,6 +46,7 @@ class Past:
     groups: Mapping[tuple[str, str, int], int] = field(default_factory=dict)
     done: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
     payloads: Mapping[str, Sequence[tuple[int, int, datetime]]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[int, ValueStanding]] = field(default_factory=dict)
 
     def done_at(self, workflow: str, grouping: str, task: str, run: int) -> datetime | None:
         """When a task was done first in the group that holds a run; ``None``: it was not."""
@@ -122,7 +126,7 @@ def _done(connection: Connection, group_ids: Collection[int]) -> dict[tuple[int,
         some = ids[begin : begin + AT_ONCE]
         for table, at, further in (
             (generation, generation.c.ended_at, (generation.c.state == "done",)),
-            (payload, payload.c.published_at, ()),
+            (payload, payload.c.published_at, (payload.c.state.in_(WAS_PUBLISHED),)),
         ):
             here = (tables.one_of(table.c.group_id, some), *further)
             query = select(table.c.group_id, table.c.task, func.min(at).label("at")).where(*here)
@@ -136,7 +140,8 @@ def _payloads(
     connection: Connection, of_campaigns: Sequence[str], span: Span
 ) -> dict[str, list[tuple[int, int, datetime]]]:
     here = (payload.c.campaign.in_(of_campaigns), payload.c.first_run <= span[1], payload.c.last_run >= span[0])
-    query = select(payload.c.tag, payload.c.first_run, payload.c.last_run, payload.c.published_at).where(*here)
+    query = select(payload.c.tag, payload.c.first_run, payload.c.last_run, payload.c.published_at)
+    query = query.where(*here, payload.c.state.in_(WAS_PUBLISHED))
     found: dict[str, list[tuple[int, int, datetime]]] = {}
     for row in connection.execute(query.order_by(payload.c.first_run)):
         found.setdefault(row.tag, []).append((row.first_run, row.last_run, row.published_at))

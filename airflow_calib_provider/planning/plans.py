@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.run_ranges import RunRanges, parse_ranges
 from airflow_calib_provider.errors import CalibError, NotFound, SpecError, SpecErrors
-from airflow_calib_provider.injection.selection import Admissions, Selector
+from airflow_calib_provider.injection.selection import Admissions, Outcomes, Selector
 from airflow_calib_provider.ledger import campaigns
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.planning import history
@@ -18,9 +19,11 @@ from airflow_calib_provider.planning.locks import LockTimes
 from airflow_calib_provider.planning.past import Past, Span, read_past
 from airflow_calib_provider.planning.records import PlannedGrouping, PlannedRuns, PlanRequest, SpecPlan
 from airflow_calib_provider.planning.replay import Course, Replayed, replay
+from airflow_calib_provider.planning.values import key_of, read_values
 from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.loader import FolderCheck, check_folder
 from airflow_calib_provider.spec.models import RunSource, Workflow
+from airflow_calib_provider.spec.policy_data import as_read
 from airflow_calib_provider.spec.problems import nearest
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
@@ -132,6 +135,8 @@ def basis_of(
     numbers = [one.row.number for runs in histories.values() for one in runs]
     asked = {name for side in sides for name in planned_with(side, wanted.workflows, alone=False)}
     past = _past(ledger, wanted, asked, (min(numbers), max(numbers)))
+    flows = [side.workflows[name] for side in sides for name in names & side.workflows.keys()]
+    past = _with_values(ledger, past, wanted, flows, histories, now)
     members = None
     if wanted.finite:
         members = {
@@ -151,6 +156,22 @@ def _past(ledger: Ledger | None, wanted: PlanRequest, names: Iterable[str], span
             said = f"the campaign {campaign} does not take runs as they come: it was grouped at once"
             raise CalibError(said, "--finite --runs plans one like it")
         return read_past(connection, campaign, names, span)
+
+
+def _with_values(
+    ledger: Ledger | None,
+    past: Past,
+    wanted: PlanRequest,
+    workflows: Iterable[Workflow],
+    runs: Mapping[str, Sequence[KnownRun]],
+    now: datetime,
+) -> Past:
+    """With what tasks have reported of the runs, as far as groupings wait for it."""
+    campaign = wanted.base if wanted.finite else wanted.campaign
+    if ledger is None or campaign is None:
+        return past
+    with ledger.read() as connection:
+        return replace(past, values=read_values(connection, campaign, workflows, runs, now, of_base=wanted.finite))
 
 
 def _runs(
@@ -206,6 +227,7 @@ def planned_with(specs: PlanSpecs, names: Iterable[str], *, alone: bool) -> set[
         for task in specs.workflows[name].tasks.values():
             left += [need.workflow for need in task.needs]
             left += [one for tag in task.locked_tags for one in publishers.get(tag, ())]
+            left += [str(one.parameters["workflow"]) for one in task.leaves("product")]
     return found
 
 
@@ -217,6 +239,7 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
     troubles, planned, failed = list(basis.troubles), list[PlannedGrouping](), set[str]()
     finite = basis.members is not None
     needed = planned_with(specs, chosen, alone=finite) if chosen else set()
+    outcomes = Outcomes()
     for name in sorted(needed):
         workflow = specs.workflows[name]
         source = workflow.runs.source
@@ -225,7 +248,7 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
                 troubles.append(f"workflow {name}: there are no runs of its source {source}")
             continue
         try:
-            planned += _groupings(workflow, specs.sources.get(source), basis, now)
+            planned += _groupings(workflow, specs.sources.get(source), basis, now, outcomes)
         except CalibError as error:
             failed.add(name)
             troubles.append(f"workflow {name}: {error}")
@@ -235,11 +258,13 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
     return SpecPlan(basis.described, now, shown, troubles, specs.mistakes, frozenset(failed))
 
 
-def _groupings(workflow: Workflow, source: RunSource | None, basis: PlanBasis, now: datetime) -> list[PlannedGrouping]:
+def _groupings(
+    workflow: Workflow, source: RunSource | None, basis: PlanBasis, now: datetime, outcomes: Outcomes
+) -> list[PlannedGrouping]:
     """:raises CalibError: its source is not there, a condition does not fit it, or a grouping has failed."""
     if source is None:
         raise NotFound(f"its run source {workflow.runs.source} is not in sources.yaml, or has mistakes there")
-    admissions = Admissions(workflow.runs, source)
+    admissions = Admissions(workflow.runs, source, outcomes)
     runs = basis.histories[workflow.runs.source]
     found = []
     for label, policy in workflow.groupings().items():
@@ -256,9 +281,16 @@ def _groupings(workflow: Workflow, source: RunSource | None, basis: PlanBasis, n
                 decisions=made.decisions,
                 groups=tuple(made.groups),
                 waits_for=tuple(made.waits_for),
+                unknown=made.unknown,
             )
         )
     return found
+
+
+def _policy(workflow: Workflow, label: str) -> Grouping:
+    """With the data that it follows, as they are now."""
+    policy = workflow.groupings()[label]
+    return as_read(policy, Path(workflow.file).parent)
 
 
 def _course(workflow: Workflow, label: str, admissions: Admissions, basis: PlanBasis, now: datetime) -> Course:
@@ -266,14 +298,16 @@ def _course(workflow: Workflow, label: str, admissions: Admissions, basis: PlanB
     past, members = basis.past, basis.members
     first_seen = past.first_seen.get(workflow.name, ALWAYS)
     seen = max(first_seen, past.grouping_seen.get((workflow.name, label), first_seen))
+    policy = _policy(workflow, label)
     of_source = members[workflow.runs.source] if members is not None else None
     finite = of_source is not None
     return Course(
         workflow=workflow.name,
         grouping=label,
-        policy=workflow.groupings()[label],
+        policy=policy,
         selector=Selector(workflow.runs, admissions, seen, of_source),
         begins=now if finite else past.begun.get((workflow.name, label), first_seen),
         until=now,
         skipped={} if finite else past.skipped.get(workflow.name, {}),
+        values=past.values.get(key_of(workflow, policy), {}) if policy.awaits else None,
     )

@@ -54,10 +54,11 @@ class PlannedLock:
 
     :ivar what: the task (``workflow.task``) or the tag.
     :ivar state: ``opens``; ``shut``: not before the end of the plan; ``never``: nothing will ever open it;
-        ``unknown``: its kind is not one that a plan can foresee.
+        ``unknown``: it is not one that a plan can foresee.
     :ivar basis: :data:`RECORDED`, :data:`PLANNED` or :data:`MIXED`; as planned, a task ends when it can begin.
     :ivar shut_from: when the group closed, and so the lock alone held the task.
     :ivar missing: runs for which it is shut, each with why.
+    :ivar why: why nobody knows it, or why it never opens.
     """
 
     task: str
@@ -68,6 +69,7 @@ class PlannedLock:
     shut_from: datetime | None
     opens_at: datetime | None = None
     missing: Sequence[tuple[int, str]] = ()
+    why: str = ""
 
     @property
     def shut_for(self) -> timedelta | None:
@@ -85,6 +87,9 @@ class PlannedGroup:
     :ivar opened_at: when its first run was assigned.
     :ivar closed_at: when it closed or was dropped.
     :ivar reason: why it closed, or was dropped.
+    :ivar late: its runs arrived late.
+    :ivar opened: why it opened.
+    :ivar end: of its last run; ``None``: nobody knows it.
     """
 
     workflow: str
@@ -98,6 +103,9 @@ class PlannedGroup:
     amounts: Mapping[str, float]
     fills: Sequence[object]
     locks: Sequence[PlannedLock] = ()
+    late: bool = False
+    opened: Reason | None = None
+    end: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -123,6 +131,8 @@ class PlannedGrouping:
     """One grouping of a workflow over all runs.
 
     :ivar waits_for: of a campaign to be: runs that are not completed, before which nothing is grouped.
+    :ivar unknown: the first run without the values for which the grouping waits: what becomes of it, and of those
+        behind it, nobody knows; ``None``: there is none.
     """
 
     workflow: str
@@ -134,6 +144,7 @@ class PlannedGrouping:
     decisions: Mapping[int, RunDecision]
     groups: Sequence[PlannedGroup]
     waits_for: Sequence[int] = ()
+    unknown: int | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -7,10 +7,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
-from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, horizon
+from airflow_calib_provider.domain.grouping import (
+    Assignment,
+    GroupDraft,
+    Grouping,
+    RunFacts,
+    after_group,
+    assign_late,
+)
+from airflow_calib_provider.domain.horizon import horizon
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.injection.parts import decided
-from airflow_calib_provider.injection.selection import ADMITTED, Selector, outcome
+from airflow_calib_provider.injection.selection import ADMITTED, Admission, Selector, outcome
 from airflow_calib_provider.ledger.groups import group_name
+from airflow_calib_provider.ledger.reported import KNOWN, LEFT_OUT, ValueStanding
 from airflow_calib_provider.ledger.rows import Run
 from airflow_calib_provider.planning.history import KnownRun
 from airflow_calib_provider.planning.records import PlannedGroup, RunDecision
@@ -34,6 +44,7 @@ class Course:
 
     :ivar begins: before that nothing was injected into it.
     :ivar until: where the clock ends.
+    :ivar values: how runs stand with the values for which the grouping waits; ``None``: it waits for none.
     """
 
     workflow: str
@@ -43,6 +54,7 @@ class Course:
     begins: datetime
     until: datetime
     skipped: Mapping[int, SkippedRun] = field(default_factory=dict)
+    values: Mapping[int, ValueStanding] | None = None
 
 
 @dataclass
@@ -50,11 +62,13 @@ class Replayed:
     """What became of the runs.
 
     :ivar waits_for: of a finite campaign: runs for which it is not grouped yet.
+    :ivar unknown: the first run whose values are not known; what becomes of those behind it nobody knows.
     """
 
     groups: list[PlannedGroup] = field(default_factory=list)
     decisions: dict[int, RunDecision] = field(default_factory=dict)
     waits_for: list[int] = field(default_factory=list)
+    unknown: int | None = None
 
 
 def replay(runs: Sequence[KnownRun], course: Course) -> Replayed:
@@ -82,6 +96,8 @@ class _Clock:
         # Of two at one time the completion is the later one.
         self._news = sorted(events, key=lambda event: (event[0], event[1], event[2].completed), reverse=True)
         self._times = [event[0] for event in events] + [self._from(one.at) for one in course.skipped.values()]
+        known = (one.at for one in (course.values or {}).values() if one.is_settled and one.at is not None)
+        self._times += [self._from(at) for at in known]
         heapify(self._times)
         self._known: dict[int, Run] = {}
         self._undecided: list[int] = []
@@ -89,6 +105,7 @@ class _Clock:
         self._highest: int | None = None
         self._assigned_below = 0
         self._forming: GroupDraft | None = None
+        self._ended: Reason | None = None
         self._drafts: list[tuple[GroupDraft, datetime]] = []
         self._runs_of: dict[int, list[int]] = {}
         self._closed_at: dict[int, datetime] = {}
@@ -114,12 +131,51 @@ class _Clock:
             self._result.waits_for = [number for number in left if self._holds(number, bound)] or left
             if left:
                 return
-        rows = []
-        while self._undecided and self._undecided[0] < bound:
-            rows.append(self._known[heappop(self._undecided)])
+        rows, bound = self._decidable(now, bound)
+        if self._members is not None and self._result.unknown is not None:
+            for row in rows:
+                heappush(self._undecided, row.number)
+            return
         if rows or self._forming is not None:
-            self._assign(rows, now)
+            self._assign(rows, now, bound)
         self._assigned_below = max(self._assigned_below, bound)
+
+    def _decidable(self, now: datetime, bound: int) -> tuple[list[Run], int]:
+        """The runs about which something is decided now, and below which all is then (rule 47)."""
+        rows, back = list[Run](), list[int]()
+        self._result.unknown = None
+        while self._undecided and self._undecided[0] < bound:
+            number = heappop(self._undecided)
+            is_late = number < self._assigned_below
+            if is_late and back:
+                back.append(number)
+            elif not self._waits(number, now, is_late=is_late):
+                rows.append(self._known[number])
+            else:
+                back.append(number)
+                if not is_late:
+                    self._result.unknown = bound = number
+        for number in back:
+            heappush(self._undecided, number)
+        return rows, bound
+
+    def _waits(self, number: int, now: datetime, *, is_late: bool) -> bool:
+        """Whether a run that enters the workflow has values that are not known yet."""
+        values = self._course.values
+        if values is None or (is_late and self._course.policy.late_runs == "ignore"):
+            return False
+        standing = values.get(number)
+        if standing is not None and standing.is_settled and (standing.at is None or self._from(standing.at) <= now):
+            return False
+        return self._admission(self._known[number], now) is ADMITTED
+
+    def _admission(self, row: Run, now: datetime) -> Admission:
+        course = self._course
+        said = course.skipped.get(row.number) if self._is_skipped(row.number, now) else None
+        skipped: Mapping[int, Mapping[str, object]] = (
+            {row.number: {"person": said.person, "reason": said.reason}} if said is not None else {}
+        )
+        return course.selector.decide(row, skipped, now)
 
     def _holds(self, number: int, bound: int) -> bool:
         row = self._known.get(number)
@@ -176,33 +232,44 @@ class _Clock:
         skipped = self._course.skipped.get(number)
         return skipped is not None and skipped.at <= now
 
-    def _assign(self, rows: Sequence[Run], now: datetime) -> None:
+    def _assign(self, rows: Sequence[Run], now: datetime, bound: int) -> None:
         course = self._course
-        skipped: dict[int, Mapping[str, object]] = {
-            row.number: {"person": said.person, "reason": said.reason}
-            for row in rows
-            if self._is_skipped(row.number, now) and (said := course.skipped[row.number])
-        }
-        admissions = {row.number: course.selector.decide(row, skipped, now) for row in rows}
-        new = [
-            RunFacts(row.number, row.start, row.end, row.fields, admissions[row.number] is ADMITTED)
-            for row in rows
-            if row.number >= self._assigned_below
-        ]
+        admissions = {row.number: self._admission(row, now) for row in rows}
+        facts = {}
+        for row in rows:
+            standing = (course.values or {}).get(row.number)
+            if standing is not None and standing.state == LEFT_OUT and admissions[row.number] is ADMITTED:
+                admissions[row.number] = Admission(standing.decided, standing.reason)
+            values = {course.policy.awaits: standing.values} if standing and standing.state == KNOWN else {}
+            selected = admissions[row.number] is ADMITTED
+            facts[row.number] = RunFacts(row.number, row.start, row.end, row.fields, selected, values)
+        new = [facts[row.number] for row in rows if row.number >= self._assigned_below]
         if self._forming is not None:
             self._forming.added = []
-        found = decided(course.policy, self._forming, [], new, now, finite=self._members is not None)
+        apart = self._assign_late([facts[row.number] for row in rows if row.number < self._assigned_below], now)
+        finite = self._members is not None
+        found = decided(course.policy, self._forming, [], new, now, finite=finite, before=self._ended, bound=bound)
+        refused = {**found.refused, **apart.refused}
+        grouped_late = {number for draft in apart.groups for number in draft.added}
         for row in rows:
-            state, reason = outcome(row.number, admissions[row.number], found.refused, self._assigned_below)
+            admission = admissions[row.number]
+            state, reason = outcome(row.number, admission, refused, self._assigned_below, grouped_late)
             self._result.decisions[row.number] = RunDecision(state, reason)
-        for draft in found.groups:
+        for draft in (*apart.groups, *found.groups):
             self._note(draft, now)
         last = found.groups[-1] if found.groups else None
         self._forming = last if last is not None and last.state == "forming" else None
+        if (done := next((draft for draft in reversed(found.groups) if draft.state != "forming"), None)) is not None:
+            self._ended = after_group(done.first_run, done.close_reason)
         if self._forming is not None:
             due = self._forming.policy.rules.due(self._forming)
             if due is not None and due > now:
                 self._later(due)
+
+    def _assign_late(self, runs: Sequence[RunFacts], now: datetime) -> Assignment:
+        """What becomes of runs that arrived late (rule 50)."""
+        policy = self._course.policy
+        return assign_late(policy, None, runs, now) if policy.late_runs == "new_group" and runs else Assignment()
 
     def _note(self, draft: GroupDraft, now: datetime) -> None:
         if draft is not self._forming:
@@ -214,7 +281,7 @@ class _Clock:
     def result(self) -> Replayed:
         """All of it, at the end of the clock."""
         course, decisions = self._course, self._result.decisions
-        for draft, opened_at in self._drafts:
+        for draft, opened_at in sorted(self._drafts, key=lambda item: item[0].first_run):
             name, runs = group_name(course.grouping, draft.first_run), self._runs_of[id(draft)]
             self._result.groups.append(
                 PlannedGroup(
@@ -228,6 +295,9 @@ class _Clock:
                     reason=draft.close_reason,
                     amounts=dict(draft.amounts),
                     fills=tuple(draft.fills),
+                    late=draft.late,
+                    opened=draft.open_reason,
+                    end=draft.end,
                 )
             )
             for number in runs:

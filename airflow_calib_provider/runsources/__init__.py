@@ -1,4 +1,4 @@
-"""Where runs come from: CSV files of runs, and event files."""
+"""Where runs come from: files, services, databases."""
 
 from airflow_calib_provider.runsources.base import read_source
 

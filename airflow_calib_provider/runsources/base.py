@@ -6,14 +6,25 @@ import hashlib
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from airflow_calib_provider import __version__
-from airflow_calib_provider.domain.run import RunRecord
-from airflow_calib_provider.errors import CalibError, RenderError, RunSourceError
+from airflow_calib_provider.domain.keys import Keys, parts_of, type_of
+from airflow_calib_provider.domain.run import RunListing, RunRecord, time_fault
+from airflow_calib_provider.errors import CalibError, OutsideError, RenderError, RunSourceError
 from airflow_calib_provider.spec.kinds import RunSourceKind, run_source_kind
 from airflow_calib_provider.spec.models import RunSource
+
+Block = TypeVar("Block", bound=Keys)
+
+_DURATIONS = TypeAdapter(timedelta)
 
 SECOND = 1_000_000_000
 TICK = 20_000_000
@@ -29,14 +40,74 @@ def read_source(source: RunSource, *, base_folder: Path) -> list[RunRecord]:
     :raises KindError: there is no such kind of run source, or it cannot be loaded.
     """
     kind = run_source_kind(source.kind)
+    with _told(source):
+        return _checked(source, kind.read(source, base_folder))
+
+
+def read_on(source: RunSource, *, base_folder: Path, mark: Mapping[str, object] | None, now: datetime) -> RunListing:
+    """Read what is new in a run source since it was read last, or all of it.
+
+    :param base_folder: as for :func:`read_source`.
+    :param mark: what that read has left; one of another version of the source is not used.
+    :raises RunSourceError: as :func:`read_source`.
+    """
+    kind = run_source_kind(source.kind)
+    version = hashlib.sha256(f"{__version__}\n{source.model_dump_json()}".encode()).hexdigest()
+    own = mark.get("own") if mark and mark.get("of") == version else None
+    with _told(source):
+        found = kind.read_on(source, base_folder, own if isinstance(own, Mapping) else {}, now)
+        _checked(source, found.runs)
+    return found if found.mark is None else replace(found, mark={"of": version, "own": dict(found.mark)})
+
+
+def _checked(source: RunSource, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Times with which nothing can be done would be everybody's trouble; kinds of this package tell their places."""
+    for one in runs:
+        if fault := time_fault(one.start) or time_fault(one.end):
+            raise RunSourceError(
+                f"the run source {source.name!r}, run {one.number}: {fault[0]}", f"expected {fault[1]}"
+            )
+    return list(runs)
+
+
+@contextmanager
+def _told(source: RunSource) -> Iterator[None]:
     try:
-        return kind.read(source, base_folder)
+        yield
+    except OutsideError as error:
+        raise RunSourceError(f"the run source {source.name!r}: {error.message}", error.hint) from error
     except CalibError:
         raise
     except Exception as error:  # whatever a kind of another package raises: it is the trouble of this source alone
         raise RunSourceError(
             f"the run source {source.name!r} ({source.kind}) cannot be read: {type(error).__name__}: {error}"
         ) from error
+
+
+def block_of(source: RunSource, keys: type[Block]) -> Block:
+    """The block of a source, as the language reads it, from what is kept of it."""
+    return _restored(keys, source.options)
+
+
+def _restored(keys: type[Block], kept: Mapping[str, object]) -> Block:
+    values: dict[str, object] = {}
+    for name, value in kept.items():
+        kind, _ = parts_of(type_of(keys.declared[name]))
+        if kind is timedelta and isinstance(value, str):
+            values[name] = _DURATIONS.validate_python(value)
+        elif isinstance(kind, type) and issubclass(kind, Keys) and isinstance(value, dict):
+            values[name] = _restored(kind, value)
+        else:
+            values[name] = value
+    return keys.unstated(**values)
+
+
+def connection_of(source: RunSource) -> str:
+    """The Airflow connection that is used to read a source; empty: none, or its kind cannot be loaded."""
+    try:
+        return run_source_kind(source.kind).connection(source)
+    except CalibError:
+        return ""  # reading the source says it better
 
 
 def identity_of(source: RunSource, *, base_folder: Path) -> str | None:

@@ -8,18 +8,17 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from airflow_calib_provider.domain.run import FieldValue, RunRecord
+from airflow_calib_provider.domain.run import FieldValue, RunRecord, time_fault
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.runsources.csv_kind import CsvKeys
 from airflow_calib_provider.runsources.faults import Faults, TooManyFaults
+from airflow_calib_provider.runsources.text_file import read_text, refuse_open_end
+from airflow_calib_provider.runsources.times import read_span
 from airflow_calib_provider.runsources.values import BadValue, read_bool, read_run_number, read_value, shown
 from airflow_calib_provider.spec.models import RESERVED, FieldType
-from airflow_calib_provider.spec.places import Lines, end_of
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.regular import open_regular
 
-MAX_BYTES = 100_000_000
-"""Of a file, which is in memory as a whole: about a million runs."""
 MAX_CELL = 16_000_000
 """Characters of a cell: a run may have very many files. Python's own limit is 131,072."""
 
@@ -37,10 +36,10 @@ def read_csv(path: Path, source: CsvKeys, fields: Mapping[str, FieldType]) -> li
     faults = Faults(path)
     reader = _CsvReader(path, source, fields, faults)
     try:
-        text = _read_text(path, faults)
+        text = read_text(path, faults, "CSV")
         if text is not None:
             reader.read(text)
-            _refuse_open_end(text, faults)
+            refuse_open_end(text, faults)
     except TooManyFaults:
         pass
     faults.raise_if_any()
@@ -61,43 +60,6 @@ def faults_of_header(path: Path, source: CsvKeys, fields: Mapping[str, FieldType
     return faults.messages
 
 
-def _read_text(path: Path, faults: Faults) -> str | None:
-    try:
-        with open_regular(path) as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        faults.add(0, 0, f"cannot read the file: {error.strerror or error}", "a readable CSV file")
-        return None
-    if len(content) > MAX_BYTES:
-        faults.add(1, 1, "the file is too large", f"at most {MAX_BYTES:,} bytes")
-        return None
-    if (position := content.find(b"\x00")) >= 0:
-        faults.add(*end_of(content[:position]), "a NUL byte", "text in UTF-8")
-        return None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        faults.add(
-            *end_of(content[: error.start]),
-            f"byte 0x{content[error.start]:02x} is not UTF-8",
-            "text in UTF-8",
-            "save the file as UTF-8",
-        )
-        return None
-
-
-def _refuse_open_end(text: str, faults: Faults) -> None:
-    """Cut inside its last value, a file would otherwise give a wrong number."""
-    if text and text[-1] not in "\r\n" and not faults.messages:
-        faults.add(
-            len(Lines(text).lines),
-            0,
-            "the last line does not end: the file is truncated, or still being written",
-            "a line break at its end",
-            "write the file under another name, and rename it when it is complete",
-        )
-
-
 class _CsvReader:
     """Reads the lines of one file.
 
@@ -111,6 +73,7 @@ class _CsvReader:
         self.faults = faults
         self.runs: dict[int, tuple[int, RunRecord]] = {}
         self.positions: dict[str, int] = {}
+        self.times = source.times()
 
     def read(self, text: str) -> None:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
@@ -181,19 +144,30 @@ class _CsvReader:
                     values[name] = read_bool(cell)
                 else:
                     kind = FieldType.TIME if name in ("start", "end") else self.fields[name]
-                    values[name] = read_value(cell, kind, name)
+                    values[name] = read_value(cell, kind, name, self.times)
             except BadValue as error:
                 self.faults.add(line, self.source.columns.get(name, name), str(error), error.expected)
         if len(self.faults.messages) > before:
             return
-        start, end = _as_time(values.pop("start", None)), _as_time(values.pop("end", None))
+        values.pop("start", None), values.pop("end", None)
+        start, end = self._span(line, row, number)
         completed = bool(values.pop("completed", True))
+        if len(self.faults.messages) == before:
+            self._keep(line, RunRecord(number, start, end, completed, values, files))
+
+    def _span(self, line: int, row: list[str], number: int) -> tuple[datetime | None, datetime | None]:
+        start, end = read_span(self.times, self._cell(row, "start"), self._cell(row, "end"))
+        for name, at in (("start", start), ("end", end)):
+            if fault := time_fault(at):
+                self.faults.add(line, self.source.columns.get(name, name), *fault)
         if start is not None and end is not None and end < start:
             self.faults.add(
                 line, self.source.columns.get("end", "end"), f"run {number} ends before it starts", "end after start"
             )
-            return
-        self._keep(line, RunRecord(number, start, end, completed, values, files))
+        return start, end
+
+    def _cell(self, row: list[str], name: str) -> str | None:
+        return row[self.positions[name]].strip() or None if name in self.positions else None
 
     def _keep(self, line: int, record: RunRecord) -> None:
         first, known = self.runs.setdefault(record.number, (line, record))
@@ -215,7 +189,3 @@ class _CsvReader:
                 raise BadValue(f"the file {shown(file)} has a control character", "one path or URL")
             files.append(file if "://" in file else str(self.folder / file))
         return tuple(files)
-
-
-def _as_time(value: FieldValue) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else None

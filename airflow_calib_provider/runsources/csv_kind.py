@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.scalars import Filled, Reads, Text, mistake, one_of, text, unlike
-from airflow_calib_provider.runsources.base import FileKind, source_file
+from airflow_calib_provider.runsources.base import FileKind, block_of, source_file
+from airflow_calib_provider.runsources.times import TimesKeys
 from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
@@ -29,7 +30,7 @@ _Separator = Annotated[
 ]
 
 
-class CsvKeys(Keys):
+class CsvKeys(TimesKeys):
     """The block ``csv``."""
 
     says: ClassVar[str] = "one line for each run: [csv](#csv)"
@@ -63,7 +64,7 @@ class CsvKind(FileKind):
         """A run for each line."""
         from airflow_calib_provider.runsources.csv_file import read_csv
 
-        return read_csv(path, CsvKeys.model_validate(source.options), source.fields)
+        return read_csv(path, block_of(source, CsvKeys), source.fields)
 
     def warnings(self, source: RunSource, folder: Path) -> Iterator[tuple[str, str, str]]:
         """Columns that the file lacks, too."""
@@ -72,7 +73,7 @@ class CsvKind(FileKind):
         yield from super().warnings(source, folder)
         path = source_file(source, base_folder=folder)
         if path.is_file():
-            for said in faults_of_header(path, CsvKeys.model_validate(source.options), source.fields):
+            for said in faults_of_header(path, block_of(source, CsvKeys), source.fields):
                 yield "path", said, ""
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.run import RunRecord
 from airflow_calib_provider.domain.scalars import Filled, mistake
-from airflow_calib_provider.runsources.base import FileKind
+from airflow_calib_provider.runsources.base import FileKind, block_of
 from airflow_calib_provider.spec.models import FieldType, RunSource
 from airflow_calib_provider.spec.sources_keys import SourcePath
 
@@ -41,7 +41,7 @@ class EventsKind(FileKind):
         """A run for each number in the run column."""
         from airflow_calib_provider.runsources.event_file import read_events
 
-        return read_events(path, EventsKeys.model_validate(source.options), source.fields)
+        return read_events(path, block_of(source, EventsKeys), source.fields)
 
     def supplies(self, keys: Keys, fields: Mapping[str, FieldType]) -> dict[str, FieldType]:
         """The count of a run's events."""

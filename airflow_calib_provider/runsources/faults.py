@@ -14,12 +14,13 @@ class TooManyFaults(Exception):
 
 
 class Faults:
-    """What is wrong with one file, each with its line and column or header.
+    """What is wrong with one source, each with its place: in a file line and column, or header.
 
+    :param file: what is read, for those with lines.
     :ivar messages: ``file:line:column: what; expected; hint``.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | str = "") -> None:
         self.file = file
         self.messages: list[str] = []
 
@@ -30,9 +31,15 @@ class Faults:
         :param column: from 1, or the header of the column.
         :raises TooManyFaults: this was the last one worth reporting.
         """
-        where = f"{self.file}:{line}:{column}: "
+        self.at(f"{self.file}:{line}:{column}", what, expected, hint)
+
+    def at(self, where: str, what: str, expected: str = "", hint: str = "") -> None:
+        """Record a fault of a source that has no lines.
+
+        :raises TooManyFaults: this was the last one worth reporting.
+        """
         self.messages.append(
-            where + "; ".join(part for part in (what, expected and f"expected {expected}", hint) if part)
+            f"{where}: " + "; ".join(part for part in (what, expected and f"expected {expected}", hint) if part)
         )
         if len(self.messages) >= MAX_FAULTS:
             raise TooManyFaults

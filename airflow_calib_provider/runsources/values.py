@@ -1,12 +1,12 @@
-"""Reading the values of a CSV file's cells by their declared types."""
+"""Reading values that are texts, such as a CSV file's cells, by their declared types."""
 
 from __future__ import annotations
 
 import math
 import re
 
-from airflow_calib_provider.domain.quantities import parse_time
 from airflow_calib_provider.domain.run import MAX_RUN_NUMBER, FieldValue
+from airflow_calib_provider.runsources.times import EXPECTED, ClockChange, TimeRules
 from airflow_calib_provider.spec.models import FieldType
 
 _INT = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
@@ -25,7 +25,7 @@ class BadValue(Exception):
         self.expected = expected
 
 
-def read_value(text: str, kind: FieldType, name: str) -> FieldValue:
+def read_value(text: str, kind: FieldType, name: str, times: TimeRules) -> FieldValue:
     """One value; an empty cell is null.
 
     :param name: of the field: luminosities and event counts cannot be negative.
@@ -39,11 +39,16 @@ def read_value(text: str, kind: FieldType, name: str) -> FieldValue:
     if kind is FieldType.BOOL:
         return read_bool(text)
     if kind is FieldType.TIME:
-        return _time(text)
+        return _time(text, times)
     value = _integer(text) if kind is FieldType.INT else _number(text)
-    if value < 0 and (name == "events" or name.startswith("lumi")):
-        raise BadValue(f"{name} is negative: {text}", "0 or more")
+    check_sign(value, name, text)
     return value
+
+
+def check_sign(value: float, name: str, text: str = "") -> None:
+    """:raises BadValue: luminosities and event counts cannot be negative."""
+    if value < 0 and (name == "events" or name.startswith("lumi")):
+        raise BadValue(f"{name} is negative: {text or value}", "0 or more")
 
 
 def read_bool(text: str) -> bool:
@@ -85,8 +90,10 @@ def _number(text: str) -> float:
     return value
 
 
-def _time(text: str) -> str:
+def _time(text: str, times: TimeRules) -> str:
     try:
-        return parse_time(text).isoformat()
+        return times.read(text).isoformat()
+    except ClockChange as error:
+        raise BadValue(str(error), EXPECTED) from None
     except ValueError:
-        raise BadValue(f"{shown(text)} is no time", "ISO 8601 such as 2026-03-01T12:00:00Z") from None
+        raise BadValue(f"{shown(text)} is no time", EXPECTED) from None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_calib_provider.hooks.group import group_of
+from airflow_calib_provider.hooks.dag_runs import open_dag_runs
+from airflow_calib_provider.hooks.group import described, group_of
 from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.links import AwaitedLink
 from airflow_calib_provider.hooks.told import told
@@ -44,19 +45,25 @@ class LedgerSensor(BaseSensorOperator):
         ledger = task_ledger()
         group = group_of(ledger, context, self._workflow)
 
+        from airflow_calib_provider.domain.failed_runs import left_out
+        from airflow_calib_provider.domain.lock_words import gone_on
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger.waiting import look_and_record
 
         key = (group.id, self._waits_for)
         seen = look_and_record(ledger, [key])[key]
         if seen.state == "open":
-            self.log.info("open")
+            # Who triggered it by hand without a name for the campaign finds it here, and what a range came to.
+            self.log.info("open" if self._waits_for else f"open: {described(ledger, group)}")
+            for line in (*left_out(seen.without), *gone_on(seen.gone_on)):
+                self.log.warning("%s", line)
             return
         text = render(seen.reason)
         context["ti"].xcom_push("reason", text)
         if seen.state == "never":
-            if seen.reason and seen.reason["code"] in ("dropped", "campaign_cancelled"):
+            if seen.reason and seen.reason["code"] in ("dropped", "absorbed", "campaign_cancelled"):
                 raise AirflowSkipException(text)  # as its spec, or a person, wants it: nothing has failed
+            open_dag_runs(ledger, self.log, ended=group.id)
             raise AirflowFailException(text)
         self.log.info("waits: %s", text)
 

@@ -25,6 +25,7 @@ from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
 from airflow_calib_provider.spec.failure_keys import RuleKeys
 from airflow_calib_provider.spec.job_keys import (
     Cpus,
+    CredentialsKeys,
     DefaultsKeys,
     Gpus,
     JobsKeys,
@@ -32,12 +33,13 @@ from airflow_calib_provider.spec.job_keys import (
     ResourcesKeys,
     Retries,
 )
-from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS
+from airflow_calib_provider.spec.kinds import backend_kind
+from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS, OF_STEPS
 from airflow_calib_provider.spec.models import Jobs, Split
 from airflow_calib_provider.spec.positions import Document
 from airflow_calib_provider.spec.problems import Problems
-from airflow_calib_provider.spec.task_keys import ProductValue, drops_of, files_of, same_files
-from airflow_calib_provider.spec.tasks import JobsMaker, options_of, rule_of
+from airflow_calib_provider.spec.product_keys import ProductValue, drops_of, files_of, same_files
+from airflow_calib_provider.spec.tasks import JobsMaker, credentials_of, options_of, rule_of, variables_of
 from airflow_calib_provider.spec.written import read_keys
 
 _NOWHERE = Position(0, 0, 0, 0)
@@ -55,6 +57,7 @@ class ArgumentKeys(Keys):
     timeout: Duration | None = None
     retries_of_jobs: Retries | None = None
     quorum: Fraction | None = None
+    credentials: CredentialsKeys | None = None
     failures: Annotated[tuple[RuleKeys, ...], Words(item="a rule of failures")] = ()
     blocks: Annotated[
         dict[str, Keys], Blocks(BACKENDS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)
@@ -96,8 +99,10 @@ class ArgumentsReader:
     def settings(self) -> Jobs:
         """Everything of a job set but its command, environment and inputs, as far as it can be read.
 
+        Of the environment it has what tells of the credentials.
+
         From ``count``, ``per_job``, ``all_inputs``, ``cpus``, ``memory``, ``disk``, ``gpus``, ``timeout``,
-        ``retries_of_jobs``, ``quorum``, ``failures``, ``keep`` and the block of a backend.
+        ``retries_of_jobs``, ``quorum``, ``credentials``, ``failures``, ``keep`` and the block of a backend.
         """
         keys = self.keys
         if "count" in self.values and "per_job" in self.values:
@@ -107,11 +112,14 @@ class ArgumentsReader:
         resources = {name: getattr(keys, name) for name in ("cpus", "memory", "disk", "gpus")}
         own = {name: value for name, value in resources.items() if value is not None}
         defaults = DefaultsKeys.unstated(resources=ResourcesKeys.unstated(**own))
-        options = {}
+        options, backend = {}, DEFAULT_BACKEND
         for name in keys.blocks:
             # What could not be read may be half there.
             if not self.read.is_wrong(name):
-                options = options_of(name, {}, keys.blocks)
+                options, backend = options_of(name, {}, keys.blocks), name
+                for _, error in backend_kind(name).check(options):
+                    told = error.context or {}
+                    self.add(told["said"], told["expected"], told["hint"])
         made = JobsMaker(defaults).make(JobsKeys.unstated(), DEFAULT_BACKEND)
         stated: dict[str, object] = {
             "split": self._split(),
@@ -120,6 +128,8 @@ class ArgumentsReader:
             "timeout": self.durations.get("timeout", keys.timeout),
             "failures": tuple(map(rule_of, keys.failures)),
             "options": options,
+            "credentials": (credentials := credentials_of(keys.credentials)),
+            "environment": variables_of(credentials, backend, options),
             "keep": self.durations.get("keep", keys.keep),
         }
         return made.model_copy(update={name: value for name, value in stated.items() if value is not None})
@@ -181,7 +191,7 @@ class ArgumentsReader:
         for name in value:
             if not isinstance(name, str) or not NAME.fullmatch(name.lstrip("_")):
                 self.add(f"{name!r} in environment is no name of a variable", "letters, digits and '_'")
-            elif name in CONTRACT:
+            elif name in (*CONTRACT, *OF_STEPS):
                 self.add(f"{name} in environment is set for every job, and cannot be set otherwise", "another name")
         texts = self._texts("environment", value.values(), [f"[{name!r}]" for name in value])
         return dict(zip((str(name) for name in value), texts, strict=True))

@@ -69,6 +69,9 @@ def _keep(check: FolderCheck, key: str) -> None:
         "sources": _SOURCES.dump_json(dict(check.sources)).decode(),
         "sources_text": check.sources_text,
         "source_errors": [_error_out(error) for error in check.source_errors],
+        "categories": dict(check.categories),
+        "categories_text": check.categories_text,
+        "category_errors": [_error_out(error) for error in check.category_errors],
     }
     if known.write(root / f"i-{key}", index):
         _prune(root)
@@ -82,7 +85,9 @@ def _restored(folder: Path, index: Mapping[str, Any]) -> FolderCheck:
         errors = _errors_in(item["errors"])
         files.append(FileCheck(path, item["name"], item["hash"], workflow, errors, item["alone"], item["clashes"]))
     sources = _SOURCES.validate_json(index["sources"])
-    return FolderCheck(folder, tuple(files), sources, index["sources_text"], _errors_in(index["source_errors"]))
+    of_sources = (sources, index["sources_text"], _errors_in(index["source_errors"]))
+    of_categories = (index["categories"], index["categories_text"], _errors_in(index["category_errors"]))
+    return FolderCheck(folder, tuple(files), *of_sources, *of_categories)
 
 
 def _error_out(error: SpecError) -> list[Any]:

@@ -8,7 +8,7 @@ from lists), which would leave the work of one evaluation unbounded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -46,12 +46,17 @@ _TYPES = {
 
 
 @lru_cache(maxsize=64)
-def environment(types: tuple[tuple[str, FieldType], ...]) -> cel.Env:
+def environment(types: tuple[tuple[str, FieldType], ...], noun: str = "run") -> cel.Env:
     """The one environment in which the conditions on a source's fields are checked and evaluated.
+
+    :param noun: whose fields they are; empty: they are called as they are, and the condition is on a group.
 
     Beside every ``run.<field>`` it has the truth value ``has.<field>``, which stands for ``has(run.<field>)``.
     """
-    variables = {f"run.{name}": _TYPES[kind] for name, kind in types}
+    if not noun:
+        of_groups = {name: _TYPES[kind] for name, kind in types}
+        return cel.NewEnv(config=cel.NewEnvConfigFromYaml(_OF_GROUPS), variables=of_groups)
+    variables = {f"{noun}.{name}": _TYPES[kind] for name, kind in types}
     variables.update({f"has.{name}": cel.Type.BOOL for name, _ in types})
     return cel.NewEnv(config=cel.NewEnvConfigFromYaml(_CONFIGURATION), variables=variables)
 
@@ -114,18 +119,26 @@ def _functions() -> Iterator[_Form]:
         yield _Form(name, ("duration",), "int", method=True)
 
 
-def _declarations() -> list[Mapping[str, object]]:
+def _numeric() -> Iterator[_Form]:
+    """What conditions on groups calculate with: numbers, by what has a result whatever they are."""
+    overflowing = ("_+_", "_-_", "_*_", "_/_", "_%_")
+    yield from (one for one in _comparisons() if {*one.takes} <= {*_NUMBERS, "list of int", "list of double", "bool"})
+    for one in _arithmetic():
+        if {*one.takes} <= {*_NUMBERS, "bool"} and not (one.name in overflowing and one.takes[0] == "int"):
+            yield one
+    yield _Form("double", ("int",), "double")
+
+
+def _configuration(forms: Iterable[_Form]) -> str:
     overloads: dict[str, list[Mapping[str, object]]] = {}
-    for form in (*_comparisons(), *_arithmetic(), *_functions()):
+    for form in forms:
         overloads.setdefault(form.name, []).append(form.as_yaml())
-    return [{"name": name, "overloads": listed} for name, listed in overloads.items()]
+    declared = [{"name": name, "overloads": listed} for name, listed in overloads.items()]
+    library = {"include_macros": MACROS, "include_functions": [{"name": name} for name in _LOGIC]}
+    # JSON is YAML too.
+    return json.dumps({"stdlib": library, "functions": declared})
 
 
 FUNCTIONS = frozenset(form.name for form in _functions())
-# JSON is YAML too.
-_CONFIGURATION = json.dumps(
-    {
-        "stdlib": {"include_macros": MACROS, "include_functions": [{"name": name} for name in _LOGIC]},
-        "functions": _declarations(),
-    }
-)
+_CONFIGURATION = _configuration((*_comparisons(), *_arithmetic(), *_functions()))
+_OF_GROUPS = _configuration(_numeric())

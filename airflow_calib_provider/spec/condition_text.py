@@ -96,9 +96,14 @@ class ConditionText:
     """A condition's words.
 
     :raises ConditionError: it is too long or nested too deeply, or no text that could be read.
+
+    :cvar conversions: what makes values of one type of those of others.
     """
 
-    def __init__(self, text: str) -> None:
+    conversions = "int(…), double(…), string(…) or timestamp(…)"
+
+    def __init__(self, text: str, noun: str = "run") -> None:
+        self._noun = noun
         if len(text) > MAX_LENGTH:
             hint = "let the source say of each run what the condition asks for, in a field"
             raise ConditionError(f"a condition of more than {MAX_LENGTH:,} characters", hint)
@@ -210,19 +215,23 @@ class ConditionText:
             return None, 1
         if word.text == "has" and self._at(index + 1).text == "(":
             words = self._texts(index + 2, 4)
-            if words[:2] != ["run", "."] or self._at(index + 4).kind != "name" or words[3] != ")":
-                raise self.error("has(…) with something else than a field", word.start, "write has(run.field)")
+            if words[:2] != [self._noun, "."] or self._at(index + 4).kind != "name" or words[3] != ")":
+                raise self.error(
+                    "has(…) with something else than a field", word.start, f"write has({self._noun}.field)"
+                )
             return FieldMention(words[2], word.start, self._at(index + 5).end, self._at(index + 2).start, asked=True), 6
-        if word.text != "run":
+        if word.text != self._noun:
             return None, 1
         after, part = self._at(index + 1), self._at(index + 2)
         if after.text == "[":
             name = part.text[1:-1] if part.kind == "text" else ""
             if not _FIELD.fullmatch(name) or self._at(index + 3).text != "]":
-                raise self.error("run[…] with something else than a field's name", word.start, "write run.field")
+                raise self.error(
+                    f"{self._noun}[…] with something else than a field's name", word.start, f"write {self._noun}.field"
+                )
             return FieldMention(name, word.start, self._at(index + 3).end, word.start), 4
         if after.text != "." or part.kind != "name" or self._at(index + 3).text == "(":
-            raise self.error("'run' without a field", word.start, "write run.field")
+            raise self.error(f"{self._noun!r} without a field", word.start, f"write {self._noun}.field")
         return FieldMention(part.text, word.start, part.end, word.start), 3
 
     def _bound(self) -> frozenset[str]:
@@ -249,17 +258,53 @@ class ConditionText:
         elif of_something:
             return
         elif word.text == "null":
-            raise self.error("a condition cannot use null", word.start, "ask whether there is a value: has(run.field)")
+            raise self.error(
+                "a condition cannot use null", word.start, f"ask whether there is a value: has({self._noun}.field)"
+            )
         elif word.text not in _LITERALS and word.text not in bound:
             small = word.text.lower()
-            hint = f"write {small}" if small in ("true", "false") else f"a field is written run.{word.text}"
+            hint = f"write {small}" if small in ("true", "false") else f"a field is written {self._noun}.{word.text}"
             raise self.error(f"unknown name {word.text!r}", word.start, hint)
+
+    def operands(self) -> tuple[str, list[str]]:
+        """The parts of which the whole is put together by ``||``, else by ``&&``; without such a sign there are none.
+
+        :returns: the sign, and the texts of the parts.
+        """
+        depth, signs = 0, dict[str, list[_Word]]()
+        for word in self._words:
+            depth += (word.text in ("(", "[", "{")) - (word.text in (")", "]", "}"))
+            if depth == 0:
+                signs.setdefault(word.text, []).append(word)
+        # A choice holds its parts less tightly than either.
+        sign = "" if "?" in signs else next((sign for sign in ("||", "&&") if sign in signs), "")
+        if not sign:
+            return "", []
+        ends = [0, *(place for word in signs[sign] for place in (word.start, word.end)), len(self.text)]
+        return sign, [self.text[begin:end].strip() for begin, end in zip(ends[::2], ends[1::2], strict=True)]
+
+    def unbracketed(self) -> str:
+        """The text without brackets around all of it."""
+        depth = 0
+        for word in self._words:
+            depth += (word.text in ("(", "[", "{")) - (word.text in (")", "]", "}"))
+            if depth == 0 and word is not self._words[-1]:
+                return self.text.strip()
+        if len(self._words) < 3 or self._words[0].text != "(":
+            return self.text.strip()
+        return ConditionText(self.text[self._words[0].end : self._words[-1].start]).unbracketed()
 
     def for_runtime(self, uses: tuple[FieldMention, ...]) -> str:
         """The text with every mention of a field as the runtime reads it, each character at its place."""
         parts, position = [], 0
         for use in uses:
-            name = f"has.{use.name}" if use.asked else f"run.`{use.name}`" if "[" in self._of(use) else self._of(use)
+            name = (
+                f"has.{use.name}"
+                if use.asked
+                else f"{self._noun}.`{use.name}`"
+                if "[" in self._of(use)
+                else self._of(use)
+            )
             parts += [self.text[position : use.start], name.ljust(use.end - use.start)]
             position = use.end
         return "".join([*parts, self.text[position:]])

@@ -30,7 +30,7 @@ _NO_OVERLOAD = re.compile(r"found no matching overload for '(.*)' applied to '(.
 _ORDERED = ("_<_", "_<=_", "_>_", "_>=_")
 _OPERAND = re.compile(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+")
 _UNDECLARED = re.compile(r"undeclared reference to '(\w+)'")
-_NO_VALUE = re.compile(r'No value with name "run\.(\w+)"')
+_NO_VALUE = re.compile(r'No value with name "\w+\.(\w+)"')
 _TOO_DEEP = "recursion"
 _TOO_MANY = "maximum number of ERROR issues"
 _SHOWN = 100
@@ -49,12 +49,13 @@ _TYPE_NAMES = {
 }
 
 
-def read_condition(text: str) -> ConditionText:
+def read_condition(text: str, noun: str = "run", reader: type[ConditionText] = ConditionText) -> ConditionText:
     """The words of a text that is a condition as far as that shows without the types of the fields.
 
+    :param reader: knows how fields are mentioned.
     :raises ConditionError: it is no CEL, or has what a condition has not.
     """
-    words = ConditionText(text)
+    words = reader(text, noun)
     with _reading(words, text):
         environment(()).compile(text, disable_check=True)
     words.uses()
@@ -66,21 +67,30 @@ class Condition:
 
     :param text: the CEL expression.
     :param types: of the fields that it may use.
+    :param noun: whose fields they are; empty: they are called as they are.
+    :param reader: knows how they are mentioned.
     :raises ConditionError: it is no CEL, uses something else than these fields, puts together what does not fit, gives
         something else than true or false, or may be too much work.
 
     :ivar fields: the names of the fields that it mentions.
     """
 
-    def __init__(self, text: str, types: Mapping[str, FieldType]) -> None:
+    def __init__(
+        self,
+        text: str,
+        types: Mapping[str, FieldType],
+        noun: str = "run",
+        reader: type[ConditionText] = ConditionText,
+    ) -> None:
         self.text = text
-        words = read_condition(text)
+        self._noun = noun
+        words = read_condition(text, noun, reader)
         uses = words.uses()
         self.fields = frozenset(use.name for use in uses)
         self._asked = frozenset(use.name for use in uses if use.asked)
         self._read = frozenset(use.name for use in uses if not use.asked)
         self._types = {name: kind for name, kind in types.items() if name not in NOT_IN_CONDITIONS}
-        known = environment(tuple(sorted(self._types.items())))
+        known = environment(tuple(sorted(self._types.items())), noun)
         readable = words.for_runtime(uses)
         with _reading(words, readable):
             self._program = known.compile(readable)
@@ -104,9 +114,9 @@ class Condition:
         for name in self._read:
             value = fields.get(name)
             if value is not None:
-                values[f"run.{name}"] = _typed(name, value, self._types[name])
+                values[f"{self._noun}.{name}" if self._noun else name] = _typed(name, value, self._types[name])
             elif name not in self._asked:
-                raise _null_field(name)
+                raise _null_field(name, self._noun)
         try:
             result = self._program.eval(data=values)
         except Exception as error:
@@ -116,7 +126,7 @@ class Condition:
             return bool(result.value())
         said = str(result.value())
         if missing := _NO_VALUE.search(said):
-            raise _null_field(missing[1])
+            raise _null_field(missing[1], self._noun)
         raise ConditionError(f"the condition {_shown(self.text)} fails: {said.partition(': ')[2] or said}")
 
 
@@ -154,8 +164,8 @@ _PYTHON_TYPES: dict[FieldType, type[object]] = {
 }
 
 
-def _null_field(name: str) -> ConditionError:
-    return ConditionError(f"the field {name!r} is null", f"ask first: has(run.{name}) && …", field=name)
+def _null_field(name: str, noun: str) -> ConditionError:
+    return ConditionError(f"the field {name!r} is null", f"ask first: has({noun}.{name}) && …", field=name)
 
 
 @contextmanager
@@ -208,7 +218,7 @@ def _does_not_fit(operation: str, applied: str, offset: int, words: ConditionTex
     named = " and ".join(_kind(kind) for kind in kinds)
     if operation == "_+_" and kinds[0].startswith(("string", "bytes", "list(")):
         return words.error("texts and lists cannot be added in a condition", offset, "compare them one by one")
-    hint = "convert with int(…), double(…), string(…) or timestamp(…)"
+    hint = f"convert with {words.conversions}"
     if operation in _ORDERED and kinds[0] == "bool" != kinds[-1]:
         hint = "two limits are written 0 < run.field && run.field < 10"
     return words.error(f"the condition {_shown(words.text)} puts together what does not fit: {named}", offset, hint)

@@ -12,6 +12,7 @@ from airflow_calib_provider.spec.models import Need, Task, Workflow
 from airflow_calib_provider.spec.positions import Node
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.resolving import find_cycle
+from airflow_calib_provider.spec.tasks import RawTask
 from airflow_calib_provider.spec.templates import uses_of
 from airflow_calib_provider.spec.workflow_file import Loaded
 
@@ -130,26 +131,76 @@ def _check_products(loaded: Loaded, named: dict[str, Loaded]) -> None:
 
 
 def _check_cycles(good: dict[str, Loaded]) -> bool:
+    of_locks = {
+        f"{name}.{task}": awaited
+        for name, loaded in good.items()
+        for task, raw in loaded.raw_tasks.items()
+        if (awaited := _awaited_by_locks(raw, good))
+    }
     edges = {
         f"{name}.{task}": [f"{need.workflow}.{need.task}" for need, _ in raw.needs]
+        + list(of_locks.get(f"{name}.{task}", ()))
+        + ([f"{name}.{raw.policy.awaits}"] if raw.policy is not None and raw.policy.awaits else [])
         for name, loaded in good.items()
         for task, raw in loaded.raw_tasks.items()
     }
     found = False
     while cycle := find_cycle(edges):
+        edges[cycle[0]] = [name for name in edges[cycle[0]] if name != cycle[1]]
+        if len({step.split(".")[0] for step in cycle}) == 1 and not _by_product(cycle, good):
+            continue  # by its needs it is an error of the file; by a payload it may be there in a base campaign
         found = True
+        said = _circle(cycle, of_locks)
         for step, following in pairwise(cycle):
             workflow, task = step.split(".")
-            other = following.split(".")[0]
-            if other == workflow:
-                continue
             raw = good[workflow].raw_tasks[task]
-            node = next(node for need, node in raw.needs if f"{need.workflow}.{need.task}" == following)
-            good[workflow].problems.add(
-                f"the workflows need each other in a circle: {' → '.join(cycle)}", node, expected="no circle"
-            )
-        edges[cycle[0]] = [name for name in edges[cycle[0]] if name != cycle[1]]
+            needs = (node for need, node in raw.needs if f"{need.workflow}.{need.task}" == following)
+            is_lock = following in of_locks.get(step, ())
+            if following.split(".")[0] != workflow or is_lock:
+                good[workflow].problems.add(said, next(needs, raw.key), expected="no circle")
     return found
+
+
+def _by_product(cycle: list[str], good: dict[str, Loaded]) -> bool:
+    """Whether a part of a circle is a lock on a product, which no base campaign has for the group's own."""
+    for step, following in pairwise(cycle):
+        workflow, task = step.split(".")
+        waits = [lock.parameters for lock in good[workflow].raw_tasks[task].locks if lock.holds_for_ever]
+        own = [names for names in waits if "product" in names and "campaign" not in names]
+        if any(f"{names['workflow']}.{names['task']}" == following for names in own):
+            return True
+    return False
+
+
+def _awaited_by_locks(raw: RawTask, good: dict[str, Loaded]) -> dict[str, str]:
+    """The tasks for which the locks of a task wait for ever, each with the words for it."""
+    publishers = {
+        task.publish.tag: f"{name}.{label}"
+        for name, loaded in good.items()
+        for label, task in loaded.raw_tasks.items()
+        if task.publish is not None
+    }
+    found = {}
+    for lock in raw.locks:
+        names = lock.parameters
+        if not lock.holds_for_ever or "store" in names:
+            continue
+        if "tag" in names and names["tag"] in publishers:
+            found[publishers[str(names["tag"])]] = f"lock on {names['tag']}"
+        elif "product" in names and "campaign" not in names and names["workflow"] in good:
+            found[f"{names['workflow']}.{names['task']}"] = f"lock on {names['product']}"
+    return found
+
+
+def _circle(cycle: list[str], of_locks: dict[str, dict[str, str]]) -> str:
+    """A circle, with what is waited for by locks."""
+    parts = [cycle[0]]
+    for step, following in pairwise(cycle):
+        words = of_locks.get(step, {}).get(following)
+        parts.append(f"{following} ({words})" if words else following)
+    if not any(following in of_locks.get(step, {}) for step, following in pairwise(cycle)):
+        return f"the workflows need each other in a circle: {' → '.join(parts)}"
+    return f"tasks wait for each other in a circle: {' → '.join(parts)}"
 
 
 def _filled_in(workflow: Workflow, good: dict[str, Loaded]) -> Workflow:

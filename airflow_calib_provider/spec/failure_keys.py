@@ -27,7 +27,8 @@ Factor = Annotated[
 ]
 FailureClass = Annotated[
     Literal[
-        "exit", "signal", "timeout", "memory", "disk", "product", "start", "transfer", "hold", "person", "lost"
+        "exit", "signal", "timeout", "memory", "disk", "product", "start", "credential", "transfer", "hold", "person",
+        "lost",
     ],
     OneOf(),
 ]  # fmt: skip

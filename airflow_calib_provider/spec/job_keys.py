@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -36,7 +36,7 @@ from airflow_calib_provider.errors import KindError, RenderError
 from airflow_calib_provider.kinds import BACKENDS, DEFAULT_BACKEND
 from airflow_calib_provider.spec.failure_keys import RuleKeys
 from airflow_calib_provider.spec.kinds import backend_kind
-from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS
+from airflow_calib_provider.spec.language import CONTRACT, MAX_JOBS, OF_STEPS
 from airflow_calib_provider.spec.templates import is_template, problems_of, render_value, split_command, uses_of
 
 KEEP = timedelta(days=30)
@@ -87,7 +87,7 @@ def _variable(value: object) -> str:
     found = text(value)
     if not NAME.fullmatch(found.lstrip("_")):
         raise mistake(f"{found!r} is no name of an environment variable", "letters, digits and '_'")
-    if found in CONTRACT:
+    if found in (*CONTRACT, *OF_STEPS):
         raise mistake(f"{found} is set for every job, and cannot be set otherwise", "another name")
     return found
 
@@ -96,6 +96,18 @@ def _input(value: object) -> str:
     found = filled(value)
     if not is_template(found) and any(sign in found for sign in "\n\r"):
         raise mistake(f"{WHAT} holds a line break", "one path or URL")
+    return found
+
+
+def _credential(value: object) -> str:
+    found = filled(value)
+    if is_template(found):
+        raise mistake(f"{WHAT} is a template", "a path that stays the same")
+    if not found.startswith("/"):
+        hint = "write the path without FILE:" if found.upper().startswith("FILE:") else ""
+        raise mistake(f"{WHAT} is {found!r}", "an absolute path", hint)
+    if any(sign in found for sign in "\n\r\0"):
+        raise mistake(f"{WHAT} holds a line break", "one path")
     return found
 
 
@@ -119,7 +131,8 @@ def _backend(value: object) -> str:
 
 def _backends() -> str:
     connected = [name for name in BACKENDS.own if backend_kind(name).connection]
-    return " or ".join([", ".join(BACKENDS.names()), *(f"{name}:<connection id>" for name in connected)])
+    *all_but_last, last = [*BACKENDS.names(), *(f"{name}:<connection id>" for name in connected)]
+    return f"{', '.join(all_but_last)} or {last}"
 
 
 def _backend_schema() -> Schema:
@@ -159,6 +172,30 @@ class ResourcesKeys(Keys):
     memory: Annotated[Size | None, Words(default="the backend's"), Field(description="memory of one job")] = None
     disk: Annotated[Size | None, Words(default="the backend's"), Field(description="scratch space of one job")] = None
     gpus: Annotated[Gpus, Field(description="GPUs of one job; the local backend looks at CPUs and memory only")] = 0
+
+
+CredentialFile = Annotated[
+    str, Reads(_credential, {"type": "string", "pattern": "^/", "not": {"pattern": r"\{\{"}}, "absolute path")
+]
+
+
+class CredentialsKeys(Keys):
+    """``credentials``."""
+
+    called: ClassVar[str] = "{above}.{key}"
+
+    proxy: Annotated[
+        CredentialFile | None,
+        Field(description="an X.509 proxy; jobs have the path in `X509_USER_PROXY`"),
+    ] = None
+    token: Annotated[
+        CredentialFile | None,
+        Field(description="a SciToken or other JSON Web Token; in `BEARER_TOKEN_FILE`"),
+    ] = None
+    kerberos: Annotated[
+        CredentialFile | None,
+        Field(description="a Kerberos credential cache that is a file of version 4; in `KRB5CCNAME`, with `FILE:`"),
+    ] = None
 
 
 class SplitKeys(Keys):
@@ -217,6 +254,7 @@ Inputs = Annotated[
     ),
 ]
 
+_CREDENTIALS = Words(name="{above}.{key}", default="from `defaults`")
 _RESOURCES = Words(name="{above}.{key}", type="mapping")
 _FAILURES = Words(name="{above}.{key}", item="a rule of failures", type="list of rules", default="none")
 _ENVIRONMENT = Words(
@@ -230,10 +268,10 @@ class DefaultsKeys(Keys):
 
     backend: Annotated[
         Backend,
-        Words(type="`local`, `condor` or `condor:<connection id>`"),
+        Words(type="`local`, `condor` or `kubernetes`; the last two also with a connection: `condor:<connection id>`"),
         Field(
-            description="where jobs run: on the host of the triggerer, or on the pool of an Airflow connection "
-            "(`calib_condor` unless another is named)"
+            description="where jobs run: on the host of the triggerer, or on the pool or cluster of an Airflow "
+            "connection (`calib_condor`, `kubernetes_default` unless another is named)"
         ),
     ] = DEFAULT_BACKEND
     retries: Annotated[Retries, Field(description="see [jobs](#jobs)")] = 3
@@ -245,6 +283,11 @@ class DefaultsKeys(Keys):
         Field(description="see [resources](#resources)"),
     ] = ResourcesKeys.unstated()
     environment: Annotated[Environment, _ENVIRONMENT, Field(default_factory=dict, description="see [jobs](#jobs)")]
+    credentials: Annotated[
+        CredentialsKeys,
+        Words(name="{above}.{key}", type="mapping", default="none"),
+        Field(description="see [credentials](#credentials)"),
+    ] = CredentialsKeys.unstated()
     failures: Annotated[tuple[RuleKeys, ...], _FAILURES, Field(description="see [failures](#failures)")] = ()
     blocks: Annotated[
         dict[str, Keys],
@@ -291,6 +334,11 @@ class JobsKeys(Keys):
         ResourcesKeys | None,
         Words(name="{above}.{key}", default="from `defaults`"),
         Field(description="what a job needs: [resources](#resources)"),
+    ] = None
+    credentials: Annotated[
+        CredentialsKeys | None,
+        _CREDENTIALS,
+        Field(description="files that the jobs need and somebody renews: [credentials](#credentials)"),
     ] = None
     retries: Annotated[
         Retries | None,

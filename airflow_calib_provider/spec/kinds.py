@@ -8,7 +8,7 @@ take long to make, are imported when a block is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,12 +16,14 @@ from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES, Kinds
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pydantic_core import PydanticCustomError
 
     from airflow_calib_provider.domain.groupings.base import GroupingKind
     from airflow_calib_provider.domain.keys import Keys, Where
     from airflow_calib_provider.domain.locks.base import LockKind
-    from airflow_calib_provider.domain.run import RunRecord
+    from airflow_calib_provider.domain.run import RunListing, RunRecord
     from airflow_calib_provider.spec.models import FieldType, RunSource
 
 T = TypeVar("T")
@@ -52,22 +54,31 @@ class Integration:
 class ConnectionType:
     """A type of Airflow connection.
 
-    :ivar name: the type, and the id of the connection that is meant where none is named.
+    :ivar name: the type.
     :ivar settings: ``module:function``, from an Airflow connection to what the member is made with.
     :ivar hook: ``module.Class`` of its hook, which tests the connection.
     :ivar title: what Airflow's form calls it.
     :ivar behaviour: hidden fields, labels and placeholders of Airflow's own fields.
     :ivar fields: those of its own, all as Airflow's provider information has them.
     :ivar integration: what it leads to.
+    :ivar default_id: the connection that is meant where none is named; empty: the one called as the type.
+    :ivar of: the package whose type it is, and whose form; empty: ours.
     """
 
     name: str
     settings: str
     hook: str
-    title: str
-    behaviour: Mapping[str, object]
-    fields: Mapping[str, object]
+    title: str = ""
+    behaviour: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     integration: Integration | None = None
+    default_id: str = ""
+    of: str = ""
+
+    @property
+    def default(self) -> str:
+        """The id of the connection that is meant where none is named."""
+        return self.default_id or self.name
 
     def form(self) -> dict[str, object]:
         """Its entry in Airflow's provider information."""
@@ -120,6 +131,27 @@ class BackendKind:
         """A task's block over that of the defaults."""
         return {**defaults, **own}
 
+    def brings(self, block: Mapping[str, object]) -> frozenset[str]:
+        """The kinds of credentials that the backend itself gives to the jobs, and tells them of.
+
+        :param block: what is stated, as JSON has it.
+        """
+        return frozenset()
+
+    def check(self, block: Mapping[str, object]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What is wrong with a task's block over that of the defaults, each with its place in the block.
+
+        :param block: what is stated, as JSON has it.
+        """
+        yield from ()
+
+    def shares(self, block: Mapping[str, object], path: Path) -> bool:
+        """Whether jobs have a file of Airflow's machine, under the same path; else theirs is one that nobody here sees.
+
+        :param block: a task's block, over that of the defaults.
+        """
+        return True
+
 
 class RunSourceKind:
     """A way to learn of runs.
@@ -152,6 +184,19 @@ class RunSourceKind:
         :raises RunSourceError: it cannot be read completely, or contradicts itself.
         """
         raise NotImplementedError
+
+    def read_on(self, source: RunSource, folder: Path, mark: Mapping[str, object], now: datetime) -> RunListing:
+        """What is new since the read that has left this mark, or all; read by those that leave marks only.
+
+        :param mark: empty: all is to be read, and a mark to be left.
+        """
+        from airflow_calib_provider.domain.run import RunListing
+
+        return RunListing(self.read(source, folder))
+
+    def connection(self, source: RunSource) -> str:
+        """The Airflow connection that is used to read it; empty: none."""
+        return ""
 
     def identity(self, source: RunSource, folder: Path) -> str | None:
         """What tells whether anything has changed since the source was read, asked before it is read.

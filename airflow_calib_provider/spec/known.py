@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.settings import calib_home
-from airflow_calib_provider.spec.language import SOURCES_FILE
+from airflow_calib_provider.spec.language import CATEGORIES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.models import Workflow
 from airflow_calib_provider.spec.regular import read_bytes
 
@@ -42,14 +42,14 @@ UNUSABLE = (ValidationError, KeyError, ValueError, TypeError, NotKept)
 def good_workflow(path: Path) -> Workflow | None:
     """The workflow of a file that is known to have no mistakes, nor have the run sources; else ``None``.
 
-    As long as these two files stay as they are, it stays good whatever becomes of others: a workflow that others spoil
-    goes on with its last good text, which is this one. Then nothing else of the folder is looked at.
+    As long as these files and the categories stay as they are, it stays good whatever becomes of others: a workflow
+    that others spoil goes on with its last good text, which is this one. Then nothing else of the folder is looked at.
     """
     root = cache_folder()
     if root is None:
         return None
     memo = root / f"f-{digest(str(path), str(os.geteuid()))}"
-    files = (path, path.with_name(SOURCES_FILE))
+    files = (path, path.with_name(SOURCES_FILE), path.with_name(CATEGORIES_FILE))
     now, settled = signature(files)
     with suppress(*UNUSABLE):
         known = read(memo)
@@ -68,8 +68,8 @@ def good_workflow(path: Path) -> Workflow | None:
 
 def workflow_files(folder: Path) -> list[Path]:
     """The workflows' files of a folder. Hidden ones are no specs: editors and copies in progress leave them behind."""
-    found = (path for path in folder.glob("*.yaml") if path.name != SOURCES_FILE and not path.name.startswith("."))
-    return sorted(found)
+    names = (SOURCES_FILE, CATEGORIES_FILE)
+    return sorted(path for path in folder.glob("*.yaml") if path.name not in names and not path.name.startswith("."))
 
 
 # what the files are now
@@ -127,14 +127,14 @@ def _known_keys(folder: Path) -> tuple[str, ...]:
     root = cache_folder()
     if root is None or not folder.is_dir():
         return ()
-    files = [*workflow_files(folder), folder / SOURCES_FILE]
+    files = [*workflow_files(folder), folder / SOURCES_FILE, folder / CATEGORIES_FILE]
     now, settled = signature(files)
     memo = root / f"m-{digest(str(folder), str(os.geteuid()))}"
     known = read(memo)
     if isinstance(known, dict) and known.get("signature") == now:
         return str(known["any"]), str(known["here"])
     keys = keys_of(folder)
-    if settled and signature(files)[0] == now and workflow_files(folder) == files[:-1]:
+    if settled and signature(files)[0] == now and workflow_files(folder) == files[:-2]:
         write(memo, {"signature": now, "any": keys[0], "here": keys[1]})
     return keys
 
@@ -158,7 +158,7 @@ def signature(files: Iterable[Path]) -> tuple[str, bool]:
 def keys_of(folder: Path) -> tuple[str, str]:
     """Of the content of the files: for any folder that has it, and for this one."""
     parts = []
-    for path in [*workflow_files(folder), folder / SOURCES_FILE]:
+    for path in [*workflow_files(folder), folder / SOURCES_FILE, folder / CATEGORIES_FILE]:
         try:
             parts.append(f"{path.name}\0{hashlib.sha256(read_bytes(path)).hexdigest()}")
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 API_VERSION = "calib/v1"
 SOURCES_FILE = "sources.yaml"
+CATEGORIES_FILE = "categories.yaml"
 
 MAX_JOBS = 100_000
 """Of a job set."""
@@ -14,6 +15,9 @@ CONTRACT = (
 )  # fmt: skip
 """Variables that every job is given, which nobody sets otherwise."""
 
+OF_STEPS = ("CALIB_STEP", "CALIB_CONSTANTS", "CALIB_RESULTS_FILE")
+"""Those that the jobs of what iterates are given besides."""
+
 INJECT = "calib_inject"
 """The system DAG that records and groups runs."""
 
@@ -22,6 +26,15 @@ BACKFILL = "calib_backfill"
 
 BOX = "Override parameters on existing runs"
 """Of Airflow's dialog of backfills: without it what is filled in is dropped, also for new DAG runs."""
+
+AGAIN = "Missing and Errored Runs"
+"""Of the same dialog: what it must be for days that have failed."""
+
+SAME_FORM = "Trigger again with this config"
+"""Of Airflow's page of a DAG run, in the menu of the button Trigger: its form, filled in as it was."""
+
+CORRECT = f"To correct it: on the page of this DAG run click Trigger, then {SAME_FORM!r}."
+"""What comes after the mistakes of a form."""
 
 RUNS_ASSET = "calib://runs"
 """Airflow's asset whose events run it at once (rule 59)."""

@@ -6,17 +6,19 @@ All mistakes of a file are found at once, each with its line and column; nothing
 from __future__ import annotations
 
 import hashlib
+import os
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_calib_provider.errors import Place, SpecError, SpecErrors
 from airflow_calib_provider.spec.border import reading, unforeseen
+from airflow_calib_provider.spec.categories_file import Categories, CategoriesFile, resolved
 from airflow_calib_provider.spec.crossfile import connect
 from airflow_calib_provider.spec.known import workflow_files
-from airflow_calib_provider.spec.language import SOURCES_FILE
+from airflow_calib_provider.spec.language import CATEGORIES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from airflow_calib_provider.spec.places import Lines
 from airflow_calib_provider.spec.positions import Document, parse_document, read_document, read_text
@@ -39,29 +41,34 @@ def load_workflow(path: Path, *, sources: Mapping[str, RunSource] | None = None,
     :param sources: the run sources; otherwise those of ``sources.yaml`` next to the file.
     :param deep: check conditions, templates and fields too. Workers, which get files that were checked before, save the
         time; they need no ``sources.yaml`` either.
-    :raises SpecErrors: all mistakes of the file; mistakes of ``sources.yaml`` after them.
+    :raises SpecErrors: all mistakes of the file; after them those of ``sources.yaml``, and of ``categories.yaml`` if it
+        names any.
     """
     errors: list[SpecError] = []
+    of_categories: list[SpecError] = []
     if sources is not None:
         available = Sources(sources)
     elif deep:
-        available, errors = _sources_next_to(path)
+        available, errors, of_categories = _sources_next_to(path)
     else:
         available = Sources(None)
     try:
         with reading(path):
             loaded = read_workflow(read_document(path), available, deep=deep)
     except SpecError as error:
-        raise SpecErrors([error, *errors]) from None  # Airflow would show it twice
+        raise SpecErrors([error, *errors, *of_categories]) from None  # Airflow would show it twice
+    if loaded.workflow is None or loaded.workflow.runs.categories:
+        errors = [*errors, *of_categories]
     if loaded.workflow is None or errors:
         raise SpecErrors([*loaded.errors, *errors])
     return loaded.workflow
 
 
-def load_text(text: str, path: Path) -> Workflow:
+def load_text(text: str, path: Path, categories: Mapping[str, str] | None = None) -> Workflow:
     """Load a workflow from a text that was checked before, as workers do.
 
     :param path: where the text stood.
+    :param categories: category → its condition, for what decides about runs.
     :raises SpecErrors: it is none any more.
     """
     try:
@@ -70,7 +77,31 @@ def load_text(text: str, path: Path) -> Workflow:
         raise SpecErrors([error]) from None
     if loaded.workflow is None:
         raise SpecErrors(loaded.errors)
-    return loaded.workflow
+    return loaded.workflow if categories is None else with_categories(loaded.workflow, categories)
+
+
+def with_categories(workflow: Workflow, known: Mapping[str, str]) -> Workflow:
+    """A workflow that was read from its text alone, with the conditions of its categories.
+
+    :param known: category → its condition.
+    """
+    if not workflow.runs.categories:
+        return workflow
+    selection = workflow.runs.model_copy(update={"categories": resolved(workflow.runs.categories, known)})
+    return workflow.model_copy(update={"runs": selection})
+
+
+def load_categories(path: Path) -> dict[str, str]:
+    """Load the categories of a ``categories.yaml``: their conditions by name.
+
+    :raises SpecErrors: all mistakes of the file.
+    """
+    found, _, errors = _categories(path, None)
+    if not found.is_there:
+        errors = [SpecError("there is no such file", Place(path))]
+    if errors:
+        raise SpecErrors(errors)
+    return found.texts
 
 
 def load_sources(path: Path) -> dict[str, RunSource]:
@@ -116,6 +147,9 @@ class FolderCheck:
     :ivar sources: the run sources without mistakes.
     :ivar sources_text: ``None`` where it cannot be read.
     :ivar source_errors: the mistakes of ``sources.yaml``, or that there is no such folder.
+    :ivar categories: the conditions of the categories without mistakes, by name.
+    :ivar categories_text: ``None`` where there is no ``categories.yaml``, or it cannot be read.
+    :ivar category_errors: its mistakes.
     """
 
     folder: Path
@@ -123,6 +157,9 @@ class FolderCheck:
     sources: Mapping[str, RunSource]
     sources_text: str | None
     source_errors: tuple[SpecError, ...]
+    categories: Mapping[str, str] = field(default_factory=dict)
+    categories_text: str | None = None
+    category_errors: tuple[SpecError, ...] = ()
 
     @property
     def workflows(self) -> dict[str, Workflow]:
@@ -132,12 +169,12 @@ class FolderCheck:
     @property
     def errors(self) -> list[SpecError]:
         """Every mistake once, in the order of the files and of each file."""
-        found = [*(error for item in self.files for error in item.errors), *self.source_errors]
+        found = [*(error for item in self.files for error in item.errors), *self.source_errors, *self.category_errors]
         return list({str(error): error for error in found}.values())
 
 
 def load_folder(folder: Path) -> tuple[dict[str, Workflow], list[SpecError]]:
-    """Load every ``*.yaml`` of a folder except ``sources.yaml``, and check the files against each other.
+    """Load every ``*.yaml`` of a folder but run sources and categories, and check the files against each other.
 
     A file with mistakes does not keep the others from being loaded, unless these need it.
 
@@ -147,10 +184,13 @@ def load_folder(folder: Path) -> tuple[dict[str, Workflow], list[SpecError]]:
     return check.workflows, check.errors
 
 
-def check_folder(folder: Path, *, sources_text: str | None = None, recall: bool = False) -> FolderCheck:
+def check_folder(
+    folder: Path, *, sources_text: str | None = None, categories_text: str | None = None, recall: bool = False
+) -> FolderCheck:
     """As :func:`load_folder`, told by file.
 
     :param sources_text: instead of what ``sources.yaml`` says.
+    :param categories_text: instead of what ``categories.yaml`` says.
     :param recall: read only those files of which the cache does not know that they have no mistakes.
     """
     if not folder.is_dir():
@@ -160,14 +200,24 @@ def check_folder(folder: Path, *, sources_text: str | None = None, recall: bool 
     if not paths and sources_text is None:
         return FolderCheck(folder, (), {}, None, ())
     available, text, source_errors = _sources(folder / SOURCES_FILE, sources_text)
-    memory = Memory(text) if recall else None
+    available.categories, category_text, category_errors = _categories(folder / CATEGORIES_FILE, categories_text)
+    memory = Memory(text, category_text) if recall else None
     read = [_read(path, available, memory) for path in paths]
     alone, good = _fitted(read, available)
     files = [
         _unreadable(path, item) if isinstance(item, SpecError) else _checked(item, good, is_good)
         for path, item, is_good in zip(paths, read, alone, strict=True)
     ]
-    return FolderCheck(folder, tuple(files), available.known or {}, text, tuple(source_errors))
+    return FolderCheck(
+        folder,
+        tuple(files),
+        available.known or {},
+        text,
+        tuple(source_errors),
+        available.categories.texts,
+        category_text,
+        tuple(category_errors),
+    )
 
 
 def _read(path: Path, available: Sources, memory: Memory | None = None) -> Loaded | SpecError:
@@ -258,9 +308,24 @@ def _checked(loaded: Loaded, good: Mapping[str, Workflow], alone: bool) -> FileC
     )
 
 
-def _sources_next_to(path: Path) -> tuple[Sources, list[SpecError]]:
+def _sources_next_to(path: Path) -> tuple[Sources, list[SpecError], list[SpecError]]:
+    """Run sources and categories beside a workflow, and the mistakes of either."""
     available, _, errors = _sources(path.parent / SOURCES_FILE, None)
-    return available, errors
+    available.categories, _, more = _categories(path.parent / CATEGORIES_FILE, None)
+    return available, errors, more
+
+
+def _categories(path: Path, text: str | None) -> tuple[Categories, str | None, list[SpecError]]:
+    """The categories of a folder and their text; a folder need have none."""
+    if text is None and not os.path.lexists(path):
+        return Categories({}, is_there=False), None, []
+    try:
+        with reading(path):
+            document = read_document(path) if text is None else parse_document(text, path)
+            file = CategoriesFile(document)
+    except SpecError as error:
+        return Categories({}, is_readable=False), text, [error]
+    return Categories(file.categories, frozenset(file.broken)), document.text, file.errors
 
 
 def _sources(path: Path, text: str | None) -> tuple[Sources, str | None, list[SpecError]]:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.domain.iteration.phases import Phase
+from airflow_calib_provider.domain.locks.deadlines import GO_ON, LAST_GOOD
 from airflow_calib_provider.domain.model import Model, Name
 from airflow_calib_provider.kinds import DEFAULT_BACKEND, DEFAULT_STORE
 
@@ -21,11 +23,30 @@ from airflow_calib_provider.kinds import DEFAULT_BACKEND, DEFAULT_STORE
 class Lock(Model):
     """Something that is waited for, of one of :data:`airflow_calib_provider.kinds.LOCKS`.
 
+    :ivar kind: ``any``: one of the alternatives is enough.
     :ivar parameters: the block, as its kind reads it; ``tag`` always names a payload's tag.
+    :ivar limits: how long it is waited for, and what then: as
+        :class:`~airflow_calib_provider.domain.locks.deadlines.Limits` writes it; empty: for ever.
     """
 
     kind: str
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    alternatives: tuple[Lock, ...] = ()
+    limits: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def leaves(self) -> tuple[Lock, ...]:
+        """The locks of which each has a kind: itself, or its alternatives."""
+        return self.alternatives or (self,)
+
+    @property
+    def holds_for_ever(self) -> bool:
+        """Whether nothing but what it waits for opens it: no other lock, and no deadline."""
+        return not self.alternatives and self.limits.get("then") not in (GO_ON, LAST_GOOD)
+
+
+def locks_of_tags(locks: Iterable[Lock]) -> dict[str, Lock]:
+    """Tag → the lock that waits for its payloads."""
+    return {str(leaf.parameters["tag"]): leaf for lock in locks for leaf in lock.leaves() if "tag" in leaf.parameters}
 
 
 class Need(Model):
@@ -90,6 +111,7 @@ class Jobs(Model):
 
     :ivar failures: the task's rules, then those of the defaults; the first that matches holds.
     :ivar options: the block of the task's backend, as its kind reads it; ``files`` are templates.
+    :ivar credentials: kind → path; those that the jobs are told of stand in ``environment`` too.
     :ivar keep: how long logs and failed attempts are kept after the end of a generation.
     """
 
@@ -98,12 +120,50 @@ class Jobs(Model):
     inputs: str | tuple[str, ...] | InputsCommand | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     resources: ResourceRequest = ResourceRequest()
+    credentials: dict[str, str] = Field(default_factory=dict)
     retries: int = 3
     quorum: float = 1.0
     timeout: timedelta | None = None
     failures: tuple[FailureRule, ...] = ()
     options: dict[str, JsonValue] = Field(default_factory=dict)
     keep: timedelta = timedelta(days=30)
+
+
+class StartConstants(Model):
+    """Where the first constants are.
+
+    :ivar payload: a tag; the payload that holds for the group's runs, else the last before.
+    :ivar file: a template; with a tag: taken where nothing was published yet.
+    """
+
+    payload: str | None = None
+    file: str | None = None
+
+
+class PhaseJobs(Model):
+    """What a phase repeats: a job set that measures, and one job that updates.
+
+    :ivar phase: with its limits.
+    """
+
+    phase: Phase
+    measure: Jobs
+    measured: dict[str, str] = Field(default_factory=dict)
+    update: Jobs
+    updated: dict[str, str] = Field(default_factory=dict)
+
+
+class Iteration(Model):
+    """Job sets that are repeated until constants are good (rule 64).
+
+    :ivar file: what updates call the constants.
+    :ivar legs: stage and phase of each, from start to stop.
+    """
+
+    file: str
+    start: StartConstants
+    phases: dict[str, PhaseJobs]
+    legs: tuple[tuple[int, str], ...]
 
 
 class Publish(Model):
@@ -132,17 +192,28 @@ class Task(Model):
     drops: dict[str, timedelta] = Field(default_factory=dict)
     """Product name → for how long it is kept; others are kept for ever."""
     publish: Publish | None = None
+    iteration: Iteration | None = None
+    """Of a task that iterates, whose ``jobs`` are what its result is: one job, without a command."""
 
     @property
     def locked_tags(self) -> tuple[str, ...]:
         """The tags that are waited for, whose payloads templates may name."""
-        return tuple(str(lock.parameters["tag"]) for lock in self.locks if "tag" in lock.parameters)
+        return tuple(locks_of_tags(self.locks))
+
+    def leaves(self, kind: str) -> tuple[Lock, ...]:
+        """Its locks of a kind, also those of which one of several is enough."""
+        return tuple(leaf for lock in self.locks for leaf in lock.leaves() if leaf.kind == kind)
 
 
 class RunSelection(Model):
-    """Which runs enter (rules 2, 9, 10)."""
+    """Which runs enter (rules 2, 9, 10, 52).
+
+    :ivar categories: category → its condition, of which a run must meet one; of none all enter. Empty where the text
+        alone was read, without what the folder's categories say.
+    """
 
     source: Name
+    categories: dict[str, str] = Field(default_factory=dict)
     where: str | None = None
     since: int | datetime | None = None
     incomplete_after: timedelta | None = None
@@ -186,6 +257,13 @@ class Workflow(Model):
         """Whether a task is run here, and not taken from the base campaign."""
         return f"{self.name}.{name}" not in self.from_base
 
+    def awaited_of(self, policy: Grouping) -> Need | None:
+        """The task whose values a grouping waits for, as the campaign runs the workflow; ``None``: there is none."""
+        task = self.tasks.get(policy.awaits) if policy.awaits else None
+        if task is None or task.jobs is None or not task.policy.is_single:
+            return None
+        return Need(workflow=self.name, task=task.name, grouping=task.policy.label)
+
     def base_of(self, need: Need) -> str | None:
         """The campaign that has a needed task; ``None``: the same one."""
         return self.base if f"{need.workflow}.{need.task}" in self.from_base else None
@@ -198,7 +276,8 @@ class Workflow(Model):
             after = {
                 task.name
                 for task in self.tasks.values()
-                if any(need.workflow == self.name and need.task in found for need in task.needs)
+                if task.policy.awaits in found
+                or any(need.workflow == self.name and need.task in found for need in task.needs)
             }
             left = bool(after - found)
             found |= after

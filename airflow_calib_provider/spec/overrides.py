@@ -30,12 +30,13 @@ Overrides = Mapping[str, object]
 
 
 def sorted_out(
-    settings: Mapping[str, object], workflows: Mapping[str, Workflow]
+    settings: Mapping[str, object], workflows: Mapping[str, Workflow], *, complete: bool = True
 ) -> tuple[dict[str, dict[str, object]], list[str]]:
     """Which workflow gets which override.
 
     :param settings: ``window``, ``zee.window``, ``backend``, ``zee.resources.memory`` → a value, or a text for one.
     :param workflows: those of the campaign.
+    :param complete: all of them; else a name that these do not have may be of one that is missing.
     :returns: workflow → overrides; and everything that is wrong.
     """
     found: dict[str, dict[str, object]] = {}
@@ -47,7 +48,7 @@ def sorted_out(
         concerned = {head: workflows[head]} if dot and head in workflows else workflows
         name = rest if dot and head in workflows else key
         places = {workflow: place for workflow, item in concerned.items() if (place := _place(name, item)) is not None}
-        if not places:
+        if not places and complete:
             mistakes.append(_unknown(key, name, concerned, workflows))
         for workflow, place in places.items():
             try:
@@ -133,6 +134,23 @@ def _name(kind: type) -> str:
     return names.get(kind, "text")
 
 
+def unfit(workflow: Workflow, overrides: Overrides) -> list[str]:
+    """What a campaign sets, and a workflow that was edited does not declare any more, or as something else."""
+    found = []
+    for place, value in overrides.items():
+        name = place.removeprefix(PARAMS)
+        if place == name:
+            continue
+        if name not in workflow.params:
+            found.append(f"{workflow.name} has no parameter {name} any more, which the campaign sets")
+            continue
+        try:
+            _as(workflow.params[name], value)
+        except ValueError as error:
+            found.append(f"{workflow.name}.{name}, which the campaign sets: {error}")
+    return found
+
+
 def mistakes_of(workflow: Workflow, overrides: Overrides, source: RunSource | None) -> list[str]:
     """What the language says against a workflow with these overrides, its templates too."""
     try:
@@ -154,6 +172,7 @@ def overridden(workflow: Workflow, overrides: Overrides, *, source: RunSource | 
     document = parse_document(workflow.text, Path(workflow.file))
     assert isinstance(document.root, nodes.Mapping)
     document.root = _with(document.root, overrides)
+    # Runs are selected as they were: what the categories say was checked before.
     sources = Sources(None if source is None else {source.name: source})
     loaded = read_workflow(document, sources, deep=source is not None)
     if loaded.workflow is None:
@@ -163,7 +182,7 @@ def overridden(workflow: Workflow, overrides: Overrides, *, source: RunSource | 
         name: task.model_copy(update={"needs": workflow.tasks[name].needs})
         for name, task in loaded.workflow.tasks.items()
     }
-    return loaded.workflow.model_copy(update={"tasks": tasks})
+    return loaded.workflow.model_copy(update={"tasks": tasks, "runs": workflow.runs})
 
 
 def _with(root: nodes.Mapping, overrides: Overrides) -> nodes.Mapping:

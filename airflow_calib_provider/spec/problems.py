@@ -102,8 +102,11 @@ class Problems:
         return Place(self.file, *self._inside[1].at(index))
 
     def sorted(self) -> list[SpecError]:
-        """The mistakes in the order of the file; of very many those that were found first, and how many there are."""
-        found = sorted(self.errors[:MAX_SHOWN], key=lambda error: (error.line, error.column))
+        """The mistakes in the order of the file; of very many those that were found first, and how many there are.
+
+        Those in another file, which concern this one, come last.
+        """
+        found = sorted(self.errors[:MAX_SHOWN], key=lambda error: (error.file != self.file, error.line, error.column))
         if len(self.errors) <= MAX_SHOWN:
             return found
         more = f"and {len(self.errors) - MAX_SHOWN:,} more mistakes in this file"

@@ -49,10 +49,12 @@ class Memory:
     """What is recalled, and kept, of the files of a folder.
 
     :param sources_text: what the run sources say, on which it depends whether a file has mistakes.
+    :param categories_text: what the categories say: likewise.
     """
 
-    def __init__(self, sources_text: str | None) -> None:
-        self._sources = known.digest("" if sources_text is None else f"sources {sources_text}")
+    def __init__(self, sources_text: str | None, categories_text: str | None = None) -> None:
+        others = {"sources": sources_text, "categories": categories_text}
+        self._others = known.digest(*("" if text is None else f"{name} {text}" for name, text in others.items()))
         self._root = known.cache_folder()
 
     def recall(self, file: Path) -> Loaded | None:
@@ -80,7 +82,7 @@ class Memory:
 
     def _entry(self, content: bytes) -> Path:
         assert self._root is not None
-        return self._root / f"r-{known.key_of(self._sources, hashlib.sha256(content).hexdigest())}"
+        return self._root / f"r-{known.key_of(self._others, hashlib.sha256(content).hexdigest())}"
 
 
 def is_recalled(loaded: Loaded) -> bool:

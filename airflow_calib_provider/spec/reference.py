@@ -16,11 +16,21 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
+from airflow_calib_provider.domain.groupings.base import FailedRunsKeys
 from airflow_calib_provider.domain.keys import BLOCKS, Keys, blocks_of, parts_of, type_of, words_of
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.scalars import OneOf, Reads
 from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES
-from airflow_calib_provider.spec import failure_keys, job_keys, sources_keys, task_keys
+from airflow_calib_provider.spec import (
+    failure_keys,
+    iterate_keys,
+    job_keys,
+    lock_keys,
+    product_keys,
+    sources_keys,
+    task_keys,
+)
+from airflow_calib_provider.spec.categories_file import CategoriesKeys
 from airflow_calib_provider.spec.schema import schema_text
 
 PAGE = "specification.md"
@@ -39,23 +49,59 @@ def tables() -> dict[str, str]:
         "tasks": [task_keys.TaskKeys],
         "group_by": [task_keys.PolicyKeys],
         **{f"group_by.{name}": [GROUPINGS.member(name).keys] for name in GROUPINGS.own},
-        "locks": [task_keys.LockKeys, *(keys for name in LOCKS.own if (keys := LOCKS.member(name).keys))],
+        "failed_runs": [FailedRunsKeys],
+        "locks": [lock_keys.LockKeys],
+        **{f"locks.{name}": [keys] for name in LOCKS.own if (keys := LOCKS.member(name).keys)},
         "jobs": [job_keys.JobsKeys],
         "split": [job_keys.SplitKeys],
         "inputs": [job_keys.InputsKeys],
+        "credentials": [job_keys.CredentialsKeys],
         "resources": [job_keys.ResourcesKeys],
         "failures": [failure_keys.RuleKeys],
         "failures.when": [failure_keys.WhenKeys],
         "failures.memory": [failure_keys.MemoryKeys],
-        **{name: [keys] for name in BACKENDS.own if (keys := BACKENDS.member(name).keys)},
-        "products": [task_keys.ProductKeys],
+        **{
+            heading: [keys]
+            for name in BACKENDS.own
+            if (block := BACKENDS.member(name).keys)
+            for heading, keys in _with_inner(name, block)
+        },
+        "iterate": [iterate_keys.IterateKeys],
+        "iterate.constants": [iterate_keys.ConstantsKeys, iterate_keys.ConstantsFromKeys],
+        "iterate.phases": [iterate_keys.PhaseKeys],
+        "iterate.measure": [iterate_keys.MeasuredKeys],
+        "iterate.metrics": [iterate_keys.MetricKeys],
+        "iterate.sequence": [iterate_keys.StageKeys, iterate_keys.CornerKeys],
+        "products": [product_keys.ProductKeys],
         "publish": [task_keys.PublishKeys],
+        "Categories": [CategoriesKeys],
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],
-        **{name: [RUN_SOURCES.member(name).keys] for name in RUN_SOURCES.own},
+        **{
+            heading: [keys]
+            for name in RUN_SOURCES.own
+            for heading, keys in _with_inner(name, RUN_SOURCES.member(name).keys)
+        },
     }
     return {
         heading: HEAD + "".join(row for model in found for row in _rows(model)) for heading, found in models.items()
     }
+
+
+def _with_inner(name: str, keys: type[Keys]) -> Iterator[tuple[str, type[Keys]]]:
+    """A block and the mappings in it, each with a table of its own, but for those that its row shows whole."""
+    yield name, keys
+    for key, field in keys.declared.items():
+        inner = _mapping_in(type_of(field))
+        if inner is not None and "{" not in words_of(field).type:
+            yield f"{name}.{key}", inner
+
+
+def _mapping_in(kind: object) -> type[Keys] | None:
+    """The mapping with fixed keys that a type is, or consists of."""
+    kind, _ = parts_of(kind)
+    if isinstance(kind, type) and issubclass(kind, Keys):
+        return kind
+    return next((found for part in get_args(kind) if (found := _mapping_in(part)) is not None), None)
 
 
 def written(page: str) -> str:
@@ -127,6 +173,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, timedelta):
         return f"`{format_duration(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{value}`" if isinstance(value, str) else str(value)
 
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.nodes import Node
 from airflow_calib_provider.domain.scalars import one_of
-from airflow_calib_provider.spec.models import Need, RunSource
+from airflow_calib_provider.spec.models import Need, RunSource, locks_of_tags
 from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.task_keys import grouping_forms
 from airflow_calib_provider.spec.tasks import RawTask
-from airflow_calib_provider.spec.variables import ANY, JOB, Leaf, check_template, task_variables
+from airflow_calib_provider.spec.variables import (
+    ANY,
+    JOB,
+    Leaf,
+    check_template,
+    lock_variables,
+    phase_variables,
+    task_variables,
+)
+
+AwaitedTask = tuple[str, Node]
+"""A task without whose values no run is put into groups, and where it is named."""
 
 
 @dataclass
@@ -23,23 +35,31 @@ class Resolved:
     needs: dict[str, list[Need]] = field(default_factory=dict)
 
 
-def resolve(tasks: Mapping[str, RawTask], workflow: str, problems: Problems) -> Resolved | None:
+def resolve(
+    tasks: Mapping[str, RawTask], workflow: str, awaited: Mapping[str, AwaitedTask], problems: Problems
+) -> Resolved | None:
     """Resolve needs and groupings inside one workflow.
 
+    :param awaited: by the labels of the groupings that wait for values.
     :returns: ``None`` when that is not possible; why was reported.
     """
     before = len(problems.errors)
     _check_needs(tasks, workflow, problems)
-    cycle = find_cycle({name: _inside(task, workflow, tasks) for name, task in tasks.items()})
+    _check_awaited(tasks, awaited, problems)
+    cycle = find_cycle(
+        {name: [*_inside(task, workflow, tasks), *_awaited_of(task, tasks)] for name, task in tasks.items()}
+    )
     if cycle:
         task = tasks[cycle[0]]
-        node = next(node for need, node in task.needs if need.task == cycle[1] and need.workflow == workflow)
+        needs = [node for need, node in task.needs if need.task == cycle[1] and need.workflow == workflow]
+        node = needs[0] if needs or task.policy is None else awaited[task.policy.label][1]
         problems.add(f"the tasks need each other in a circle: {' → '.join(cycle)}", node, expected="no circle")
         return None
     result = Resolved()
     for name in needed_first(tasks, workflow):
         _resolve_grouping(name, tasks, workflow, result, problems)
     _check_labels(tasks, result, problems)
+    _check_awaited_groupings(tasks, awaited, result, problems)
     _check_tags(tasks, problems)
     if len(problems.errors) > before or len(result.policies) < len(tasks):
         return None
@@ -100,6 +120,7 @@ def check_templates(
     """Report every variable of a template that will not be there."""
     seen: dict[tuple[int, str], None] = {}
     policies = effective_policies(tasks, workflow)
+    of_locks = lock_variables(source, params)
     for name, task in tasks.items():
         outside = [(need.workflow, need.task) for need, _ in task.needs if need.workflow != workflow]
         products = {
@@ -109,10 +130,11 @@ def check_templates(
         if task.needs_wrong:
             products[ANY] = {ANY: Leaf.VALUE}
             outside.append((ANY, ANY))
-        tags = [str(lock.parameters["tag"]) for lock in task.locks if "tag" in lock.parameters]
-        known = task_variables(policies[name], source, params, products, outside, tags)
+        known = task_variables(policies[name], source, params, products, outside, locks_of_tags(task.locks))
         for template in task.templates:
-            variables = {**known, "job": JOB} if template.with_job else known
+            variables = {**known, "job": JOB} if template.with_job else of_locks if template.of_lock else known
+            if template.of_phase:
+                variables = {**variables, **phase_variables(task.iteration, template.of_phase)}
             check_template(template.scalar, template.text, variables, problems, one_text=template.one_text, seen=seen)
 
 
@@ -144,6 +166,39 @@ def _products(task: RawTask, *, is_inside: bool) -> dict[str, Leaf]:
 
 def _inside(task: RawTask, workflow: str, tasks: Mapping[str, RawTask]) -> list[str]:
     return [need.task for need, _ in task.needs if need.workflow == workflow and need.task in tasks]
+
+
+def _awaited_of(task: RawTask, tasks: Mapping[str, RawTask]) -> list[str]:
+    """The task whose values its own grouping waits for."""
+    name = task.policy.awaits if task.policy is not None else ""
+    return [name] if name in tasks else []
+
+
+def _check_awaited(tasks: Mapping[str, RawTask], awaited: Mapping[str, AwaitedTask], problems: Problems) -> None:
+    """Values are reported by jobs of a task of this file."""
+    for name, node in awaited.values():
+        if name not in tasks:
+            problems.add(
+                f"unknown task {name!r}",
+                node,
+                expected=partial(one_of, tasks),
+                hint=partial(nearest, name, tasks),
+            )
+        elif tasks[name].publish is not None:
+            said = f"the task {name!r} publishes, and reports no values"
+            problems.add(said, node, expected="a task whose jobs report them")
+
+
+def _check_awaited_groupings(
+    tasks: Mapping[str, RawTask], awaited: Mapping[str, AwaitedTask], result: Resolved, problems: Problems
+) -> None:
+    """A run has values of its own where it is a group."""
+    for name, node in awaited.values():
+        policy = result.policies.get(name)
+        if policy is not None and not policy.is_single:
+            said = f"the task {name!r} is grouped by {policy.label}, and has no values of each run"
+            others = [other for other, one in result.policies.items() if one.is_single and tasks[other].publish is None]
+            problems.add(said, node, expected=f"a task that is grouped by run{': ' * bool(others)}{one_of(others)}")
 
 
 def _check_needs(tasks: Mapping[str, RawTask], workflow: str, problems: Problems) -> None:

@@ -12,6 +12,7 @@ from pydantic_core import core_schema
 
 from airflow_calib_provider.domain.keys import Keys
 from airflow_calib_provider.domain.scalars import Schema
+from airflow_calib_provider.spec.categories_file import CategoriesKeys
 from airflow_calib_provider.spec.language import API_VERSION
 from airflow_calib_provider.spec.sources_keys import SourcesKeys
 from airflow_calib_provider.spec.task_keys import WorkflowKeys
@@ -42,21 +43,21 @@ class _Generator(GenerateJsonSchema):
 
 
 def schema() -> Schema:
-    """The schema of both kinds of files: a workflow's, and ``sources.yaml``."""
+    """The schema of all kinds of files: a workflow's, ``sources.yaml`` and ``categories.yaml``."""
     made = _Generator(by_alias=True, ref_template="#/$defs/{model}")
-    models: list[type[Keys]] = [WorkflowKeys, SourcesKeys]
+    models: list[type[Keys]] = [WorkflowKeys, SourcesKeys, CategoriesKeys]
     references, defs = made.generate_definitions(
         [(model, "validation", model.__pydantic_core_schema__) for model in models]
     )
-    workflow, sources = (references[model, "validation"] for model in models)
+    workflow, sources, categories = (references[model, "validation"] for model in models)
     return {
         "$schema": DIALECT,
         "title": f"The language {API_VERSION}",
-        "description": "A workflow of calibrations, or the run sources of a folder of workflows.",
+        "description": "A workflow of calibrations, or the run sources or categories of a folder of workflows.",
         "type": "object",
         "if": {"required": ["sources"]},
         "then": sources,
-        "else": workflow,
+        "else": {"if": {"required": ["categories"]}, "then": categories, "else": workflow},
         "$defs": dict(sorted(defs.items())),
     }
 

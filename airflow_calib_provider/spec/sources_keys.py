@@ -102,7 +102,7 @@ class SourcesKeys(Keys):
         dict[Name, SourceKeys],
         NotEmpty("at least one source", "there are no sources"),
         Words(
-            missing="{<name>: {csv: …} or {events: …}}",
+            missing="{<name>: {csv: …}}, or another kind of source",
             key="the source",
             entry="the source {key!r}",
             type="mapping of names to sources",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -36,15 +34,14 @@ from airflow_calib_provider.domain.scalars import (
     text,
     unlike,
 )
-from airflow_calib_provider.kinds import DEFAULT_STORE, GROUPINGS, LOCKS, PAYLOAD_STORES
+from airflow_calib_provider.kinds import DEFAULT_STORE, GROUPINGS, PAYLOAD_STORES
+from airflow_calib_provider.spec.iterate_keys import IterateKeys
 from airflow_calib_provider.spec.job_keys import Backend, DefaultsKeys, JobsKeys
-from airflow_calib_provider.spec.kinds import grouping_kind, lock_kind
+from airflow_calib_provider.spec.kinds import grouping_kind
 from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
+from airflow_calib_provider.spec.lock_keys import LockKeys
+from airflow_calib_provider.spec.product_keys import ProductValue, files_of, same_files
 from airflow_calib_provider.spec.sources_keys import Version
-from airflow_calib_provider.spec.templates import is_template
-
-_FILE_NAME = 255
-"""Bytes of a file's name that Linux takes."""
 
 
 def grouping_forms() -> str:
@@ -65,31 +62,6 @@ def _need(value: object) -> tuple[str | None, str]:
     if len(parts) > 2 or not all(NAME.fullmatch(part) and len(part) <= NAME_LENGTH for part in parts):
         raise unlike(value, "task or workflow.task")
     return (parts[0] if len(parts) == 2 else None), parts[-1]
-
-
-def _file(value: object) -> str:
-    found = filled(value)
-    problem = _wrong_with(found)
-    if problem:
-        raise mistake(f"{WHAT} {found!r} {problem}", "a file relative to CALIB_OUT")
-    return found
-
-
-def _wrong_with(file: str) -> str:
-    path = PurePosixPath(file)
-    if is_template(file):
-        return "is a template"
-    if path.is_absolute() or file.startswith("~"):
-        return "is absolute"
-    if ".." in path.parts:
-        return "leaves its folder with '..'"
-    if file.endswith("/") or not path.parts:
-        return "is a folder"
-    if "\\" in file or not file.isprintable():
-        return "has a character that file names should not have"
-    if any(len(part.encode()) > _FILE_NAME for part in path.parts):
-        return f"has a name of more than {_FILE_NAME} bytes"
-    return ""
 
 
 def _workflow(value: object) -> str:
@@ -118,31 +90,6 @@ Needed = Annotated[
     tuple[str | None, str],
     Reads(_need, {"type": "string", "pattern": rf"^({NAME.pattern}\.)?{NAME.pattern}$"}, "`task` or `workflow.task`"),
 ]
-ProductFile = Annotated[
-    str,
-    Reads(_file, {"type": "string", "pattern": r"^[^/~\\][^\\]*$", "not": {"pattern": r"(^|/)\.\.(/|$)|/$"}}, "file"),
-]
-
-
-class ProductKeys(Keys):
-    """One product, as a mapping."""
-
-    file: Annotated[
-        ProductFile | None,
-        Words(name="{above}.{key}", missing="a file relative to CALIB_OUT"),
-        Field(description="what a job leaves in `CALIB_OUT`, relative to it, without `..`"),
-    ] = None
-    drop: Annotated[
-        Duration | None,
-        Words(name="{above}.{key}", default="never"),
-        Field(
-            description="its files are removed this long after their job has succeeded; what needs it then fails, and "
-            "says so, until it is made again"
-        ),
-    ] = None
-
-
-ProductValue = Annotated[str | ProductKeys, Either(scalar=ProductFile, mapping=ProductKeys)]
 Value = Annotated[
     str | bool | int | float | tuple[str | bool | int | float, ...],
     Either(scalar=Plain, sequence=tuple[Plain, ...]),
@@ -198,31 +145,6 @@ class PolicyKeys(Keys):
 PolicyBlock = Annotated[PolicyKeys, NotEmpty(lambda: f"expected {grouping_forms()}", f"{WHAT} has no kind")]
 
 
-class LockKeys(Keys):
-    """One lock: the block of exactly one kind."""
-
-    blocks: Annotated[dict[str, Keys], Blocks(LOCKS), Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)]
-
-    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
-        """A lock is of exactly one kind."""
-        known = Blocks(LOCKS).names()
-        stated = [kind for kind in known if kind in self.blocks or self.has(kind)]
-        if len(stated) > 1:
-            yield (), mistake(f"{WHAT} has {' and '.join(stated)}", "one kind of lock; list several locks")
-        if stated:
-            return
-        examples = " or ".join(lock_kind(kind).example for kind in known if kind in LOCKS.own)
-        if len(known) == 1:
-            yield (), mistake(f"the key {known[0]!r} is missing in {WHAT}", examples)
-        else:
-            yield (), mistake(f"{WHAT} has no kind", examples)
-
-    @classmethod
-    def more_schema(cls) -> Schema:
-        """What :meth:`check` says, as JSON Schema."""
-        return {"minProperties": 1, "maxProperties": 1}
-
-
 class PublishKeys(Keys):
     """``publish``."""
 
@@ -245,6 +167,10 @@ class PublishKeys(Keys):
         Words(type="name of a payload store"),
         Field(description="where the file is kept; further stores come with packages that are installed"),
     ] = DEFAULT_STORE
+
+
+_DOES = ("jobs", "iterate", "publish")
+"""What a task may do."""
 
 
 class TaskKeys(Keys):
@@ -280,6 +206,11 @@ class TaskKeys(Keys):
             description="files that a job leaves in `CALIB_OUT`, relative to it, without `..`; not with `publish`",
         ),
     ]
+    iterate: Annotated[
+        IterateKeys | None,
+        Words(default=" "),
+        Field(description="job sets that are repeated until constants are good: [iterate](#iterate)"),
+    ] = None
     publish: Annotated[
         PublishKeys | None,
         Words(default=" "),
@@ -289,8 +220,10 @@ class TaskKeys(Keys):
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """A task runs jobs or publishes, and has the keys of what it does."""
         yield from same_files(files_of(self.products), ("products",))
-        if self.has("jobs") == self.has("publish"):
-            has = "both jobs and publish" if self.has("jobs") else "neither jobs nor publish"
+        stated = [key for key in _DOES if self.has(key)]
+        if len(stated) != 1:
+            both = "both " * (len(stated) == 2) + " and ".join(stated)
+            has = both if stated else "neither jobs nor iterate nor publish"
             yield (), mistake(f"{WHAT} has {has}", "exactly one of them", at_key=True)
             return
         if not self.has("publish"):
@@ -306,34 +239,10 @@ class TaskKeys(Keys):
         return {
             "oneOf": [
                 {"required": ["jobs"]},
+                {"required": ["iterate"]},
                 {"required": ["publish", "needs"], "properties": {**refused, "needs": {"minItems": 1}}},
             ]
         }
-
-
-def files_of(products: dict[str, str | ProductKeys]) -> dict[str, str]:
-    """Product → file, of those that say which."""
-    files = {name: item.file if isinstance(item, ProductKeys) else item for name, item in products.items()}
-    return {name: file for name, file in files.items() if file}
-
-
-def drops_of(products: dict[str, str | ProductKeys]) -> dict[str, timedelta]:
-    """Product → for how long it is kept, of those that are not kept for ever."""
-    stated = {name: item.drop for name, item in products.items() if isinstance(item, ProductKeys)}
-    return {name: drop for name, drop in stated.items() if drop is not None}
-
-
-def same_files(products: dict[str, str], where: Where) -> Iterator[tuple[Where, PydanticCustomError]]:
-    """Products that are the same file as one before them, or lie in another."""
-    first: dict[PurePosixPath, str] = {}
-    for product, file in products.items():
-        other = first.setdefault(PurePosixPath(file), product)
-        if other != product:
-            yield (*where, product), mistake(f"{WHAT} is the same file as products.{other}")
-    for product, file in products.items():
-        holder = next((first[folder] for folder in PurePosixPath(file).parents if folder in first), None)
-        if holder is not None:
-            yield (*where, product), mistake(f"{WHAT} lies in products.{holder}, which is a file")
 
 
 class RunsKeys(Keys):
@@ -344,10 +253,16 @@ class RunsKeys(Keys):
         Words(missing=f"a run source of {SOURCES_FILE}"),
         Field(description="an entry of `sources.yaml`"),
     ] = None
+    categories: Annotated[
+        tuple[Name, ...],
+        NotEmpty("at least one category"),
+        Words(item="a category", type="list of names", default="all runs"),
+        Field(description="which runs enter: those of any of these [categories](#categories)"),
+    ] = ()
     where: Annotated[
         Filled | None,
         Words(type="[condition](#conditions)", default="all runs"),
-        Field(description="which runs enter"),
+        Field(description="which runs enter; with `categories`: which of theirs"),
     ] = None
     since: Annotated[
         RunOrTime | None,
@@ -369,6 +284,12 @@ class RunsKeys(Keys):
         Words(default="0"),
         Field(description="completed runs are taken only this long after their end"),
     ] = None
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A category stands there once."""
+        for number, category in enumerate(self.categories):
+            if category in self.categories[:number]:
+                yield ("categories", number), mistake(f"the category {category!r} is there twice", "each once")
 
 
 class WorkflowKeys(Keys):

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from airflow_calib_provider.credentials import variable
 from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.keys import Keys, Where
 from airflow_calib_provider.domain.nodes import Mapping as MappingNode
 from airflow_calib_provider.domain.nodes import Node, Scalar, Sequence
 from airflow_calib_provider.spec.failure_keys import RuleKeys, as_tuple
-from airflow_calib_provider.spec.job_keys import DefaultsKeys, InputsKeys, JobsKeys
-from airflow_calib_provider.spec.kinds import FILES, backend_kind, lock_kind
+from airflow_calib_provider.spec.iterations import IterationReader
+from airflow_calib_provider.spec.job_keys import CredentialsKeys, DefaultsKeys, InputsKeys, JobsKeys
+from airflow_calib_provider.spec.kinds import FILES, backend_kind
+from airflow_calib_provider.spec.locks import LockReader
 from airflow_calib_provider.spec.models import (
     FailureRule,
     InputsCommand,
+    Iteration,
     Jobs,
     Lock,
     Need,
@@ -26,9 +30,10 @@ from airflow_calib_provider.spec.models import (
 )
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.problems import Problems
-from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys, drops_of, files_of
+from airflow_calib_provider.spec.product_keys import drops_of, files_of
+from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys
 from airflow_calib_provider.spec.templates import is_template, split_command
-from airflow_calib_provider.spec.written import Read
+from airflow_calib_provider.spec.written import Read, report
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class TemplateText:
     text: str
     one_text: bool = True
     with_job: bool = False
+    of_lock: bool = False
+    of_phase: str = ""
 
 
 @dataclass
@@ -65,6 +72,7 @@ class RawTask:
     products_wrong: bool = False
     publish: Publish | None = None
     publish_tag: Node | None = None
+    iteration: Iteration | None = None
     templates: list[TemplateText] = field(default_factory=list)
 
 
@@ -103,15 +111,20 @@ class TaskReader:
         task.backend = keys.backend or self.defaults.backend
         if keys.jobs is not None:
             unsure = self.written.is_wrong(*where, "backend")
-            task.jobs = self._jobs(keys.jobs, task.backend, (*where, "jobs"), unsure=unsure)
+            task.jobs = self.job_set(keys.jobs, task.backend, (*where, "jobs"), unsure=unsure)
+        if keys.iterate is not None:
+            unsure = self.written.is_wrong(*where, "backend")
+            IterationReader(self, task, (*where, "iterate"), unsure=unsure).read(keys.iterate)
         if keys.publish is not None and keys.publish.tag and keys.publish.file:
             task.publish = Publish(tag=keys.publish.tag, file=keys.publish.file, store=keys.publish.store)
             task.publish_tag = self.written.at(*where, "publish", "tag")
-        if keys.has("publish") and not keys.has("jobs") and not keys.needs and not task.needs_wrong:
+        only_publishes = keys.has("publish") and not (keys.has("jobs") or keys.has("iterate"))
+        if only_publishes and not keys.needs and not task.needs_wrong:
             said = f"the task {name!r} publishes and needs nothing"
             self.problems.add(said, task.key, expected="needs: [<task that makes the file>]")
         if self.deep:
-            task.templates.extend(self._templates(where, keys.jobs))
+            task.templates.extend(self.templates((*where, "jobs"), keys.jobs))
+            task.templates.extend(self.texts((*where, "publish", "file")))
         return task
 
     def _needs(self, keys: TaskKeys, task: RawTask, where: Where) -> None:
@@ -129,22 +142,18 @@ class TaskReader:
             task.needs.append((need, node))
 
     def _locks(self, keys: TaskKeys, task: RawTask, where: Where) -> None:
-        seen = set()
-        for number, lock in enumerate(keys.locks):
-            for kind, block in lock.blocks.items():
-                if self.written.is_wrong(*where, number, kind):
-                    continue
-                on = lock_kind(kind).on(block)
-                if on in seen:
-                    said = f"two locks on {on}"
-                    self.problems.add(said, self.written.at(*where, number), expected=lock_kind(kind).once)
-                    continue
-                seen.add(on)
-                task.locks.append(Lock(kind=kind, parameters=block.model_dump(mode="json")))
+        params = self.written.keys.params if self.written.keys is not None else {}
+        reader = LockReader(self.written, self.problems, params, deep=self.deep)
+        task.locks = reader.read(keys.locks, where)
+        task.templates += [TemplateText(node, text, of_lock=True) for node, text in reader.templates]
 
     # jobs
 
-    def _jobs(self, keys: JobsKeys, backend: str, where: Where, *, unsure: bool) -> Jobs | None:
+    def job_set(self, keys: JobsKeys, backend: str, where: Where, *, unsure: bool) -> Jobs | None:
+        """A job set, whose mistakes together with the defaults are told.
+
+        :param unsure: the backend could not be read.
+        """
         kind = backend.partition(":")[0]
         for name in keys.blocks:
             if name != kind and not unsure:
@@ -152,24 +161,39 @@ class TaskReader:
                 self.problems.add(said, self.written.at(*where, name), expected=f"backend: {name}")
         if not keys.command:
             return None
-        return self.jobs.make(keys, kind)
+        made = self.jobs.make(keys, kind)
+        if not unsure and not self.written.is_wrong(*where, kind) and not self.written.is_wrong("defaults", kind):
+            self._together(made.options, kind, where)
+        return made
+
+    def _together(self, block: Mapping[str, object], kind: str, where: Where) -> None:
+        """What is wrong with the task's block over that of the defaults, where it is stated."""
+        for place, error in backend_kind(kind).check(block):
+            homes: list[Where] = [(*where, kind), ("defaults", kind)]
+            home = next((home for home in homes if self.written.find(*home, *place) is not None), None)
+            if home is not None:
+                report(self.written, (*home, *place), error, self.problems)
+            else:
+                report(self.written, where, error, self.problems)
 
     # templates
 
-    def _templates(self, where: Where, keys: JobsKeys | None) -> Iterator[TemplateText]:
-        jobs = (*where, "jobs")
+    def templates(self, jobs: Where, keys: JobsKeys | None) -> Iterator[TemplateText]:
+        """The templates of a job set.
+
+        :param jobs: where it stands.
+        """
         yield from self._command((*jobs, "command"), with_job=True)
         yield from self._inputs((*jobs, "inputs"))
-        yield from self._texts((*jobs, "split", "count"))
+        yield from self.texts((*jobs, "split", "count"))
         if keys is not None:
             yield from self.of_defaults
             yield from self._of_settings(jobs, keys.blocks)
-        yield from self._texts((*where, "publish", "file"))
 
     def _of_settings(self, where: Where, blocks: Iterable[str]) -> Iterator[TemplateText]:
-        yield from self._texts((*where, "environment"), with_job=True)
+        yield from self.texts((*where, "environment"), with_job=True)
         for name in blocks:
-            yield from self._texts((*where, name, FILES))
+            yield from self.texts((*where, name, FILES))
 
     def _command(self, where: Where, *, with_job: bool) -> Iterator[TemplateText]:
         node = self._node(where)
@@ -178,15 +202,15 @@ class TaskReader:
                 if is_template(word):
                     yield TemplateText(node, word, with_job=with_job)
         elif isinstance(node, Sequence):
-            yield from self._texts(where, with_job=with_job)
+            yield from self.texts(where, with_job=with_job)
 
     def _inputs(self, where: Where) -> Iterator[TemplateText]:
         if isinstance(self._node(where), MappingNode):
             yield from self._command((*where, "command"), with_job=False)
         else:
-            yield from self._texts(where, one_text=False)
+            yield from self.texts(where, one_text=False)
 
-    def _texts(self, where: Where, *, one_text: bool = True, with_job: bool = False) -> Iterator[TemplateText]:
+    def texts(self, where: Where, *, one_text: bool = True, with_job: bool = False) -> Iterator[TemplateText]:
         """The texts at a place: one, or those of a list or mapping."""
         node = self._node(where)
         items: list[Node] = [node] if node is not None else []
@@ -220,19 +244,26 @@ class JobsMaker:
         if isinstance(inputs, InputsKeys):
             inputs = InputsCommand(command=inputs.command or ())
         own = keys.resources.model_dump(exclude_unset=True) if keys.resources is not None else {}
+        options = options_of(backend, defaults.blocks, keys.blocks)
+        credentials = credentials_of(defaults.credentials, keys.credentials)
         return Jobs(
             command=keys.command or (),
             split=Split(count=split.count, per_job=split.per_job, inputs=split.inputs)
             if split is not None and not split.is_both()
             else Split(),
             inputs=inputs,
-            environment={**defaults.environment, **keys.environment},
+            environment={
+                **variables_of(credentials, backend, options),
+                **defaults.environment,
+                **keys.environment,
+            },
             resources=ResourceRequest(**{**self.resources, **own}),
             retries=keys.retries if keys.retries is not None else defaults.retries,
             quorum=keys.quorum if keys.quorum is not None else defaults.quorum,
             timeout=keys.timeout or defaults.timeout,
             failures=(*map(rule_of, keys.failures), *self.failures),
-            options=options_of(backend, defaults.blocks, keys.blocks),
+            options=options,
+            credentials=credentials,
             keep=keys.keep or defaults.keep,
         )
 
@@ -246,6 +277,21 @@ def options_of(backend: str, defaults: Mapping[str, Keys], own: Mapping[str, Key
         for blocks in (defaults, own)
     )
     return backend_kind(backend).merged(theirs, mine)
+
+
+def credentials_of(*levels: CredentialsKeys | None) -> dict[str, str]:
+    """Kind → path; what stands later wins."""
+    found: dict[str, str] = {}
+    for keys in levels:
+        stated = keys.model_dump(exclude_unset=True) if keys is not None else {}
+        found |= {kind: path for kind, path in stated.items() if path is not None}
+    return found
+
+
+def variables_of(credentials: Mapping[str, str], backend: str, options: Mapping[str, object]) -> dict[str, str]:
+    """The variables by which jobs find their credentials, but for what the backend itself gives them."""
+    brought = backend_kind(backend).brings(options) if credentials else frozenset()
+    return dict(variable(kind, path) for kind, path in credentials.items() if kind not in brought)
 
 
 def rule_of(keys: RuleKeys) -> FailureRule:

@@ -16,7 +16,7 @@ from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.comparisons import Operand, ValueKind, clash, kinds_within
 from airflow_calib_provider.spec.language import ALWAYS
-from airflow_calib_provider.spec.models import RESERVED, FieldType, RunSource
+from airflow_calib_provider.spec.models import RESERVED, FieldType, Iteration, RunSource
 from airflow_calib_provider.spec.positions import Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.templates import (
@@ -132,6 +132,34 @@ def task_variables(
         of_run = {name: _FIELDS[types[name]] if name in types else Leaf.VALUE for name in names}
         known["run"] = {**of_run, "files": Leaf.TEXTS}
     return known
+
+
+def phase_variables(iteration: Iteration | None, part: str) -> dict[str, Known | Leaf]:
+    """What the templates of a phase have besides.
+
+    :param iteration: ``None``: it has mistakes, and what others leave is not known.
+    :param part: ``<phase>.measure`` or ``<phase>.update``.
+    """
+    of_step = {"n": Leaf.NUMBER, "visit": Leaf.NUMBER, "stage": Leaf.NUMBER, "phase": Leaf.TEXT, "kept": Leaf.TEXT}
+    results = {"results_file": Leaf.TEXT} if part.endswith(".update") else {}
+    if iteration is None:
+        others: Known = {ANY: {"results_file": Leaf.TEXT, "products": {ANY: Leaf.TEXT}}}
+    else:
+        own = iteration.phases.get(part.partition(".")[0])
+        needed = own.phase.needs if own is not None else ()
+        others = {
+            name: {"results_file": Leaf.TEXT, "products": dict.fromkeys(iteration.phases[name].updated, Leaf.TEXT)}
+            for name in needed
+            if name in iteration.phases
+        }
+    return {"constants": {"file": Leaf.TEXT}, "step": {**of_step, **results}, "phases": others}
+
+
+def lock_variables(source: RunSource | None, params: Mapping[str, object]) -> dict[str, Known | Leaf]:
+    """The variables of a lock's templates: what is known when its group is closed."""
+    known = task_variables(None, source, params, {}, (), ())
+    group = {name: _GROUP[name] for name in ("name", "first_run", "last_run", "start", "end")}
+    return {name: known[name] for name in ("campaign", "workflow", "task", "params", "run")} | {"group": group}
 
 
 def check_template(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.spec.condition_text import ConditionText
 from airflow_calib_provider.spec.conditions import NOT_IN_CONDITIONS, Condition, ConditionError, read_condition
-from airflow_calib_provider.spec.models import RunSource
+from airflow_calib_provider.spec.group_conditions import GroupCondition
+from airflow_calib_provider.spec.models import FieldType, RunSource
 from airflow_calib_provider.spec.positions import Scalar
 from airflow_calib_provider.spec.problems import Problems, nearest
 
@@ -29,6 +32,34 @@ def check_condition(scalar: Scalar, text: str, source: RunSource | None, problem
         for mistake in (error, *error.others):
             if words.offset(mistake.line, mistake.column) not in told:
                 _tell(mistake, scalar, problems)
+
+
+def check_answer_condition(scalar: Scalar, text: str, types: Mapping[str, str], problems: Problems, noun: str) -> None:
+    """Report a condition on what a service answers that cannot be read, or does not fit the declared fields.
+
+    :param types: of the fields, :param noun: and what the condition calls their object.
+    """
+    try:
+        words = read_condition(text, noun)
+        unknown = [use for use in words.uses() if use.name not in types]
+        for use in unknown:
+            place = problems.offset(scalar, *words.place(use.mention))
+            said = f"`fields` declares no {use.name!r}"
+            problems.add(said, place, expected=one_of(types), hint=nearest(use.name, types))
+        if not unknown:
+            Condition(text, {name: FieldType(kind) for name, kind in types.items()}, noun=noun)
+    except ConditionError as error:
+        for mistake in (error, *error.others):
+            _tell(mistake, scalar, problems)
+
+
+def check_group_condition(scalar: Scalar, text: str, problems: Problems) -> None:
+    """Report a condition on groups that cannot be read, or is true of one without runs."""
+    try:
+        GroupCondition(text)
+    except ConditionError as error:
+        for mistake in (error, *error.others):
+            _tell(mistake, scalar, problems)
 
 
 def _tell(mistake: ConditionError, scalar: Scalar, problems: Problems) -> None:

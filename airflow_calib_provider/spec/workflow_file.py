@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import SpecError
 from airflow_calib_provider.spec import resolving
+from airflow_calib_provider.spec.categories_file import Categories, resolved
 from airflow_calib_provider.spec.kinds import run_source_kind
-from airflow_calib_provider.spec.language import API_VERSION, LOCKS_SUFFIX, SOURCES_FILE, TAKEN_TASKS
+from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, LOCKS_SUFFIX, SOURCES_FILE, TAKEN_TASKS
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar
@@ -27,10 +29,12 @@ class Sources:
 
     :ivar known: those without mistakes; ``None`` when they are not looked at.
     :ivar broken: those with mistakes of their own, reported elsewhere.
+    :ivar categories: those of runs.
     """
 
     known: Map[str, RunSource] | None
     broken: frozenset[str] = frozenset()
+    categories: Categories = field(default_factory=Categories)
 
 
 @dataclass
@@ -86,9 +90,9 @@ class _WorkflowReader:
         self.loaded.name_node = self.written.find("workflow")
         source = self._runs(keys.runs) if keys.runs is not None else None
         name = keys.workflow or "this_workflow"
-        tasks = self._tasks(keys, name, source)
+        tasks, awaited = self._tasks(keys, name, source)
         self.loaded.raw_tasks = tasks
-        resolved = resolving.resolve(tasks, name, self.problems)
+        resolved = resolving.resolve(tasks, name, awaited, self.problems)
         params = {param: list(value) if isinstance(value, tuple) else value for param, value in keys.params.items()}
         if self.deep and keys.workflow is not None:
             resolving.check_templates(tasks, keys.workflow, source, params, self.problems)
@@ -99,7 +103,7 @@ class _WorkflowReader:
             description=keys.description,
             owner=keys.owner,
             tags=keys.tags,
-            runs=RunSelection.model_validate(keys.runs.model_dump()),
+            runs=self._selection(keys.runs),
             params=params,
             tasks={task: self._task(tasks[task], resolved) for task in tasks},
             text=document.text,
@@ -128,6 +132,7 @@ class _WorkflowReader:
             products=raw.products,
             drops=raw.drops,
             publish=raw.publish,
+            iteration=raw.iteration,
         )
 
     # runs
@@ -137,12 +142,37 @@ class _WorkflowReader:
         timeless = run_source_kind(source.kind).timeless if source is not None else ""
         if source is not None and timeless:
             self._check_since(keys, source, timeless)
+        self._check_categories(keys, source)
         node = self.written.find("runs", "where")
         if keys.where is not None and self.deep and isinstance(node, Scalar):
             from airflow_calib_provider.spec.where import check_condition
 
             check_condition(node, keys.where, source, self.problems)
         return source
+
+    def _selection(self, keys: RunsKeys) -> RunSelection:
+        categories = resolved(keys.categories, self.sources.categories.texts)
+        return RunSelection.model_validate({**keys.model_dump(), "categories": categories})
+
+    def _check_categories(self, keys: RunsKeys, source: RunSource | None) -> None:
+        """Each is declared, and fits the source: what does not is told where it stands, in their own file."""
+        there = self.sources.categories
+        if there.known is None:
+            return
+        for number, name in enumerate(keys.categories):
+            place = self.written.at("runs", "categories", number)
+            if name in there.broken or not there.is_readable:
+                said = f"the category {name!r} has mistakes of its own"
+                self.problems.add(said, place, hint=f"see {CATEGORIES_FILE}")
+            elif name not in there.known:
+                options = sorted({*there.known, *there.broken})
+                listed = one_of(options) if there.is_there else f"a file {CATEGORIES_FILE} with it"
+                hint = partial(nearest, name, options)
+                self.problems.add(f"unknown category {name!r}", place, expected=listed, hint=hint)
+            elif source is not None and self.deep and (mistakes := there.mistakes(name, source)):
+                said = f"the category {name!r} is no condition on runs of the source {source.name!r}"
+                self.problems.add(said, place, hint=f"see {CATEGORIES_FILE}")
+                self.problems.errors += mistakes
 
     def _check_since(self, keys: RunsKeys, source: RunSource, timeless: str) -> None:
         if not keys.has("since"):
@@ -178,8 +208,10 @@ class _WorkflowReader:
 
     # tasks
 
-    def _tasks(self, keys: WorkflowKeys, workflow: str, source: RunSource | None) -> dict[str, RawTask]:
-        policies = PolicyReader(self.written, self.problems, source)
+    def _tasks(
+        self, keys: WorkflowKeys, workflow: str, source: RunSource | None
+    ) -> tuple[dict[str, RawTask], Map[str, resolving.AwaitedTask]]:
+        policies = PolicyReader(self.written, self.problems, source, deep=self.deep)
         policies.name_all(keys.groupings)
         reader = TaskReader(self.written, self.problems, workflow, policies, deep=self.deep)
         tasks = {}
@@ -188,4 +220,4 @@ class _WorkflowReader:
                 said = f"the task's name {name!r} is one that its DAG or Airflow uses itself"
                 self.problems.add(said, self.written.key_at("tasks", name), expected="another name")
             tasks[name] = reader.read(name, task)
-        return tasks
+        return tasks, policies.awaited

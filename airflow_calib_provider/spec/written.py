@@ -153,6 +153,7 @@ class _Spot:
 
     :ivar kind: the type that is declared there, :ivar words: with its words.
     :ivar called: what it is called, :ivar above: and what holds it.
+    :ivar absent: why there is no such key here, though others have it.
     :ivar where: keys and positions, without what only pydantic needs.
     """
 
@@ -164,6 +165,7 @@ class _Spot:
     holder: Node | None = None
     key: Scalar | None = None
     known: tuple[str, ...] = ()
+    absent: str = ""
     where: Where = ()
     in_blocks: bool = False
 
@@ -208,7 +210,8 @@ class _Finder:
         declared: FieldInfo | None = kind.declared.get(step)
         if declared is None:
             name = kind.extra_called.format(above=spot.called, key=step)
-            return replace(self._entered(spot, step, below, Any, Words(), name), known=keys_of(kind))
+            unknown = self._entered(spot, step, below, Any, Words(), name)
+            return replace(unknown, known=keys_of(kind), absent=kind.absent.get(step, ""))
         words = words_of(declared)
         name = (words.name or kind.called).format(above=spot.called, key=step)
         return self._entered(spot, step, below, type_of(declared), words, name)
@@ -218,7 +221,7 @@ class _Finder:
         entries = spot.node.entries if isinstance(spot.node, Mapping) else {}
         key = entries[str(step)].key if str(step) in entries else None
         node = below if below is not None else spot.node
-        return _Spot(node, kind, words, called, spot.called, spot.node, key, (), (*spot.where, step))
+        return _Spot(node, kind, words, called, spot.called, spot.node, key, (), "", (*spot.where, step))
 
     def told(self, detail: ErrorDetails) -> Told:
         """Words for an error."""
@@ -230,7 +233,7 @@ class _Finder:
         if said == "extra_forbidden":
             key = str(spot.where[-1])
             unknown = f"unknown key {key!r} in {spot.above}"
-            near = partial(nearest, key, spot.known)
+            near = spot.absent or partial(nearest, key, spot.known)
             return Told(unknown, spot.key or spot.node, one_of(spot.known), near, where=spot.where)
         if said in ("dict_type", "model_type"):
             return self._told(spot, unlike(detail["input"], "a mapping").context or {})

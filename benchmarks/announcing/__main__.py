@@ -55,15 +55,15 @@ def measure(installation: Installation, run: int) -> Sample:
     ended = time.time()
     installation.calib("runs", "announce")
     announced = time.time()
-    submitted = installation.wait(lambda: _submitted(installation, run), 120, f"the jobs of run {run}")
+    submitted = installation.wait(lambda: _submitted(installation, run), 600, f"the jobs of run {run}")
     opened = _opened(installation, run)
     begun = [
         _started(installation, "calib_inject", str(item["dag_run_id"]), "inject")
         for item in installation.airflow_runs("calib_inject")
         if item["dag_run_id"] not in known
     ]
-    # Where the usual interval came in between, it is that injection.
-    injecting = max(moment for moment in begun if moment is not None and moment <= opened)
+    # Where the usual interval came in between, it is that injection; one that ran already waits for nothing.
+    injecting = max((moment for moment in begun if moment is not None and moment <= opened), default=announced)
     work = _started(installation, "toy__run", f"prompt__run-r{run}", "work")
     assert work is not None
     return Sample([ended, announced, injecting, opened, work, submitted])

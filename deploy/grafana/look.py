@@ -38,8 +38,15 @@ STATE_COLOURS = {
     "dropped": PINK,
     "open": GREEN,
     "never": RED,
+    "candidate": PURPLE,
     "published": GREEN,
     "superseded": GRAY,
+    "expired": GRAY,
+    # Of campaigns, beside open and closed.
+    "collecting": GRAY,
+    "grouping": PURPLE,
+    "paused": AMBER,
+    "cancelled": PINK,
     # Of jobs.
     "submitted": STONE,
     "running": CYAN,

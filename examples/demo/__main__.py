@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             schema.upgrade(ledger)
             if real and chosen.backend != "local":
-                chosen.data = Path(shutil.copy(chosen.data, folder))  # where the pool's jobs see it
+                chosen.data = Path(shutil.copy(chosen.data, folder))  # where the jobs see it
             play = stream_cms(chosen.data.resolve(), folder, ledger) if real else stream_synthetic(folder)
             where = cleaning.enter_context(place(chosen.backend, CMS if real else TOP, folder, play.environment))
             where.said and console.print(where.said, soft_wrap=True)
@@ -113,8 +113,9 @@ def _options() -> argparse.ArgumentParser:
         "--backend",
         choices=BACKENDS,
         default="local",
-        help="where jobs run: on this machine, or on an HTCondor pool: the one of the Airflow connection in "
-        f"{CONNECTION}, else one that is started for it (as root; the first time it is built, which takes minutes)",
+        help="where jobs run: on this machine; on an HTCondor pool: the one of the Airflow connection in "
+        f"{CONNECTION}, else one that is started for it; or on a Kubernetes cluster that is started for it (as root; "
+        "the first time either is built, which takes minutes)",
     )
     parser.add_argument("--folder", type=Path, default=TOP / ".demo", help="everything is written here")
     return parser

@@ -56,7 +56,18 @@ class AirflowServer(Server):
         :returns: its run id.
         """
         run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})
-        return str(run["dag_run_id"])
+        run_id = str(run["dag_run_id"])
+        # Airflow answers before its database has the DAG run.
+        until = time.monotonic() + 30
+        while True:
+            try:
+                self.run_state(dag_id, run_id)
+            except urllib.error.HTTPError as error:
+                if error.code != 404 or time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+            else:
+                return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a DAG run."""

@@ -1,4 +1,4 @@
-"""Where the demonstration's jobs run: on this machine, or on an HTCondor pool."""
+"""Where the demonstration's jobs run: on this machine, on an HTCondor pool, or on a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import yaml
 from airflow_calib_provider.errors import BackendError
 
 TOP = Path(__file__).resolve().parents[2]
-BACKENDS = ("local", "condor")
+BACKENDS = ("local", "condor", "kubernetes")
 CONNECTION = "AIRFLOW_CONN_CALIB_CONDOR"
 """Where it is set, the pool is the user's own."""
 
 
 class NoPool(RuntimeError):
-    """There is no pool to run on; the message says why."""
+    """There is no pool or cluster to run on; the message says why."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ def place(backend: str, source: Path, folder: Path, environment: Mapping[str, st
     :param folder: the demonstration's.
     :param environment: what the jobs are told by variables.
     :raises NoPool: there is none to run on.
-    :raises BackendError: the pool does not answer.
+    :raises BackendError: it does not answer.
     """
     if backend == "local":
         if environment:
@@ -68,17 +68,61 @@ def place(backend: str, source: Path, folder: Path, environment: Mapping[str, st
         else:
             yield Place(source)
         return
+    with _elsewhere(backend, folder) as found:
+        copied(source, folder, lambda text: elsewhere(text, environment, found.defaults))
+        try:
+            yield Place(folder, {found.variable: found.connection}, found.said)
+        finally:
+            _remove_jobs(found.backend)
+
+
+@dataclass
+class _Elsewhere:
+    """What jobs run on.
+
+    :ivar variable: of the Airflow connection, :ivar connection: and its value.
+    :ivar defaults: what specs say.
+    :ivar backend: the open one.
+    :ivar said: one line about it.
+    """
+
+    variable: str
+    connection: str
+    defaults: dict[str, Any]
+    backend: Any
+    said: str
+
+
+@contextmanager
+def _elsewhere(backend: str, folder: Path) -> Iterator[_Elsewhere]:
+    with _on_cluster(folder) if backend == "kubernetes" else _on_pool(folder) as found:
+        yield found
+
+
+@contextmanager
+def _on_pool(folder: Path) -> Iterator[_Elsewhere]:
     with _connection(folder) as connection:
         pool = _backend(connection, folder)
         try:
-            said = pool.check()
-            for_pool(source, folder, environment)
-            try:
-                yield Place(folder, {CONNECTION: connection}, f"jobs run on an HTCondor pool: {said}")
-            finally:
-                _remove_jobs(pool)
+            said = f"jobs run on an HTCondor pool: {pool.check()}"
+            yield _Elsewhere(CONNECTION, connection, {"backend": "condor"}, pool, said)
         finally:
             pool.close()
+
+
+@contextmanager
+def _on_cluster(folder: Path) -> Iterator[_Elsewhere]:
+    from demo.cluster import CONNECTION as VARIABLE
+    from demo.cluster import cluster
+    from tests.cache import UnavailableError
+
+    try:
+        with cluster(folder) as (connection, block, backend):
+            defaults = {"backend": "kubernetes", "kubernetes": block}
+            said = "jobs run on a Kubernetes cluster of one node, which was started for them"
+            yield _Elsewhere(VARIABLE, connection, defaults, backend, said)
+    except UnavailableError as error:
+        raise NoPool(str(error)) from error
 
 
 def _remove_jobs(pool: Any) -> None:
@@ -87,7 +131,7 @@ def _remove_jobs(pool: Any) -> None:
         for key in pool.rounds():
             pool.remove(key)
     except BackendError as error:
-        sys.stderr.write(f"jobs may be left on the pool: {error}\n")
+        sys.stderr.write(f"jobs may be left: {error}\n")
 
 
 @contextmanager
@@ -131,16 +175,6 @@ def _backend(connection: str, folder: Path) -> Any:
     return CondorBackend(condor_settings(make(connection, conn_id="calib_condor")))
 
 
-def for_pool(source: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    """Copy specs and stubs to the demonstration's folder, and let the specs say that jobs run on a pool.
-
-    :param source: the folder with ``workflow_specs`` and ``dags``.
-    :param folder: the demonstration's.
-    :param environment: what the jobs are told by variables.
-    """
-    copied(source, folder, lambda text: on_pool(text, environment))
-
-
 def copied(source: Path, folder: Path, change: Callable[[str], str]) -> None:
     """Copy stubs, and specs with a change, to the demonstration's folder.
 
@@ -165,15 +199,16 @@ def told(text: str, environment: Mapping[str, str]) -> str:
     return _dump(_with_environment(yaml.safe_load(text), environment))
 
 
-def on_pool(text: str, environment: Mapping[str, str]) -> str:
-    """A spec whose jobs run on the pool.
+def elsewhere(text: str, environment: Mapping[str, str], defaults: Mapping[str, Any]) -> str:
+    """A spec whose jobs run on a pool or a cluster.
 
     :param text: the spec's YAML.
     :param environment: variables of the jobs, besides those that are needed to find the example's code.
+    :param defaults: what the spec says of the backend.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])
     spec = _with_environment(yaml.safe_load(text), {"PATH": path, **environment})
-    spec["defaults"]["backend"] = "condor"
+    spec["defaults"].update(defaults)
     for task in spec["tasks"].values():
         if "jobs" in task:
             task.pop("backend", None)

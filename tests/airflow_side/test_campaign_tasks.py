@@ -1,4 +1,4 @@
-"""Airflow's tasks of groups whose campaign begins in the middle, or has another version of the spec than the DAG."""
+"""Airflow's tasks where a campaign begins in the middle, or has a spec of its own, and of groups of late runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from sqlalchemy import select
 
 from airflow_calib_provider.hooks import ledger as hooks
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.waiting import look
+from airflow_calib_provider.ledger.waiting import look, look_and_record
 from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.sensors.ledger_sensor import LockSensor
+from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from airflow_calib_provider.triggers.ledger_wait import LedgerWaitTrigger
 from tests.cli.conftest import Calib, calib, folder, world  # noqa: F401 - fixtures
-from tests.cli.world import World, row
+from tests.cli.world import World, late_fill, row
 
 CREATE = ("campaign", "create", "again", "--source", "daq", "--workflow", "demo", "--runs", "2-3")
 
@@ -90,3 +91,32 @@ def test_sensors_of_a_cancelled_campaign_end_as_skipped(world: World, calib: Cal
     sensor = LockSensor(task_id="scale.locks", workflow=world.workflows["demo"], task="scale")
     with pytest.raises(AirflowSkipException, match="is cancelled"):
         sensor.execute(context("demo__fill", "again__fill-r2"))
+
+
+AFTER = """\
+  after:
+    group_by: {fill: {at_least: {lumi: 10}, short: drop}}
+    needs: [deliver]
+    jobs: {command: [echo, hello]}
+"""
+
+
+def test_what_needs_a_candidate_of_its_own_dag_waits_until_it_is_published(world: World, calib: Calib) -> None:  # noqa: F811
+    file = world.specs / "demo.yaml"
+    file.write_text(file.read_text() + AFTER)
+    late_fill(world)
+    world.open_dag_runs()
+    operator = JobsOperator(task_id="after", workflow=world.workflows["demo"], task="after")
+    key = (world.group("fill-r3").id, "after")
+    for _ in range(2):  # as after a restart of what it runs in
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context("demo__fill", "prompt__fill-r3"))
+        assert deferred.value.trigger.serialize()[1] == {"group_id": key[0], "task": "after", "back": True}
+        assert look_and_record(world.ledger, [key])[key].state == "waiting"
+    (state,) = [item.state for item in world.rows(tables.group_task) if (item.group_id, item.task) == key]
+    assert state == "waiting"
+    calib.plain("payload", "publish", "fill-r3", "--workflow", "demo")
+    assert look_and_record(world.ledger, [key])[key].state == "open"
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute_again(context("demo__fill", "prompt__fill-r3"))
+    assert isinstance(deferred.value.trigger, JobSetTrigger)

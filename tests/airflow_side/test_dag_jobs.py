@@ -20,6 +20,7 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.operators import jobs as jobs_module
 from airflow_calib_provider.operators.condor import CondorJobsOperator
 from airflow_calib_provider.operators.dag_jobs import DagJobsOperator
+from airflow_calib_provider.operators.kubernetes import KubernetesJobsOperator
 from airflow_calib_provider.triggers import job_set
 from airflow_calib_provider.triggers.job_set import JobSetTrigger
 from tests.postgres.places import migrated
@@ -235,3 +236,27 @@ def test_backend_and_retries() -> None:
     assert (operator.backend, operator.options) == ("condor:other", {"condor": {"priority": 3}})
     assert operator.retries == AIRFLOW_RETRIES
     assert CondorJobsOperator(task_id="a", command=["true"], retries=2).retries == 2
+
+
+def test_a_cluster_and_its_mistakes() -> None:
+    block = {"image": "calib/fit", "spool": {"pvc": "calib"}}
+    assert KubernetesJobsOperator(task_id="a", command=["true"], kubernetes=block).backend == "kubernetes"
+    operator = KubernetesJobsOperator(
+        task_id="a", command=["true"], kubernetes=block, kubernetes_conn_id="other", memory="1GB"
+    )
+    assert (operator.backend, operator.options) == ("kubernetes:other", {"kubernetes": block})
+    with pytest.raises(ValueError, match="KubernetesJobsOperator fit:") as caught:
+        KubernetesJobsOperator(
+            task_id="fit", command=["true"], memory="2 GBs", kubernetes_conn_id="a b",
+            kubernetes={"image": "Fit", "queue": "q", "patch": {"spec": {"restartPolicy": "Always"}}},
+        )  # fmt: skip
+    text = str(caught.value)
+    for name in ("kubernetes.image 'Fit' is no image", "memory:", "kubernetes_conn_id is", "cannot set restartPolicy"):
+        assert name in text
+
+
+@pytest.mark.parametrize("stated", [{}, {"image": "calib/fit"}])
+def test_a_block_that_lacks_what_must_be_there(stated: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="no spool volume") as caught:
+        KubernetesJobsOperator(task_id="fit", command=["true"], kubernetes=stated)
+    assert ("which image" in str(caught.value)) == (not stated)

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from sqlalchemy import update
 
+from airflow_calib_provider.dags.factory import build_dag
 from airflow_calib_provider.hooks import ledger as hooks
 from airflow_calib_provider.hooks.assets import as_ranges, tell_assets
 from airflow_calib_provider.hooks.links import AwaitedLink, SpecLink
@@ -16,8 +17,10 @@ from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.operators.publish import PublishOperator
 from airflow_calib_provider.sensors.ledger_sensor import LockSensor
+from airflow_calib_provider.spec.language import RUNS_ASSET
 from tests.cli.conftest import folder, world  # noqa: F401 - fixtures
 from tests.cli.world import World, row
+from tests.ledger.making import enough, task, workflow
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +52,17 @@ def test_a_lock_leads_to_the_first_run_that_is_missing(summed: World) -> None:
     assert link(summed, sensor, "demo__fill", "prompt__fill-r2") == "/dags/demo__run/runs/prompt__run-r3/tasks/skim"
     summed.do("run-r3", "skim")
     assert link(summed, sensor, "demo__fill", "prompt__fill-r2") == "", "nothing is waited for any more"
+
+
+def test_a_run_that_has_failed_comes_before_one_that_is_merely_missing(world: World) -> None:  # noqa: F811
+    world.inject(row(2), row(3), row(4, fill=2))
+    world.open_dag_runs()
+    task = tables.group_task
+    with world.ledger.write() as connection:
+        mine = (task.c.group_id == world.group("run-r3").id, task.c.task == "skim")
+        connection.execute(update(task).where(*mine).values(state="failed"))
+    sensor = LockSensor(task_id="scale.locks", workflow=world.workflows["demo"], task="scale")
+    assert link(world, sensor, "demo__fill", "prompt__fill-r2") == "/dags/demo__run/runs/prompt__run-r3/tasks/skim"
 
 
 def test_a_group_without_a_dag_run_leads_to_its_dag(summed: World) -> None:
@@ -111,6 +125,22 @@ def test_the_events_of_assets_have_the_facts_of_the_group(summed: World) -> None
     tell_assets(operator, {"outlet_events": events}, summed.ledger, summed.group("fill-r2").id, more)  # type: ignore[arg-type, typeddict-item]
     extra = events[asset].extra
     assert extra.items() >= {"campaign": "prompt", "group": "fill-r2", "runs": "2-3", "n_runs": 2, **more}.items()
+    assert (extra["first_run"], extra["last_run"]) == (2, 3)
+    # Of an amended group it is that of its edition.
+    with summed.ledger.write() as connection:
+        connection.execute(update(tables.run_group).where(tables.run_group.c.name == "fill-r2").values(lowest_run=3))
+    tell_assets(operator, {"outlet_events": events}, summed.ledger, summed.group("fill-r2").id, more)  # type: ignore[arg-type, typeddict-item]
+    assert events[asset].extra["first_run"] == 3
+
+
+def test_a_task_whose_values_a_grouping_waits_for_announces_them() -> None:
+    flow = workflow("muon", task("skim"), task("select"), task("scale", enough("sum.pairs >= 100.0")))
+    of_runs, of_groups = build_dag(flow, "run"), build_dag(flow, "until")
+    told = {
+        name: [asset.uri for asset in dag.get_task(name).outlets]
+        for dag, name in ((of_runs, "skim"), (of_runs, "select"), (of_groups, "scale"))
+    }
+    assert {name for name, uris in told.items() if RUNS_ASSET in {uri.rstrip("/") for uri in uris}} == {"select"}
 
 
 @pytest.mark.parametrize(("numbers", "found"), [([], []), ([5], ["5"]), ([1, 2, 3, 7, 9, 10], ["1-3", "7", "9-10"])])

@@ -19,12 +19,13 @@ from airflow.triggers.base import BaseTrigger
 import airflow_calib_provider
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.hooks.condor import condor_settings
+from airflow_calib_provider.hooks.connections import http_service
 from airflow_calib_provider.hooks.influxdb import influx_target
 from airflow_calib_provider.provider_info import get_provider_info
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
-SETTINGS = {"calib_condor": condor_settings, "calib_influxdb": influx_target}
+SETTINGS = {"calib_condor": condor_settings, "calib_http": http_service, "calib_influxdb": influx_target}
 VALUES: dict[str, dict[str, Any]] = {
     "calib_condor": {
         "schedd": "s1.example.org",
@@ -37,6 +38,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "defaults": {"max_idle": 100},
         "configuration": {"SEC_CLIENT_ENCRYPTION": "REQUIRED"},
     },
+    "calib_http": {"auth": "header", "header": "X-API-Key", "verify": False, "ca_file": "/etc/ca.pem"},
     "calib_influxdb": {
         "bucket": "calib",
         "org": "cms",
@@ -149,7 +151,7 @@ class TestForm:
         fields = drawn(name).standard_fields
         assert fields.host.title
         assert fields.password.title
-        hidden = {"calib_condor": {"login", "url_schema"}, "calib_influxdb": set()}[name]
+        hidden = {"calib_condor": {"login", "url_schema"}, "calib_influxdb": set(), "calib_http": set()}[name]
         for field in ("login", "url_schema"):
             shown = getattr(fields, field)
             assert (shown is not None and bool(shown.hidden)) == (field in hidden), field

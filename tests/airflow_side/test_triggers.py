@@ -65,7 +65,7 @@ def test_what_can_never_open_goes_back_to_the_worker(monkeypatch: pytest.MonkeyP
         return "sqlite://"
 
     monkeypatch.setattr(ledger_wait, "trigger_url", url)
-    monkeypatch.setattr(ledger_wait, "look_all", lambda url, keys: {key: Look("never") for key in keys})
+    monkeypatch.setattr(ledger_wait, "look_all", lambda url, loop, keys: {key: Look("never") for key in keys})
 
     async def events() -> list[Any]:
         return [event async for event in LedgerWaitTrigger(1, "").run()]
@@ -92,10 +92,13 @@ def test_how_a_sensor_ends(look: Look, expected: type[BaseException], monkeypatc
     monkeypatch.setattr(ledger_sensor, "task_ledger", lambda: None)
     monkeypatch.setattr(ledger_sensor, "group_of", lambda *_: Group)
     monkeypatch.setattr("airflow_calib_provider.ledger.waiting.look_and_record", lambda _, keys: {keys[0]: look})
+    others: list[object] = []
+    monkeypatch.setattr(ledger_sensor, "open_dag_runs", lambda *_, ended: others.append(ended))
     sensor = RunGroupSensor(task_id="group", workflow=workflow("ecal", task("skim")))
     for act in (sensor.execute, lambda context: sensor.execute_complete(context, {"state": "never"})):
         with pytest.raises(expected):
             act({"ti": Instance()})  # type: ignore[operator]
+    assert others == ([1, 1] if expected is AirflowFailException else []), "where one has failed another may start"
 
 
 def test_job_sets_are_watched_by_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,9 @@ def test_every_name_is_on_the_page() -> None:
     assert {name for name in api.__all__ if not re.search(rf"\b{name}\b", PAGE)} - {"GroupValue"} == set()
 
 
-@pytest.mark.parametrize("name", ["products", "values", "group_values", "payloads", "runs", "groups", "campaigns"])
+@pytest.mark.parametrize(
+    "name", ["products", "values", "group_values", "steps_made", "payloads", "runs", "groups", "campaigns"]
+)
 def test_the_page_has_all_arguments(name: str) -> None:
     (stated,) = re.findall(rf"^\| `{name}\((.*?)\)`", PAGE, re.M)
     wanted = list(inspect.signature(getattr(api, name)).parameters)
@@ -207,3 +209,44 @@ def test_deviation(numbers: list[float], error: float | None, deviation: float) 
     assert found is not None
     assert found.deviation == pytest.approx(deviation)
     assert api.drift_of([point(1.0)] * 5) is None
+
+
+class TestDeciding:
+    def test_why_a_group_waits_and_a_skip(self, busy: World, calib: Calib) -> None:
+        (cause,) = [item for item in api.explain(busy.ledger, "fill-r4", task="scale") if item.code == "needs"]
+        assert (cause.reason["done"], cause.campaign) == (1, "prompt")
+        assert [item.code for item in api.explain(busy.ledger, 5, specs=busy.specs, task="scale")] == ["needs"]
+        (skipped,) = api.skip_runs(busy.ledger, 5, reason=" magnet off ", person="ada", workflow="demo", task="skim")
+        assert (skipped.workflow, skipped.task, skipped.runs) == ("demo", "skim", [5])
+        assert "needs" not in {item.code for item in api.explain(busy.ledger, "fill-r4", task="scale")}
+        (again,) = api.skip_runs(busy.ledger, "run-r5", reason="the same", workflow="demo", task="skim")
+        assert again.runs == []
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda ledger: api.explain(ledger, 77),
+            lambda ledger: api.explain(ledger, "fill-r4", task="scael"),
+            lambda ledger: api.explain(ledger, "fill-r4", source="daq"),
+            lambda ledger: api.skip_runs(ledger, 77, reason="x"),
+            lambda ledger: api.skip_runs(ledger, "fill-r4", reason="x", source="daq"),
+            lambda ledger: api.skip_runs(ledger, 5, reason=" "),
+            lambda ledger: api.record_runs(ledger, Path("workflow_specs"), Path("more.csv"), "daq"),
+            lambda ledger: api.record_runs(ledger, Path("nowhere"), Path("more.csv"), "daq"),
+        ],
+    )
+    def test_mistakes(self, busy: World, call: Any) -> None:
+        with pytest.raises(CalibError):
+            call(busy.ledger)
+
+    def test_runs_by_hand(self, busy: World) -> None:
+        file = busy.folder / "more.csv"
+        file.write_text("number,start,end,completed,fill,lumi\n9,,,true,3,6.0\n2,,,true,1,7.0\n")
+        found = api.record_runs(busy.ledger, busy.specs, file, "daq")
+        assert (found.listed, found.new, found.changed) == (2, 1, 1)
+
+    def test_a_file_with_mistakes_keeps_no_campaign_from_being_closed(self, busy: World) -> None:
+        (busy.specs / "other.yaml").write_text("workflow: [")
+        assert api.close_campaign(busy.ledger, busy.specs, "prompt") > 0
+        with pytest.raises(CalibError, match="closed already"):
+            api.close_campaign(busy.ledger, busy.specs, "prompt")

@@ -28,7 +28,7 @@ def follow(
     backend: Backend,
     rounds: Iterable[RoundKey],
     until: Callable[[dict[RoundKey, list[Observation]]], bool] | None = None,
-    patience: float = 60,
+    patience: float = 180,
 ) -> dict[RoundKey, list[Observation]]:
     """Poll as a watcher does, until all rounds are finished, or a condition holds."""
     cursors = dict.fromkeys(rounds, "")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_calib_provider.backends import log
 from airflow_calib_provider.backends.base import Backend
-from airflow_calib_provider.backends.local import log, processes
+from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.backends.local.folder import RoundFolder
 from airflow_calib_provider.domain.observation import AttemptState

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_calib_provider.backends import scripts
 from airflow_calib_provider.backends.condor import eventlog, outcomes, submission, survey, watch
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.calls import Calls
@@ -168,7 +169,7 @@ def test_what_is_no_event_is_told_as_damage(tmp_path: Path) -> None:
 )
 def test_paths_in_words(word: str, expected: str) -> None:
     moved = {"/data/geo.root": "in/0", "/data/lib": "in/1", "/data/lib/own": "in/2", "/jobs/a b/job-1-a1": ""}
-    made = submission._with_moved_paths(word, moved, submission._any_of(moved))
+    made = submission._with_moved_paths(word, moved, scripts.any_of(moved))
     assert made == expected
 
 
@@ -238,7 +239,7 @@ def test_a_job_makes_its_own_folder(tmp_path: Path, again: bool) -> None:
     lists = {"inputs.txt": "/a b\n/it's %s \\n\n"}
     command = ("sh", "-c", 'cat ../inputs.txt; printf %s "$ODD"; pwd >&2; echo x >> made')
     job = JobSubmission(0, 1, command, environment, folder, lists=lists)
-    script = submission.encode(submission.shared_script(job))
+    script = scripts.encode(scripts.shared_script(job))
     assert not set(script) & set(" \n\t'\"$();&|<>{}*?#~`")
     for _ in range(1 + again):
         run = ["sh", "-c", submission.JOB_SH.partition("\n")[2]]
@@ -255,7 +256,7 @@ def test_a_job_makes_its_own_folder(tmp_path: Path, again: bool) -> None:
 def test_a_job_makes_nothing_above_its_folder(tmp_path: Path) -> None:
     """Where the file system is not mounted, its products would be lost."""
     job = JobSubmission(0, 1, ("true",), {}, tmp_path / "attempts" / "job-00000-a1")
-    script = submission.encode(submission.shared_script(job))
+    script = scripts.encode(scripts.shared_script(job))
     run = ["sh", "-c", submission.JOB_SH]
     ended = subprocess.run(
         run,
@@ -265,7 +266,7 @@ def test_a_job_makes_nothing_above_its_folder(tmp_path: Path) -> None:
         text=True,
         stderr=subprocess.PIPE,
     )
-    assert ended.returncode == submission.NOT_ENTERED
+    assert ended.returncode == scripts.NOT_ENTERED
     assert "job-00000-a1" in ended.stderr
     assert not (tmp_path / "attempts").exists()
 

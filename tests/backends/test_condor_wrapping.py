@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_calib_provider.backends import scripts
 from airflow_calib_provider.backends.condor import submission
 from airflow_calib_provider.checksums import SUMS, read_sums
 from airflow_calib_provider.domain.submission import JobSubmission
@@ -21,7 +22,7 @@ def script_of(tmp_path: Path, command: str, **options: Any) -> str:
     environment = {"CALIB_OUT": str(tmp_path / "job" / "out"), "ODD": "a'b \\ $x\nü", **options.pop("environment", {})}
     options.setdefault("products", ("a b.txt", "sub/c"))
     job = JobSubmission(0, 1, ("sh", "-c", command), environment, tmp_path / "job", **options)
-    return submission.encode(submission.shared_script(job))
+    return scripts.encode(scripts.shared_script(job))
 
 
 def start(script: str, **how: Any) -> subprocess.Popen[str]:
@@ -59,7 +60,7 @@ def test_in_a_scratch_folder_too(tmp_path: Path) -> None:
     (scratch / "in" / "00000-x.txt").write_text("text")
     (scratch / submission.INPUTS).touch()
     names = {str(tmp_path / "x.txt"): "in/00000-x.txt"}
-    script = submission.encode(submission.transferred_script(job, names))
+    script = scripts.encode(submission.transferred_script(job, names))
     code, said = run(script, cwd=scratch)
     assert (code, said) == (0, "")
     content = (scratch / "out" / "c").read_text()
@@ -81,7 +82,7 @@ def test_a_signal_is_the_jobs(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     job = JobSubmission(0, 1, ("/no/such",), {}, tmp_path / "job", products=("c",))
-    assert run(submission.encode(submission.shared_script(job)))[0] == 127
+    assert run(scripts.encode(scripts.shared_script(job)))[0] == 127
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_calib_provider.backends.local import log, processes
+from airflow_calib_provider.backends import log
+from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.backends.local.processes import Host
 from airflow_calib_provider.errors import BackendError

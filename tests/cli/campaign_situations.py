@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from airflow_calib_provider.jobsets.begin import begin
+from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import has_task
 from tests.cli.situations import Place
 from tests.cli.world import NOW, row
@@ -66,3 +69,33 @@ def extended(place: Place) -> None:
     place.world.inject()
     with place.world.ledger.read() as connection:
         assert has_task(connection, place.world.group("run-r3", campaign="again").id, "extra")
+
+
+def of_base(place: Place) -> tuple[str, ...]:
+    """A campaign from the middle waits for what its base has not made yet."""
+    place.world.inject(row(2), row(3))
+    create = ("campaign", "create", "again", "--source", "daq", "--runs", "2-3", "-w", "demo", "--from", "scale")
+    place.calib.plain(*create)
+    place.world.inject()
+    return ("fill-r2", "--campaign", "again", "--workflow", "demo", "--task", "scale", "--no-airflow")
+
+
+def skipped_here_alone(place: Place) -> None:
+    """The base says what it waits for, and nothing was skipped there."""
+    shown = [said for command, said in place.said if command.startswith("calib explain")]
+    assert len(shown) == 2
+    assert all("run-r" in said and "no workflow" not in said for said in shown), shown
+    with place.world.ledger.read() as connection:
+        assert set(connection.execute(select(tables.skip.c.campaign)).scalars()) == {"again"}
+
+
+def not_run_here(place: Place) -> tuple[str, ...]:
+    of_base(place)
+    told = place.calib.fails("skip", "2", "-w", "demo", "-t", "skim", "-c", "again", "--reason", "bad")
+    assert "demo.skim is not run in again, which takes it from prompt: nothing was skipped" in told
+    return ("2", "--campaign", "again", "--workflow", "demo", "--task", "skim", "--no-airflow")
+
+
+def told_by_base(place: Place) -> None:
+    ((_, said),) = place.said
+    assert "run-r2" in said

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
+from airflow_calib_provider.api import amend_group
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.errors import NotOpen, RenderError
 from airflow_calib_provider.injection.inject import inject_folder
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.folders import attempt_folder
 from airflow_calib_provider.jobsets.kill import settle
-from airflow_calib_provider.ledger import generations
+from airflow_calib_provider.ledger import editions, generations
 from tests.cli.conftest import Calib
 from tests.cli.test_airflow import CLEAR, RUN, FakeAirflow, be_filled, be_opened, cleared, down, in_fill, task
-from tests.cli.world import DEMO, NOW, OTHER, World, row
+from tests.cli.world import DEMO, NOW, OTHER, World, late_fill, row
 
 Cause = dict[str, Any]
 
@@ -285,6 +287,38 @@ def late(place: Place) -> tuple[str, ...]:
     place.world.inject(row(2), row(4))
     place.world.inject(row(2), row(3), row(4))
     return ("3", "--workflow", "demo", "--no-airflow")
+
+
+def candidate(place: Place) -> tuple[str, ...]:
+    late_fill(place.world)
+    return ("fill-r3", "--workflow", "demo", "--task", "deliver", "--no-airflow")
+
+
+def amended(then: Callable[[Connection, editions.ToClear], None]) -> Callable[[Place], tuple[str, ...]]:
+    """What Airflow was asked for has ended, and nothing of the edition has begun."""
+
+    def make(place: Place) -> tuple[str, ...]:
+        late_fill(place.world)
+        place.world.open_dag_runs()
+        place.world.do("run-r2", "skim")
+        place.world.do("fill-r2", "scale")
+        place.world.publish("fill-r2")
+        amend_group(place.world.ledger, "fill-r2", add=[3], reason="late", person="ada")
+        with place.world.ledger.write() as connection:
+            (row,) = editions.to_clear(connection)
+            then(connection, row)
+        in_fill(place.airflow, group="success", locks="success", scale="success", deliver="success")
+        return SCALE
+
+    return make
+
+
+def scale_began(place: Place) -> None:
+    began(place, name="fill-r2", task_id="scale")
+
+
+def valid(place: Place) -> None:
+    assert [line["state"] for line in place.calib.json("payload", "list")] == ["published"]
 
 
 def before_first_seen(place: Place) -> tuple[str, ...]:

@@ -135,6 +135,7 @@ def test_a_healthy_airflow_adds_nothing(opened: World, airflow: FakeAirflow, cal
         ("/api/v2/monitor/health", down("dag_processor"), "dag_processor_down"),
         ("/api/v2/monitor/health", {**HEALTHY, "metadatabase": {"status": "unhealthy"}}, "metadatabase_down"),
         ("/api/v2/dags/demo__run", {"is_paused": True}, "dag_paused"),
+        ("/api/v2/dags/demo__run", {"is_paused": False, "is_stale": True}, "dag_not_found"),
         (RUN, {"state": "queued", "queued_at": NOW.isoformat()}, "dag_run_queued"),
         (RUN, {"state": "failed", "end_date": NOW.isoformat()}, "dag_run_failed"),
         (f"{RUN}/taskInstances", {"task_instances": [task("queued")], "total_entries": 1}, "task_queued"),

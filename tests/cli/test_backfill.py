@@ -137,7 +137,7 @@ def test_days_without_runs_start_nothing(filled: World) -> None:
         (None, "tick the box 'Override parameters on existing runs'"),
         ({}, "the backfill names no campaign"),
         ({"campaign": " "}, "the backfill names no campaign"),
-        ({"campaign": "prompt"}, "prompt takes runs as they come"),
+        ({"campaign": "prompt", "workflows": ["dmo"]}, "there is no workflow dmo"),
         ({"campaign": "no name"}, "cannot name a campaign"),
         ({"campaign": "week", "workflows": ["demmo"]}, "no workflow demmo"),
         ({"campaign": "week", "workflow": "demo"}, "no field 'workflow'"),

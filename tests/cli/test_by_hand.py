@@ -106,6 +106,15 @@ def test_the_same_dag_run_has_its_group_already(filled: World) -> None:
     )
 
 
+def test_a_name_that_is_taken_is_one_mistake(filled: World) -> None:
+    """By hand the base is prompt: to call it prompt, too, is wrong once, and in words of the form."""
+    with pytest.raises(CalibError) as wrong:
+        by_hand(filled, runs="2-3", campaign="prompt")
+    assert (
+        str(wrong.value) == "the campaign prompt exists already; a campaign's name is never used twice; choose another"
+    )
+
+
 @pytest.mark.parametrize(
     ("dag_id", "form", "part"),
     [

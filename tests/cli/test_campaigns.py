@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import generations, groups, openings, tables
 from airflow_calib_provider.ledger.waiting import look
 from tests.cli.conftest import Calib
-from tests.cli.world import DEMO, NOW, World, row
+from tests.cli.world import DEMO, NOW, OTHER, SOURCES, World, row
 
 PARAMS = """\
 params: {window: 3, scale: 1.5, label: "a b", loud: false, cuts: [1, 2]}
@@ -116,17 +117,57 @@ def test_values_that_cannot_be_meant(wide: World, calib: Calib, given: str, mess
 def test_all_mistakes_at_once(wide: World, calib: Calib) -> None:
     told = calib.fails(
         "campaign", "create", "a b", "--source", "daq", "--runs", "2,77,x", "--base", "promt", "--workflow", "dmo",
-        "--set", "windw=1", "--from", "scal", "--order", "up", "--max-jobs", "-1",
+        "--workflow", "demo", "--set", "window=x", "--order", "up", "--max-jobs", "-1",
     )  # fmt: skip
     said = re.sub(r"\s+", " ", told)
     for part in (
         "mistakes in the campaign 'a b': nothing was done", "cannot name a campaign", "did you mean 'prompt'",
-        "no workflow dmo", "'x' is neither a run", "windw: not a parameter", "max_jobs is -1",
-        "no workflow of the campaign has a task scal", "the order is 'up'",
+        "no workflow dmo", "'x' is neither a run", "window: 'x' is no whole number", "max_jobs is -1",
+        "the order is 'up'",
     ):  # fmt: skip
         assert part in said, part
     assert len(calib.json("campaign", "list")) == 1
     assert "cannot be its own base" in calib.fails(*CREATE, "--base", "again")
+    once = calib.fails(*CREATE, "--set", "resources.memory=lots", "--set", "backend=condr")
+    assert (once.count("'lots'"), once.count("'condr'")) == (1, 1), "though the workflow has several tasks"
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        (("--source", "daq", "--workflow", "dmo"), "has no workflow dmo"),
+        (("--workflow", "dmo"), "has no workflow dmo"),
+        (("--workflow", "dmo", "--workflow", "third"), "has no workflow dmo"),
+        (("--source", "dqa"), "has no run source dqa"),
+    ],
+)
+def test_what_follows_from_a_wrong_name_is_not_told(
+    wide: World, calib: Calib, given: tuple[str, ...], cause: str
+) -> None:
+    """The parameters and tasks of what is not there are nobody's mistake."""
+    settings = ("--set", "window=4", "--set", "demo.scale=2", "--from", "scale")
+    said = re.sub(r"\s+", " ", calib.fails("campaign", "create", "again", *given, *settings))
+    assert cause in said
+    assert "mistakes in" not in said, said
+    assert "2 mistakes" in calib.fails(*CREATE, "--set", "windw=4", "--from", "scal"), "else they are"
+
+
+def test_the_only_run_source_is_found(wide: World, calib: Calib) -> None:
+    made = calib.json("campaign", "create", "again", "--workflow", "demo", "--runs", "2-3")
+    assert (made["source"], made["runs"], list(made["workflows"])) == ("daq", [2, 3], ["demo"])
+    wide.inject()
+    lines = calib.json("runs", "list", "-c", "again", "-w", "demo")
+    assert {line["run"] for line in lines if line["state"] == "grouped"} == {2, 3}
+    assert calib.json("campaign", "create", "all")["source"] == "daq"
+    # With another source of another workflow it is still the one of the workflow that is named.
+    _, _, daq = SOURCES.partition("sources:\n")
+    (wide.specs / "sources.yaml").write_text(SOURCES + daq.replace("daq:", "mc:"))
+    (wide.specs / "other.yaml").write_text(OTHER.replace("source: daq", "source: mc"))
+    assert calib.json("campaign", "create", "named", "--workflow", "demo")["source"] == "daq"
+    told = re.sub(r"\s+", " ", calib.fails("campaign", "create", "any"))
+    assert "needs a run source" in told
+    assert "name it with --source (daq, mc)" in told
+    assert calib.json("campaign", "create", "week", "--collecting")["source"] is None
 
 
 def test_it_begins_in_the_middle(wide: World, calib: Calib) -> None:
@@ -245,10 +286,11 @@ def test_how_far_it_is(wide: World, calib: Calib) -> None:
     empty = calib.plain("campaign", "show", "again")
     assert "it has no groups yet" in empty
     wide.inject()
+    now = datetime.now(UTC)  # NOW is of some time ago where many tests ran before
     with wide.ledger.write() as connection:
         one = groups.find_group(connection, "again", "demo", "run-r2")
-        groups.set_task_states(connection, one.id, "processing", None, NOW, task="skim")
-        groups.set_task_states(connection, one.id, "done", None, NOW, task="skim")
+        groups.set_task_states(connection, one.id, "processing", None, now, task="skim")
+        groups.set_task_states(connection, one.id, "done", None, now, task="skim")
     shown = calib.json("campaign", "show", "again")
     (skim,) = [item for item in shown["tasks"] if item["task"] == "skim"]
     assert (skim["states"], skim["ended"], skim["total"]) == ({"done": 1, "new": 2}, 1, 3)
@@ -283,10 +325,11 @@ def test_steering(wide: World, calib: Calib) -> None:
     }  # fmt: skip
     assert "nothing to change" in calib.fails("campaign", "set", "again", code=2)
     assert "--yes" in calib.fails("campaign", "cancel", "again")
+    assert "there is no campaign agian" in calib.fails("campaign", "cancel", "agian")
     assert "cancelled" in calib.plain("campaign", "cancel", "again", "--yes", "--reason", "wrong")
     assert "cancelled" in calib.fails("campaign", "resume", "again")
     assert calib.json("campaign", "create", "week", "--collecting", "--source", "daq")["runs"] == []
-    assert "2 runs" in calib.plain("campaign", "add", "week", "--source", "daq", "--runs", "2-3")
+    assert "week: 2; it has 2 now" in calib.plain("campaign", "add", "week", "--source", "daq", "--runs", "2-3")
     assert "does not list 99" in calib.fails("campaign", "add", "week", "--source", "daq", "--runs", "99")
     assert calib.json("campaign", "start", "week")["state"] == "grouping"
     assert "sets nothing" in calib.fails(*CREATE, "--set", "window", code=2)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
+from airflow_calib_provider.ledger import tables
 from tests.cli.conftest import Calib
 from tests.cli.world import World, row
 from tests.postgres.fixture import database  # noqa: F401  on both
@@ -201,6 +203,29 @@ def test_jobs_list_tells_holds_memory_and_progress(busy: World, calib: Calib) ->
     assert (held["hold_code"], held["failure"], held["memory"], held["releases"]) == (12, "transfer", 15 * 10**8, 0)
 
 
+def test_jobs_list_tells_why_a_submission_is_held_up(busy: World, calib: Calib) -> None:
+    generation = busy.begin("run-r6", "skim")
+    with busy.ledger.write() as connection:
+        of_it = tables.generation.c.id == generation
+        connection.execute(update(tables.generation).where(of_it).values(trouble="the server does not answer"))
+    listed = calib.plain("jobs", "list", "--group", "run-r6", "--workflow", "demo")
+    assert {item["state"] for item in calib.json("jobs", "list", "--group", "run-r6", "-w", "demo")} == {"submitted"}
+    assert listed.count("the server does not answer") == 2
+
+
+def test_memory_of_a_large_machine(busy: World, calib: Calib) -> None:
+    generation = busy.begin("run-r6", "skim")
+    busy.observe(generation, 0, AttemptState.RUNNING, memory=2 * 10**12)
+    assert "2 TB" in calib.plain("jobs", "list", "--group", "run-r6", "--workflow", "demo")
+
+
+def test_a_job_that_never_started_wrote_nothing(busy: World, calib: Calib) -> None:
+    generation = busy.begin("run-r6", "skim")
+    busy.observe(generation, 0, AttemptState.FAILED, reason="did not start within 20 s: ErrImagePull")
+    said = calib.fails("jobs", "logs", "run-r6", "skim", "0", "-w", "demo", "--attempt", "1")
+    assert "what is known of it: did not start within 20 s: ErrImagePull" in said
+
+
 def test_jobs_logs(busy: World, calib: Calib) -> None:
     assert calib.plain("jobs", "logs", "run-r2", "skim", "1", "-w", "demo") == "job 1 says\nhello\n"
     assert calib.plain("jobs", "logs", "run-r2", "skim", "1", "-w", "demo", "--tail", "1") == "hello\n"
@@ -288,7 +313,6 @@ def test_campaigns(busy: World, calib: Calib) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("again",), "needs a run source"),
         (("again", "--source", "nothing"), "no run source nothing"),
         (("again", "--source", "daq", "--runs", "5-2"), "ends before it begins"),
         (("again", "--source", "daq", "--runs", "2,x"), "neither a run nor a range"),

@@ -50,7 +50,7 @@ def test_a_dry_run_tells_the_groups_that_injection_makes(filled: World) -> None:
     plan = plan_campaign(filled.ledger, filled.specs, found, NOW)
     assert plan is not None
     lines = lines_of(plan)
-    assert "demo__fill: 1 groups of 2 runs (fill-r2; at most 2 runs each); 1 dropped" in lines
+    assert "demo__fill: 1 group of 2 runs (fill-r2; at most 2 runs each); 1 dropped" in lines
     assert "third__run: laser waits for Scale in 3 groups" in lines
     forms.create(filled.ledger, filled.specs, values, DAG_RUN, NOW)
     filled.take(NOW, campaign="again")
@@ -98,11 +98,10 @@ def test_ten_mistakes_are_told_at_once(filled: World) -> None:
         filled,
         name="no good name",
         runs="9-4, x",
-        workflows=["demmo"],
+        workflows=["demmo", "demo"],
         base="nobody",
         kind="finit",
-        overrides={"widow": 4},
-        first_tasks=["fitt"],
+        overrides={"resources.memory": "lots"},
         order="oldest",
         max_groups=-1,
         max_jobs="many",
@@ -116,8 +115,7 @@ def test_ten_mistakes_are_told_at_once(filled: World) -> None:
         "no workflow demmo",
         "no campaign nobody",
         "the kind is 'finit'",
-        "widow",
-        "fitt",
+        "'lots'",
         "the order is 'oldest'",
         "max_groups is -1",
         "max_jobs is 'many'",

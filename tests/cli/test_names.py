@@ -87,7 +87,7 @@ def test_states(busy: World, calib: Calib, command: tuple[str, ...], known: list
 def test_the_states_of_groups_and_their_tasks() -> None:
     assert states("run_group", "group_task")[0] == "forming"
     assert set(states("run_group")) == {"forming", "closed", "dropped"}
-    assert {"grouped", "late", "refused", "not_selected", "dropped"} == set(states("membership"))
+    assert {"grouped", "late", "refused", "not_selected", "dropped", "removed"} == set(states("membership"))
 
 
 def test_a_run_that_the_ledger_does_not_know(busy: World, calib: Calib) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -201,6 +202,27 @@ class TestValues:
         assert file.read_bytes().startswith(b"\x89PNG")
         assert "cannot be written" in calib.fails("values", "--plot", str(tmp_path / "no" / "trend.png"))
 
+    def test_a_mistyped_name_of_a_comparison_says_what_there_is(self, reported: World, calib: Calib) -> None:
+        calib.plain("campaign", "create", "again", "--source", "daq", "--workflow", "demo")
+        told = calib.fails("campaign", "compare", "prompt", "again", "--value", "scal")
+        assert "neither prompt nor again has a value scal" in told
+        assert "did you mean 'scale" in told
+
+    @pytest.mark.parametrize("name", ["x$_$", "$\\nothing$"])
+    def test_a_name_is_no_formula(self, busy: World, calib: Calib, tmp_path: Path, name: str) -> None:
+        report(busy, "run-r2", "skim", name, 10.0)
+        calib.plain("values", name, "--plot", str(tmp_path / "one.png"))
+        calib.plain("campaign", "create", "again", "--workflow", "demo")
+        calib.plain("campaign", "compare", "prompt", "again", "--plot", str(tmp_path / "two.png"))
+
+    def test_the_axis_of_runs_has_whole_numbers(self, reported: World, calib: Calib, tmp_path: Path) -> None:
+        file = tmp_path / "trend.svg"
+        calib.plain("values", "scale_EB", "--plot", str(file))
+        axis = file.read_text().partition('id="matplotlib.axis_1"')[2].partition('id="matplotlib.axis_2"')[0]
+        ticks = re.findall(r"<!-- ([\d.]+) -->", axis)
+        assert ticks
+        assert all(tick.isdigit() for tick in ticks), ticks
+
     def test_trend_of_equal_and_of_no_numbers(self) -> None:
         assert trend([2.0, 2.0]) == "▄▄"
         assert trend([float("nan"), 1.0]) == "·▄"
@@ -230,6 +252,10 @@ class TestDrift:
         assert [(item["name"], item["expected"], item["drifted"]) for item in listed] == [("pairs", 10.0, bool(code))]
         assert listed[0]["first_run"] == max(rows)
         assert calib("values", "check", "--limit", "1000").exit_code == 0
+
+    def test_a_mistyped_name_never_drifts_and_is_told(self, busy: World, calib: Calib) -> None:
+        report(busy, "run-r2", "skim", "pairs", 10.0)
+        assert "there is no value pears" in calib.fails("values", "check", "pears")
 
     def test_too_few_groups(self, busy: World, calib: Calib) -> None:
         put_trend(busy, "pairs", [1.0, 2.0, 3.0])

@@ -98,6 +98,32 @@ def test_a_query_for_inputs(complete: World, calib: Calib) -> None:
     assert "the program /nowhere/query does not exist" in line
 
 
+class TestOnKubernetes:
+    """A pod has the files of its image, and those of its volumes."""
+
+    def on_kubernetes(self, world: World, command: str, volumes: str = "{}") -> None:
+        block = f"{{image: calib/fit, spool: {{pvc: calib}}, volumes: {volumes}}}"
+        edit(world, '["{{ spec.folder }}/../jobs/skim.sh"]', f"{command}, kubernetes: {block}")
+        edit(world, "    jobs: {split", "    backend: kubernetes\n    jobs: {split")
+
+    def test_the_program_of_an_image_is_not_looked_for(self, complete: World, calib: Calib) -> None:
+        self.on_kubernetes(complete, "[/opt/fit/bin/fit]")
+        assert warned(calib) == []
+
+    def test_a_file_beside_the_specs_is_on_a_volume_or_not_there(self, complete: World, calib: Calib) -> None:
+        self.on_kubernetes(complete, '["{{ spec.folder }}/../jobs/skim.sh"]')
+        (line,) = warned(calib)
+        assert f"the jobs do not see {complete.folder / 'jobs' / 'skim.sh'}, which is on none of the volumes" in line
+        assert "kubernetes.volumes" in line
+
+    def test_a_file_on_a_volume_is_looked_for(self, complete: World, calib: Calib) -> None:
+        volumes = f"{{programs: {{host_path: {complete.folder}, mount: {complete.folder}}}}}"
+        self.on_kubernetes(complete, '["{{ spec.folder }}/../jobs/skim.sh"]', volumes)
+        assert warned(calib) == []
+        (complete.folder / "jobs" / "skim.sh").unlink()
+        assert "does not exist" in warned(calib)[0]
+
+
 @pytest.mark.parametrize(
     "first",
     [
@@ -140,6 +166,13 @@ def test_files_that_look_like_specs_and_are_not_read(complete: World, calib: Cal
     ]
     assert "rename it w2.yaml" in lines[1]
     assert "is in a subfolder that is not read" in lines[3]
+
+
+def test_a_folder_with_run_sources_of_its_own_is_another_one_of_specs(complete: World, calib: Calib) -> None:
+    (complete.specs / "examples").mkdir()
+    for name in ("w1.yaml", "sources.yaml"):
+        (complete.specs / "examples" / name).write_text("apiVersion: calib/v1\n")
+    assert warned(calib) == []
 
 
 def test_many_files_that_are_not_read_are_counted(complete: World, calib: Calib) -> None:
@@ -312,3 +345,11 @@ def test_a_payload_that_is_published_after_what_waits_for_it(complete: World, ca
     edit(complete, "    needs: [skim]\n", "    needs: [skim]\n    locks: [{payload: {tag: Scale}}]\n")
     (line,) = warned(calib)
     assert "published after what waits for it: demo.scale → demo.deliver → demo.scale" in line
+
+
+def test_groups_of_late_runs_that_wait_for_runs_in_no_group(complete: World, calib: Calib) -> None:
+    edit(complete, "short: drop}", "short: drop, late_runs: new_group}")
+    (line,) = warned(calib)
+    assert "groups of late runs wait for skim, whose grouping 'run' has late runs in none" in line
+    edit(complete, "group_by: run", "group_by: {run: {late_runs: new_group}}")
+    assert warned(calib) == []

@@ -229,3 +229,15 @@ class World(WithSpecs):
             provenance={"runs": [group.first_run, group.last_run]},
             now=NOW,
         )
+
+
+def late_fill(world: World) -> None:
+    """Fill 2, which is run 3 alone, comes after fill 3 has begun; its constants are made."""
+    file = world.specs / "demo.yaml"
+    text = file.read_text().replace("group_by: run", "group_by: {run: {late_runs: new_group}}")
+    file.write_text(text.replace("short: drop}", "short: drop, late_runs: new_group}"))
+    world.inject(row(2, lumi=12.0), row(4, fill=3))
+    world.inject(row(2, lumi=12.0), row(3, fill=2, lumi=12.0), row(4, fill=3))
+    world.do("run-r3", "skim")
+    world.do("fill-r3", "scale")
+    world.publish("fill-r3")

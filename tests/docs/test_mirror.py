@@ -23,7 +23,7 @@ def test_every_measurement_is_described() -> None:
 
 
 def test_states_are_in_the_order_of_their_codes() -> None:
-    [row] = re.findall(r"^\| `state` \| str \| (.*) \|$", PAGE, re.M)
+    [row, *_] = re.findall(r"^\| `state` \| str \| (.*) \|$", PAGE, re.M)
     assert re.findall(r"`(\w+)`", row) == sorted(STATE_CODES, key=lambda state: STATE_CODES[state])
 
 

@@ -1,6 +1,6 @@
-"""The tutorial is true: its files are written, its commands run, and they say what the page shows.
+"""The tutorials are true: their files are written, their commands run, and they say what the page shows.
 
-On the page:
+On a page:
 
 * a fence with ``yaml``, ``sh`` or ``csv`` is a file; the line before it names it;
 * ``console`` is run here: lines with ``$`` are commands, the others what they print; ``…`` stands for anything inside
@@ -26,16 +26,17 @@ from tests import processes
 from tests.docs.stand_in import StandIn
 
 TOP = Path(__file__).parents[2]
-PAGE = TOP / "docs" / "tutorial.md"
+PAGE, REPROCESSING = (TOP / "docs" / f"{name}.md" for name in ("tutorial", "reprocessing"))
+PAGES = pytest.mark.parametrize("page", [PAGE, REPROCESSING], ids=lambda page: page.stem)
 FENCE = re.compile(
     r"^(?:`(?P<title>\S+)`:\n\n?)?```(?P<kind>\w+)\n(?P<text>.*?)^```$|^<!-- airflow: (?P<act>.*?) -->$", re.M | re.S
 )
 CALIB = "#!/bin/sh\nexec {} -c 'from airflow_calib_provider.cli import main; main()' \"$@\"\n"
 
 
-def blocks() -> Iterator[tuple[str, str]]:
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
     """Kind (a file's name for files, ``console``, ``text``, ``airflow``) and content of what is on the page."""
-    for match in FENCE.finditer(PAGE.read_text(encoding="utf-8")):
+    for match in FENCE.finditer(page.read_text(encoding="utf-8")):
         kind, text = match["kind"], match["text"]
         if match["act"]:
             yield "airflow", match["act"]
@@ -82,13 +83,15 @@ def test_what_is_left_out_must_be_marked(shown: str, fits: bool) -> None:
     assert says(shown, "a: 1\n───\nb: 2\n") is fits
 
 
-def test_every_kind_of_block_is_known() -> None:
-    kinds = {kind for kind, _ in blocks() if "." not in kind}
+@PAGES
+def test_every_kind_of_block_is_known(page: Path) -> None:
+    kinds = {kind for kind, _ in blocks(page) if "." not in kind}
     assert kinds == {"console", "text", "airflow"}
 
 
-def test_commands_that_need_airflow_are_not_shown_as_run() -> None:
-    run = [command for kind, text in blocks() if kind == "console" for command, _ in commands(text)]
+@PAGES
+def test_commands_that_need_airflow_are_not_shown_as_run(page: Path) -> None:
+    run = [command for kind, text in blocks(page) if kind == "console" for command, _ in commands(text)]
     assert run
     assert not [command for command in run if re.match(r"airflow|make|calib retry", command)]
 
@@ -107,7 +110,7 @@ def test_blocks_that_need_airflow_work_in_any_folder(tmp_path: Path, shell: str)
         (programs / name).chmod(0o755)
     (home / "pedestals" / "airflow" / "environment").write_text("export CALIB_HOME=said\n")
     said = []
-    for text in (text for kind, text in blocks() if kind == "text"):
+    for text in (text for kind, text in blocks(PAGE) if kind == "text"):
         script = text.replace("PATH/TO/", f"{shlex.quote(str(home))}/").replace("mkdir pedestals", "mkdir -p pedestals")
         where = home if "cd " in text else home / "pedestals"
         path = f"{programs}{os.pathsep}{os.environ['PATH']}"
@@ -131,8 +134,9 @@ def given(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60)
 
 
+@PAGES
 @pytest.mark.timeout(300)
-def test_the_tutorial_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tutorial_is_true(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "it's a try" / "pedestals"
     home.mkdir(parents=True)
     program = tmp_path / "bin" / "calib"
@@ -148,7 +152,7 @@ def test_the_tutorial_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(home)
     airflow: StandIn | None = None
     told = []
-    for kind, text in blocks():
+    for kind, text in blocks(page):
         if kind == "airflow":
             airflow = airflow or StandIn(home / "workflow_specs")
             act, *about = text.split()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign, horizon
+from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign
+from airflow_calib_provider.domain.horizon import horizon
 from tests.ledger.making import RUN, T0, facts, fill, total
 
 LATER = T0 + timedelta(days=1000)

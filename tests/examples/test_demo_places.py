@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from pathlib import Path
 
 import pytest
 from demo import places
-from demo.places import CONNECTION, NoPool, for_pool, place
+from demo.cluster import block
+from demo.places import CONNECTION, NoPool, _elsewhere, copied, elsewhere, place
 
+from airflow_calib_provider.domain.observation import AttemptState
+from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.spec.loader import load_folder
+from tests.backends.conformance import Round, finals, follow
 from tests.cache import UnavailableError
 from tests.pool.pool import Pool
 
@@ -18,9 +23,11 @@ TOP = Path(__file__).parents[2]
 MISHAPS = {"ZEE_BROKEN_RUNS": "1009", "CALIB_ZEE_RUNS": "/data/runs.csv"}
 
 
+@pytest.mark.parametrize("backend", ["condor", "kubernetes"])
 @pytest.mark.parametrize("source", [TOP, TOP / "examples" / "zee" / "cms"], ids=["synthetic", "cms"])
-def test_only_where_jobs_run_is_changed(source: Path, tmp_path: Path) -> None:
-    for_pool(source, tmp_path, MISHAPS)
+def test_only_where_jobs_run_is_changed(source: Path, backend: str, tmp_path: Path) -> None:
+    defaults = {"backend": backend, **({"kubernetes": block(tmp_path)} if backend == "kubernetes" else {})}
+    copied(source, tmp_path, lambda text: elsewhere(text, MISHAPS, defaults))
     before, _ = load_folder(source / "workflow_specs")
     after, errors = load_folder(tmp_path / "workflow_specs")
     assert errors == []
@@ -35,12 +42,12 @@ def test_only_where_jobs_run_is_changed(source: Path, tmp_path: Path) -> None:
             if task.jobs is None or old.jobs is None:
                 assert task.model_copy(update={"backend": "local"}) == old
                 continue
-            assert (task.backend, old.backend) == ("condor", "local")
+            assert (task.backend, old.backend) == (backend, "local")
             environment = task.jobs.environment
             assert environment.items() >= MISHAPS.items()
             assert environment["PYTHONPATH"] == str(TOP / "examples")
             assert environment["PATH"].startswith(f"{Path(sys.executable).parent}:")
-            same = {"environment": {}, "condor": None}
+            same = {"environment": {}, "options": {}}
             assert task.jobs.model_copy(update=same) == old.jobs.model_copy(update=same)
             assert (task.products, task.policy, task.needs) == (old.products, old.policy, old.needs)
 
@@ -116,3 +123,21 @@ def test_the_users_own_pool_is_asked_first(tmp_path: Path, monkeypatch: pytest.M
         assert found.said == "jobs run on an HTCondor pool: the schedd of mine answers"
         assert found.specs == tmp_path / "workflow_specs"
     assert asked == ["a round", "closed"]
+
+
+@pytest.mark.kubernetes
+def test_the_example_runs_in_the_pods_of_the_cluster_that_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path / "calib"))
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib").chmod(0o777)
+    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    with _elsewhere("kubernetes", tmp_path) as found:
+        one = Round(tmp_path / "calib" / "jobs", RoundKey("c", "flow", "task", "run-r1", 1, 0, 1))
+        code = "import numpy, zee.select; print('numpy', numpy.__version__, zee.select.__file__)"
+        folder = one.job("python", "-c", code, environment={"PATH": path, "PYTHONPATH": str(TOP / "examples")})
+        found.backend.submit(one.key, one.jobs, found.defaults["kubernetes"])
+        end = finals(follow(found.backend, [one.key], patience=120)[one.key])[0]
+        assert end.state is AttemptState.SUCCEEDED, end.reason
+    assert str(TOP / "examples" / "zee" / "select.py") in (folder / "stdout").read_text()

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.jobsets.begin import begin
-from airflow_calib_provider.ledger import skips, tables
+from airflow_calib_provider.ledger import skips, steering, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
 from airflow_calib_provider.mirror import sampling
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from tests.docs.stand_in import StandIn
@@ -100,6 +100,7 @@ def recorded(folder: Path) -> Iterator[Ledger]:
         begun = datetime.now(UTC) - timedelta(hours=12)
         _write(folder, begun, 5)
         airflow.inject()
+        steering.alter(ledger, "prompt", steering.Changes(max_jobs=50))
         sampling.sample(ledger, "calib_influxdb")
         _write(folder, begun, 9)
         _take(ledger, specs)
@@ -150,5 +151,14 @@ def _leave_unfinished(ledger: Ledger, specs: Path) -> None:
     subject = Subject("prompt", "zee", "select", "run-r10", generation=1, job_index=0, attempt=1)
     told = {"host": "node7", "failure": "hold", "reason": "over the memory that it asked for", "request_memory": 10**9}
     with ledger.write() as connection:
+        _judge_a_step(connection)
         move(connection, job, [Move(key, "waiting", "submitted", subject, data=told | {"failure": None})])
         move(connection, job, [Move(key, "submitted", "held", subject, data=told)])
+
+
+def _judge_a_step(connection: Connection) -> None:
+    """What a judged step of an iteration tells; an iteration of its own would take longer than all else here."""
+    subject = Subject("prompt", "zee", "align", "run-r1", generation=1)
+    report = {"metrics": {"mass": {"value": 91.1, "error": 0.01}}}
+    told = {"step": 1, "stage": 1, "phase": "fit", "report": report, "judged": {"deviations": {"mass": 1.2}}}
+    append_events(connection, [{"entity": "step", "subject": subject, "to_state": "judged", "data": told}])

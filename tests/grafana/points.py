@@ -64,7 +64,20 @@ def a_day(end: datetime | None = None) -> list[str]:
     _fill_runs(points, begin)
     _task(points, points.end, "zee", "run", "select", range(RUNS + 1, RUNS + 2), "new")
     _fill_system(points, begin)
+    _fill_campaigns(points, begin)
+    _fill_steps(points, begin)
     return points.lines
+
+
+def _fill_steps(points: Points, begin: datetime) -> None:
+    """An iteration that converges with its sixth step."""
+    for step in range(1, 7):
+        off = 24.0 * (-0.5) ** step
+        phase = {"stage": "1", "phase": "fit", "metric": "mass"}
+        tags = {"campaign": CAMPAIGN, "workflow": "zee", "task": "align", **phase}
+        told: dict[str, object] = {"value": 91.0 + 0.1 * off, "error": 0.01, "deviation": off, "step": step}
+        more = {"ending": "converged" if step == 6 else None, "group": _name("run", 1), "generation": 1}
+        points.add("step", begin + timedelta(minutes=10 * step), tags, {**told, **more})
 
 
 def _fill_runs(points: Points, begin: datetime) -> None:
@@ -118,6 +131,8 @@ def _group(points: Points, at: datetime, workflow: str, grouping: str, runs: ran
             "last_run": runs[-1],
             "runs": len(runs),
             "open_seconds": 60.0 if state == "forming" else 5400.0,
+            "late": False,
+            "edition": 1,
         },
     )
 
@@ -333,6 +348,66 @@ def _fill_system(points: Points, begin: datetime) -> None:
                     "mirror_lag_seconds": 0.5 + step % 7 if whole else None,
                 },
             )
+
+
+def _fill_campaigns(points: Points, begin: datetime) -> None:
+    """``prompt`` beside a campaign that is throttled and paused for a while, and one that is cancelled."""
+    done = 0
+    for step, at in enumerate(_times(begin, points.end, timedelta(minutes=10))):
+        _campaign(points, at, "prompt", "open", 2 + step // 4, step // 4, failed=int(step > 90), max_jobs=100)
+        if step < 20:
+            continue
+        state = "grouping" if step < 22 else "paused" if 60 <= step < 80 else "open"
+        done += 2 if state == "open" else 0
+        ends = int((at + timedelta(minutes=5 * max(0, 200 - done))).timestamp()) if done else None
+        running = 0 if state == "grouping" or (step > 63 and state == "paused") else 18 + step % 3
+        _campaign(points, at, "rereco-2026A", state, 240, done, running=running, max_jobs=20, expected_end=ends)
+        if 30 <= step < 40:
+            _campaign(points, at, "wide", "open", 60, step - 30, priority=5)
+    cancelled = begin + timedelta(minutes=400)
+    points.add("campaign", cancelled, {"campaign": "wide"}, {"state": "cancelled"})
+    _campaign(points, cancelled + timedelta(minutes=1), "wide", "cancelled", 60, 60, running=0, priority=5)
+
+
+def _campaign(
+    points: Points,
+    at: datetime,
+    name: str,
+    state: str,
+    groups: int,
+    done: int,
+    *,
+    failed: int = 0,
+    running: int = 4,
+    max_jobs: int = 0,
+    priority: int = 0,
+    expected_end: int | None = None,
+) -> None:
+    left = groups - done - failed
+    processing = min(left, running // 2)
+    points.add(
+        "campaign",
+        at,
+        {"campaign": name},
+        {
+            "state": state,
+            "groups": groups,
+            "groups_done": done,
+            "groups_failed": failed,
+            "groups_processing": processing,
+            "groups_waiting": 0,
+            "groups_new": left - processing,
+            "tasks_left": 3 * left,
+            "jobs_waiting": running,
+            "jobs_submitted": 0,
+            "jobs_running": running,
+            "jobs_held": 0,
+            "expected_end": expected_end,
+            "priority": priority,
+            "max_groups": 0,
+            "max_jobs": max_jobs,
+        },
+    )
 
 
 def _times(begin: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:

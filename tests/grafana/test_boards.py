@@ -22,7 +22,7 @@ from tests.grafana.points import a_day
 
 TOP = Path(__file__).parents[2]
 GRAFANA = TOP / "deploy" / "grafana"
-NAMES = ["overview", "workflow", "run", "jobs", "values", "system"]
+NAMES = ["overview", "workflow", "run", "jobs", "values", "campaigns", "system"]
 
 
 def panels() -> Iterator[Any]:
@@ -113,7 +113,7 @@ def test_links_lead_to_boards_and_to_airflow() -> None:
 
 
 def test_every_state_of_the_ledger_has_a_colour() -> None:
-    shown = {*states("group_task"), *states("run_group"), *states("job"), *states("payload")}
+    shown = {*states("group_task"), *states("run_group"), *states("job"), *states("payload"), *states("campaign")}
     assert shown <= STATE_COLOURS.keys()
 
 

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cache import UnavailableError, cache_folder, kept, kept_folder, say
-from tests.golang import module_file
+from tests.golang import GoBuild, module_file
 
 PKG_CONFIG = "github.com/influxdata/pkg-config"
-BUILD_SECONDS = 3600  # of one command, on a machine that does something else too
-LAST_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -98,12 +94,6 @@ class _Build:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
         self.log = cache_folder() / f"{recipe.name}.log"
-        self.environment = {
-            **os.environ,
-            "GOTOOLCHAIN": "local",  # no other compiler is fetched
-            "GOFLAGS": "-buildvcs=false -trimpath",
-            "CGO_ENABLED": "1" if recipe.flux else "0",
-        }
 
     def run(self) -> None:
         """Leave ``influxd`` in the folder."""
@@ -111,58 +101,33 @@ class _Build:
         if missing := [tool for tool in recipe.tools if not shutil.which(tool)]:
             raise UnavailableError(f"InfluxDB {recipe.version} for the tests needs {', '.join(missing)} to be built")
         say(f"building InfluxDB {recipe.version} ({recipe.takes}, once; it writes {self.log})")
-        self.log.write_text("")
+        build = GoBuild(f"InfluxDB {recipe.version}", self.log)
         work = self.folder / "work"
         work.mkdir()
         (work / "go.mod").write_text(recipe.module_file)
-        self._go(work, "mod", "tidy")
+        build.go(work, "mod", "tidy")
         if recipe.flux:
-            self._prepare_flux(work)
+            build.environment = self._with_flux(build, work)
         version = f"-s -w -X main.version={recipe.version}"
-        self._go(work, "build", *recipe.flags, "-ldflags", version, "-o", self.folder / "influxd", recipe.package)
+        build.go(work, "build", *recipe.flags, "-ldflags", version, "-o", self.folder / "influxd", recipe.package)
         shutil.rmtree(work)
 
-    def _prepare_flux(self, work: Path) -> None:
-        """InfluxDB's own pkg-config compiles Flux's Rust library when Go's compiler asks for it."""
+    @staticmethod
+    def _with_flux(build: GoBuild, work: Path) -> dict[str, str]:
+        """The environment in which InfluxDB's own pkg-config compiles Flux's Rust library when Go asks for it."""
         tools = work / "bin"
         tools.mkdir()
-        self._go(work, "build", "-o", tools / "pkg-config", PKG_CONFIG)
+        build.environment = {"CGO_ENABLED": "1"}
+        build.go(work, "build", "-o", tools / "pkg-config", PKG_CONFIG)
         # Its lints deny what newer compilers warn of.
         wrapper = tools / "rustc-wrapper"
         wrapper.write_text('#!/bin/sh\nexec "$@" --cap-lints warn\n')
         wrapper.chmod(0o755)
-        self.environment |= {
+        return {
+            "CGO_ENABLED": "1",
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
             "PKG_CONFIG": str(tools / "pkg-config"),
             "RUSTC_WRAPPER": str(wrapper),
             # The compiler that there is; Flux's rust-toolchain file names one of long ago.
             "RUSTUP_TOOLCHAIN": os.environ.get("RUSTUP_TOOLCHAIN", "stable"),
         }
-
-    def _go(self, folder: Path, *arguments: str | Path) -> None:
-        """Run Go as nicely as can be; what it says goes to the log."""
-        command = ["nice", "-n", "19", "go", *map(str, arguments)]
-        with self.log.open("a") as log:
-            try:
-                done = subprocess.run(
-                    command,
-                    cwd=folder,
-                    env=self.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    timeout=BUILD_SECONDS,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise self._failed(str(error)) from error
-        if done.returncode:
-            raise self._failed(_last(self.log.read_text(errors="replace").splitlines()))
-
-    def _failed(self, why: str) -> UnavailableError:
-        return UnavailableError(f"cannot build InfluxDB {self.recipe.version} (log: {self.log}): {why}")
-
-
-def _last(lines: Iterable[str]) -> str:
-    """What a log ends with, in one line."""
-    said = [line.strip() for line in lines if line.strip() and not line.startswith("go: downloading")]
-    return " / ".join(said[-LAST_LINES:]) or "nothing was said"

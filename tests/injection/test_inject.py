@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from airflow_calib_provider.errors import LedgerError, NotFound
 from airflow_calib_provider.injection.inject import InjectionReport, close_campaign, inject
-from airflow_calib_provider.ledger import campaigns, generations, groups, skips, tables
+from airflow_calib_provider.ledger import campaigns, generations, groups, open_groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.spec.models import RunSource, Workflow
 from tests.ledger.making import (
@@ -326,7 +326,7 @@ def test_edit_while_groups_wait(world: World) -> None:
     assert world.tasks("fill") == {"fill-r1": {"scale": "waiting"}, "fill-r4": {"scale": "new"}}
     with world.ledger.read() as connection:
         locks = connection.execute(select(tables.lock)).all()
-        policy = groups.forming_group(connection, "prompt", "ecal", "fill")
+        policy = open_groups.forming_group(connection, "prompt", "ecal", "fill")
     assert policy is not None
     assert policy.policy.short == "next"
     assert {(row.group_id, row.task, row.kind, row.parameters["tag"]) for row in locks} == {

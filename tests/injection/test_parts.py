@@ -4,6 +4,7 @@ the same, and nothing of a finite campaign opens before the last."""
 from __future__ import annotations
 
 from copy import deepcopy
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +20,15 @@ from airflow_calib_provider.injection.inject import close_campaign
 from airflow_calib_provider.ledger import campaigns, edited_specs, runs, skips, tables
 from airflow_calib_provider.ledger.explain import Scope, explain_group
 from tests.injection.test_inject import World
-from tests.ledger.making import RUN, count, fill, group_ids, new_ledger, task, total, workflow
+from tests.ledger.making import RUN, count, counted, fill, group_ids, new_ledger, nightly, task, total, workflow
 
 POLICIES = [RUN, fill(50, short="next"), fill(50, short="drop"), total(70), total(70, tail="previous"), total(1e6)]
+POLICIES += [
+    counted(4, at_most={"lumi_pb": 60.0}, break_on=("fill",)),
+    counted(3, minimum={"lumi_pb": 55.0}, short="next", tail="previous"),
+    nightly(every=8, minimum={"lumi_pb": 100.0}, short="next", break_after=timedelta(hours=2), tail="previous"),
+    nightly(every=5 * 24, minimum={"lumi_pb": 900.0}, short="drop"),
+]
 LISTED = [{"number": n, "fill": n // 3, "lumi_pb": None if n % 13 == 0 else 15.0 + n % 4} for n in range(1, 42)]
 
 
@@ -34,7 +41,18 @@ def shape(world: World, campaign: str) -> dict[str, Any]:
     table = tables.run_group
     with world.ledger.read() as connection:
         rows = connection.execute(select(table).where(table.c.campaign == campaign).order_by(table.c.first_run)).all()
-    names = ("name", "first_run", "last_run", "state", "amounts", "fills", "start", "end", "close_reason")
+    names = (
+        "name",
+        "first_run",
+        "last_run",
+        "state",
+        "amounts",
+        "fills",
+        "start",
+        "end",
+        "open_reason",
+        "close_reason",
+    )
     found = [{name: getattr(row, name) for name in names} for row in rows]
     labels = sorted({row.grouping for row in rows})
     return {"groups": found, **{label: world.members(label, campaign=campaign) for label in labels}}

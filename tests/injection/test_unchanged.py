@@ -20,6 +20,8 @@ from airflow_calib_provider.runsources.base import read_source
 from tests.injection.test_inject import ECAL, LATER, World
 from tests.ledger.making import SOURCE, T0, count, fill, new_ledger, task, total, workflow
 
+HOUR = timedelta(hours=1)
+
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -61,11 +63,12 @@ def test_it_is_read_once_and_costs_as_little_with_many_runs(tmp_path: Path, read
         (tmp_path / name).mkdir()
         world = World(new_ledger(tmp_path / name), tmp_path / name)
         world.runs(*range(1, n_runs))
-        world.inject(ECAL)
+        for _ in range(2):  # the second one notes which of the new groups are ready
+            world.inject(ECAL)
         with statements(world) as seen:
             report = world.inject(ECAL)
         assert (report.new_runs, report.assigned, report.errors) == (0, 0, [])
-        assert not any(statement.startswith(("INSERT", "UPDATE", "DELETE")) for statement in seen)
+        assert [one for one in seen if one.startswith(("INSERT", "UPDATE", "DELETE"))] == []
         numbers.append(len(seen))
         world.ledger.close()
     assert read == ["runs.csv"] * 2
@@ -142,6 +145,27 @@ def test_a_run_that_is_incomplete_for_too_long_is_passed(world: World, read: lis
     world.inject(flow, now=T0 + timedelta(hours=30))
     assert world.members() == {1: "run-r1", 2: "refused incomplete_too_long", 3: "run-r3"}
     assert len(read) == 1
+
+
+@pytest.mark.parametrize("by", ["a person", "incomplete_after", "settle"])
+def test_a_late_run_that_held_the_horizon_is_decided_when_it_is_passed(by: str, world: World, read: list[str]) -> None:
+    """Although the source has said nothing new since then."""
+    options = {} if by == "a person" else {by: timedelta(hours=6)}
+    flow = workflow("ecal", task("skim"), **options)
+    world.runs(3, 4, 5)
+    world.inject(flow, now=T0 + timedelta(hours=12))
+    late = {"number": 2, "completed": "true" if by == "settle" else "false", "start": (T0 + 10 * HOUR).isoformat()}
+    world.runs({**late, "end": (T0 + 11 * HOUR).isoformat() if by == "settle" else None}, 3, 4, 5)
+    for hours in (13, 14):
+        world.inject(flow, now=T0 + hours * HOUR)
+        assert list(world.members()) == [3, 4, 5], "it is awaited"
+    if by == "a person":
+        with world.ledger.write() as connection:
+            skips.add(connection, "prompt", "ecal", [2], reason="stuck", person="ada", now=world.now)
+    world.inject(flow, now=T0 + 18 * HOUR)
+    said = {"a person": "refused run_skipped", "incomplete_after": "refused incomplete_too_long", "settle": "late late"}
+    assert world.members()[2] == said[by]
+    assert len(read) == 2
 
 
 def test_what_people_do_still_happens(world: World, read: list[str]) -> None:

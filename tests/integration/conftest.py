@@ -13,11 +13,16 @@ from types import ModuleType
 
 import pytest
 
+from tests.browser.fixture import person, visitor
 from tests.cache import UnavailableError
+from tests.cluster.cluster import Cluster
+from tests.cluster.fixture import REQUIRED
 from tests.integration.harness import Installation
 from tests.integration.sharing import SHARED, installation_of
 from tests.pool.pool import Pool
 from tests.postgres.fixture import running_server
+
+__all__ = ["person", "visitor"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +60,8 @@ def installation(
 ) -> Installation:
     """The one of the module's group, with the ``CRASH_AT`` and ``ENVIRONMENT`` of all modules of the group.
 
-    Its Airflow knows an HTCondor pool where one of them says ``ON_POOL = True``. Its ledger is on PostgreSQL (if there
+    Its Airflow knows an HTCondor pool where one of them says ``ON_POOL = True``, and a Kubernetes cluster of its own
+    where one says ``ON_CLUSTER = True``. Its ledger is on PostgreSQL (if there
     is one) where one says ``ON_POSTGRES = True``.
     """
     group = installation_of(request.node.nodeid)
@@ -84,6 +90,10 @@ def start(request: pytest.FixtureRequest, group: str, folder: Path, ending: Exit
         folder = pool.shared / folder.name
         folder.mkdir()
         extra |= pool_environment(pool)
+    if any(getattr(module, "ON_CLUSTER", False) for module in modules):
+        # Pods run as another user than the tests, too.
+        ending.callback(os.umask, os.umask(0))
+        extra |= cluster_environment(ending)
     on_postgres = any(getattr(module, "ON_POSTGRES", False) for module in modules)
     made = Installation(folder, extra, new_database(request) if on_postgres else "")
     ending.callback(made.stop)
@@ -101,6 +111,25 @@ def new_database(request: pytest.FixtureRequest) -> str:
     name = f"installation_{secrets.token_hex(6)}"
     server.create(name)
     return server.url(name)
+
+
+def cluster_environment(ending: ExitStack) -> dict[str, str]:
+    """What tells an Airflow of a cluster that may be disturbed, with the rights of deploy/kubernetes and no more."""
+    cluster = Cluster()
+    try:
+        cluster.start()
+    except UnavailableError as error:
+        if os.environ.get(REQUIRED) == "1":
+            raise
+        pytest.skip(str(error))
+    ending.callback(cluster.stop)
+    namespace = ending.enter_context(cluster.namespace())
+    extra = {"kube_config_path": str(namespace.airflow()), "namespace": namespace.name}
+    return {
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": extra}),
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "CALIB_KUBERNETES_INTERVAL": "1",
+    }
 
 
 def pool_environment(pool: Pool) -> dict[str, str]:

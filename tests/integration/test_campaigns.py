@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.plugins.priority import PROMPT_WEIGHT
 from tests.integration.harness import Installation
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
@@ -65,6 +66,10 @@ def test_a_pause_and_a_cancel(installation: Installation) -> None:
         return states.get((f"{WORKFLOW}/run-r6001", "work")) == "processing" and set(others) == {"done"}
 
     installation.wait(held, 400, "one run to be left")
+    path = f"/api/v2/dags/{WORKFLOW}__run/dagRuns/~/taskInstances"
+    tasks = installation.airflow.call("GET", path)["task_instances"]
+    weights = {item["dag_run_id"]: item["priority_weight"] for item in tasks}
+    assert weights["prompt__run-r6001"] == weights["third__run-r6001"] + PROMPT_WEIGHT
     shown = json.loads(installation.calib("campaign", "show", "third", "--json"))
     assert (shown["state"], shown["ended"]) == ("open", 3)
     installation.calib("campaign", "cancel", "third", "--yes", "--reason", "wrong")

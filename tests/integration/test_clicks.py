@@ -50,8 +50,9 @@ def wait_airflow(installation: Installation, dag: str, group: str, task: str, wa
 
 
 def code(installation: Installation, group: str, task: str) -> str | None:
-    table = tables.group_task
-    query = select(table.c.reason).join(tables.run_group).where(tables.run_group.c.name == group, table.c.task == task)
+    table, run_group = tables.group_task, tables.run_group
+    here = (run_group.c.workflow == WORKFLOW, run_group.c.name == group, table.c.task == task)
+    query = select(table.c.reason).join(run_group).where(*here)
     return next(((row.reason or {}).get("code") for row in installation.rows(query)), None)
 
 

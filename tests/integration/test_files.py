@@ -45,6 +45,9 @@ def repository(installation: Installation) -> Iterator[None]:
     script = installation.folder / "installation" / "job.sh"
     text = script.read_text()
     assert installation.inject() == "success"
+    # What has begun has begun with the commit, before a test edits anything.
+    wait_for(installation, 4001, "processing")
+    wait_for(installation, 4002, "failed")
     yield
     shutil.rmtree(installation.folder / "installation" / ".git")
     script.write_text(text)
@@ -86,6 +89,49 @@ def test_a_broken_edit_stops_nothing_and_is_seen(installation: Installation) -> 
     assert said.count("unknown key 'sorce'") == 1
     installation.edit(spec(installation), text)
     installation.wait(lambda: not import_errors(installation), 120, "no import error")
+    assert installation.inject() == "success"
+
+
+def test_a_stub_that_is_deleted_while_groups_are_open(installation: Installation) -> None:
+    stub = installation.folder / "installation" / "dags" / f"{WORKFLOW}.py"
+    text = stub.read_text()
+    installation.control_job(4004, "hold")
+    installation.add_runs([4004])
+    assert installation.inject() == "success"
+    wait_for(installation, 4004, "processing")
+    stub.unlink()
+    stale = lambda: installation.airflow.call("GET", f"/api/v2/dags/{DAG}")["is_stale"]  # noqa: E731
+    installation.wait(stale, 240, "Airflow to miss the stub")
+    # The jobs are the triggerer's and go on; what comes after them is not started, and that is told.
+    said = installation.calib("explain", "4004", "--workflow", WORKFLOW)
+    assert f"Airflow has no file of the DAG {DAG}" in said
+    assert "calib spec stubs" in said
+    (installation.control / "4004").unlink()
+    wait_for(installation, 4004, "done")
+    stub.write_text(text)
+    installation.wait(lambda: not stale(), 240, "Airflow to find the stub again")
+
+
+def test_a_workflow_that_is_renamed_while_groups_are_open(installation: Installation) -> None:
+    text = spec(installation).read_text()
+    installation.control_job(4005, "hold")
+    installation.add_runs([4005])
+    assert installation.inject() == "success"
+    wait_for(installation, 4005, "processing")
+    installation.edit(
+        spec(installation),
+        text.replace(f"workflow: {WORKFLOW}", "workflow: filed", 1)
+        .replace("Files", "Filed")
+        .replace("since: 1}", "since: 4999}"),
+    )
+    installation.airflow.wait_for_dags("filed__run")
+    installation.inject()
+    said = installation.calib("explain", "4005", "--workflow", WORKFLOW)
+    assert f"no YAML file has the workflow {WORKFLOW} any more" in said
+    assert "calib skip" in said
+    (installation.control / "4005").unlink()
+    installation.edit(spec(installation), text)
+    wait_for(installation, 4005, "done")
     assert installation.inject() == "success"
 
 

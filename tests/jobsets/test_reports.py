@@ -353,6 +353,8 @@ _scandir = os.scandir
         ("7", "expected an object"),
         ('{"type": "value", "value": 1}', "the key 'name' is missing"),
         ('{"type": "product", "name": "p"}', "the key 'file' is missing"),
+        ('{"type": "value", "name": "n", "value": -1.1e300}', "must be finite, and at most 1e+300"),
+        ('{"type": "value", "name": "n", "value": 1, "error": 1.7e308}', "must be finite, and at most 1e+300"),
         ('{"type": "value", "name": "n", "value": 1' + "0" * 400 + "}", "must be finite"),
     ],
 )

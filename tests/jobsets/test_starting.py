@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from airflow_calib_provider.domain.reasons import RELEASES, render
 from airflow_calib_provider.errors import NotOpen, ProductError
@@ -165,6 +165,20 @@ def test_a_need_that_the_ledger_does_not_know_yet_is_asked_for_all_the_same(ledg
         start(ledger, "corrected", flow=edited)
     with pytest.raises(NotOpen, match="0 of 3 runs covered by payloads of New"):
         start(ledger, "final", flow=laser)
+
+
+def test_such_a_need_is_asked_for_runs_that_were_added_to_a_group_that_was_done(ledger: Ledger) -> None:
+    """What was made of the group before was made without them (rule 51)."""
+    edited = workflow("ecal", task("skim", RUN), task("corrected", fill(), needs=["ecal.skim@run"], payloads=["New"]))
+    member = tables.membership
+    with ledger.write() as connection:
+        connection.execute(tables.lock.delete())
+        here = (member.c.grouping == "run", member.c.run == 2)
+        connection.execute(update(member).where(*here).values(reason={"code": "added"}))
+    for number in (1, 2, 3):
+        done(ledger, group_ids(ledger, "run")[f"run-r{number}"], "skim")
+    with pytest.raises(NotOpen, match=r"2 of 3 runs done in ecal\.skim; missing 2 \(not done\)"):
+        start(ledger, "corrected", flow=edited)
 
 
 def test_runs_that_a_needed_workflow_did_not_select_are_not_told_as_used(ledger: Ledger) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.begin import Begun, begin
 from airflow_calib_provider.ledger import skips, tables, waiting
+from airflow_calib_provider.ledger.asking import Asker
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import Jobs, Split, Workflow
@@ -149,3 +150,51 @@ def test_a_look_at_all_that_waits_reads_little(home: Path) -> None:
         ledger.close()
     assert len(set(numbers)) == 1
     assert numbers[0] <= FEW["of an idle step"]
+
+
+LOCKS = (
+    lambda n: ("payload", {"tag": f"T{n}"}, {"at_most": 10**9, "from": "run_end", "then": "last_good"}),
+    lambda n: ("product", {"workflow": "ecal", "task": "skim", "product": f"c{n}"}, None),
+    lambda n: ("delay", {"for": 10**9 + n, "after": "group_closed"}, None),
+    lambda n: ("time", {"not_from": "00:00", "not_until": f"23:{59 - n}", "zone": "UTC"}, None),
+    lambda n: ("file", {"path": f"/none/{n}/{{{{ run.number }}}}", "stable_for": 60, "every": 60, "what": ""}, None),
+)  # fmt: skip
+
+
+def with_locks(ledger: Ledger, group_ids: list[int], n_locks: int) -> list[waiting.Key]:
+    """Locks of all kinds, of each so many, for the task of each group."""
+    rows = []
+    for group_id in group_ids:
+        made = [make(n) for n in range(n_locks) for make in LOCKS]
+        for position, (kind, parameters, limits) in enumerate(made):
+            row = {"group_id": group_id, "task": "skim", "position": position, "kind": kind, "choice": None}
+            more = {"each_run": True} if kind == "file" else {}
+            rows.append({**row, "parameters": {**parameters, **more}, "limits": limits, "deadline": None})
+    with ledger.write() as connection:
+        connection.execute(insert(tables.lock), rows)
+    return [(group_id, "skim") for group_id in group_ids]
+
+
+def test_a_look_at_all_kinds_of_locks_reads_little_and_writes_nothing(home: Path) -> None:
+    flow = workflow("ecal", task("skim", RUN))
+    numbers = []
+    for name, n_groups, n_locks in [("few", 2, 1), ("groups", 40, 1), ("locks", 40, 4)]:
+        (home / name).mkdir()
+        ledger = new_ledger(home / name)
+        put_runs(ledger, flow, [facts(number) for number in range(1, n_groups + 1)])
+        keys = with_locks(ledger, list(group_ids(ledger, "run").values()), n_locks)
+        asker = Asker(ledger)
+        asker.start(keys)
+        asker.finish(30)
+        waiting.look_and_record(ledger, keys)
+        before = count(ledger, tables.event)
+        with given(ledger) as seen:
+            looks = waiting.look_and_record(ledger, keys)
+        assert {look.state for look in looks.values()} == {"waiting"}
+        with given(ledger) as asked:
+            assert asker.start(keys) == 0, "nothing is due"
+        assert count(ledger, tables.event) == before
+        numbers.append((len(seen), len(asked)))
+        ledger.close()
+    assert len(set(numbers)) == 1, numbers
+    assert numbers[0] == (6, 4), (seen, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -113,6 +114,29 @@ class TestChecksums:
         world = make_world("true")
         assert world.run().state == "done"
         assert not (out(world).parent / SUMS).exists()
+
+    @pytest.mark.parametrize("write", ["same size", "more", ""])
+    def test_of_what_is_written_meanwhile_there_is_none(self, tmp_path: Path, write: str) -> None:
+        """A checksum of one half of before and one of after would be that of nothing that ever was."""
+        file = tmp_path / "c.txt"
+        file.write_text("s" * 9)
+
+        def written() -> bool:
+            file.write_text({"same size": "S" * 9, "more": "S" * 20, "": ""}[write])
+            os.utime(file, ns=(7, 7))
+            return False
+
+        with pytest.raises(OSError, match="changed while it was read"):
+            checksum(file, written)
+
+    def test_a_link_to_a_folder_counts_by_what_it_says(self, tmp_path: Path) -> None:
+        for name in ("d", "d/one", "d/two"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "d" / "latest").symlink_to("one")
+        before = checksum(tmp_path / "d")
+        (tmp_path / "d" / "latest").unlink()
+        (tmp_path / "d" / "latest").symlink_to("two")
+        assert checksum(tmp_path / "d") != before
 
     def test_what_takes_too_long_is_given_up(self, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()

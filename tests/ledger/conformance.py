@@ -64,6 +64,10 @@ class LockConformance:
     @pytest.fixture
     def locked(self, ledger: Ledger, kind: str, parameters: dict[str, Any]) -> list[waiting.Key]:
         """The waits."""
+        return self.with_locks(ledger, kind, parameters)
+
+    def with_locks(self, ledger: Ledger, kind: str, parameters: dict[str, Any]) -> list[waiting.Key]:
+        """Give each task a lock."""
         keys = [(group, "fit") for group in group_ids(ledger, "run", "flow").values()]
         assert len(keys) == 40
         row = {"task": "fit", "position": 0, "kind": kind, "parameters": parameters, "deadline": None}

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts, assign
-from airflow_calib_provider.ledger import campaigns, groups, tables
+from airflow_calib_provider.ledger import campaigns, groups, open_groups, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.spec.models import (
@@ -51,7 +51,20 @@ def fill(at_least: float = 0.0, **options: Any) -> Grouping:
 
 
 def total(amount: float, **options: Any) -> Grouping:
-    return Grouping(kind="sum", label="sum", minimum={"lumi_pb": float(amount)}, **options)
+    return Grouping(kind="sum", label="sum", options={"amounts": {"lumi_pb": float(amount)}}, **options)
+
+
+def counted(runs: int, **options: Any) -> Grouping:
+    return Grouping(kind="count", label="count", options={"runs": runs}, **options)
+
+
+def nightly(every: float = 24, at: str = "06:00", zone: str = "Europe/Zurich", **options: Any) -> Grouping:
+    """:param every: in hours."""
+    return Grouping(kind="window", label="window", options={"every": every * 3600, "at": at, "zone": zone}, **options)
+
+
+def enough(when: str, of: str = "select", **options: Any) -> Grouping:
+    return Grouping(kind="until", label="until", options={"task": of, "when": when}, **options)
 
 
 def task(
@@ -132,7 +145,7 @@ def put_runs(
         move(connection, tables.run, recorded)
         for grouping, policy in flow.groupings().items():
             _note_grouping(connection, campaign, flow.name, grouping, max((run.number for run in runs), default=0) + 1)
-            forming = groups.forming_group(connection, campaign, flow.name, grouping)
+            forming = open_groups.forming_group(connection, campaign, flow.name, grouping)
             assignment = assign(policy, forming, runs, at)
             groups.store(connection, campaign, flow, assignment.groups, at)
             of_run = {number: draft for draft in assignment.groups for number in draft.added}
@@ -188,16 +201,28 @@ def set_state(ledger: Ledger, group_id: int, name: str, *states: str) -> None:
             groups.set_task_states(connection, group_id, state, None, T0, task=name)
 
 
-def done(ledger: Ledger, group_id: int, name: str) -> None:
-    """Give a task of a group a done generation."""
+def done(
+    ledger: Ledger, group_id: int, name: str, *jobs: Mapping[str, float], at: datetime = T0, state: str = "done"
+) -> None:
+    """Give a task of a group a done generation.
+
+    :param jobs: what each has reported.
+    """
     from airflow_calib_provider.ledger import generations
 
     with ledger.write() as connection:
         new = generations.NewGeneration(
             group_id, name, 0, "local", "h", None, "d", [], [], [], {}, 0, 1.0, {}, f"f/{name}/{group_id}", "r", [{}]
         )
-        row = generations.by_id(connection, generations.create(connection, new, T0))
-        generations.end(connection, row, "done", {"code": "done"}, T0)
+        row = generations.by_id(connection, generations.create(connection, new, at))
+        values = [
+            {"generation_id": row.id, "step": 0, "job_index": index, "name": value, "value": number}
+            for index, job in enumerate(jobs)
+            for value, number in job.items()
+        ]
+        if values:
+            connection.execute(insert(tables.value), values)
+        generations.end(connection, row, state, {"code": state}, at)
 
 
 def count(ledger: Ledger, table: Any, *where: Any) -> int:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_calib_provider.domain import reasons
+from airflow_calib_provider.domain.iteration.endings import ADVANCES
 from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.jobsets.kill import settle
@@ -427,6 +428,7 @@ def test_explaining_writes_nothing(world: World) -> None:
 def test_every_wait_has_a_release_and_every_release_a_text() -> None:
     assert set(reasons.RELEASES) <= set(reasons.TEXTS)
     ends = {"done", "published", "marked_success", "running"}
+    ends |= {f"iteration_{ending.value}" for ending in ADVANCES}
     assert set(reasons.TEXTS) - set(reasons.RELEASES) == ends
 
 

@@ -88,7 +88,7 @@ def test_prompt_has_a_share_of_its_own(ledger: Ledger) -> None:
         campaigns.create(connection, "prompt", kind="streamed")
         campaigns.create(connection, "rereco", kind="streamed")
     put_runs(ledger, FREE, [facts(n) for n in range(1, 31)], "rereco")
-    limits = OpeningLimits(max_open=10, prompt_share=0.2)
+    limits = OpeningLimits(max_open=10, prompt_share=0.2, starting=100)
     assert plan(ledger, limits) == 8
     put_runs(ledger, FREE, [facts(n) for n in range(1, 31)])
     assert plan(ledger, limits) == 2
@@ -255,6 +255,31 @@ def test_what_is_ready_far_behind_is_found_by_news_of_it_and_by_a_thorough_look(
     with ledger.write() as connection:
         assert openings.plan(connection, T0 + timedelta(days=30), limits, about) >= 1
     assert requested(ledger, "locked") == ["run-r1", "run-r340", "run-r350"]
+
+
+def test_what_is_ready_far_behind_is_opened_without_another_thorough_look(ledger: Ledger) -> None:
+    put_runs(ledger, FREE, [facts(n) for n in range(1, 361)])
+    put_runs(ledger, LOCKED, [facts(n) for n in range(1, 361)])
+    limits = OpeningLimits(max_open=3, window=0)
+    free = group_ids(ledger, "run", "free")
+    for number in (330, 340, 350, 351, 352):
+        done(ledger, free[f"run-r{number}"], "skim")
+    about = openings.ready_beyond(ledger)
+    with ledger.write() as connection:
+        openings.plan(connection, T0 + timedelta(days=30), limits, about)
+    assert requested(ledger, "locked") == ["run-r330", "run-r340", "run-r350"]
+    for number in (330, 340):
+        done(ledger, group_ids(ledger, "run", "locked")[f"run-r{number}"], "fit")
+    lost = update(tables.group_task).where(tables.group_task.c.group_id == free["run-r351"]).values(state="failed")
+    with ledger.write() as connection:
+        connection.execute(lost)
+        connection.execute(
+            update(tables.generation).where(tables.generation.c.group_id == free["run-r351"]).values(state="failed")
+        )
+    plan(ledger, limits)
+    assert requested(ledger, "locked") == ["run-r330", "run-r340", "run-r350", "run-r352"]
+    table = tables.run_group
+    assert count(ledger, table, table.c.opening == "ready") == 0, "what is shut again waits as the others do"
 
 
 def test_groups_with_nothing_left_to_do_do_not_hold_up_the_next(ledger: Ledger) -> None:

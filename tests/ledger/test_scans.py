@@ -22,8 +22,10 @@ from airflow_calib_provider.ledger import (
     dag_groups,
     generations,
     groups,
+    open_groups,
     openings,
     planner,
+    present_jobs,
     products,
     queries,
     results,
@@ -136,9 +138,9 @@ def _watched(hot: Hot) -> None:
     for row, _ in throttle.with_holds(connection, ids[:3]):
         throttle.may_plan(connection, row, NOW)
     throttle.admitted(connection, "prompt", throttle.Hold("open", 5), NOW)
-    generations.running_jobs(connection, ids)
-    generations.jobs_by_state(connection, ids, NOW)
-    generations.held_due(connection, ids, NOW)
+    present_jobs.running_jobs(connection, ids)
+    present_jobs.jobs_by_state(connection, ids, NOW)
+    present_jobs.held_due(connection, ids, NOW)
     GenerationWatch(hot.ledger, ids, NOW).running()
 
 
@@ -157,7 +159,7 @@ def _groups(hot: Hot) -> None:
     connection = hot.connection
     group = groups.find_group(connection, "prompt", "ecal", "run-r5")
     groups.find_group(connection, "prompt", None, "run-r5")
-    groups.forming_group(connection, "prompt", "ecal", "sum")
+    open_groups.forming_group(connection, "prompt", "ecal", "sum")
     groups.task_of(connection, group, "check")
     generations.latest(connection, group.id, "check")
     openings.concerned(connection, group.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from tests.ledger.making import T0, count, done, facts, fill, group_ids, put_run
 
 LATER = T0 + timedelta(days=30)
 FREE = workflow("free", task("skim"))
+All = partial(OpeningLimits, starting=100)
+"""Whatever has not begun keeps nothing from starting."""
 
 
 def made(ledger: Ledger, name: str = "again", **options: Any) -> None:
@@ -36,7 +39,7 @@ def planned(ledger: Ledger, limits: OpeningLimits | None = None) -> list[str]:
     with ledger.read() as connection:
         before = set(connection.execute(select(table.c.run_id)).scalars())
     with ledger.write() as connection:
-        openings.plan(connection, LATER, limits)
+        openings.plan(connection, LATER, limits or All())
         query = select(tables.event.c.campaign, tables.event.c.group_name)
         query = query.where(tables.event.c.entity == "dag_run_request", tables.event.c.to_state == "wanted")
         asked = connection.execute(query.order_by(tables.event.c.id)).all()
@@ -99,7 +102,7 @@ def test_what_collects_takes_no_part_in_anything(ledger: Ledger) -> None:
 
 def test_a_pause_opens_nothing_and_asks_airflow_for_nothing(ledger: Ledger) -> None:
     made(ledger)
-    some = OpeningLimits(max_open=10, window=0)
+    some = All(max_open=10, window=0)
     assert len(planned(ledger, some)) == 8
     assert steering.pause(ledger, "again", LATER, person="ada").new
     assert not steering.pause(ledger, "again", LATER).new
@@ -139,7 +142,7 @@ def test_a_cancelled_campaign_opens_nothing_and_keeps_what_it_has(ledger: Ledger
     flow = workflow("locked", task("fit", fill(), payloads=["Nothing"]), task("deliver", fill(), publish="T", file="x"))
     made(ledger)
     put_runs(ledger, flow, [facts(n, n // 4) for n in range(1, 21)], "again")
-    planned(ledger, OpeningLimits(max_open=4, window=2))
+    planned(ledger, All(max_open=4, window=2))
     ids = group_ids(ledger, "run", "free", "again")
     done(ledger, ids["run-r1"], "skim")
     set_state(ledger, ids["run-r2"], "skim", "processing")
@@ -211,7 +214,7 @@ def test_a_group_that_waits_for_others_leaves_its_place_to_them(ledger: Ledger) 
     put_runs(ledger, flow, [*(facts(n, 1) for n in range(1, 5)), facts(5, 2)], "again")
     with ledger.write() as connection:
         campaigns.note_grouped(connection, "again", LATER)
-    limits = OpeningLimits(window=0)
+    limits = All(window=0)
     ids = group_ids(ledger, "run", "both", "again")
     opened = planned(ledger, limits)
     assert len(opened) == 2
@@ -225,13 +228,13 @@ def test_priority_and_order(ledger: Ledger) -> None:
     made(ledger, "low")
     made(ledger, "newest", run_order="newest")
     made(ledger, "high", priority=5)
-    limits = OpeningLimits(max_open=10, window=0)
+    limits = All(max_open=10, window=0)
     assert planned(ledger, limits) == [f"high__run-r{n}" for n in range(1, 9)]
     with ledger.write() as connection:
         connection.execute(update(tables.run_group).where(tables.run_group.c.campaign == "high").values(opening=None))
     put_runs(ledger, FREE, [facts(30)])
     steering.alter(ledger, "low", steering.Changes(priority=-1))
-    opened = planned(ledger, OpeningLimits(max_open=14, window=0))
+    opened = planned(ledger, All(max_open=14, window=0))
     assert opened[:3] == ["prompt__run-r30", "newest__run-r20", "newest__run-r19"], "prompt comes first always"
     assert {name.partition("__")[0] for name in opened} == {"prompt", "newest"}
 

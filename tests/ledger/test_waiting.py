@@ -77,6 +77,26 @@ def test_needs_of_another_grouping(ecal: Ledger) -> None:
     assert view(ecal, scale, "scale") == Look("open")
 
 
+def test_needs_of_a_base_campaign_name_it(ecal: Ledger) -> None:
+    """What is told of it, and asked there, is the base's."""
+    from_scale = ECAL.model_copy(update={"base": "prompt", "from_base": frozenset({"ecal.skim"})})
+    with ecal.write() as connection:
+        campaigns.create(connection, "again", kind="finite", runs={"daq": [1, 2, 3]}, base_campaign="prompt")
+    put_runs(ecal, from_scale, [facts(1, 1), facts(2, 1), facts(3, 2)], "again")
+    scale = group_ids(ecal, "fill", campaign="again")["fill-r1"]
+    done(ecal, group_ids(ecal, "run")["run-r1"], "skim")
+    seen = view(ecal, scale, "scale")
+    missing = [[2, "not started"]]
+    assert seen.reason == {
+        "code": "needs", "needs": "ecal.skim", "campaign": "prompt", "done": 1, "total": 2, "missing": missing
+    }  # fmt: skip
+    assert render(seen.reason) == "1 of 2 runs done in ecal.skim of the campaign prompt; missing 2 (not started)"
+    with ecal.write() as connection:
+        skips.add(connection, "prompt", "ecal", [1, 2], task="skim", reason="bad", person="ada", now=T0)
+    never = view(ecal, scale, "scale")
+    assert (never.state, never.reason) == ("never", {"code": "all_skipped", "needs": "ecal.skim", "total": 2})
+
+
 def test_a_newer_failed_generation_does_not_close_the_lock(ecal: Ledger) -> None:
     runs, scale = group_ids(ecal, "run"), group_ids(ecal, "fill")["fill-r1"]
     for name in ("run-r1", "run-r2"):

@@ -16,10 +16,11 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import outbox, reading, sampling, state
 from airflow_calib_provider.mirror.carrier import Carrier
 from airflow_calib_provider.mirror.check import check
-from airflow_calib_provider.mirror.client import InfluxClient, retry_after
+from airflow_calib_provider.mirror.client import InfluxClient
 from airflow_calib_provider.mirror.rebuild import rebuild
 from airflow_calib_provider.mirror.schema import MEASUREMENTS
 from airflow_calib_provider.mirror.status import of_targets, series
+from airflow_calib_provider.outside.limits import retry_after
 from tests.ledger.making import group_ids, set_state
 from tests.mirror.carrying import assert_exact, carry, row_of, through
 from tests.mirror.conftest import target_of

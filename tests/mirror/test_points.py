@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.ledger import tables, waiting
+from airflow_calib_provider.ledger import steering, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import outbox
-from airflow_calib_provider.mirror.history import GroupHistory
+from airflow_calib_provider.mirror.history import GroupHistory, TaskHistory, _waits
 from airflow_calib_provider.mirror.lines import line_of
 from airflow_calib_provider.mirror.points import PointMaker, time_of
 from airflow_calib_provider.mirror.schema import MEASUREMENTS, Point, clean_tag, clean_text, point
@@ -63,6 +63,22 @@ def test_a_run_that_joins_later_gets_the_states_that_its_tasks_have(ledger: Ledg
     found = [named(item) for item in all_points(ledger) if item.measurement == "run_task"]
     last = {(item["run"], item["task"]): item["state"] for item in found}
     assert last["5", "fit"] == last["4", "fit"] == "waiting"
+
+
+def test_a_campaign_says_what_was_changed_of_it_at_once(ledger: Ledger) -> None:
+    put_runs(ledger, FLOW, [facts(4)])
+    now = datetime.now(UTC)
+    steering.alter(ledger, "prompt", steering.Changes(max_groups=3, priority=7))
+    steering.pause(ledger, "prompt", now)
+    steering.alter(ledger, "prompt", steering.Changes(max_groups=0))
+    found = [named(item) for item in all_points(ledger) if item.measurement == "campaign"]
+    said = [{key: value for key, value in item.items() if key not in ("campaign", "event")} for item in found]
+    assert said == [
+        {"state": "open"},
+        {"state": "open", "priority": 7, "max_groups": 3},
+        {"state": "paused"},
+        {"state": "paused", "max_groups": 0},
+    ]
 
 
 def test_waits_begin_and_end(ledger: Ledger) -> None:
@@ -204,3 +220,16 @@ def test_events_since_a_time(ledger: Ledger) -> None:
         for row in (rows[0], rows[5], rows[-1]):
             assert outbox.first_since(connection, row.at) == row.id
         assert outbox.first_since(connection, rows[-1].at + 1) == rows[-1].id + 1
+
+
+def test_locks_of_which_one_is_enough_and_deadlines_that_have_passed_are_named() -> None:
+    tag = {"code": "payload", "tag": "Laser", "done": 0, "total": 1, "missing": [[1, "no payload yet"]]}
+    other = {**tag, "tag": "Noise"}
+    task = TaskHistory("waiting", {"code": "any_of", "reasons": [tag, other]})
+    assert [(one.awaited.name, one.state) for one in _waits(task, 0)] == [
+        ("payload Laser", "waiting"),
+        ("payload Noise", "waiting"),
+    ]
+    task.state, task.reason = "failed", {"code": "deadline_passed", "was": "then", "reason": tag}
+    ended = {one.awaited.name: one.state for one in _waits(task, 10**9)}
+    assert ended == {"payload Laser": "never", "payload Noise": "never"}

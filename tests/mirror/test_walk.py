@@ -127,7 +127,8 @@ def assert_exact(report: CheckReport) -> None:
         example for counts in report.measurements.values() for example in counts.examples
     ]
     assert report.total("set_aside") == report.total("beyond_retention") == report.not_carried == report.skipped == 0
-    assert all(counts.expected for counts in report.measurements.values()), report
+    # Nothing iterates in the walk.
+    assert all(counts.expected for name, counts in report.measurements.items() if name != "step"), report
 
 
 @pytest.mark.timeout(1800)

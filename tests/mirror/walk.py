@@ -14,8 +14,10 @@ from sqlalchemy import func, select
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.domain.reducer import JobState, RetryLimits, reduce
-from airflow_calib_provider.errors import IllegalTransition, PayloadError
-from airflow_calib_provider.ledger import generations, groups, observed, rounds, skips, tables, waiting
+from airflow_calib_provider.errors import CalibError, IllegalTransition, PayloadError
+from airflow_calib_provider.injection.amending import amend
+from airflow_calib_provider.injection.amendments import Amendment
+from airflow_calib_provider.ledger import generations, groups, observed, rounds, skips, steering, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight, JobChange
 from airflow_calib_provider.payloads import store
@@ -52,6 +54,8 @@ class Walk:
             (4, self._end),
             (2, self._publish),
             (1, self._skip),
+            (1, self._steer),
+            (1, self._amend),
         ]
         self._runs()
 
@@ -194,6 +198,17 @@ class Walk:
             now=datetime.now(UTC),
         )
 
+    def _amend(self) -> None:
+        """A run leaves its group, or one that left another comes into it."""
+        member, group = tables.membership, tables.run_group
+        removed = self._one(select(member.c.run).where(member.c.state == "removed", member.c.workflow == "ecal"))
+        closed = select(group.c.id, group.c.last_run).where(group.c.state == "closed", group.c.grouping == "fill")
+        row = self._one(closed.where(group.c.workflow == "ecal").order_by(group.c.first_run.desc()).limit(20))
+        if row is not None:
+            runs = {"add": [removed.run], "remove": []} if removed else {"add": [], "remove": [row.last_run]}
+            with suppress(CalibError):  # it has one run only, or a task of it runs
+                amend(self.ledger, row.id, Amendment(**runs, reason="noise", person="me"), datetime.now(UTC))
+
     def _skip(self) -> None:
         table = tables.membership
         row = self._one(select(table.c.run).where(table.c.state == "grouped").order_by(table.c.run.desc()))
@@ -202,3 +217,12 @@ class Walk:
             with self.ledger.write() as connection:
                 at = datetime.now(UTC)
                 skips.add(connection, "prompt", flow.name, [row.run], reason="noise", person="me", now=at)
+
+    def _steer(self) -> None:
+        """Somebody does something with a campaign."""
+        now, changes = datetime.now(UTC), steering.Changes(priority=3, max_jobs=self.random.choice([0, 7]))
+        kind = self.random.choice(["pause", "resume", "alter", "alter"])
+        if kind == "alter":
+            steering.alter(self.ledger, "prompt", changes)
+        else:
+            {"pause": steering.pause, "resume": steering.resume}[kind](self.ledger, "prompt", now)

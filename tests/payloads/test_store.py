@@ -66,7 +66,7 @@ def test_other_content_is_a_new_revision(ledger: Ledger, groups: dict[str, int],
 
 def test_overlap_with_another_group(ledger: Ledger, groups: dict[str, int], tmp_path: Path) -> None:
     put(ledger, tmp_path, groups["fill-r1"], "1", Iov(1, 3))
-    with pytest.raises(PayloadError, match=r"\[3, 3\] of Scale overlaps \[1, 3\], published for another group"):
+    with pytest.raises(PayloadError, match=r"\[3, 3\] of Scale overlaps \[1, 3\], published for fill-r1"):
         put(ledger, tmp_path, groups["fill-r3"], "1", Iov(3, 3))
     assert count(ledger, tables.payload) == 1
     put(ledger, tmp_path, groups["fill-r3"], "1", Iov(4, 4))

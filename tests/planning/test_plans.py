@@ -17,8 +17,20 @@ from airflow_calib_provider.ledger import campaigns, generations, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.planning.plans import PlanBasis, PlanSpecs, basis_of, plan_on
 from airflow_calib_provider.planning.records import PlannedLock, PlanRequest, SpecPlan
-from airflow_calib_provider.spec.models import Workflow
-from tests.ledger.making import SOURCE, T0, fill, group_ids, new_ledger, task, total, workflow, write_runs
+from airflow_calib_provider.spec.models import Lock, Workflow
+from tests.ledger.making import (
+    SOURCE,
+    T0,
+    done,
+    enough,
+    fill,
+    group_ids,
+    new_ledger,
+    task,
+    total,
+    workflow,
+    write_runs,
+)
 from tests.planning.test_replay import Detector, decisions_in, decisions_of, groups_in, groups_of
 
 HOUR = timedelta(hours=1)
@@ -62,6 +74,26 @@ def test_a_campaign_waits_for_its_incomplete_runs(tmp_path: Path) -> None:
     assert (plan.groups, plan.groupings[0].waits_for) == ([], (3,))
     without = plan_of(named(workflow("ecal", task("skim"))), tmp_path, finite=True, runs="1-2,4")
     assert [group.name for group in without.groups] == ["run-r1", "run-r2", "run-r4"]
+
+
+def test_a_grouping_that_waits_for_values_is_planned_as_far_as_they_are_known(tmp_path: Path) -> None:
+    flows = named(workflow("muon", task("select"), task("scale", enough("sum.pairs >= 100.0"))))
+    write_runs(tmp_path / "runs.csv", [{"number": number} for number in range(1, 6)])
+    of_source = next(one for one in plan_of(flows, tmp_path).groupings if one.grouping == "until")
+    assert (of_source.unknown, list(of_source.groups)) == (1, [])
+    with new_ledger(tmp_path) as ledger:
+        inject(ledger, flows, {"daq": SOURCE}, tmp_path, now=NOW)
+        later = NOW + HOUR
+        for run in (1, 2, 3, 5):
+            done(ledger, group_ids(ledger, "run")[f"run-r{run}"], "select", {"pairs": 60.0}, at=later)
+        inject(ledger, flows, {"daq": SOURCE}, tmp_path, now=later)
+        plan = plan_of(flows, tmp_path, ledger, now=later)
+        assert decisions_of(plan) == decisions_in(ledger)
+        assert groups_of(plan) == groups_in(ledger)
+        planned = next(one for one in plan.groupings if one.grouping == "until")
+        assert (planned.unknown, [one.name for one in planned.groups]) == (4, ["until-r1", "until-r3"])
+        again = plan_of(flows, tmp_path, ledger, finite=True)
+        assert next(one for one in again.groupings if one.grouping == "until").unknown == 1, "its own are to be made"
 
 
 def test_runs_of_a_source_are_known_from_their_start_and_completed_from_their_end(tmp_path: Path) -> None:
@@ -108,6 +140,25 @@ def test_a_lock_is_shut_until_what_it_waits_for_could_begin(tmp_path: Path) -> N
         assert (locks[5, what].state, locks[5, what].basis, locks[5, what].shut_for) == ("opens", "planned", 3 * HOUR)
     assert (locks[9, "ecal.scale"].state, locks[9, "ecal.scale"].missing[0][0]) == ("shut", 9)
     assert locks[9, "S"].missing == ((9, "no payload would be there yet"),)
+
+
+def test_what_late_groups_publish_opens_nothing(tmp_path: Path, database: str) -> None:
+    """A late run is covered by the payload of the group in whose interval it lies; alone it would have a candidate."""
+    late = fill(late_runs="new_group")
+    each = Grouping(kind="run", label="run", late_runs="new_group")
+    ecal = workflow("ecal", task("scale", late), task("deliver", late, publish="S"))
+    laser = workflow("laser", task("watch", each, payloads=["S"]), task("check", each, needs=["ecal.deliver@fill"]))
+    flows, runs = named(ecal, laser), [4, 6, 7, 12, 16]
+    with new_ledger(tmp_path) as ledger:
+        for listed in (runs, sorted([*runs, 5, 9])):
+            write_runs(tmp_path / "runs.csv", [{"number": number} for number in listed])
+            inject(ledger, flows, {"daq": SOURCE}, tmp_path, now=NOW - (2 if listed is runs else 1) * HOUR)
+        plan = plan_of(flows, tmp_path, ledger)
+    assert {group.name for group in plan.groups if group.late and group.workflow == "ecal"} == {"fill-r5", "fill-r9"}
+    locks = locks_of(plan, "laser")
+    assert (locks[5, "S"].state, locks[7, "S"].state) == ("opens", "opens")
+    assert locks[9, "S"].missing == ((9, "no payload would be there yet"),)
+    assert locks[5, "ecal.deliver"].missing == ((5, "only a candidate there, not published"),)
 
 
 def test_a_lock_on_runs_that_are_not_selected_never_opens(tmp_path: Path) -> None:
@@ -187,3 +238,33 @@ def test_a_workflow_that_cannot_be_planned_keeps_no_other_back(tmp_path: Path) -
     assert [group.workflow for group in plan.groups] == ["good"]
     assert plan.failed == {"gone", "unfit"}
     assert [text.partition(":")[0] for text in plan.troubles] == ["workflow gone", "workflow unfit"]
+
+
+def test_locks_on_the_clock_are_foreseen_and_others_say_why_not(tmp_path: Path) -> None:
+    """The groups of runs 4 to 7 close when run 8 has ended: at 08:50 of the first day, by T0's clock."""
+    write_runs(tmp_path / "runs.csv", [{"number": number} for number in range(4, 13)])
+    hours = {"not_from": f"{T0:%H:%M}", "not_until": f"{T0 + 10 * HOUR:%H:%M}", "zone": "UTC"}
+    locks = (
+        Lock(kind="delay", parameters={"for": 3600, "after": "run_end"}),
+        Lock(kind="delay", parameters={"for": 7200, "after": "group_closed"}),
+        Lock(kind="time", parameters=hours),
+        Lock(kind="file", parameters={"path": "/data/x", "what": "/data/x", "every": 60}),
+        Lock(kind="product", parameters={"workflow": "ecal", "task": "skim", "product": "c"}),
+        Lock(kind="product", parameters={"workflow": "mu", "task": "skim", "product": "c"}),
+    )
+    waits = task("scale").model_copy(update={"locks": locks})
+    plan = plan_of(named(workflow("ecal", task("skim"), waits)), tmp_path)
+    group = next(one for one in plan.groups if one.name == "run-r4")
+    closed = group.closed_at
+    assert closed is not None
+    assert group.end is not None
+    found = {lock.what: lock for lock in group.locks}
+    said = {what: (lock.state, lock.opens_at) for what, lock in found.items()}
+    assert said["1h after run_end"] == ("opens", max(closed, group.end + HOUR))
+    assert said["2h after group_closed"] == ("opens", closed + 2 * HOUR)
+    assert said[f"not from {hours['not_from']} until {hours['not_until']} UTC"] == ("opens", T0 + 10 * HOUR)
+    assert said["/data/x"] == ("unknown", None)
+    assert "asked outside" in found["/data/x"].why
+    assert said["ecal.skim.c"] == ("opens", closed)
+    assert said["mu.skim.c"] == ("shut", None)
+    assert "another campaign" in found["mu.skim.c"].missing[0][1]

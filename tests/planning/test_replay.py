@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from airflow_calib_provider.domain.failed_runs import FailedRuns
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.planning.plans import PlanSpecs, basis_of, plan_on
 from airflow_calib_provider.planning.records import PlanRequest, SpecPlan
 from airflow_calib_provider.spec.models import Workflow
-from tests.ledger.making import SOURCE, T0, fill, new_ledger, task, total, workflow, write_runs
+from tests.ledger.making import RUN, SOURCE, T0, fill, new_ledger, task, total, workflow, write_runs
 
 HOUR = timedelta(hours=1)
 TICKS = 30
@@ -60,16 +62,50 @@ class Detector:
             "incomplete_after": choose([None, 4 * HOUR - timedelta(microseconds=1)]),
             "where": choose([None, "run.lumi_pb > 6.0"]),
         }
+        late = ["ignore", "new_group", "new_group"]
+        failed = choose([None, FailedRuns(), FailedRuns(exclude=0.1, after=6 * HOUR)])
+        short = choose(["next", "keep", "drop"])
         found = [
+            workflow("tracker", task("fit", self.policy(choose(["fill", "sum", "count", "window"]))), **selection),
             workflow(
                 "ecal",
-                task("skim"),
-                task("scale", fill(choose([0, 50]), short=choose(["next", "keep", "drop"]), max_wait=4 * HOUR)),
+                task("skim", RUN.model_copy(update={"late_runs": choose(late)})),
+                task(
+                    "scale",
+                    fill(choose([0, 50]), short=short, max_wait=4 * HOUR, late_runs=choose(late), failed_runs=failed),
+                ),
                 **selection,
             ),
-            workflow("mu", task("align", total(60)), **{**selection, "since": choose([5, None])}),
+            workflow(
+                "mu",
+                task("align", total(60, tail=choose(["keep", "drop"]), late_runs=choose(late))),
+                **{**selection, "since": choose([5, None])},
+            ),
         ]
         return {flow.name: flow for flow in found}
+
+    def policy(self, kind: str) -> Grouping:
+        """Some policy of this kind, with options that several kinds have."""
+        choose = self.random.choice
+        options: dict[str, dict[str, Any]] = {
+            "sum": {"amounts": {"lumi_pb": choose([30.0, 60.0])}},
+            "count": {"runs": choose([2, 3, 5])},
+            "window": {"every": choose([3, 8, 24]) * 3600.0, "at": "06:00", "zone": choose(["UTC", "Europe/Zurich"])},
+        }
+        minimum = choose([{}, {"lumi_pb": 50.0}])
+        return Grouping(
+            kind=kind,
+            label=kind,
+            minimum=minimum,
+            at_most=choose([{}, {"lumi_pb": 90.0}]),
+            short=choose(["next", "keep", "drop"]) if minimum else "keep",
+            break_on=choose([(), ("fill",)]),
+            break_after=choose([None, HOUR]),
+            max_wait=choose([None, 4 * HOUR]),
+            tail=choose(["keep", "drop"]),
+            late_runs=choose(["ignore", "new_group"]),
+            options=options.get(kind, {}),
+        )
 
 
 def planned(ledger: Ledger, flows: Mapping[str, Workflow], now: datetime) -> SpecPlan:
@@ -87,6 +123,8 @@ def groups_of(plan: SpecPlan) -> dict[tuple[str, str], tuple[Any, ...]]:
             plain(one.reason),
             dict(one.amounts),
             list(one.fills),
+            one.late,
+            plain(one.opened),
         )
         for one in plan.groups
     }
@@ -103,6 +141,8 @@ def groups_in(ledger: Ledger) -> dict[tuple[str, str], tuple[Any, ...]]:
             plain(row.close_reason),
             row.amounts,
             row.fills,
+            row.late,
+            row.open_reason,
         )
         for row in rows
     }
@@ -129,18 +169,29 @@ def plain(value: object) -> object:
     return json.loads(json.dumps(value))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_the_plan_of_past_runs_is_what_injection_made_of_them(seed: int, tmp_path: Path) -> None:
+    check(seed, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1_000, 1_300))
+def test_three_hundred_pasts_are_planned_as_they_were(seed: int, tmp_path: Path) -> None:
+    check(seed, tmp_path)
+
+
+def check(seed: int, folder: Path) -> None:
+    """Inject at every hour, and plan at the end."""
     detector = Detector(seed)
     flows = detector.workflows()
     first = detector.random.choice([0, 0, 6])
-    with new_ledger(tmp_path) as ledger:
+    with new_ledger(folder) as ledger:
         for tick in range(first, TICKS):
             now = T0 + tick * HOUR
-            write_runs(tmp_path / "runs.csv", detector.listed(tick))
+            write_runs(folder / "runs.csv", detector.listed(tick))
             if tick > first and detector.random.random() < 0.1:
                 skip_one(ledger, detector, now)
-            report = inject(ledger, flows, {"daq": SOURCE}, tmp_path, now=now)
+            report = inject(ledger, flows, {"daq": SOURCE}, folder, now=now)
             assert not report.errors
         plan = planned(ledger, flows, now)
         assert decisions_of(plan) == decisions_in(ledger)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from tests.cache import UnavailableError
-from tests.pool.layout import alive, pools_folder
+from tests.guard import alive
+from tests.pool.layout import pools_folder
 from tests.pool.pool import Pool
 
 NAME = "by-hand"

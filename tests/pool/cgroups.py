@@ -9,6 +9,7 @@ few seconds, with another hold code: see :attr:`tests.pool.pool.Pool.memory_hold
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,10 +47,15 @@ def mounts(inside: str) -> list[str]:
     return lines
 
 
-def remove(name: str, seconds: float = 5) -> None:
-    """Remove the groups of a pool that has ended; the kernel may take a moment to empty them."""
+def remove(name: str) -> None:
+    """Remove the groups of a pool that has ended."""
+    remove_all([path / name for path in controllers().values()])
+
+
+def remove_all(groups: Sequence[Path], seconds: float = 5) -> None:
+    """Remove groups and those in them; the kernel may take a moment to empty them."""
     end = time.monotonic() + seconds
-    while left := [path / name for path in controllers().values() if (path / name).is_dir()]:
+    while left := [group for group in groups if group.is_dir()]:
         for group in left:
             for folder in sorted(group.rglob("*/"), reverse=True):
                 with suppress(OSError):

@@ -1,26 +1,24 @@
-"""A pool's own folder: what is prepared in it before the start, and how a dead pool's is told from a live one's."""
+"""A pool's own folder: what is prepared in it before the start, and what remains of a dead pool's."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shlex
 import shutil
 import socket
 import tempfile
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from tests.cache import cache_folder
+from tests.guard import leftovers
 from tests.pool import cgroups
 from tests.pool.chroot import USER
 from tests.pool.config import DOMAIN, FOLDERS, PLACE, configuration
 
 OTHER_SPOOL_MEGABYTES = 64  # small, so that a test can fill it
-MAKING_SECONDS = 60.0  # a folder without a guard is no younger than this if its maker died
 
 
 def pools_folder() -> Path:
@@ -44,25 +42,10 @@ def new_folder(name: str | None = None) -> Path:
     return made
 
 
-def alive(folder: Path) -> bool:
-    """Whether a guard stands over this pool: it holds the lock as long as it lives."""
-    try:
-        with (folder / "guard.lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def remove_leftovers() -> None:
-    """Remove the folders of pools that were killed; the kernel has ended their processes and mounts."""
-    for folder in pools_folder().glob("*"):
-        with suppress(FileNotFoundError):  # removed by another process meanwhile
-            being_made = not (folder / "guard.lock").exists() and time.time() - folder.stat().st_mtime < MAKING_SECONDS
-            if not being_made and not alive(folder):
-                remove(folder)
+    """Remove the folders of pools that were killed."""
+    for folder in leftovers(pools_folder()):
+        remove(folder)
 
 
 def remove(folder: Path) -> None:

@@ -16,14 +16,15 @@ from types import TracebackType
 from typing import Literal, Self
 
 from tests.cache import UnavailableError
+from tests.guard import alive
 from tests.pool.chroot import USER, build
 from tests.pool.config import DOMAIN, MAIN, OTHER, PLACE
-from tests.pool.layout import alive, control_group, new_folder, prepare, remove, remove_leftovers, write_private
+from tests.pool.layout import control_group, new_folder, prepare, remove, remove_leftovers, write_private
 
 ScheddName = Literal["main", "other"]
 
 SCHEDDS: dict[str, str] = {"main": MAIN, "other": OTHER}
-GUARD = Path(__file__).with_name("guard.py")
+GUARD = Path(__file__).parents[1] / "guard.py"
 START_SECONDS = 60.0
 TOOL_SECONDS = 30.0
 COMPLETE = {"Negotiator": 1, "Scheduler": 2, "Machine": 2}  # ads in the collector of a complete pool

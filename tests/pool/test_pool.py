@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.guard import alive
 from tests.pool import cgroups
-from tests.pool.layout import alive, control_group, remove_leftovers
+from tests.pool.layout import control_group, remove_leftovers
 from tests.pool.pool import Pool, ScheddName
 
 pytestmark = [pytest.mark.condor, pytest.mark.timeout(180)]

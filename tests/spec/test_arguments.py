@@ -45,6 +45,19 @@ def test_what_is_stated() -> None:
     assert jobs.options == {"files": ["/a/job.sh"], "attributes": {"WantCalib": True}, "transfer": False}
 
 
+def test_credentials_become_variables_but_for_those_that_the_backend_brings() -> None:
+    files = {"proxy": "/x/proxy", "kerberos": "/x/cc"}
+    jobs = ArgumentsReader({"credentials": files}).settings()
+    assert jobs.credentials == files
+    assert jobs.environment == {"X509_USER_PROXY": "/x/proxy", "KRB5CCNAME": "FILE:/x/cc"}
+    brought = {"condor": {"commands": {"X509UserProxy": "/x/proxy"}}}
+    jobs = ArgumentsReader({"credentials": files, **brought}).settings()
+    assert jobs.credentials == files
+    assert jobs.environment == {"KRB5CCNAME": "FILE:/x/cc"}
+    (said,) = mistakes(credentials={"proxy": "x"})
+    assert "credentials.proxy is 'x'; expected an absolute path" in said or "'x'" in said
+
+
 def test_defaults_are_those_of_a_spec() -> None:
     jobs = ArgumentsReader({}).settings()
     assert (jobs.retries, jobs.quorum, jobs.timeout, jobs.keep) == (3, 1.0, None, timedelta(days=30))

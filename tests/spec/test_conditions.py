@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.runsources.times import TimeRules
 from airflow_calib_provider.runsources.values import BadValue, read_value
 from airflow_calib_provider.spec.condition_text import MAX_LENGTH
 from airflow_calib_provider.spec.condition_tree import MAX_TEXT
@@ -133,14 +134,14 @@ def test_times_are_times(text: str, expected: bool) -> None:
 def test_a_time_is_the_same_in_a_source_and_in_a_condition(text: str, same: str) -> None:
     for first, second in ((text, same), (same, text), (text, text)):
         assert condition(f"run.start == timestamp('{first}')").evaluate({**RUN, "start": second})
-    read = read_value(text, FieldType.TIME, "start")
+    read = read_value(text, FieldType.TIME, "start", TimeRules())
     assert condition(f"run.start == timestamp('{text}')").evaluate({**RUN, "start": read})
 
 
 @pytest.mark.parametrize("text", ["2016-12-31T23:59:61Z", "2016-12-31T24:00:60Z", "9999-12-31T23:59:60Z"])
 def test_what_is_no_time_in_a_source_is_none_in_a_condition(text: str) -> None:
     with pytest.raises(BadValue, match="is no time"):
-        read_value(text, FieldType.TIME, "start")
+        read_value(text, FieldType.TIME, "start", TimeRules())
     assert "fails for every run" in refused(f"run.start == timestamp('{text}')").message
 
 

@@ -349,7 +349,7 @@ def test_a_policy_is_named_once_and_used_by_name(folder: Path) -> None:
     assert loaded.tasks["x"].policy == loaded.tasks["y"].policy
     assert list(loaded.groupings()) == ["period", "each"]
     period = loaded.groupings()["period"]
-    assert (period.kind, period.label, period.minimum, period.tail) == ("sum", "period", {"lumi": 100.0}, "drop")
+    assert (period.kind, period.label, period.goal, period.tail) == ("sum", "period", {"lumi": 100.0}, "drop")
     assert loaded.groupings()["each"].kind == "run"
 
 
@@ -365,3 +365,70 @@ def test_the_limit_of_jobs_is_the_same_when_read_and_when_rendered(folder: Path)
     file.write_text(workflow("a", jobs.format(MAX_JOBS + 1)))
     with pytest.raises(SpecErrors, match="expected a whole number from 1 to 100000"):
         load_workflow(file)
+
+
+def test_credentials_are_merged_and_what_the_environment_says_holds(folder: Path) -> None:
+    """A task's own file wins, and where the jobs have it at another place the spec says so."""
+    defaults = "defaults: {credentials: {proxy: /x/proxy, token: /x/token}}\ntasks:"
+    text = workflow("w", task("a")).replace("tasks:", defaults, 1)
+    own = "jobs: {credentials: {token: /own/token}, environment: {X509_USER_PROXY: /etc/proxy/proxy}, "
+    assert "jobs: {" in text
+    (folder / "w.yaml").write_text(text.replace("jobs: {", own, 1))
+    jobs = load_workflow(folder / "w.yaml").tasks["a"].jobs
+    assert jobs is not None
+    assert jobs.credentials == {"proxy": "/x/proxy", "token": "/own/token"}
+    assert jobs.environment == {"X509_USER_PROXY": "/etc/proxy/proxy", "BEARER_TOKEN_FILE": "/own/token"}
+
+
+CIRCLE = """
+apiVersion: calib/v1
+workflow: {name}
+runs: {{source: daq}}
+tasks:
+  fit:
+    group_by: run
+    locks: [{{payload: {{tag: {other}}}{more}}}]
+    jobs: {{command: [fit]}}
+    products: {{c: c.json}}
+  deliver:
+    needs: [fit]
+    publish: {{tag: {name}, file: "{{{{ tasks.fit.products.c }}}}"}}
+"""
+
+
+def circle(folder: Path, **more: str) -> list[str]:
+    """Two workflows of which each waits for the other's tag; what is said of it."""
+    (folder / "sources.yaml").write_text(
+        "apiVersion: calib/v1\nsources: {daq: {csv: {path: runs.csv}, fields: {lumi: float}}}\n"
+    )
+    for name, other in (("A", "B"), ("B", "A")):
+        (folder / f"{name}.yaml").write_text(CIRCLE.format(name=name, other=other, more=more.get(name, "")))
+    return [str(error) for error in load_folder(folder)[1]]
+
+
+def test_a_circle_of_locks_is_told_in_each_file(tmp_path: Path) -> None:
+    said = (
+        "tasks wait for each other in a circle: A.fit → B.deliver (lock on B) → B.fit → A.deliver (lock on A) → A.fit"
+    )
+    assert circle(tmp_path) == [f"{tmp_path}/{name}.yaml:6:3: {said}; expected no circle" for name in ("A", "B")]
+
+
+@pytest.mark.parametrize(
+    ("of", "said"), [("fit", "A.fit → A.fit (lock on p)"), ("check", "A.fit → A.check (lock on p) → A.fit")]
+)
+def test_a_product_of_its_own_that_is_made_later_is_never_there(of: str, said: str, tmp_path: Path) -> None:
+    circle(tmp_path)
+    (tmp_path / "B.yaml").unlink()
+    text = (tmp_path / "A.yaml").read_text() + "  check: {needs: [fit], jobs: {command: [x]}, products: {p: p.txt}}\n"
+    for more, told in (
+        ("", [f"tasks wait for each other in a circle: {said}; expected no circle"]),
+        (", campaign: c", []),
+    ):
+        product = f"product: {{workflow: A, task: {of}, product: p{more}}}"
+        (tmp_path / "A.yaml").write_text(text.replace("payload: {tag: B}", product))
+        assert [error.split(": ", 1)[1] for error in map(str, load_folder(tmp_path)[1])] == told
+
+
+def test_what_goes_on_without_closes_no_circle(tmp_path: Path) -> None:
+    assert circle(tmp_path, A=", at_most: 3h, then: last_good") == []
+    assert circle(tmp_path, A=", at_most: 3h, then: fail") != []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import tables, waiting
+from airflow_calib_provider.ledger.asking import Asker
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.settings import calib_home
 from airflow_calib_provider.spec.cache import checked
@@ -238,3 +240,28 @@ def test_nothing_of_it_is_loaded_before_a_spec_names_it(tmp_path: Path) -> None:
     )
     said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], text=True, capture_output=True, check=True)
     assert said.stdout == "True []\n"
+
+
+def test_a_lock_that_is_asked_outside(toyland: Toyland, tmp_path: Path) -> None:
+    bell = tmp_path / "bell"
+    spec = SPEC.replace("[{run_known: {number: 5}}, {runs_counted: {at_least: 4}}]", f"[{{bell: {{file: {bell}}}}}]")
+    (toyland.specs / "toyland.yaml").write_text(spec)
+    toyland.take()
+    first = toyland.rows(tables.run_group)[0]
+
+    def said() -> str:
+        asker = Asker(toyland.ledger)
+        asker.start([(first.id, "fit")])
+        asker.finish(10)
+        seen = toyland.look(first.id, "fit")
+        return seen.state if seen.state == "open" else render(seen.reason)
+
+    assert "cannot be asked: it does not hang there: No such file or directory" in said()
+    bell.write_text("silence")
+    time.sleep(1.1)
+    assert "nobody has rung" in said()
+    bell.write_text("ring")
+    time.sleep(1.1)
+    assert said() == "open"
+    told = toyland.calib("explain", "pairs-r1", "--no-airflow")
+    assert told.returncode == 0, told.stderr

@@ -14,13 +14,13 @@ import re
 import signal
 import struct
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypedDict
 
 from airflow_calib_provider.backends.condor.constraints import chunks, few_ranges, history_end, of_clusters, ranges
+from airflow_calib_provider.backends.left import write_durably
 
 Ad: TypeAlias = Mapping[str, bool | int | float | str]
 """The plain values of an ad or of an event: the only ones that leave the process with the bindings."""
@@ -313,28 +313,6 @@ def _cluster_in_log(condor: ModuleType, log: Path) -> int | None:
         for event in events.events(0):
             return int(event.cluster)
     return None
-
-
-def write_durably(file: Path, text: str, mode: int | None = None) -> None:
-    """Write a file as a whole, on disk when this returns."""
-    # A process number alone is not unique where hosts or containers share a file system.
-    part = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-            if mode is not None:
-                os.fchmod(stream.fileno(), mode)
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _plain(error: BaseException) -> str:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from airflow_calib_provider.backends.condor.calls import Submit, write_durably
+from airflow_calib_provider.backends.condor.calls import Submit
 from airflow_calib_provider.backends.condor.cursor import Numbers
 from airflow_calib_provider.backends.condor.outcomes import Proc
 from airflow_calib_provider.backends.condor.submission import JOB_SH
+from airflow_calib_provider.backends.left import write_durably
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError
 

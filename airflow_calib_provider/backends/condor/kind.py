@@ -62,5 +62,12 @@ class CondorKind(BackendKind):
 
         return {name: value for name, value in over(defaults, own).items() if value != {}}
 
+    def brings(self, block: Mapping[str, object]) -> frozenset[str]:
+        """What HTCondor's own submit commands transfer, and renew while a job runs."""
+        from airflow_calib_provider.backends.condor.names import CREDENTIALS, named
+
+        commands = {name.lower() for name in named(block, "commands")}
+        return frozenset(kind for kind, names in CREDENTIALS.items() if not commands.isdisjoint(names))
+
 
 KIND = CondorKind()

@@ -49,6 +49,12 @@ _KNOWN = (
 )  # fmt: skip
 """Submit commands of the manual of condor_submit that a spec may give. The bindings take a misspelt one in silence."""
 
+CREDENTIALS = {
+    "proxy": frozenset({"x509userproxy", "use_x509userproxy"}),
+    "token": frozenset({"use_scitokens", "scitokens_file"}),
+}
+"""Kind of credential → the submit commands by which HTCondor gives it to a job, with the usual variable."""
+
 _ATTRIBUTES = (
     "owner", "user", "osuser", "cmd", "args", "arguments", "env", "environment", "jobstatus", "lastjobstatus",
     "clusterid", "procid", "globaljobid", "requirements", "request*", "in", "out", "err", "iwd", "userlog", "qdate",

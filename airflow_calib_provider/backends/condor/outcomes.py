@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_calib_provider.backends.condor.calls import Ad
-from airflow_calib_provider.backends.condor.submission import NOT_ENTERED
+from airflow_calib_provider.backends.endings import why
+from airflow_calib_provider.backends.left import last_line, short
+from airflow_calib_provider.backends.scripts import NOT_ENTERED
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 
 _HOLD_CLASSES = {
@@ -48,7 +48,6 @@ _TOO_MUCH_MEMORY = (
     "requestmemory",
 )
 _TOO_MUCH_DISK = ("disk usage", "exceeded disk", "request_disk", "requestdisk")
-_NOT_STARTED = (126, 127)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def held(proc: Proc, at: datetime, code: int, subcode: int, reason: str, memory:
         proc.attempt,
         AttemptState.HELD,
         at,
-        reason=f"held ({code}): {_short(reason)}" + ("; time-out" if kind is FailureClass.TIMEOUT else ""),
+        reason=f"held ({code}): {short(reason)}" + ("; time-out" if kind is FailureClass.TIMEOUT else ""),
         failure=kind,
         hold_code=code,
         hold_subcode=subcode,
@@ -95,7 +94,7 @@ def removed(proc: Proc, at: datetime, reason: str) -> Observation:
         proc.attempt,
         AttemptState.REMOVED,
         at,
-        reason=_short(reason) or "removed from the queue",
+        reason=short(reason) or "removed from the queue",
         failure=FailureClass.PERSON,
     )
 
@@ -104,7 +103,7 @@ def gone(proc: Proc, at: datetime, reason: str) -> Observation:
     """A job that left the queue without an end of its own: by somebody's wish, or by the pool's policy."""
     if not reason or _PERSON in reason:
         return removed(proc, at, reason)
-    kind, said = hold_class(_SITE_POLICY, reason), f"removed by the pool: {_short(reason)}"
+    kind, said = hold_class(_SITE_POLICY, reason), f"removed by the pool: {short(reason)}"
     return Observation(proc.index, proc.attempt, AttemptState.FAILED, at, reason=said, failure=kind)
 
 
@@ -138,37 +137,9 @@ def ended(
 
 
 def _why(proc: Proc, exit_code: int | None, signal: int | None) -> tuple[FailureClass, str]:
-    if signal is not None:
-        return FailureClass.SIGNAL, f"killed by signal {signal}"
-    if exit_code in _NOT_STARTED and (said := _last_line(proc.folder / "stderr")):
+    if signal is None and exit_code == NOT_ENTERED and (said := last_line(proc.folder / "condor.err")):
         return FailureClass.START, f"exit code {exit_code}: {said}"
-    if exit_code == NOT_ENTERED and (said := _last_line(proc.folder / "condor.err")):
-        return FailureClass.START, f"exit code {exit_code}: {said}"
-    return FailureClass.EXIT, f"exit code {exit_code}"
-
-
-def _last_line(file: Path) -> str:
-    try:
-        # A pipe or a link is not followed: the file is the job's, and may be anything.
-        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    try:
-        about = os.fstat(opened)
-        if not stat.S_ISREG(about.st_mode):
-            return ""
-        data = os.pread(opened, 2000, max(0, about.st_size - 2000))
-    except OSError:
-        return ""
-    finally:
-        os.close(opened)
-    lines = data.decode(errors="replace").strip().splitlines()
-    return _short(lines[-1]) if lines else ""
-
-
-def _short(text: str) -> str:
-    # No database column takes a NUL.
-    return " ".join(str(text).replace("\0", " ").split())[:500]
+    return why(proc.folder, exit_code, signal)
 
 
 def from_ad(proc: Proc, ad: Ad, now: datetime) -> Observation | None:

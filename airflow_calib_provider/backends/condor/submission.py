@@ -17,16 +17,13 @@ from pathlib import Path
 
 from airflow_calib_provider.backends.condor.names import named
 from airflow_calib_provider.backends.condor.settings import CondorSettings
-from airflow_calib_provider.backends.condor.wrapping import WRAPPER, wrapped
+from airflow_calib_provider.backends.scripts import NOT_ENTERED, any_of, carried, shared_script
+from airflow_calib_provider.backends.wrapping import WRAPPER, wrapped
 from airflow_calib_provider.checksums import SUMS
-from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import SubmissionRefused
 from airflow_calib_provider.settings import installation_id, known_installation
-
-NOT_ENTERED = 125
-"""Exit code of ``job.sh`` when it cannot begin: the folder is not there, or a file cannot be written."""
 
 MAX_IDLE = 1000
 """Jobs of a round that wait for a machine at once, unless the spec says otherwise; so many are in the schedd's queue
@@ -41,17 +38,11 @@ _SEPARATOR = "\x1f"
 """Of the columns of an item: the one that HTCondor takes for nothing else."""
 
 _MEBIBYTE, _KIBIBYTE = 1 << 20, 1 << 10
-_LONGEST_SCRIPT = 120_000
-"""Bytes: Linux passes on no longer variable than 128 KiB."""
-
 _STATED = ("container_image", "requirements", "accounting_group", "accounting_group_user", "priority")
 _MACRO = re.compile(r"(?<!\$)\$\w*\(")
 """``$(name)``, ``$ENV(name)`` and the like; ``$$(name)``, filled in from the machine's ad, is the user's business."""
 
 _NOT_IN_PATHS = re.compile("[\n\r\0\x1f$,\"']")
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_./:,+=@%^-]+")
-_ESCAPES = [f"\\0{byte:03o}" for byte in range(256)]
-
 JOB_SH = f"""\
 #!/bin/sh
 # Runs one attempt of one job. What that is stands in CALIB_SCRIPT, in the octal escapes of printf %b.
@@ -63,66 +54,6 @@ eval "$script"
 """
 
 
-def encode(script: str) -> str:
-    """Text in which no character means anything to a submit file, a shell or a ClassAd; ``printf %b`` restores it."""
-    # Line by line, since most lines of a job are those of all jobs of its set.
-    return _ESCAPES[ord("\n")].join(map(_encode_line, script.split("\n")))
-
-
-@functools.lru_cache(maxsize=256)
-def _encode_line(line: str) -> str:
-    return _NOT_PLAIN.sub(_escape, line)
-
-
-def _escape(found: re.Match[str]) -> str:
-    return _escaped(found[0])
-
-
-@functools.lru_cache(maxsize=1024)
-def _escaped(text: str) -> str:
-    return "".join([_ESCAPES[byte] for byte in text.encode()])
-
-
-def shared_script(job: JobSubmission) -> str:
-    """What a job executes that sees the same file system.
-
-    It makes its folder itself, with the permissions that it would have from this process: one for each job, on a file
-    system that many share, costs more than all else of a submission. A job that HTCondor starts again after an
-    eviction begins with empty folders, as at its first start.
-    """
-    folder = shlex.quote(str(job.folder))
-    command = f"exec {shlex.join(job.command)} >../stdout 2>../stderr </dev/null"
-    inner = "\n".join([*map(_export, job.environment.items()), command])
-    return "\n".join(
-        [
-            # Nothing above it: where the file system is not mounted, the job is to fail, and not to write elsewhere.
-            f"d={folder}",
-            f'{{ [ -d "$d" ] || mkdir -m {_folder_mode():o} "$d"; }} && cd "$d" || exit {NOT_ENTERED}',
-            f"rm -rf out report.jsonl {SUMS}",
-            *[f"printf %s {shlex.quote(text)} >{name} || exit {NOT_ENTERED}" for name, text in job.lists.items()],
-            f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
-            *wrapped(job, inner),
-        ]
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _folder_mode() -> int:
-    """What :func:`os.mkdir` gives a folder in this process."""
-    # Asked of the kernel, since os.umask would change it for all threads at once.
-    with contextlib.suppress(OSError):
-        found = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
-        if found is not None:
-            return 0o777 & ~int(found[1], 8)
-    return 0o755
-
-
-@functools.lru_cache(maxsize=256)
-def _export(variable: tuple[str, str]) -> str:
-    name, value = variable
-    return f"export {name}={shlex.quote(value)}"
-
-
 def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
     """What a job executes whose files HTCondor transfers: paths of this side become paths of its scratch folder.
 
@@ -130,7 +61,7 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
     """
     moved = {**names, str(job.folder): ""}
 
-    paths = _any_of(moved)
+    paths = any_of(moved)
 
     def quoted(text: str) -> str:
         return _with_moved_paths(text, moved, paths)
@@ -171,13 +102,6 @@ def _with_moved_paths(text: str, moved: Mapping[str, str], paths: re.Pattern[str
     if done < len(text) or not parts:
         parts.append(shlex.quote(text[done:]))
     return "".join(parts)
-
-
-def _any_of(paths: Iterable[str]) -> re.Pattern[str]:
-    """One of these paths, and not a part of another one: ``/backup/data`` and ``/data2`` are not ``/data``."""
-    longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
-    # After an option without a space, as in -I/data, and in a URL of a file it is itself.
-    return re.compile(rf"(?:(?<=file://)|(?<![\w./~+%@-])(?:--?\w[\w-]*?)?)({longest_first})(?![\w.~+%@-])")
 
 
 def transferred_inputs(job: JobSubmission) -> dict[str, str]:
@@ -326,18 +250,7 @@ def items(jobs: Sequence[JobSubmission], *, transfer: bool) -> Iterator[dict[str
     gpus, limited = any(job.resources.gpus for job in jobs), any(job.timeout for job in jobs)
     for job in jobs:
         names = transferred_inputs(job) if transfer else {}
-        try:
-            script = encode(transferred_script(job, names) if transfer else shared_script(job))
-        except UnicodeEncodeError as error:
-            raise SubmissionRefused(
-                f"command or environment of job {job.index} holds half of a character: {error.object[error.start]!r}"
-            ) from None
-        if len(script) > _LONGEST_SCRIPT:
-            raise SubmissionRefused(
-                f"command and environment of job {job.index} have {len(script):,} bytes, of which {_LONGEST_SCRIPT:,} "
-                f"may be passed on; the largest is {lengths.largest(job.command, job.environment)}",
-                lengths.HINT,
-            )
+        script = carried(job, transferred_script(job, names) if transfer else shared_script(job))
         item = {
             "index": str(job.index),
             "attempt": str(job.attempt),

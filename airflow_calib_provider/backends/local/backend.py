@@ -6,55 +6,21 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_calib_provider import settings
+from airflow_calib_provider.backends import log
 from airflow_calib_provider.backends.local import folder as folders
-from airflow_calib_provider.backends.local import log, processes
+from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.care import tend
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.backends.local.processes import Host
-from airflow_calib_provider.domain.observation import AttemptState, RoundObservations
+from airflow_calib_provider.domain.observation import RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import BackendError, SettingError
 
 _REMOVAL_PATIENCE = 30.0
-
-
-@dataclass
-class _Cursor:
-    """How far a log was read, with what had been counted until there: a finished round need not be read again."""
-
-    offset: int = 0
-    ended: int = 0
-    jobs: int = -1
-
-    @classmethod
-    def parse(cls, text: str) -> _Cursor:
-        try:
-            return cls(*(int(part) for part in text.split("/", 2))) if text else cls()
-        except ValueError:
-            # To be told everything again does no harm.
-            return cls()
-
-    def __str__(self) -> str:
-        return f"{self.offset}/{self.ended}/{self.jobs}"
-
-    @property
-    def finished(self) -> bool:
-        return self.ended == self.jobs
-
-    def advance(self, lines: log.LogLines) -> None:
-        if lines.begin < self.offset:
-            self.ended = 0
-        self.offset = lines.end
-        for line in lines.events:
-            if line["event"] == log.CREATED:
-                self.jobs = int(line["jobs"])
-            elif log.is_of_job(line):
-                self.ended += AttemptState(line["event"]).final
 
 
 class LocalBackend:
@@ -122,7 +88,7 @@ class LocalBackend:
 
     def _poll(self, key: RoundKey, cursor: str) -> RoundObservations:
         folder = self._folder(key)
-        position = _Cursor.parse(cursor)
+        position = log.LogCursor.parse(cursor)
         events: list[log.LogEvent] = []
         try:
             with _known(folder):
@@ -137,7 +103,7 @@ class LocalBackend:
             raise BackendError(f"{folder.path} cannot be looked at: {error}") from error
         return RoundObservations([], cursor, finished=True)
 
-    def _news(self, folder: RoundFolder, position: _Cursor) -> list[log.LogEvent]:
+    def _news(self, folder: RoundFolder, position: log.LogCursor) -> list[log.LogEvent]:
         if folder.events.stat().st_size == position.offset:
             return []
         lines = log.read(folder.events, position.offset)
@@ -199,7 +165,7 @@ class LocalBackend:
         live: list[RoundKey] = []
         try:
             for key in folders.keys(self.spool):
-                position = _Cursor()
+                position = log.LogCursor()
                 with _known(self._folder(key)):
                     self._news(self._folder(key), position)
                     if not position.finished:
@@ -214,7 +180,7 @@ class LocalBackend:
         :raises BackendError: jobs have not ended, or the folder cannot be deleted.
         """
         folder = self._folder(key)
-        position = _Cursor()
+        position = log.LogCursor()
         try:
             with _known(folder):
                 self._news(folder, position)

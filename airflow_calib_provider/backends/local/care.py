@@ -8,8 +8,8 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from airflow_calib_provider.backends import environment
-from airflow_calib_provider.backends.local import log, processes
+from airflow_calib_provider.backends import environment, log
+from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.errors import BackendError

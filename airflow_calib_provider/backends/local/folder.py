@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from airflow_calib_provider.backends.local import log
+from airflow_calib_provider.backends import log
 from airflow_calib_provider.backends.local.processes import Host, all_marked
 from airflow_calib_provider.domain import lengths
 from airflow_calib_provider.domain.round_key import RoundKey

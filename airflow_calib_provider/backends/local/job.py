@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from airflow_calib_provider.backends.endings import killed_by
 from airflow_calib_provider.backends.local import keeper, processes
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.submission import JobSubmission
@@ -121,7 +122,7 @@ class RunningJob:
         if "setup" in said:
             return Outcome(AttemptState.LOST, None, None, f"could not be started: {said['setup']}", FailureClass.START)
         if number is not None:
-            return Outcome(AttemptState.FAILED, None, number, f"killed by {_signal_name(number)}", FailureClass.SIGNAL)
+            return Outcome(AttemptState.FAILED, None, number, killed_by(number), FailureClass.SIGNAL)
         if exit_code:
             return Outcome(AttemptState.FAILED, exit_code, None, f"exit code {exit_code}", FailureClass.EXIT)
         return Outcome(AttemptState.SUCCEEDED, 0)
@@ -155,10 +156,3 @@ def start(job: JobSubmission, environment: Mapping[str, str], slots: list[int], 
     os.read(status_read, 1)
     os.set_blocking(status_read, False)
     return RunningJob(job, pid, processes.start_ticks(pid) or 0, slots, datetime.now(UTC), go_write, status_read)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
+from airflow_calib_provider.backends.endings import not_found
 from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.checksums import write_sums
 from airflow_calib_provider.domain.submission import JobSubmission
@@ -164,7 +165,7 @@ def _become(job: JobSubmission, environment: Mapping[str, str], status: int) -> 
         os.execvpe(job.command[0], job.command, dict(environment))  # noqa: S606 (there is no shell on purpose)
     except FileNotFoundError as error:
         code = 127 if stage == "exec" else code
-        text = f"command not found: {job.command[0]} (or its interpreter)" if stage == "exec" else str(error)
+        text = not_found(job.command[0]) if stage == "exec" else str(error)
         _say(status, f"{stage}:{text}")
     except OSError as error:
         text = f"{job.command[0]}: {error.strerror}" if stage == "exec" else str(error)

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow_calib_provider.backends import environment
-from airflow_calib_provider.backends.local import log, processes
+from airflow_calib_provider.backends import environment, log
+from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission, read_request
 from airflow_calib_provider.backends.local.job import Outcome, RunningJob, start
 from airflow_calib_provider.backends.local.slots import LOOK, Slots

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping
-from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKeys, GroupingKind
+from airflow_calib_provider.domain.groupings.base import FieldUse, GroupingKind, SeveralRunsKeys
 from airflow_calib_provider.domain.keys import Where
-from airflow_calib_provider.domain.scalars import WHAT, OneOf, Positive, Schema, mistake
-
-Tail = Annotated[Literal["keep", "drop", "previous"], OneOf()]
+from airflow_calib_provider.domain.scalars import WHAT, Positive, Schema, mistake
 
 
-class SumKeys(GroupingKeys):
+class SumKeys(SeveralRunsKeys):
     """The block ``sum``: one further key is the field that is summed, with its amount."""
 
     says: ClassVar[str] = "runs until an amount is reached: [group_by.sum](#group_bysum)"
@@ -24,20 +22,13 @@ class SumKeys(GroupingKeys):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Positive] = Field(init=False)
 
-    tail: Annotated[
-        Tail,
-        Field(
-            description="what the unfinished last group becomes when the campaign is closed: a group all the same, "
-            "skipped, or part of the one before (in finite campaigns)"
-        ),
-    ] = "keep"
-
-    def amounts(self) -> dict[str, float]:
+    def goal(self) -> Mapping[str, float]:
         """The field and its amount, as far as they could be read."""
         return dict(self.__pydantic_extra__ or {})
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """Exactly one field is summed, and its name is the key."""
+        yield from super().check()
         fields = self.extra_keys()
         if len(fields) != 1:
             has = "no field" if not fields else f"several fields: {', '.join(fields)}"
@@ -47,7 +38,11 @@ class SumKeys(GroupingKeys):
     def more_schema(cls) -> Schema:
         """A key that is not declared is the field."""
         known = dict.fromkeys(cls.declared, True)
-        return {"minProperties": 1, "not": {"additionalProperties": False, "properties": known}}
+        return {
+            **super().more_schema(),
+            "minProperties": 1,
+            "not": {"additionalProperties": False, "properties": known},
+        }
 
 
 class SumKind(GroupingKind):
@@ -69,12 +64,14 @@ class SumKind(GroupingKind):
 
     def policy(self, keys: SumKeys, label: str) -> Grouping:
         """With the amount that a group must reach."""
-        return Grouping(kind=self.name, label=label, minimum=keys.amounts(), tail=keys.tail)
+        return Grouping(kind=self.name, label=label, options={"amounts": dict(keys.goal())})
 
     def after(self, group: GroupDraft) -> None:
         """It closes with the run that reaches the amount."""
-        if group.has_enough:
-            group.close("reached")
+        # A group that opened before there were others has its amount among the least ones.
+        goal = group.policy.goal or group.policy.minimum
+        if all(group.amount_with(name) >= amount for name, amount in goal.items()):
+            group.finish("reached")
 
 
 KIND = SumKind()

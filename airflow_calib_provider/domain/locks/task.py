@@ -22,7 +22,9 @@ class TaskLockKind(LockKind):
 
     def text(self, reason: Mapping[str, object]) -> str:
         """How many runs are done in the other task, and which are not."""
-        return f"{reason['done']} of {reason['total']} runs done in {reason['needs']}; missing {missing(reason)}"
+        of_base = f" of the campaign {reason['campaign']}" if "campaign" in reason else ""
+        there = f"{reason['needs']}{of_base}"
+        return f"{reason['done']} of {reason['total']} runs done in {there}; missing {missing(reason)}"
 
     def on(self, keys: object) -> str:
         """Nobody asks: ``needs`` makes this lock, no key of ``locks``."""

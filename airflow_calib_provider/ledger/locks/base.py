@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import (
@@ -13,10 +16,12 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
+    String,
     and_,
     case,
     cast,
     exists,
+    func,
     literal,
     null,
     select,
@@ -26,6 +31,8 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import load
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.ids import IDS, Ids, one_of
+from airflow_calib_provider.outside.conditions import PlacedPayload
 from airflow_calib_provider.spec.kinds import lock_kind
 
 lock, membership, group, skip = tables.lock, tables.membership, tables.run_group, tables.skip
@@ -33,9 +40,11 @@ lock, membership, group, skip = tables.lock, tables.membership, tables.run_group
 SATISFIED = "satisfied"
 SKIPPED = "skipped"
 NOT_SELECTED = "not_selected"
+EXCLUDED = "excluded"
+"""The group goes on without the run, as it has failed (rule 49)."""
 UNKNOWN = "unknown"
 NO_PAYLOAD = "no payload yet"
-QUIET = (SATISFIED, SKIPPED, NOT_SELECTED)
+QUIET = (SATISFIED, SKIPPED, NOT_SELECTED, EXCLUDED)
 """Statuses of runs that hold nothing."""
 
 
@@ -54,10 +63,17 @@ class Look:
     """How a wait stands.
 
     :ivar state: ``open`` (go on), ``waiting``, or ``never`` (it cannot open any more).
+    :ivar gone_on: the locks that are shut, and that it goes on without, as their deadlines have passed: what is
+        recorded of each (rule 61).
+    :ivar starts: positions of locks whose deadlines count from now on, as they are waited for from now on.
+    :ivar without: runs without which it is open, each with why.
     """
 
     state: str
     reason: Reason | None = None
+    gone_on: tuple[Mapping[str, Any], ...] = ()
+    starts: tuple[int, ...] = ()
+    without: Mapping[int, Reason] = field(default_factory=dict)
 
 
 class Standing(NamedTuple):
@@ -77,13 +93,88 @@ class Standing(NamedTuple):
     n: int = 1
 
 
+class LockedGroup(NamedTuple):
+    """What kinds that answer by themselves know of a group.
+
+    :ivar closed_at: ``None``: it takes runs.
+    """
+
+    id: int
+    campaign: str
+    workflow: str
+    name: str
+    first_run: int
+    last_run: int
+    start: datetime | None
+    end: datetime | None
+    closed_at: datetime | None
+
+
 class LockRow(NamedTuple):
-    """A lock's row, for kinds that answer by themselves."""
+    """A lock's row, for kinds that answer by themselves.
+
+    :ivar text: its parameters, as JSON.
+    :ivar limits: its deadline, as JSON; empty: it has none. :ivar choice: as in the ledger.
+    :ivar deadline: until when it is waited for, where that counts from when it began to be.
+    """
 
     group_id: int
     task: str
     position: int
-    parameters: Mapping[str, object]
+    kind: str
+    text: str
+    limits: str
+    choice: int | None
+    deadline: datetime | None
+    group: LockedGroup
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What its kind needs to know."""
+        found: Mapping[str, Any] = read_json(self.text)
+        return found
+
+
+@lru_cache(4096)
+def read_json(text: str) -> Any:
+    """What stands in a JSON column: that which many rows have, or which is read again and again, is read once."""
+    return json.loads(text)
+
+
+def lock_rows(connection: Connection, group_ids: Iterable[int], *where: ColumnElement[bool]) -> list[LockRow]:
+    """The locks of these groups, with their groups, by two statements.
+
+    :param where: which of them; all conditions must hold.
+    """
+    ids = sorted(group_ids)
+    rows = connection.execute(_LOCKS.where(*where), {"ids": ids}).all()
+    of_locks = sorted({row[0] for row in rows})
+    groups = {row[0]: LockedGroup(*row) for row in connection.execute(_GROUPS, {"ids": of_locks})} if rows else {}
+    return [LockRow._make((*row, groups[row[0]])) for row in rows]
+
+
+_LOCKS = select(
+    lock.c.group_id,
+    lock.c.task,
+    lock.c.position,
+    lock.c.kind,
+    cast(lock.c.parameters, String),
+    func.coalesce(cast(lock.c.limits, String), ""),
+    lock.c.choice,
+    lock.c.deadline,
+).where(one_of(lock.c.group_id, IDS))
+
+_GROUPS = select(
+    group.c.id,
+    group.c.campaign,
+    group.c.workflow,
+    group.c.name,
+    func.coalesce(group.c.lowest_run, group.c.first_run),
+    group.c.last_run,
+    group.c.start,
+    group.c.end,
+    group.c.closed_at,
+).where(one_of(group.c.id, IDS))
 
 
 class LedgerLock:
@@ -91,12 +182,14 @@ class LedgerLock:
 
     :ivar kind: its name.
     :ivar texts: its statuses, for people.
+    :ivar answers: whether all of its locks, or those that :meth:`statement` leaves out, are looked up.
     """
 
     kind: str
+    answers: bool = False
     texts: ClassVar[Mapping[str, str]] = {}
 
-    def statement(self, group_ids: Sequence[int]) -> Select[Any] | None:
+    def statement(self, group_ids: Ids) -> Select[Any] | None:
         """How all of these groups stand: rows as :meth:`per_run` and :meth:`as_a_whole` make them.
 
         Those of this package are parts of one statement for all that wait. ``None``: it answers in :meth:`look_up`.
@@ -107,28 +200,58 @@ class LedgerLock:
         """How these stand, all of a kind at once: one statement for all of them, never one for each."""
         raise NotImplementedError
 
+    def failures(self, group_ids: Ids) -> Select[Any]:
+        """How the tasks stand of those groups that hold a run which has failed in what is needed.
+
+        Group and task that need, run, and what; and of the group there each task, with its state, since when and why,
+        and what it comes after. Of a lock on tasks only.
+        """
+        raise NotImplementedError
+
     def look(self, what: str, rows: Sequence[Standing]) -> Look:
         """How one lock stands."""
+        told = tuple([(row.status, row.run, row.n) for row in rows])
+        return _looked(self, what, told) if len(told) <= _FEW else self._look(what, told)
+
+    def _look(self, what: str, told: Iterable[tuple[str, int | None, int]]) -> Look:
+        """How it stands, by statuses with runs and numbers."""
         counts: dict[str, int] = defaultdict(int)
-        for row in rows:
-            counts[row.status] += row.n
+        for status, _, n in told:
+            counts[status] += n
         total = sum(counts.values())
         never = self.never(what, counts, total)
         if never is not None:
             return Look("never", never)
-        shut = [row for row in rows if row.status not in QUIET]
+        shut = [(run, status) for status, run, _ in told if status not in QUIET]
         if not shut:
             return Look("open")
-        wanted = total - counts[SKIPPED] - counts[NOT_SELECTED]
-        missing = [[row.run, self.texts.get(row.status, row.status)] for row in shut]
+        wanted = total - counts[SKIPPED] - counts[NOT_SELECTED] - counts[EXCLUDED]
+        missing = [[run, self.texts.get(status, status)] for run, status in shut]
         return Look("waiting", self.reason(what, {"done": counts[SATISFIED], "total": wanted, "missing": missing}))
+
+    def lacks_last_good(self, connection: Connection, locks: Sequence[LockRow]) -> set[tuple[int, str, int]]:
+        """For which of these locks there is nothing older to be taken when their deadline has passed.
+
+        :returns: group, task and position of each; others of the groups may be among them.
+        """
+        raise NotImplementedError
+
+    def outside_payloads(
+        self, connection: Connection, parameters: Mapping[str, Any], runs: Iterable[int], *, last_good: bool
+    ) -> tuple[list[PlacedPayload], list[int]] | None:
+        """The payloads of an outside store for these runs, each once, and the runs that none covers.
+
+        :param last_good: of a run that none covers, the last one that begins before it counts.
+        :returns: ``None``: what is waited for is not in an outside store.
+        """
+        return None
 
     def never(self, what: str, counts: Mapping[str, int], total: int) -> Reason | None:
         """Why it can never open; ``None`` if it can.
 
         :param counts: status → number of runs.
         """
-        if total == counts.get(SKIPPED, 0) + counts.get(NOT_SELECTED, 0):
+        if total == counts.get(SKIPPED, 0) + counts.get(NOT_SELECTED, 0) + counts.get(EXCLUDED, 0):
             return {"code": "all_skipped", "needs": what, "total": total}
         return None
 
@@ -143,7 +266,7 @@ class LedgerLock:
 
     def per_run(
         self,
-        group_ids: Sequence[int],
+        group_ids: Ids,
         what: ColumnElement[str],
         *statuses: tuple[ColumnElement[bool], object],
         other: object,
@@ -159,7 +282,7 @@ class LedgerLock:
         )
 
     def as_a_whole(
-        self, group_ids: Sequence[int], what: ColumnElement[str], is_open: ColumnElement[bool], other: str
+        self, group_ids: Ids, what: ColumnElement[str], is_open: ColumnElement[bool], other: str
     ) -> Select[Any]:
         """One row for each such lock, whose answer is the same for all runs.
 
@@ -167,13 +290,22 @@ class LedgerLock:
         """
         return self._rows(group_ids, what, case((is_open, SATISFIED), else_=other), cast(null(), Integer))
 
-    def _rows(self, group_ids: Sequence[int], what: Any, status: Any, run: Any) -> Select[Any]:
+    def _rows(self, group_ids: Ids, what: Any, status: Any, run: Any) -> Select[Any]:
         return (
             select(*_KEY, what.label("what"), status.label("status"), run.label("run"))
             .select_from(lock)
             .join(group, group.c.id == lock.c.group_id)
             .where(lock.c.kind == self.kind, tables.one_of(lock.c.group_id, group_ids))
         )
+
+
+_FEW = 4
+"""Rows of a lock whose look is kept: what nothing has happened to is not thought about again."""
+
+
+@lru_cache(8192)
+def _looked(kind: LedgerLock, what: str, told: tuple[tuple[str, int | None, int], ...]) -> Look:
+    return kind._look(what, told)
 
 
 _KEY: tuple[Column[Any], ...] = (lock.c.group_id, lock.c.task, lock.c.position, lock.c.kind)
@@ -189,7 +321,7 @@ def skipped(workflow: object, task: object, campaign: object = group.c.campaign)
     )
 
 
-def of_no_kind(group_ids: Sequence[int], known: Sequence[str]) -> Select[Any]:
+def of_no_kind(group_ids: Ids, known: Sequence[str]) -> Select[Any]:
     """Rows of locks that nobody here knows: the package that brought them is gone. They stay shut."""
     return select(
         *_KEY, lock.c.kind.label("what"), literal(UNKNOWN).label("status"), cast(null(), Integer).label("run")

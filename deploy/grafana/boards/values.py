@@ -1,4 +1,4 @@
-"""Values that jobs report, over detector time; and what was published."""
+"""Values that jobs report, over detector time; how far off iterations are; and what was published."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def board(airflow_url: str) -> Dashboard:
     panels = [
         _value(),
         _latest_values(),
+        _steps(),
         _published_payloads(),
     ]
     return make(
@@ -97,6 +98,22 @@ def _latest_values() -> AnyPanel:
         sort=("data from", True),
         span=24,
         height=10,
+    )
+
+
+def _steps() -> AnyPanel:
+    return curves(
+        "How far off iterations are",
+        "Of every judged step of what iterates: how far each metric is from its target, in tolerances. From −1 to 1 "
+        "it is good. One that goes from side to side, or no longer comes closer, ends by that name: see `calib steps`.",
+        series(
+            select('"deviation"', "step", HERE, by='"workflow", "task", "stage", "phase", "metric"'),
+            "$tag_workflow $tag_task $tag_stage $tag_phase $tag_metric",
+        ),
+        points=True,
+        minimum=None,
+        span=24,
+        height=9,
     )
 
 

@@ -92,11 +92,11 @@ def _groups() -> AnyPanel:
     return rows(
         "Groups",
         "Each group of runs whose state changed in the chosen time range. Forming groups wait for more runs, "
-        "which is normal; one that is forming for days although runs come: look at its grouping in the spec. The "
-        "group leads to its DAG run.",
+        "which is normal; one that is forming for days although runs come: look at its grouping in the spec. What a "
+        "late one publishes stays a candidate; an edition above 1 was amended. The group leads to its DAG run.",
         table(
             select(
-                '"event", "group", "first_run", "last_run", "runs", "open_seconds"',
+                '"event", "group", "first_run", "last_run", "runs", "open_seconds", "late", "edition"',
                 "group",
                 HERE,
                 by='"workflow", "grouping", "state"',
@@ -105,7 +105,7 @@ def _groups() -> AnyPanel:
         steps=[
             *latest(
                 ["workflow", "grouping", "group"],
-                ["state", "first_run", "last_run", "runs", "open_seconds", "Time"],
+                ["state", "first_run", "last_run", "runs", "open_seconds", "late", "edition", "Time"],
             ),
             columns(
                 "Time",

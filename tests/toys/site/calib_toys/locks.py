@@ -1,4 +1,4 @@
-"""Two locks: one that is part of the statement for all that wait, and one that answers by itself."""
+"""Locks: part of the statement for all that wait, one that answers by itself, and one that is asked outside."""
 
 from __future__ import annotations
 
@@ -46,5 +46,25 @@ class RunsCountedKind(LockKind):
         return f"{keys.at_least} runs"
 
 
+class BellKeys(Keys):
+    """The block ``bell``."""
+
+    file: Annotated[str, Field(description="where it hangs")]
+
+
+class BellKind(LockKind):
+    """Open when somebody has rung, which is asked outside of the ledger."""
+
+    name = "bell"
+    keys = BellKeys
+    loader = "calib_toys.standing:BELL"
+    example = "{bell: {file: /tmp/bell}}"
+    of_runs = False
+
+    def on(self, keys: BellKeys) -> str:
+        return f"the bell {keys.file}"
+
+
 RUN_KNOWN = RunKnownKind()
+BELL = BellKind()
 RUNS_COUNTED = RunsCountedKind()

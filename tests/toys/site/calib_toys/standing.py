@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Select, exists, func, select
 
+from airflow_calib_provider.errors import OutsideError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.locks.base import SATISFIED, LedgerLock, LockRow, Standing, lock, parameter
+from airflow_calib_provider.ledger.locks.outside import OutsideLock
+from airflow_calib_provider.ledger.outside import OutsideAnswer, Question
 
 
 class RunKnown(LedgerLock):
@@ -35,5 +40,25 @@ class RunsCounted(LedgerLock):
             yield Standing(one.group_id, one.task, one.position, self.kind, f"{wanted} runs", status, None)
 
 
+class Bell(OutsideLock):
+    """Asks a file."""
+
+    kind = "bell"
+
+    def questions(self, parameters: Mapping[str, Any], variables: Mapping[str, object]) -> Question:
+        return Question(self.kind, {"file": parameters["file"]}, parameters["file"], timedelta(seconds=1))
+
+    def place(self, asked: Mapping[str, Any]) -> str:
+        return "bells"
+
+    def ask(self, asked: Mapping[str, Any], before: OutsideAnswer | None, now: datetime) -> OutsideAnswer:
+        try:
+            said = Path(asked["file"]).read_text()
+        except OSError as error:
+            raise OutsideError(f"it does not hang there: {error.strerror}") from error
+        return OutsideAnswer(said == "ring", "nobody has rung")
+
+
 RUN_KNOWN = RunKnown()
+BELL = Bell()
 RUNS_COUNTED = RunsCounted()

@@ -1,0 +1,45 @@
+"""The words for locks of which one is enough, and for those that are not waited for any longer (rules 60, 61)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+RELEASES = {
+    "any_of": "one of these",
+    "deadline_passed": (
+        "what was waited for; or another deadline in the spec, and the next calib_inject; then `calib retry`"
+    ),
+}
+
+_THEN = {
+    "fail": "then the task fails",
+    "go_on": "then it goes on without",
+    "last_good": "then it takes the last good payload",
+}
+
+
+def until(reason: Mapping[str, Any]) -> str:
+    """Until when a lock is waited for, to be put behind what is said of it; empty where that is for ever."""
+    deadline = reason.get("deadline")
+    if not deadline:
+        return ""
+    at = datetime.fromisoformat(deadline["at"])
+    near = ", which is near" if deadline["near"] else ""
+    return f" (until {at:%Y-%m-%d %H:%M:%S} UTC{near}; {_THEN.get(deadline['then'], deadline['then'])})"
+
+
+def passed(reason: Mapping[str, Any]) -> str:
+    """That a deadline has passed, and what is missing besides."""
+    lacking = f", and no payload of {reason['tag']} is there from before the group" if reason.get("tag") else ""
+    return f"the deadline has passed ({reason['was']}){lacking}"
+
+
+def gone_on(locks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a task does without, for its log: a line for each lock whose deadline has passed."""
+    said = {"go_on": "it goes on without", "last_good": "it takes the last good payload"}
+    return [
+        f"{one['lock']} {one['what']} is not there, and its deadline has passed ({one['was']}): {said[one['then']]}"
+        for one in locks
+    ]

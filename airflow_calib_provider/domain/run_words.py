@@ -1,0 +1,36 @@
+"""Words for why runs are in no group, or their group goes on without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "where_false": lambda p: f"not selected: `{p['where']}` is false",
+    "in_no_category": lambda p: f"not selected: in none of the categories {', '.join(p['categories'])}",
+    "before_since": lambda p: f"not selected: before runs.since ({p['since']})",
+    "before_first_seen": lambda p: (
+        f"not selected: it ended before the workflow was first seen ({p['first_seen']}); set runs.since to take it"
+    ),
+    "not_in_campaign": lambda p: "not selected: not one of the campaign's runs",
+    "condition_error": lambda p: f"refused: {p['message']}",
+    "field_missing": lambda p: f"refused: the run has no {p['field']}, which {p['needed_by']} needs",
+    "not_listed": lambda p: "refused: its source lists it no more, and it was never completed",
+    "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
+    "failed_run": lambda p: (
+        f"left out: {p['failed']} failed for it at {p['at']}{': ' + p['said'] if p.get('said') else ''}"
+    ),
+}
+
+RELEASES: dict[str, str] = {
+    "where_false": "nothing in this campaign: the outcome was stored at injection",
+    "in_no_category": "nothing in this campaign: the outcome was stored at injection; `calib runs categories` says why",
+    "before_since": "nothing in this campaign; a campaign of its own takes it",
+    "before_first_seen": "a campaign of its own (`calib campaign create`)",
+    "not_in_campaign": "nothing: a finite campaign's runs are fixed",
+    "condition_error": "a campaign of its own, after the condition or the run's metadata was corrected",
+    "field_missing": "a campaign of its own, after the run's metadata was corrected",
+    "not_listed": "a campaign of its own, if its source lists it again and it is completed",
+    "incomplete_too_long": "a campaign of its own, after the run was completed",
+    "failed_run": "an amendment, when it is done there: `calib group amend`",
+}

@@ -1,0 +1,56 @@
+"""What was asked outside of the ledger for a task that waits: when last and when next, and what was answered."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from airflow_calib_provider.ledger.asking import by_outside_kind, may_ask_outside, outside_lock
+from airflow_calib_provider.ledger.locks.base import lock_rows
+from airflow_calib_provider.ledger.locks.outside import OutsideLock
+from airflow_calib_provider.ledger.outside import Answered, Question, answers_to
+
+SHOWN = 5
+"""Questions of a task that are told, those that were not answered first."""
+
+
+def asked_outside(connection: Connection, group_id: int, tasks: Collection[str]) -> dict[str, list[str]]:
+    """Task → a line for each question that its locks ask, by a few statements."""
+    rows = lock_rows(connection, [group_id], may_ask_outside())
+    asked: dict[str, dict[str, Question]] = defaultdict(dict)
+    for kind, some in by_outside_kind(row for row in rows if row.task in tasks).items():
+        for one in outside_lock(kind).asked(connection, some):
+            if one.question is not None:
+                asked[one.lock.task].setdefault(one.question.digest, one.question)
+    known = answers_to(connection, {digest for of_task in asked.values() for digest in of_task})
+    return {task: _lines(of_task, known) for task, of_task in asked.items()}
+
+
+def _lines(questions: dict[str, Question], known: dict[str, Answered]) -> list[str]:
+    def is_open(digest: str) -> bool:
+        return digest in known and known[digest].opens
+
+    ordered = sorted(questions, key=lambda digest: (is_open(digest), questions[digest].what))
+    lines = [_line(questions[digest], known.get(digest)) for digest in ordered[:SHOWN]]
+    more = len(ordered) - SHOWN
+    return [*lines, f"and {more} more questions"] if more > 0 else lines
+
+
+def _line(question: Question, known: Answered | None) -> str:
+    about = f"{question.kind} {question.what}"
+    if known is None:
+        return f"{about}: not asked yet"
+    again = f"asked again from {_time(known.asked_at + question.every)} on"
+    if known.answered_at is None:
+        return f"{about}: asked at {_time(known.asked_at)}, no answer yet; {again}"
+    lock: OutsideLock = outside_lock(question.kind)
+    told = "; ".join(filter(None, (lock.told(known.answer.data), known.said)))
+    since = f", so since {_time(known.changed_at)}" if known.changed_at is not None else ""
+    return f"{about}: answered at {_time(known.answered_at)}{since}{': ' if told else ''}{told}; {again}"
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

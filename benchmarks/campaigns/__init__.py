@@ -1,0 +1,1 @@
+"""What new data notice of a large campaign that runs beside them."""

@@ -1,0 +1,1 @@
+"""Job sets on a Kubernetes cluster, beside what else one could do."""

@@ -1,0 +1,1 @@
+"""One poll of all locks of many waiting groups."""

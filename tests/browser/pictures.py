@@ -1,0 +1,111 @@
+"""Pictures of Airflow's UI for the docs, of a workflow with a run that fails."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import expect
+
+from airflow_calib_provider.spec.language import AGAIN
+from tests.browser.person import LONG, PATIENCE, Person
+from tests.integration.harness import Installation
+
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
+SIZE = (1280, 800)
+"""Pixels of each picture."""
+
+COLOURS = 64
+"""Of each picture: what is flat stays flat, and a picture small."""
+
+NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed")
+WORKFLOW, FIRST = "ecal", 355100
+
+
+def prepare(installation: Installation) -> None:
+    """A workflow of four runs, the third of which fails."""
+    installation.add_workflow(WORKFLOW)
+    installation.control_job(FIRST + 2, "always")
+    installation.add_runs(range(FIRST, FIRST + 4))
+    assert installation.inject() == "success"
+    failed = (f"{WORKFLOW}/run-r{FIRST + 2}", "work")
+    installation.wait(lambda: installation.task_states().get(failed) == "failed", 300, "the failure")
+    installation.wait_run_ended(f"{WORKFLOW}__run", f"prompt__run-r{FIRST + 2}")
+
+
+def draw(person: Person, folder: Path) -> Iterator[Path]:
+    """Make all pictures, one after the other; the files."""
+    person.page.set_viewport_size({"width": SIZE[0], "height": SIZE[1]})
+    for steps in (_campaign, _backfill, _waiting, _failed):
+        person.go_home()
+        for name in steps(person):
+            yield _save(person, folder / f"{name}.png")
+
+
+def _save(person: Person, file: Path) -> Path:
+    # Messages go by themselves; what moves has come to its place by then.
+    expect(person.page.get_by_text("has been successfully triggered")).to_have_count(0, timeout=PATIENCE)
+    person.page.wait_for_timeout(1000)
+    seen = Image.open(io.BytesIO(person.page.screenshot()))
+    seen.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    return file
+
+
+def _wrap(person: Person) -> None:
+    """Let long lines of the log be seen whole; Airflow keeps it so."""
+    person.page.keyboard.press("w")
+
+
+def _campaign(person: Person) -> Iterator[str]:
+    person.open_dag("calib_campaign")
+    form = person.open_form()
+    person.fill(form, {"name": "rereco 2026A", "runs": f"{FIRST}-{FIRST + 3}", "workflows": "eacl"})
+    person.trigger(form)
+    person.see_state("Failed")
+    person.open_task("check")
+    person.read_log("no workflow eacl")
+    _wrap(person)
+    yield "ui-mistakes"
+    person.back_to_run()
+    form = person.open_same_form()
+    person.fill(form, {"name": "rereco-2026A", "workflows": WORKFLOW})
+    form.get_by_text("Run Parameters", exact=True).evaluate("element => element.scrollIntoView()")
+    yield "ui-campaign"
+    person.trigger(form)
+    person.see_state("Success")
+    person.open_task("check")
+    person.read_log("a dry run")
+    yield "ui-dry-run"
+
+
+def _backfill(person: Person) -> Iterator[str]:
+    person.open_dag("calib_backfill")
+    form = person.open_form()
+    form.get_by_text("Run this Dag for a range of dates").click()
+    person.backfill(form, "2026/09/04", "2026/09/05", box=True)
+    form.get_by_text(AGAIN, exact=True).click()
+    person.fill(form, {"campaign": "week-36", "workflows": WORKFLOW})
+    expect(form.get_by_role("button", name="Run Backfill")).to_be_enabled(timeout=LONG)
+    form.get_by_text("Date Range").evaluate("element => element.scrollIntoView()")
+    yield "ui-backfill"
+
+
+def _waiting(person: Person) -> Iterator[str]:
+    person.open_dag(f"{WORKFLOW}__sum")
+    person.open_run(f"prompt__sum-r{FIRST}")
+    person.open_task("total.locks")
+    person.read_log(f"missing {FIRST + 2} (failed)")
+    yield "ui-waiting"
+    person.tab("Details")
+    expect(person.page.get_by_role("link", name="What it waits for")).to_be_visible(timeout=PATIENCE)
+    yield "ui-button"
+
+
+def _failed(person: Person) -> Iterator[str]:
+    person.open_dag(f"{WORKFLOW}__run")
+    person.open_run(f"prompt__run-r{FIRST + 2}")
+    person.open_task("work")
+    person.read_log("broken on purpose", "calib jobs logs")
+    yield "ui-failed"
