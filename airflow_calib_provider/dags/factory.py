@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, BaseOperator, Param, TaskGroup, get_parsing_context
+from airflow.sdk import DAG, Asset, BaseOperator, TaskGroup, get_parsing_context
 
 from airflow_calib_provider.dags.assets import RUNS
-from airflow_calib_provider.dags.forms import by_hand_form
+from airflow_calib_provider.dags.forms import by_hand_form, params_form
 from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_delay
 from airflow_calib_provider.hooks.specs import served_workflow
 from airflow_calib_provider.operators.jobs import JobsOperator
@@ -61,7 +61,7 @@ def build_dag(workflow: Workflow, grouping: str) -> DAG:
         catchup=False,
         tags=sorted({"calib", workflow.name, *workflow.tags}),
         doc_md=_documentation(workflow, grouping),
-        params={**by_hand_form(workflow, policy), **{name: _param(value) for name, value in workflow.params.items()}},
+        params={**by_hand_form(workflow, policy), **params_form(workflow)},
         # Waiting DAG runs count as active: the limit must lie above what the ledger opens (rule 27).
         max_active_runs=int(2 * (max_open + window)),
         max_active_tasks=int(2 * (max_open + window)),
@@ -146,13 +146,6 @@ def _asset(workflow: str, task: str) -> Asset:
 
 def _payload_asset(tag: str) -> Asset:
     return Asset(name=f"payload {tag}", uri=f"calib://payload/{tag}", group="calib")
-
-
-def _param(value: object) -> Param:
-    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
-    kind = kinds.get(type(value))
-    about = "A param of the workflow; another value holds for this DAG run only."
-    return Param(value, type=kind, description_md=about) if kind else Param(value, description_md=about)
 
 
 def _documentation(workflow: Workflow, grouping: str) -> str:

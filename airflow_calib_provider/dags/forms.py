@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Param
 
 from airflow_calib_provider.spec.by_hand import by_hand_fields
-from airflow_calib_provider.spec.language import BOX
+from airflow_calib_provider.spec.language import BOX, PRESET
 
 if TYPE_CHECKING:
     from airflow_calib_provider.domain.grouping import Grouping
@@ -44,6 +44,24 @@ def by_hand_form(workflow: Workflow, policy: Grouping) -> dict[str, Param]:
             description_md="Its name, if it is to have one: letters, digits, hyphen and underscore.",
         ),
     }
+
+
+def params_form(workflow: Workflow) -> dict[str, Param]:
+    """The fields of a workflow's params. Those of its presets are chosen together."""
+    chosen = {}
+    if workflow.presets:
+        about = "Params that are chosen together; another one holds for this DAG run only."
+        names = list(workflow.presets)
+        chosen[PRESET] = Param(workflow.preset, type="string", enum=names, title="Preset", description_md=about)
+    of_presets = {name for values in workflow.presets.values() for name in values}
+    return {**chosen, **{name: _param(value) for name, value in workflow.params.items() if name not in of_presets}}
+
+
+def _param(value: object) -> Param:
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    kind = kinds.get(type(value))
+    about = "A param of the workflow; another value holds for this DAG run only."
+    return Param(value, type=kind, description_md=about) if kind else Param(value, description_md=about)
 
 
 def campaign_form() -> dict[str, Param]:

@@ -25,6 +25,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Campaign, Generation
 from airflow_calib_provider.ledger.starting import TaskStanding, require_open, standing_of
 from airflow_calib_provider.spec.by_hand import by_hand_fields
+from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.loader import load_text
 from airflow_calib_provider.spec.models import Task, Workflow
 
@@ -91,13 +92,14 @@ def begin(
 def stated_params(workflow: Workflow, params: Mapping[str, object] | None) -> dict[str, object]:
     """What a DAG run sets otherwise than the file does, whose values Airflow fills in.
 
-    A campaign's own values stand between both.
+    A campaign's own values stand between both. The preset is named, and not what it sets.
     """
     given, form = params or {}, by_hand_fields(workflow).values()
+    of_file = {**workflow.params, **({PRESET: workflow.preset} if workflow.presets else {})}
     return {
         name: value
         for name, value in given.items()
-        if name not in form and (name not in workflow.params or workflow.params[name] != value)
+        if name not in form and (name not in of_file or of_file[name] != value)
     }
 
 

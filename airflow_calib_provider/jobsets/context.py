@@ -94,7 +94,7 @@ def gather(
         "task": task.name,
         "group": _described(group, kept, records),
         "runs": records,
-        "params": {**workflow.params, **(params or {})},
+        "params": workflow.params_with(params or {}),
         "tasks": tasks,
         "workflows": others,
         "payloads": payloads,

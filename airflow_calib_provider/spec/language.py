@@ -18,6 +18,9 @@ CONTRACT = (
 OF_STEPS = ("CALIB_STEP", "CALIB_CONSTANTS", "CALIB_RESULTS_FILE")
 """Those that the jobs of what iterates are given besides."""
 
+PRESET = "preset"
+"""The key, the campaign's setting and the field that choose one of the presets."""
+
 INJECT = "calib_inject"
 """The system DAG that records and groups runs."""
 

@@ -6,7 +6,7 @@ the file, not a value to be turned into text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -17,7 +17,9 @@ from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.iteration.phases import Phase
 from airflow_calib_provider.domain.locks.deadlines import GO_ON, LAST_GOOD
 from airflow_calib_provider.domain.model import Model, Name
+from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.kinds import DEFAULT_BACKEND, DEFAULT_STORE
+from airflow_calib_provider.spec.language import PRESET
 
 
 class Lock(Model):
@@ -223,6 +225,7 @@ class RunSelection(Model):
 class Workflow(Model):
     """One YAML file, checked and normalized: defaults merged, groupings resolved, needs qualified.
 
+    :ivar params: with those of the preset that holds, :ivar preset: which it is, :ivar presets: of these.
     :ivar text: the file's text, byte for byte as stored in the ledger.
     :ivar hash: SHA-256 of the text (hexadecimal).
     :ivar file: the path as given.
@@ -236,12 +239,27 @@ class Workflow(Model):
     tags: tuple[str, ...] = ()
     runs: RunSelection
     params: dict[str, Any] = Field(default_factory=dict)
+    presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    preset: str | None = None
     tasks: dict[str, Task]
     text: str
     hash: str
     file: str
     base: str | None = None
     from_base: frozenset[str] = frozenset()
+
+    def params_with(self, stated: Mapping[str, object]) -> dict[str, object]:
+        """The params of a DAG run.
+
+        :param stated: what it sets otherwise; ``preset`` among it is the name of one of the presets.
+        :raises RenderError: there is no such preset.
+        """
+        chosen = stated.get(PRESET) if self.presets else None
+        if chosen is not None and chosen not in self.presets:
+            raise RenderError(f"{self.name} has no preset {chosen}", f"it has {', '.join(self.presets)}")
+        of_preset = {} if chosen is None else self.presets[str(chosen)]
+        own = {name: value for name, value in stated.items() if not (self.presets and name == PRESET)}
+        return {**self.params, **of_preset, **own}
 
     def groupings(self) -> dict[str, Grouping]:
         """The distinct groupings by label, in the order of the tasks."""

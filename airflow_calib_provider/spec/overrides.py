@@ -1,13 +1,11 @@
-"""What a campaign sets otherwise than its workflows' files: declared params, the backend, resources (rule 54).
+"""What a campaign sets otherwise than its workflows' files: params, the preset, the backend, resources (rule 54).
 
-An override is a place of the YAML file (``params.window``, ``backend``, ``resources.memory``) and its value. The file
-is read with the value in its place, so that the language itself says what is wrong with it.
+An override is a place of the YAML file (``params.window``, ``preset``, ``backend``, ``resources.memory``) and a value.
+The file is read with the value in its place, so that the language itself says what is wrong with it.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +13,10 @@ from airflow_calib_provider.domain import nodes
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec.job_keys import ResourcesKeys
+from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.models import RunSource, Workflow
-from airflow_calib_provider.spec.positions import kind_of, parse_document
+from airflow_calib_provider.spec.param_values import as_declared, read_text
+from airflow_calib_provider.spec.positions import parse_document
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.workflow_file import Sources, read_workflow
 
@@ -62,6 +62,8 @@ def _place(name: str, workflow: Workflow) -> str | None:
     """The place in the file that a name stands for; a declared param comes first."""
     if name in workflow.params:
         return PARAMS + name
+    if name == PRESET and workflow.presets:
+        return PRESET
     is_setting = name == BACKEND or (name.startswith(RESOURCES) and name in _resources())
     return name if is_setting and any(task.jobs for task in workflow.tasks.values()) else None
 
@@ -71,7 +73,8 @@ def _resources() -> list[str]:
 
 
 def _unknown(key: str, name: str, concerned: Mapping[str, Workflow], workflows: Mapping[str, Workflow]) -> str:
-    names = [*dict.fromkeys(param for item in concerned.values() for param in item.params), BACKEND, *_resources()]
+    names = [*dict.fromkeys(param for item in concerned.values() for param in item.params)]
+    names += [*([PRESET] if any(item.presets for item in concerned.values()) else []), BACKEND, *_resources()]
     qualified = [f"{workflow}.{param}" for workflow, item in workflows.items() for param in item.params]
     hint = nearest(name, names) or nearest(key, qualified)
     where = next(iter(concerned)) if len(concerned) == 1 else "any of its workflows"
@@ -81,57 +84,13 @@ def _unknown(key: str, name: str, concerned: Mapping[str, Workflow], workflows: 
 def _typed(place: str, value: object, workflow: Workflow) -> object:
     """:raises ValueError: the value is of another type than is declared."""
     if not place.startswith(PARAMS):
-        read = _read(value) if isinstance(value, str) else value
+        read = read_text(value) if isinstance(value, str) else value
         if isinstance(read, int) and not isinstance(read, bool):
             return read
         if not isinstance(value, str):
             raise ValueError(f"{value!r} is neither a text nor a whole number")
         return value
-    return _as(workflow.params[place.removeprefix(PARAMS)], value)
-
-
-def _as(declared: object, value: object) -> object:
-    kind = type(declared)
-    if kind is str and isinstance(value, str):
-        return value
-    read = _read(value) if isinstance(value, str) else value
-    if kind is float and isinstance(read, int) and not isinstance(read, bool):
-        read = float(read)
-    if kind is list and isinstance(read, Sequence) and not isinstance(read, str):
-        items = list(read)
-        kinds = {type(item) for item in declared} if isinstance(declared, list) else set()
-        if wrong := [item for item in items if kinds and not any(_fits(item, one) for one in kinds)]:
-            raise ValueError(f"{wrong[0]!r} is no {_name(next(iter(kinds)))}, of which the list {declared!r} consists")
-        return items
-    if type(read) is not kind or (isinstance(read, float) and not math.isfinite(read)):
-        raise ValueError(f"{value!r} is no {_name(kind)}, as the declared {declared!r} is")
-    return read
-
-
-def _fits(item: object, kind: type) -> bool:
-    return type(item) is kind or (kind is float and type(item) is int)
-
-
-def _read(text: str) -> object:
-    """A text of the command line or a form as the value that it would be in the file."""
-    kind = kind_of(text)
-    if kind == "bool":
-        return text.lower() == "true"
-    if kind == "int" and len(text) < 20:
-        return int(text)
-    if kind == "float" and len(text) < 40:
-        return float(text)
-    if text.startswith("["):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-    return text
-
-
-def _name(kind: type) -> str:
-    names = {bool: "truth value (true or false)", int: "whole number", float: "number", list: 'list such as ["a", "b"]'}
-    return names.get(kind, "text")
+    return as_declared(workflow.params[place.removeprefix(PARAMS)], value, texts=True)
 
 
 def unfit(workflow: Workflow, overrides: Overrides) -> list[str]:
@@ -139,13 +98,15 @@ def unfit(workflow: Workflow, overrides: Overrides) -> list[str]:
     found = []
     for place, value in overrides.items():
         name = place.removeprefix(PARAMS)
+        if place == PRESET and value not in workflow.presets:
+            found.append(f"{workflow.name} has no preset {value} any more, which the campaign sets")
         if place == name:
             continue
         if name not in workflow.params:
             found.append(f"{workflow.name} has no parameter {name} any more, which the campaign sets")
             continue
         try:
-            _as(workflow.params[name], value)
+            as_declared(workflow.params[name], value, texts=True)
         except ValueError as error:
             found.append(f"{workflow.name}.{name}, which the campaign sets: {error}")
     return found
@@ -186,21 +147,53 @@ def overridden(workflow: Workflow, overrides: Overrides, *, source: RunSource | 
 
 
 def _with(root: nodes.Mapping, overrides: Overrides) -> nodes.Mapping:
-    for place, value in overrides.items():
+    # Params of a preset are set in the one that holds then.
+    for place in sorted(overrides, key=lambda place: place != PRESET):
         for path in _paths(root, place):
-            root = _put(root, path, value)
+            root = _put(root, path, overrides[place])
     return root
 
 
 def _paths(root: nodes.Mapping, place: str) -> Iterator[tuple[str, ...]]:
-    if place.startswith(PARAMS):
-        yield "params", place.removeprefix(PARAMS)
+    if place == PRESET:
+        yield (PRESET,)
         return
-    tasks = root.entries["tasks"].value if "tasks" in root.entries else None
-    for name, entry in tasks.entries.items() if isinstance(tasks, nodes.Mapping) else ():
-        if isinstance(entry.value, nodes.Mapping) and "jobs" in entry.value.entries:
-            inner = (BACKEND,) if place == BACKEND else ("jobs", "resources", place.removeprefix(RESOURCES))
-            yield "tasks", name, *inner
+    if place.startswith(PARAMS):
+        yield _of_param(root, place.removeprefix(PARAMS))
+        return
+    for name, task in _mappings(root, "tasks"):
+        if "jobs" not in task.entries and "iterate" not in task.entries:
+            continue
+        if place == BACKEND:
+            yield "tasks", name, BACKEND
+            continue
+        resources = ("resources", place.removeprefix(RESOURCES))
+        if "jobs" in task.entries:
+            yield "tasks", name, "jobs", *resources
+        for phase, parts in _mappings(task, "iterate", "phases"):
+            for part in ("measure", "update"):
+                if part in parts.entries:
+                    yield "tasks", name, "iterate", "phases", phase, part, *resources
+
+
+def _of_param(root: nodes.Mapping, name: str) -> tuple[str, ...]:
+    chosen = root.entries[PRESET].value if PRESET in root.entries else None
+    for preset, values in _mappings(root, "presets"):
+        if isinstance(chosen, nodes.Scalar) and preset == chosen.text and name in values.entries:
+            return "presets", preset, name
+    return "params", name
+
+
+def _mappings(node: nodes.Mapping, *path: str) -> Iterator[tuple[str, nodes.Mapping]]:
+    """The mappings that stand in a mapping below a node, each with its key."""
+    for key in path:
+        below = node.entries[key].value if key in node.entries else None
+        if not isinstance(below, nodes.Mapping):
+            return
+        node = below
+    for name, entry in node.entries.items():
+        if isinstance(entry.value, nodes.Mapping):
+            yield name, entry.value
 
 
 def _put(node: nodes.Mapping, path: Sequence[str], value: object) -> nodes.Mapping:

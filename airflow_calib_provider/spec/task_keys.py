@@ -323,6 +323,16 @@ class WorkflowKeys(Keys):
             description="text, number, `true` or `false`, or a list of these; `{{ params.<name> }}`",
         ),
     ]
+    presets: Annotated[
+        dict[Name, Annotated[dict[Name, Value], Words(key="the parameter", type="mapping of names to plain values")]],
+        Words(key="the preset", name="presets", entry="the preset {key!r}", type="mapping of names to `params`"),
+        Field(default_factory=dict, description="params that are chosen together: [presets](#presets)"),
+    ]
+    preset: Annotated[
+        Name | None,
+        Words(default="required with `presets`"),
+        Field(description="which of them holds, unless a campaign or a DAG run chooses another"),
+    ] = None
     groupings: Annotated[
         dict[GroupingName, PolicyBlock],
         Words(key="the grouping", type="mapping of names to policies"),

@@ -29,6 +29,7 @@ from airflow_calib_provider.spec.models import (
     Split,
 )
 from airflow_calib_provider.spec.policies import PolicyReader
+from airflow_calib_provider.spec.presets import params_of
 from airflow_calib_provider.spec.problems import Problems
 from airflow_calib_provider.spec.product_keys import drops_of, files_of
 from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys
@@ -142,7 +143,7 @@ class TaskReader:
             task.needs.append((need, node))
 
     def _locks(self, keys: TaskKeys, task: RawTask, where: Where) -> None:
-        params = self.written.keys.params if self.written.keys is not None else {}
+        params = params_of(self.written.keys) if self.written.keys is not None else {}
         reader = LockReader(self.written, self.problems, params, deep=self.deep)
         task.locks = reader.read(keys.locks, where)
         task.templates += [TemplateText(node, text, of_lock=True) for node, text in reader.templates]

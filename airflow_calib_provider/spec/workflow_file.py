@@ -17,6 +17,7 @@ from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, L
 from airflow_calib_provider.spec.models import RunSelection, RunSource, Task, Workflow
 from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar
+from airflow_calib_provider.spec.presets import check_presets, params_of, presets_of
 from airflow_calib_provider.spec.problems import Problems, nearest
 from airflow_calib_provider.spec.task_keys import RunsKeys, WorkflowKeys
 from airflow_calib_provider.spec.tasks import RawTask, TaskReader
@@ -93,7 +94,8 @@ class _WorkflowReader:
         tasks, awaited = self._tasks(keys, name, source)
         self.loaded.raw_tasks = tasks
         resolved = resolving.resolve(tasks, name, awaited, self.problems)
-        params = {param: list(value) if isinstance(value, tuple) else value for param, value in keys.params.items()}
+        check_presets(self.written, self.problems)
+        params = params_of(keys)
         if self.deep and keys.workflow is not None:
             resolving.check_templates(tasks, keys.workflow, source, params, self.problems)
         if self.problems.errors or keys.runs is None or keys.workflow is None or resolved is None:
@@ -105,6 +107,8 @@ class _WorkflowReader:
             tags=keys.tags,
             runs=self._selection(keys.runs),
             params=params,
+            presets=presets_of(keys),
+            preset=keys.preset,
             tasks={task: self._task(tasks[task], resolved) for task in tasks},
             text=document.text,
             hash=hashlib.sha256(document.text.encode()).hexdigest(),
