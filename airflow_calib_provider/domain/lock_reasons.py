@@ -12,5 +12,7 @@ def may_shut_again(reason: Reason) -> bool:
         return any(map(may_shut_again, parts))
     if parts:
         return all(map(may_shut_again, parts))
+    if reason.get("code") == "lock_trouble":
+        return True  # which comes and goes with the machine that looks
     lock = lock_of(reason)
     return lock is not None and lock.may_shut

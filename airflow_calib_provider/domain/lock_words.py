@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
+    "lock_trouble": lambda p: f"the lock {p['lock']!r} cannot be looked at: {p['said']}",
+}
+"""Of what is no kind's own."""
+
 RELEASES = {
+    "lock_unknown": "installing that package wherever the ledger is looked at",
+    "lock_trouble": "what the message asks for; it is looked at again by itself",
     "any_of": "one of these",
     "deadline_passed": (
         "what was waited for; or another deadline in the spec, and the next calib_inject; then `calib retry`"

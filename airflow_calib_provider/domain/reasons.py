@@ -99,11 +99,11 @@ def _mistakes(params: Mapping[str, Any]) -> str:
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     **late_words.TEXTS,
+    **lock_words.TEXTS,
     **group_words.TEXTS,
     **run_words.TEXTS,
     # waiting
     "forming": _forming,
-    "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
     "several": _several,
     "queued_in_ledger": lambda p: (
         f"waits in the ledger: {p['open']} of at most {p['max_open']} DAG runs of {p['dag_id']} are open"
@@ -303,7 +303,6 @@ RELEASES: dict[str, str] = {
     **group_words.RELEASES,
     **iteration_words.RELEASES,
     "forming": "more runs, as its grouping asks for; or the end of the campaign for good (`calib campaign close`)",
-    "lock_unknown": "installing that package wherever the ledger is looked at",
     "several": "all of these",
     "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
     "others_start": "Airflow, when it has started one of these; or a higher CALIB_STARTING",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, or_, select
@@ -18,6 +18,7 @@ from airflow_calib_provider.errors import CalibError, KindError
 from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.locks.apart import one_by_one
 from airflow_calib_provider.ledger.locks.base import LockRow, ledger_lock, lock_rows
 from airflow_calib_provider.ledger.locks.outside import OutsideLock
 from airflow_calib_provider.ledger.outside import OutsideAnswer, Question, answers_to, claim, is_due, record
@@ -86,7 +87,8 @@ def questions_of(connection: Connection, tasks: Iterable[tuple[int, str]]) -> li
     rows = lock_rows(connection, {group_id for group_id, _ in wanted}, may_ask_outside())
     found: dict[str, Question] = {}
     for kind, some in by_outside_kind(row for row in rows if row[:2] in wanted).items():
-        for one in outside_lock(kind).asked(connection, some):
+        asked, _ = one_by_one(partial(outside_lock(kind).asked, connection), some)  # what it raises tells the look
+        for one in asked:
             if one.question is not None:
                 other = found.get(one.question.digest)
                 if other is None or one.question.every < other.every:
@@ -149,11 +151,11 @@ class Asker:
             return 0
         with self._ledger.write() as connection:
             claimed = claim(connection, due, now)
-        names = {name for one, _ in claimed if (name := outside_lock(one.kind).connection(one.asked))}
+        names = {name for one, _ in claimed if (name := _connection(one))}
         with fetched(names) if names and self._connect is None else nullcontext(), self._guard:
             for one, before in claimed:
                 self._busy.add(one.digest)
-                self._queues[outside_lock(one.kind).place(one.asked)].append(_Asking(one, before, copy_context()))
+                self._queues[_place(one)].append(_Asking(one, before, copy_context()))
             self._send_out()
         return len(claimed)
 
@@ -209,6 +211,20 @@ class Asker:
         with given(name, self._connect) if name and self._connect is not None else nullcontext():
             found: OutsideAnswer = kind.ask(question.asked, before, datetime.now(UTC))
         return found
+
+
+def _connection(question: Question) -> str:
+    try:
+        return outside_lock(question.kind).connection(question.asked)
+    except Exception:  # noqa: BLE001 - it raises again when it is asked, which is told as its answer
+        return ""
+
+
+def _place(question: Question) -> str:
+    try:
+        return outside_lock(question.kind).place(question.asked)
+    except Exception:  # noqa: BLE001 - at one place with all of its kind of which nobody can say where they are asked
+        return question.kind
 
 
 def ask_for_queued(ledger: Ledger, patience: float = PATIENCE) -> int:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -32,6 +33,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.exclusions import Excluding, decisions, policy_of, standing_without
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
 from airflow_calib_provider.ledger.ids import IDS, one_of
+from airflow_calib_provider.ledger.locks.apart import look_of, said_of, shut, standing_of
 from airflow_calib_provider.ledger.locks.base import (
     LedgerLock,
     Look,
@@ -230,10 +232,9 @@ def _of_others(connection: Connection, group_ids: list[int], kinds: Mapping[str,
                 if statement is not None:
                     found = [Standing(*row) for row in connection.execute(statement)]
                 else:
-                    found = list(kind.look_up(connection, locks))
+                    found = standing_of(partial(kind.look_up, connection), locks)
         except Exception as error:  # noqa: BLE001 - whatever it is: its locks stay shut, and say so
-            said = f"cannot be looked at: {type(error).__name__}: {error}"[:500]
-            found = [Standing(row.group_id, row.task, row.position, name, "it", said, None) for row in locks]
+            found = [shut(row, said_of(error)) for row in locks]
         yield from found
 
 
@@ -266,10 +267,10 @@ def _group_columns(row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _look_at_lock(rows: Sequence[Any], kinds: Mapping[str, LedgerLock]) -> Look:
-    kind, what = rows[0].kind, rows[0].what
+    kind = rows[0].kind
     if kind not in kinds:
         return Look("waiting", {"code": "lock_unknown", "lock": kind})
-    return kinds[kind].look(what, rows)
+    return look_of(kinds[kind], rows)
 
 
 def _combine(looks: Sequence[Look]) -> Look:

@@ -46,7 +46,7 @@ def awaited_in(reason: Reason | None) -> list[Awaited]:
     if code in NEVER:
         what = str(reason.get("needs"))
         return [Awaited(f"{'task' if '.' in what else 'payload'} {what}", 0, _count(reason, "total"))]
-    if code == "lock_unknown":
+    if code in ("lock_unknown", "lock_trouble"):
         return [Awaited(str(reason.get("lock")))]
     lock = lock_of(reason)
     if lock is not None:

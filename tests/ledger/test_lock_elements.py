@@ -265,3 +265,41 @@ def test_an_edit_is_no_reason_to_wait_anew_for_the_same(ledger: Ledger, group: C
         with ledger.write() as connection:
             sync_tasks(connection, "prompt", edited, datetime.now(UTC))
         assert deadline() == left
+
+
+def test_a_lock_that_cannot_be_looked_at_is_told_alone(ledger: Ledger) -> None:
+    """As rows may be that another version has written, or where a machine lacks a zone: all others go on."""
+    broken: dict[str, dict[str, Any]] = {
+        "delay": {"for": 1},
+        "time": {"not_from": "08:00", "not_until": "18:00", "zone": "Mars/Base"},
+        "file": {"path": "/data/x"},
+    }
+    put_runs(ledger, flow(delay(timedelta())), [facts(number, number) for number in range(1, 31)])
+    groups = [group_ids(ledger, "fill")[f"fill-r{number}"] for number in range(1, 30)]
+    locks = tables.lock
+    with ledger.write() as connection:
+        for here, (kind, parameters) in zip(groups[5:], broken.items(), strict=False):
+            values = {"kind": kind, "parameters": parameters}
+            connection.execute(update(locks).where(locks.c.group_id == here).values(**values))
+    looks = look_and_record(ledger, [(here, "fit") for here in groups])
+    shut = {groups.index(key[0]): render(one.reason) for key, one in looks.items() if one.state != "open"}
+    assert shut == {
+        5: "the lock 'delay' cannot be looked at: KeyError: 'after'",
+        6: "the lock 'time' cannot be looked at: ZoneInfoNotFoundError: 'No time zone found with key Mars/Base'",
+        7: "the lock 'file' cannot be looked at: KeyError: 'stable_for'",
+    }
+    assert asker_of(ledger, groups) == 0
+
+
+def test_a_deadline_that_cannot_be_read_is_told_alone(ledger: Ledger, group: Callable[..., int]) -> None:
+    here = group(payload(then="fail"), closed=2 * HOUR)
+    with ledger.write() as connection:
+        connection.execute(update(tables.lock).values(limits={"at_most": 3600, "since": "run_end"}))
+    assert render(view(ledger, here).reason) == "the lock 'payload' cannot be looked at: KeyError: 'from'"
+
+
+def asker_of(ledger: Ledger, groups: list[int]) -> int:
+    """How many questions are asked for these groups."""
+    from airflow_calib_provider.ledger.asking import Asker
+
+    return Asker(ledger).start([(here, "fit") for here in groups])

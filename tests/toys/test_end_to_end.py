@@ -189,7 +189,7 @@ def test_a_lock_that_breaks_holds_its_own_waits_only(
     keys = [(group, "fit"), (group, "deliver")]
     with toyland.ledger.read() as connection:
         found = waiting.look(connection, keys)
-    assert "missing cannot be looked at: ZeroDivisionError: in the toy" in render(found[keys[0]].reason)
+    assert "cannot be looked at: ZeroDivisionError: in the toy" in render(found[keys[0]].reason)
     assert found[keys[1]].state == "open"
 
 
@@ -203,7 +203,7 @@ def test_a_statement_that_the_database_refuses_is_its_own_trouble(
     monkeypatch.setattr(type(lock), "statement", lambda self, ids: text("SELECT nothing FROM nowhere"))
     look = toyland.look(group, "fit")
     assert look.state == "waiting"
-    assert "run_known it: 0 of 1; missing cannot be looked at: OperationalError" in render(look.reason)
+    assert "the lock 'run_known' cannot be looked at: OperationalError" in render(look.reason)
 
 
 def test_a_grouping_that_breaks_stops_its_own_workflow_only(toyland: Toyland, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, exists, or_, select, update
@@ -17,12 +17,14 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.ids import IDS, one_of
+from airflow_calib_provider.ledger.locks.apart import in_trouble, one_by_one, said_of, standing_of
 from airflow_calib_provider.ledger.locks.base import LedgerLock, LockRow, Look, Standing, lock_rows
 from airflow_calib_provider.spec.kinds import lock_kind
 
 lock = tables.lock
 
 Key = tuple[int, str]
+_Place = tuple[int, str, int]
 
 _FEW = 20
 """How many of the missing are recorded of a lock that a task goes on without."""
@@ -50,7 +52,7 @@ def answered(connection: Connection, rows: Iterable[LockRow], kinds: Mapping[str
         if row.kind in kinds and kinds[row.kind].answers:
             of_kind[row.kind].append(row)
     for name, locks in of_kind.items():
-        yield from kinds[name].look_up(connection, locks)
+        yield from standing_of(partial(kinds[name].look_up, connection), locks)
 
 
 @lru_cache(1024)
@@ -126,7 +128,11 @@ class Elements:
         overdue: list[_Overdue] = []
         for element, look in limited:
             row = element.rows[0]
-            limits = _limits(row.limits)
+            try:
+                limits = _limits(row.limits)
+            except Exception as error:  # noqa: BLE001 - another version of this package has written them
+                yield element, in_trouble(row.kind, said_of(error))
+                continue
             due = limits.due(row.group.end, row.group.closed_at, row.deadline)
             if due is None:
                 starts = () if row.group.closed_at is None else (row.position,)
@@ -135,8 +141,11 @@ class Elements:
                 yield element, replace(look, reason=with_deadline(look.reason, limits, due, now))
             else:
                 overdue.append(_Overdue(element, look, limits, due))
-        lacking = self._without_last_good([one for one in overdue if one.limits.then == LAST_GOOD])
+        lacking, faults = self._without_last_good([one for one in overdue if one.limits.then == LAST_GOOD])
         for one in overdue:
+            if one.lock()[:3] in faults:
+                yield one.element, in_trouble(one.lock().kind, faults[one.lock()[:3]])
+                continue
             tag = {"tag": one.lock().parameters.get("tag")} if one.element in lacking else {}
             if tag or one.limits.then == FAIL:
                 was = one.limits.words(one.due)
@@ -147,14 +156,17 @@ class Elements:
             else:
                 yield one.element, Look("open", gone_on=(_record(one),))
 
-    def _without_last_good(self, overdue: Sequence[_Overdue]) -> list[_Element]:
+    def _without_last_good(self, overdue: Sequence[_Overdue]) -> tuple[list[_Element], Mapping[_Place, str]]:
+        """Those for which there is nothing older, and of which that cannot be told, with why."""
         found: list[_Element] = []
+        in_doubt: dict[_Place, str] = {}
         for name in {one.lock().kind for one in overdue}:
             of_kind = {one.lock()[:3]: one for one in overdue if one.lock().kind == name}
             rows = [one.lock() for one in of_kind.values()]
-            lacks = self._kinds[name].lacks_last_good(self._connection, rows)
-            found += [of_kind[row[:3]].element for row in rows if row[:3] in lacks]
-        return found
+            lacks, faults = one_by_one(partial(self._kinds[name].lacks_last_good, self._connection), rows)
+            found += [of_kind[place].element for place in lacks if place in of_kind]
+            in_doubt |= {fault.lock[:3]: fault.said for fault in faults}
+        return found, in_doubt
 
 
 def _elements(key: Key, positions: Sequence[int], of_task: Mapping[int, LockRow]) -> Iterator[_Element]:
