@@ -98,6 +98,7 @@ _TEXTS = {
     "boundary": lambda reason: f"run {reason['boundary']} begins another group",
     "last_boundary": lambda _: "the last boundary: no run follows",
     "regrouped": lambda _: "its grouping has no boundaries any more",
+    "task_gone": lambda reason: f"nobody reports its values any more: {reason['task']} is no task of each run",
     "tail": _tail,
     "dropped": _dropped,
 }
@@ -113,6 +114,7 @@ _AFTER = {
     "later_window": "a later window began",
     "boundary": "a boundary parts them",
     "regrouped": "the grouping has no boundaries any more",
+    "task_gone": "nobody reports the values of the one before any more",
 }
 
 

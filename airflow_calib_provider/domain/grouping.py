@@ -180,6 +180,7 @@ class GroupingRules:
 
     :ivar single: every run is a group of its own, so that nothing ever forms.
     :ivar until: when a forming group closes, in words.
+    :ivar waits_from_end: ``max_wait`` counts from the end of the group's last run: without one it never ends a group.
     :ivar cuts: its policies follow data that may part groups (:meth:`cut`), and without which none would end: a forming
         one does so when the policy of now is of another kind.
     :ivar reader: ``module:function``, the module relative to the package: the policy with what it says of other files,
@@ -187,6 +188,7 @@ class GroupingRules:
     """
 
     single: bool = False
+    waits_from_end: bool = True
     cuts: bool = False
     reader: str = ""
     until: str = "closes when it is complete"
@@ -292,6 +294,7 @@ def assign(
     finite: bool = False,
     before: Reason | None = None,
     bound: int | None = None,
+    gone: str = "",
 ) -> Assignment:
     """Assign runs, in number order, to the forming group and to new ones.
 
@@ -301,6 +304,7 @@ def assign(
     :param finite: the campaign is finite, so that a tail may join the group before it.
     :param before: how the last group ended, if none is forming: :func:`after_group`.
     :param bound: all runs below are assigned then.
+    :param gone: the task whose values the forming group had, if nobody reports them any more.
     :raises KindError: a grouping has failed, or is not there.
     """
     try:
@@ -308,6 +312,8 @@ def assign(
             forming.policy = policy.rules.live(forming.policy, policy)
         elif forming is not None and forming.policy.rules.cuts:
             forming.finish("regrouped", for_good=True)  # what would end it is not there any more
+        elif forming is not None and gone:
+            forming.finish("task_gone", for_good=True, task=gone)  # nor is it here
         result = _assigned(policy, forming, runs, before)
         current = _if_forming(result.groups[-1]) if result.groups else None
         if current is not None and bound is not None:

@@ -33,7 +33,8 @@ def _forming(params: Mapping[str, Any]) -> str:
     except KindError:
         until = "closes when it is complete"
     runs = "1 run" if params["n_runs"] == 1 else f"{params['n_runs']} runs"
-    return f"the group is forming: {runs}{', ' + amounts if amounts else ''}; {until}"
+    endless = "; none of its runs has an end, so that max_wait never closes it" if params.get("endless") else ""
+    return f"the group is forming: {runs}{', ' + amounts if amounts else ''}; {until}{endless}"
 
 
 def _jobs_failed(params: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.grouping import GroupDraft, Grouping, RunFacts
+from airflow_calib_provider.domain.locks.deadlines import WAITING, Limits
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import IllegalTransition
 from airflow_calib_provider.injection.amendments import (
@@ -185,10 +186,23 @@ def _make_stale(connection: Connection, row: Group, now: datetime) -> list[str]:
     ]
     reason = {"code": editions.STALE, "edition": row.edition + 1}
     change_tasks(connection, [TaskChange(row.id, task, "new", reason) for task in again], now)
-    # What they wait for now, such as for a run that was added, they have not waited for before.
-    waited = (tables.lock.c.group_id == row.id, tables.lock.c.task.in_(again))
-    connection.execute(update(tables.lock).where(*waited).values(deadline=None))
+    _wait_anew(connection, row, again, now)
     return again
+
+
+def _wait_anew(connection: Connection, row: Group, tasks: Sequence[str], now: datetime) -> None:
+    """What tasks wait for now, such as for a run that was added, they have not waited for before: no deadline is over.
+
+    One that counts from when they wait begins with that; each other is not over before it would be from now on.
+    """
+    lock = tables.lock
+    columns = (lock.c.task, lock.c.position, lock.c.limits)
+    query = select(*columns).where(lock.c.group_id == row.id, lock.c.task.in_(tasks), lock.c.limits.is_not(None))
+    for one in connection.execute(query).all():
+        limits = Limits.of_json(one.limits)
+        until = None if limits.since == WAITING else now + limits.at_most
+        own = (lock.c.group_id == row.id, lock.c.task == one.task, lock.c.position == one.position)
+        connection.execute(update(lock).where(*own).values(deadline=until))
 
 
 def _absorb(connection: Connection, change: Change, subject: Subject, target: Group, now: datetime) -> None:

@@ -259,7 +259,17 @@ def _assign_grouping(
             return False
     before = deepcopy(forming)
     new = [facts[row.number] for row in rows if row.number >= below]
-    made = decided(policy, forming, history, new, here.now, finite=here.finite, before=ended, bound=here.bound)
+    made = decided(
+        policy,
+        forming,
+        history,
+        new,
+        here.now,
+        finite=here.finite,
+        before=ended,
+        bound=here.bound,
+        gone=awaiting.gone_for(here, policy, forming),
+    )
     parts = Parts(made, before, facts)
     if not rows and parts.changes_nothing and known is not None and here.bound <= known.assigned_below:
         if not here.finite and not here.held:

@@ -79,6 +79,16 @@ def decidable(
     )
 
 
+def gone_for(here: Pass, policy: Grouping, forming: GroupDraft | None) -> str:
+    """The task whose values the forming group had, if nobody reports them any more; empty: there is none such.
+
+    Without them it would take runs for ever. Where the policy of now waits for values, too, it does so for these.
+    """
+    if forming is None or not forming.policy.awaits or forming.policy.kind == policy.kind:
+        return ""
+    return "" if here.workflow.awaited_of(forming.policy) is not None else forming.policy.awaits
+
+
 def _sought(here: Pass, policy: Grouping, forming: GroupDraft | None) -> Sought | None:
     """What new groups wait for; if nothing, what the one that forms does."""
     for one in (policy, forming.policy if forming is not None else policy):

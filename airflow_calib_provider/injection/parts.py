@@ -23,6 +23,7 @@ def decided(
     finite: bool,
     before: Reason | None = None,
     bound: int | None = None,
+    gone: str = "",
 ) -> Assignment:
     """An assignment, which of a finite campaign is its last.
 
@@ -31,15 +32,16 @@ def decided(
         have joined.
     :param before: how the last group ended.
     :param bound: all runs below are assigned then.
+    :param gone: as of :func:`~airflow_calib_provider.domain.grouping.assign`.
     """
     if history and forming is not None:
         again = GroupDraft(forming.policy, id=forming.id, open_reason=forming.open_reason)
-        found = assign(policy, again, [*history, *runs], now, final=finite, finite=finite, bound=bound)
+        found = assign(policy, again, [*history, *runs], now, final=finite, finite=finite, bound=bound, gone=gone)
         written = {run.number for run in history}
         if not any(written & set(draft.added) for draft in found.groups if draft is not again):
             again.added = [number for number in again.added if number not in written]
             return found
-    return assign(policy, forming, runs, now, final=finite, finite=finite, before=before, bound=bound)
+    return assign(policy, forming, runs, now, final=finite, finite=finite, before=before, bound=bound, gone=gone)
 
 
 class Parts:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, delete, exists, or_, select, update
 
@@ -21,6 +21,17 @@ lock = tables.lock
 
 _LockKey = tuple[int, str, str, str]
 """A lock by group, task, kind and parameters."""
+
+
+class _Clock(NamedTuple):
+    """From when on a lock's deadline counts.
+
+    :ivar amended: as its group was amended then, and not as the wait began.
+    """
+
+    since: datetime
+    amended: bool
+
 
 AT_ONCE = 500
 """Groups that follow an edit of their spec in one transaction."""
@@ -102,23 +113,24 @@ def _delete_locks(connection: Connection, keys: Sequence[Mapping[str, object]]) 
         connection.execute(delete(tables.lock).where(*_key(tables.lock)), keys)
 
 
-def _clocks(connection: Connection, group_ids: Sequence[int]) -> dict[_LockKey, datetime]:
-    """Since when locks have been waited for, whose deadlines count from then."""
+def _clocks(connection: Connection, group_ids: Sequence[int]) -> dict[_LockKey, _Clock]:
+    """Since when locks have been waited for, whose deadlines count from then, or are of an amended group."""
     found = {}
     for row in connection.execute(_limited(group_ids).where(lock.c.deadline.is_not(None))):
-        found[_lock_key(row)] = row.deadline - Limits.of_json(row.limits).at_most
+        limits = Limits.of_json(row.limits)
+        found[_lock_key(row)] = _Clock(row.deadline - limits.at_most, limits.since != WAITING)
     return found
 
 
-def _go_on(connection: Connection, clocks: Mapping[_LockKey, datetime]) -> None:
+def _go_on(connection: Connection, clocks: Mapping[_LockKey, _Clock]) -> None:
     """Let them have been so since then: an edit of the file is no reason to wait anew for the same."""
     if not clocks:
         return
     for row in connection.execute(_limited({key[0] for key in clocks})).all():
-        limits, since = Limits.of_json(row.limits), clocks.get(_lock_key(row))
-        if since is not None and limits.since == WAITING:
+        limits, clock = Limits.of_json(row.limits), clocks.get(_lock_key(row))
+        if clock is not None and (clock.amended or limits.since == WAITING):
             own = (lock.c.group_id == row.group_id, lock.c.task == row.task, lock.c.position == row.position)
-            connection.execute(update(lock).where(*own).values(deadline=since + limits.at_most))
+            connection.execute(update(lock).where(*own).values(deadline=clock.since + limits.at_most))
 
 
 def _limited(group_ids: Iterable[int]) -> Select[Any]:

@@ -6,13 +6,13 @@ whatever becomes of them, until a person amends the group.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, exists, func, or_, select
+from sqlalchemy import Connection, and_, delete, func, select
 
 from airflow_calib_provider.domain.failed_runs import FailedRuns, Failure, decided
 from airflow_calib_provider.domain.grouping import Grouping
@@ -27,6 +27,9 @@ from airflow_calib_provider.ledger.transitions import Move, Subject, append_even
 
 Key = tuple[int, str]
 """A group's id, and a task of it."""
+
+OfState = tuple[str, str, str, str]
+"""Workflow, grouping, task, and a state of it."""
 
 excluded_run, membership, skip = tables.excluded_run, tables.membership, tables.skip
 run_group, group_task = tables.run_group, tables.group_task
@@ -147,33 +150,51 @@ def recorded_in(connection: Connection, group_id: int) -> list[Any]:
     return list(connection.execute(query.order_by(excluded_run.c.task, excluded_run.c.run)))
 
 
-def excluded_of(campaign: str, runs: Select[Any]) -> Select[Any]:
-    """What groups of a campaign went on without of some runs: group, task and run.
+def left_out(connection: Connection, campaign: str) -> set[tuple[int, str, int]]:
+    """What groups of a campaign went on without: group, task and run.
 
-    :param runs: a query for their numbers.
+    What comes after a task that was made without a run is without it, too. Failed runs are few: they are read, and not
+    joined to all that there is.
     """
-    query = select(excluded_run.c.group_id, excluded_run.c.task, excluded_run.c.run)
-    query = query.join(run_group, run_group.c.id == excluded_run.c.group_id)
-    return query.where(run_group.c.campaign == campaign, excluded_run.c.run.in_(runs))
+    of_campaign = (run_group.c.id == excluded_run.c.group_id, run_group.c.campaign == campaign)
+    query = select(excluded_run.c.group_id, excluded_run.c.task, excluded_run.c.run).join(run_group, and_(*of_campaign))
+    runs: dict[Key, set[int]] = defaultdict(set)
+    for group_id, task, run in connection.execute(query):
+        runs[group_id, task].add(run)
+    columns = (group_task.c.group_id, group_task.c.task, group_task.c.after)
+    here = tables.one_of(group_task.c.group_id, {group_id for group_id, _ in runs})
+    rows: dict[int, dict[str, Any]] = defaultdict(dict)
+    for row in connection.execute(select(*columns).where(here)) if runs else ():
+        rows[row.group_id][row.task] = row
+    return {
+        (group_id, task, run)
+        for group_id, of_group in rows.items()
+        for task in of_group
+        for before in up_to(task, of_group)
+        for run in runs.get((group_id, before), ())
+    }
 
 
-def excluded_by_task(campaign: str) -> Select[Any]:
-    """How many runs a task in a state went on without: workflow, grouping, task, state and number.
+def counted_by_task(connection: Connection, campaign: str, left: Collection[tuple[int, str, int]]) -> Counter[OfState]:
+    """How many of the runs that were left out a task in a state has; those that a person skipped count as skipped.
 
-    Those that a person skipped besides count as skipped.
+    :param left: as :func:`left_out` gives them.
     """
-    what = (run_group.c.workflow, run_group.c.grouping, group_task.c.task, group_task.c.state)
-    of_task = and_(group_task.c.group_id == excluded_run.c.group_id, group_task.c.task == excluded_run.c.task)
-    skipped = exists().where(
-        skip.c.campaign == campaign,
-        skip.c.workflow == run_group.c.workflow,
-        skip.c.run == excluded_run.c.run,
-        skip.c.task.in_(["", excluded_run.c.task]),
-        or_(group_task.c.state != "done", skip.c.at <= group_task.c.since),
-    )
-    query = select(*what, func.count()).select_from(excluded_run).join(group_task, of_task)
-    query = query.join(run_group, run_group.c.id == excluded_run.c.group_id)
-    return query.where(run_group.c.campaign == campaign, ~skipped).group_by(*what)
+    if not left:
+        return Counter()
+    what = (group_task.c.group_id, group_task.c.task, group_task.c.state, group_task.c.since)
+    query = select(*what, run_group.c.workflow, run_group.c.grouping).join(run_group)
+    here = tables.one_of(group_task.c.group_id, {group_id for group_id, _, _ in left})
+    tasks = {(row.group_id, row.task): row for row in connection.execute(query.where(here))}
+    of_runs = (skip.c.campaign == campaign, tables.one_of(skip.c.run, {run for _, _, run in left}))
+    skips = {(row.workflow, row.task, row.run): row.at for row in connection.execute(select(skip).where(*of_runs))}
+    counts: Counter[OfState] = Counter()
+    for group_id, name, run in left:
+        task = tasks[group_id, name]
+        at = skips.get((task.workflow, "", run)) or skips.get((task.workflow, name, run))
+        if not at or (task.state == "done" and at > task.since):
+            counts[task.workflow, task.grouping, name, task.state] += 1
+    return counts
 
 
 def standing_without(

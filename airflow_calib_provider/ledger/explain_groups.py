@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from airflow_calib_provider.domain.reasons import Cause, Reason
 from airflow_calib_provider.errors import CalibError
-from airflow_calib_provider.ledger import cuts, openings, reported
+from airflow_calib_provider.ledger import cuts, open_groups, openings, reported
 from airflow_calib_provider.ledger.campaign_view import from_its_first_tasks
 from airflow_calib_provider.ledger.rows import Campaign, Group
 from airflow_calib_provider.spec.models import Workflow
@@ -46,7 +46,10 @@ def of_values(
     policy = spec.groupings().get(grouping) if spec is not None else None
     if spec is None or policy is None or (run is not None and policy.late_runs != "new_group"):
         return None
-    sought = reported.Sought.of(campaign.name, from_its_first_tasks(campaign, spec), policy)
+    here = from_its_first_tasks(campaign, spec)
+    sought = reported.Sought.of(campaign.name, here, policy)
+    if sought is None and (other := open_groups.forming_policy(connection, campaign.name, spec.name, grouping)):
+        sought = reported.Sought.of(campaign.name, here, other)  # of another kind, as the grouping was edited since
     if sought is None:
         return None
     if run is not None:

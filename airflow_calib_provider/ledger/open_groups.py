@@ -50,6 +50,15 @@ def forming_group(
     )
 
 
+def forming_policy(connection: Connection, campaign: str, workflow: str, grouping: str) -> Grouping | None:
+    """The policy of the group that takes runs; ``None``: there is no such group."""
+    table = tables.run_group
+    here = (table.c.campaign == campaign, table.c.workflow == workflow, table.c.grouping == grouping)
+    query = select(table.c.policy).where(*here, table.c.state == "forming", table.c.late.is_(False))
+    found = connection.execute(query).scalar()
+    return None if found is None else Grouping.of_json(found)
+
+
 def last_ended(connection: Connection, campaign: str, workflow: str, grouping: str) -> Reason | None:
     """How the last group ended that is not forming, for the reason of one that opens after it."""
     table = tables.run_group

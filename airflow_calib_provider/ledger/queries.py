@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
 
 from airflow_calib_provider.ledger import campaigns, editions, planner, source_changes, sources, tables
-from airflow_calib_provider.ledger.exclusions import EXCLUDED, excluded_by_task, excluded_of
+from airflow_calib_provider.ledger.exclusions import EXCLUDED, counted_by_task, left_out
 from airflow_calib_provider.ledger.lines import CampaignLine, JobLine, RunLine
 from airflow_calib_provider.ledger.rows import read_rows, select_of
 
@@ -106,7 +106,7 @@ def status(
     skipped = select(skip.c.workflow, skip.c.task, skip.c.run, skip.c.at)
     skipped = skipped.where(skip.c.campaign == campaign, skip.c.run.in_(wanted))
     skips = {(row.workflow, row.task, row.run): row.at for row in connection.execute(skipped).all()}
-    left = {(one.group_id, one.task, one.run) for one in connection.execute(excluded_of(campaign, wanted))}
+    left = left_out(connection, campaign)
     rows = []
     for number, of in connection.execute(select(chosen.c.number, chosen.c.source).order_by(*chosen.c)).all():
         states = tuple(
@@ -114,7 +114,7 @@ def status(
             for column in columns
         )
         rows.append(StatusRow(of, number, states))
-    return Status(columns, rows, _totals(connection, campaign, columns, counted, decided, by_workflow))
+    return Status(columns, rows, _totals(connection, campaign, columns, counted, decided, by_workflow, left))
 
 
 def _cell(column: Column, source: str, number: int, members: Any, tasks: Any, skips: Any, left: Any) -> str:
@@ -229,6 +229,7 @@ def _totals(
     runs_by_task: Iterable[Any],
     decided: Iterable[Any],
     sources: dict[str, set[str]],
+    left: Collection[tuple[int, str, int]],
 ) -> list[dict[str, int]]:
     by_task: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in runs_by_task:
@@ -237,7 +238,7 @@ def _totals(
     for workflow, grouping, task, shown, n in connection.execute(_skipped_by_task(campaign)).all():
         by_task[workflow, grouping, task][shown] -= n
         by_task[workflow, grouping, task]["skipped"] += n
-    for workflow, grouping, task, shown, n in connection.execute(excluded_by_task(campaign)).all():
+    for (workflow, grouping, task, shown), n in counted_by_task(connection, campaign, left).items():
         by_task[workflow, grouping, task][shown] -= n
         by_task[workflow, grouping, task][EXCLUDED] += n
     by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))

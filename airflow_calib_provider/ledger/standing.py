@@ -27,6 +27,9 @@ EXCLUDING = -4
 OF_ITSELF = -5
 """In place of a lock's position: there are locks of which more must be read."""
 
+ENDLESS = 1
+"""In place of a run, of a forming group: nobody knows when one of its runs has ended."""
+
 lock, membership, group = tables.lock, tables.membership, tables.run_group
 
 
@@ -70,7 +73,7 @@ def statement_beside(kinds: Mapping[str, LedgerLock], beside: Select[Any] | None
         case(
             (group.c.state == "dropped", cast(group.c.close_reason, String)), else_=cast(group.c.amounts, String)
         ).label("status"),
-        cast(null(), Integer).label("run"),
+        case((group.c.end.is_(None), ENDLESS)).label("run"),
         members.label("n"),
     ).where(one_of(group.c.id, IDS), group.c.state != "closed")
     optional = [part for part in (None if brief else missing, beside) if part is not None]

@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
 )
 
+from airflow_calib_provider.domain.grouping import rules_of
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import LOCKS
@@ -50,6 +51,7 @@ from airflow_calib_provider.ledger.locks.elements import (
 )
 from airflow_calib_provider.ledger.standing import (
     BESIDE,
+    ENDLESS,
     EXCLUDING,
     OF_ITSELF,
     STOPPED,
@@ -251,8 +253,17 @@ def _look_at_group(row: Any) -> Look:
             "amounts": amounts,
             "minimum": {**policy.get("minimum", {}), **policy.get("options", {}).get("amounts", {})},
             **({"options": options} if (options := _told(policy)) else {}),
+            **({"endless": True} if row.run == ENDLESS and _waits_from_end(policy) else {}),
         },
     )
+
+
+def _waits_from_end(policy: Mapping[str, Any]) -> bool:
+    """Whether the group is to be closed so long after an end, which there has to be."""
+    try:
+        return bool(policy.get("max_wait")) and rules_of(policy["kind"]).waits_from_end
+    except KindError:
+        return False
 
 
 def _told(policy: Mapping[str, Any]) -> dict[str, Any]:

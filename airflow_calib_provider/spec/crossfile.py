@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 
+from airflow_calib_provider.domain.advice import PROMPT
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.spec.models import Need, Task, Workflow
@@ -166,10 +167,15 @@ def _by_product(cycle: list[str], good: dict[str, Loaded]) -> bool:
     for step, following in pairwise(cycle):
         workflow, task = step.split(".")
         waits = [lock.parameters for lock in good[workflow].raw_tasks[task].locks if lock.holds_for_ever]
-        own = [names for names in waits if "product" in names and "campaign" not in names]
+        own = [names for names in waits if _is_product_here(names)]
         if any(f"{names['workflow']}.{names['task']}" == following for names in own):
             return True
     return False
+
+
+def _is_product_here(names: Mapping[str, object]) -> bool:
+    """Whether a lock is on a product of the campaign that waits, which may be ``prompt``: it runs every workflow."""
+    return "product" in names and names.get("campaign", PROMPT) == PROMPT
 
 
 def _awaited_by_locks(raw: RawTask, good: dict[str, Loaded]) -> dict[str, str]:
@@ -187,7 +193,7 @@ def _awaited_by_locks(raw: RawTask, good: dict[str, Loaded]) -> dict[str, str]:
             continue
         if "tag" in names and names["tag"] in publishers:
             found[publishers[str(names["tag"])]] = f"lock on {names['tag']}"
-        elif "product" in names and "campaign" not in names and names["workflow"] in good:
+        elif _is_product_here(names) and names["workflow"] in good:
             found[f"{names['workflow']}.{names['task']}"] = f"lock on {names['product']}"
     return found
 

@@ -19,7 +19,7 @@ from airflow_calib_provider.ledger.explain import Explanation, Scope, explain_gr
 from airflow_calib_provider.spec.models import Workflow
 from tests.injection.test_boundaries import Died
 from tests.injection.test_inject import World
-from tests.ledger.making import RUN, done, enough, group_ids, set_state, task, workflow
+from tests.ledger.making import RUN, counted, done, enough, group_ids, set_state, task, workflow
 
 HOUR = timedelta(hours=1)
 
@@ -278,6 +278,26 @@ def test_an_edit_of_the_condition_holds_for_a_forming_group_only_if_it_is_on_oth
     assert world.made()[-1] == ("until-r3", "forming", [3]), "nobody reports pairs any more"
     world.inject(flow("sum.muons >= 5.0"))
     assert world.made()[-1] == ("until-r3", "closed", [3, 4])
+
+
+def test_a_forming_group_ends_when_its_task_goes_and_the_grouping_is_of_another_kind(world: Muons) -> None:
+    """Of values that nobody reports any more it could never have enough."""
+    world.runs(*range(1, 6))
+    world.inject(flow())
+    world.select(1, 60.0)
+    world.inject(flow())
+    counted_now = counted(2).model_copy(update={"label": "until"})
+    stays = workflow("muon", task("skim"), task("select"), task("scale", counted_now))
+    world.inject(stays)
+    assert world.made() == [("until-r1", "forming", [1])], "its values are still to come"
+    (cause,) = [one for one in world.why(2, stays).causes if one.code == "value_awaited"]
+    assert "the values of run 2 are not known: muon.select" in cause.text
+    world.inject(workflow("muon", task("skim"), task("scale", counted_now)))
+    assert world.made() == [
+        ("until-r1", "closed", [1]), ("until-r2", "closed", [2, 3]), ("until-r4", "closed", [4, 5]),
+    ]  # fmt: skip
+    said = why_closed(world.reason("until-r1"))
+    assert said == "nobody reports its values any more: select is no task of each run"
 
 
 def test_a_death_between_two_parts_loses_nothing(world: Muons, monkeypatch: pytest.MonkeyPatch) -> None:

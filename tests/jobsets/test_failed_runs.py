@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -278,9 +279,29 @@ def test_people_are_told(story: Story) -> None:
     assert not [one for one in story.causes(6) if one.state == "excluded"]
     with story.ledger.read() as connection:
         seen = queries.status(connection, "prompt", last=0)
-    place = [column.name for column in seen.columns].index("ecal.scale")
-    assert [row.states[place] for row in seen.rows] == [*["done"] * 6, "excluded", *["done"] * 3, "new"]
-    assert seen.totals[place] == {"done": 9, "excluded": 1, "new": 1}
+    names = [column.name for column in seen.columns]
+    # What comes after it is without the run, too; what does not need it is not.
+    for name, state in (("scale", "done"), ("final", "new"), ("deliver", "new")):
+        place = names.index(f"ecal.{name}")
+        assert [row.states[place] for row in seen.rows] == [*[state] * 6, "excluded", *[state] * 3, "new"]
+        assert seen.totals[place] == Counter([*[state] * 9, "excluded", "new"])
+    direct = names.index("ecal.direct")
+    assert seen.rows[6].states[direct] == "new"
+    assert seen.totals[direct] == {"new": 11}
+
+
+def test_a_run_that_is_skipped_besides_counts_as_skipped(story: Story) -> None:
+    story.fail(7)
+    story.finish()
+    with story.ledger.write() as connection:
+        skips.add(connection, "prompt", "ecal", [7], task="final", reason="x", person="ada", now=T0)
+    with story.ledger.read() as connection:
+        seen = queries.status(connection, "prompt", last=0)
+    places = [[column.name for column in seen.columns].index(f"ecal.{name}") for name in ("scale", "final", "deliver")]
+    assert [seen.rows[6].states[place] for place in places] == ["excluded", "skipped", "excluded"]
+    assert [seen.totals[place] for place in places] == [
+        {"done": 9, "excluded": 1, "new": 1}, {"new": 10, "skipped": 1}, {"new": 10, "excluded": 1},
+    ]  # fmt: skip
 
 
 def test_what_another_workflow_makes_of_it_says_so_too(story: Story) -> None:

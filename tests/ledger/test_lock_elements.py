@@ -267,6 +267,22 @@ def test_an_edit_is_no_reason_to_wait_anew_for_the_same(ledger: Ledger, group: C
         assert deadline() == left
 
 
+def test_an_edit_leaves_an_amended_group_its_time(ledger: Ledger, group: Callable[..., int]) -> None:
+    """Its deadline is not over before one that counts from the amendment."""
+    from airflow_calib_provider.ledger.edited_specs import sync_tasks
+
+    here = group(payload(then="fail", since="run_end"), run_end=datetime.now(UTC) - 9 * HOUR)
+    assert view(ledger, here).state == "never"
+    amended = datetime.now(UTC)
+    with ledger.write() as connection:
+        connection.execute(update(tables.lock).values(deadline=amended + HOUR))
+        edited = flow(payload(then="go_on", since="run_end", at_most=3 * HOUR))
+        sync_tasks(connection, "prompt", edited, datetime.now(UTC))
+    seen = view(ledger, here)
+    assert seen.reason is not None
+    assert datetime.fromisoformat(seen.reason["deadline"]["at"]) == amended + 3 * HOUR  # type: ignore[index]
+
+
 def test_a_lock_that_cannot_be_looked_at_is_told_alone(ledger: Ledger) -> None:
     """As rows may be that another version has written, or where a machine lacks a zone: all others go on."""
     broken: dict[str, dict[str, Any]] = {

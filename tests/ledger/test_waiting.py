@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, insert, select
 
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import campaigns, groups, skips, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.waiting import Look, look, look_and_record
-from tests.ledger.making import T0, count, done, facts, fill, group_ids, put_runs, set_state, task, workflow
+from tests.ledger.making import T0, count, done, facts, fill, group_ids, nightly, put_runs, set_state, task, workflow
 
 
 def view(ledger: Ledger, group_id: int, name: str) -> Look:
@@ -58,6 +60,23 @@ def test_forming_group(ecal: Ledger) -> None:
     assert forming.state == "waiting"
     assert forming.reason is not None
     assert (forming.reason["code"], forming.reason["n_runs"]) == ("forming", 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "end", "told"),
+    [
+        (fill(max_wait=timedelta(hours=1)), None, True),
+        (fill(max_wait=timedelta(hours=1)), T0, False),
+        (fill(), None, False),
+        (nightly(max_wait=timedelta(hours=1)), None, False),
+    ],
+    ids=["no end", "an end", "no max_wait", "a window ends by itself"],
+)
+def test_a_clock_that_never_runs_is_told(ledger: Ledger, policy: Grouping, end: datetime | None, told: bool) -> None:
+    put_runs(ledger, workflow("ecal", task("scale", policy)), [replace(facts(1), end=end)])
+    (here,) = group_ids(ledger, policy.label).values()
+    text = render(look_and_record(ledger, [(here, waiting.FORMING)])[here, waiting.FORMING].reason)
+    assert ("; none of its runs has an end, so that max_wait never closes it" in text) is told
 
 
 def test_needs_of_another_grouping(ecal: Ledger) -> None:

@@ -422,11 +422,25 @@ def test_a_product_of_its_own_that_is_made_later_is_never_there(of: str, said: s
     text = (tmp_path / "A.yaml").read_text() + "  check: {needs: [fit], jobs: {command: [x]}, products: {p: p.txt}}\n"
     for more, told in (
         ("", [f"tasks wait for each other in a circle: {said}; expected no circle"]),
+        (", campaign: prompt", [f"tasks wait for each other in a circle: {said}; expected no circle"]),
         (", campaign: c", []),
     ):
         product = f"product: {{workflow: A, task: {of}, product: p{more}}}"
         (tmp_path / "A.yaml").write_text(text.replace("payload: {tag: B}", product))
         assert [error.split(": ", 1)[1] for error in map(str, load_folder(tmp_path)[1])] == told
+
+
+@pytest.mark.parametrize(("campaign", "is_circle"), [("prompt", True), ("c", False)])
+def test_products_of_one_campaign_that_wait_for_each_other(campaign: str, is_circle: bool, tmp_path: Path) -> None:
+    """Each workflow runs in ``prompt``, where it waits for ever; what others have made may be there."""
+    circle(tmp_path)
+    for name, other in (("A", "B"), ("B", "A")):
+        file = tmp_path / f"{name}.yaml"
+        product = f"product: {{workflow: {other}, task: fit, product: c, campaign: {campaign}}}"
+        file.write_text(file.read_text().replace(f"payload: {{tag: {other}}}", product))
+    told = [str(error) for error in load_folder(tmp_path)[1]]
+    said = "tasks wait for each other in a circle: A.fit → B.fit (lock on c) → A.fit (lock on c); expected no circle"
+    assert told == ([f"{tmp_path}/{name}.yaml:6:3: {said}" for name in ("A", "B")] if is_circle else [])
 
 
 def test_what_goes_on_without_closes_no_circle(tmp_path: Path) -> None:

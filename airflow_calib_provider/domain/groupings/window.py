@@ -112,6 +112,7 @@ class WindowKind(GroupingKind):
     until = "closes when a run of a later window completes"
     example = "{window: {every: 1d, zone: Europe/Zurich}}"
     needs_times = True
+    waits_from_end = False
 
     def policy(self, keys: WindowKeys, label: str) -> Grouping:
         """With the windows."""

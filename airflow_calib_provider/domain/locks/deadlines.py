@@ -43,13 +43,15 @@ class Limits:
 
         :param end: of the group's last run; where nobody knows it, the time counts from when the group was closed.
         :param closed_at: when the group was closed; ``None``: it takes runs.
-        :param waits_until: for what counts from when the wait began.
+        :param waits_until: for what counts from when the wait began; of an amended group, before which it is not over:
+            what its edition needs was not waited for before.
         """
         if closed_at is None:
             return None
         if self.since == WAITING:
             return waits_until
-        return (end if self.since == RUN_END and end is not None else closed_at) + self.at_most
+        due = (end if self.since == RUN_END and end is not None else closed_at) + self.at_most
+        return due if waits_until is None else max(due, waits_until)
 
     def is_near(self, due: datetime, now: datetime) -> bool:
         """Whether not much of the time is left."""

@@ -115,7 +115,7 @@ class LockRow(NamedTuple):
 
     :ivar text: its parameters, as JSON.
     :ivar limits: its deadline, as JSON; empty: it has none. :ivar choice: as in the ledger.
-    :ivar deadline: until when it is waited for, where that counts from when it began to be.
+    :ivar deadline: until when it is waited for, where that counts from when it began to be, or from an amendment.
     """
 
     group_id: int
