@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from sqlalchemy import insert, select, update
 
 from airflow_calib_provider import api
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.domain.locks.deadlines import GO_ON, GROUP_CLOSED, RUN_END, WAITING, Limits
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen, PayloadError
 from airflow_calib_provider.injection import amending, amendments
@@ -21,7 +19,7 @@ from airflow_calib_provider.jobsets.publish import _amendments
 from airflow_calib_provider.ledger import campaigns, editions, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.locks.base import Look
-from airflow_calib_provider.ledger.waiting import FORMING, look, look_and_record
+from airflow_calib_provider.ledger.waiting import FORMING, look
 from airflow_calib_provider.payloads.store import publish
 from tests.injection.test_inject import World
 from tests.ledger.making import RUN, count, done, fill, group_ids, set_state, task, total, workflow
@@ -63,25 +61,6 @@ def world(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Am
     made = Amending(ledger, tmp_path)
     made.opened("fill-r1")
     return made
-
-
-@pytest.mark.parametrize("since", [RUN_END, GROUP_CLOSED, WAITING])
-def test_no_deadline_of_the_next_edition_is_over_when_it_begins_to_wait(world: Amending, since: str) -> None:
-    """What was added was not waited for before."""
-    world.make("fill-r1", "scale", Iov(1, 3))
-    limits = Limits(timedelta(hours=1), since, GO_ON).as_json()
-    key = (world.id("fill-r1"), "scale")
-    long_ago = datetime.now(UTC) - timedelta(days=1)
-    lock = {"group_id": key[0], "task": key[1], "position": 0, "kind": "payload", "parameters": {"tag": "Never"}}
-    with world.ledger.write() as connection:
-        connection.execute(insert(tables.lock).values(**lock, limits=limits, deadline=long_ago))
-    assert look_and_record(world.ledger, [key])[key].state == "open", "it goes on without"
-    world.amend("fill-r1", add=[2])
-    for _ in range(2):  # the first look lets count what counts from the wait on
-        seen = look_and_record(world.ledger, [key])[key]
-    assert seen.state == "waiting"
-    at = datetime.fromisoformat(seen.reason["deadline"]["at"])  # type: ignore[index]
-    assert abs(at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=2)
 
 
 def test_the_next_edition(world: Amending) -> None:
