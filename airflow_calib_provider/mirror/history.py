@@ -54,6 +54,31 @@ def awaited_in(reason: Reason | None) -> list[Awaited]:
     return []
 
 
+@dataclass(frozen=True)
+class DeadlineSeen:
+    """Until when a lock is waited for.
+
+    :ivar near: not much of the time is left.
+    :ivar then: what happens when it is over.
+    """
+
+    ends: datetime
+    near: bool
+    then: str
+
+
+def deadlines_in(reason: Reason | None) -> dict[str, DeadlineSeen]:
+    """The locks that a reason names, and that are not waited for for ever; those of which one is enough have one."""
+    if not reason:
+        return {}
+    found = {name: one for part in parts_of(reason) for name, one in deadlines_in(part).items()}
+    said = reason.get("deadline")
+    if isinstance(said, dict):
+        one = DeadlineSeen(datetime.fromisoformat(said["at"]), bool(said["near"]), str(said["then"]))
+        found |= {awaited.name: one for awaited in awaited_in(reason)}
+    return found
+
+
 def _inner(reason: Reason) -> Reason | None:
     found = reason.get("reason")
     return found if isinstance(found, dict) else None
@@ -74,12 +99,14 @@ class TaskHistory:
     :ivar reason: why.
     :ivar generation: the latest that a reason named; 0: none.
     :ivar waits: the locks that it waits for now → since when, in nanoseconds.
+    :ivar deadlines: of those that are not waited for for ever.
     """
 
     state: str
     reason: Reason | None = None
     generation: int = 0
     waits: dict[str, int] = field(default_factory=dict)
+    deadlines: dict[str, DeadlineSeen] = field(default_factory=dict)
 
     @property
     def code(self) -> str:
@@ -98,6 +125,22 @@ class LockChange:
     awaited: Awaited
     state: str
     waited: float | None = None
+
+
+@dataclass(frozen=True)
+class DeadlineChange:
+    """A deadline that began to count, is near or another one now, or is no longer waited for.
+
+    :ivar lock: its name, as of :class:`Awaited`.
+    :ivar state: ``waiting``; ``met``: it opened before; ``passed``; ``lifted``: there is none any more, as the file was
+        edited, or the task is skipped.
+    :ivar left: seconds, below 0 if it has passed.
+    """
+
+    lock: str
+    state: str
+    deadline: DeadlineSeen
+    left: float
 
 
 @dataclass
@@ -124,10 +167,10 @@ class GroupHistory:
     late: bool = False
     edition: int = 1
 
-    def apply(self, event: Event) -> list[LockChange]:
+    def apply(self, event: Event) -> list[LockChange | DeadlineChange]:
         """Take an event into account.
 
-        :returns: the locks whose waits began or ended by it.
+        :returns: the locks whose waits began or ended by it, and what became of deadlines.
         """
         if event.entity == "membership":
             if event.run is not None and event.to_state in ("grouped", "dropped"):
@@ -158,7 +201,7 @@ class GroupHistory:
             text = event.data["start"]
             self.start, self.says_start = datetime.fromisoformat(str(text)) if text else None, True
 
-    def _take_task(self, event: Event, name: str) -> list[LockChange]:
+    def _take_task(self, event: Event, name: str) -> list[LockChange | DeadlineChange]:
         task = self.tasks.setdefault(name, TaskHistory("new"))
         edited = "reason" not in event.data and event.from_state == event.to_state
         if not edited:
@@ -168,7 +211,7 @@ class GroupHistory:
         if isinstance(generation, int):
             task.generation = generation
         task.state = event.to_state or "removed"
-        changes = [] if edited else _waits(task, event.at)
+        changes = [] if edited else [*_deadlines(task, event.at), *_waits(task, event.at)]
         if event.to_state is None:
             del self.tasks[name]
         return changes
@@ -192,6 +235,24 @@ def _waits(task: TaskHistory, at: int) -> list[LockChange]:
     if shut and task.state == "failed":
         changes += [LockChange(awaited, "never", 0.0) for name, awaited in named.items() if name != "forming"]
     task.waits.update({name: at for name in wanted if name not in task.waits})
+    return changes
+
+
+def _deadlines(task: TaskHistory, at: int) -> list[DeadlineChange]:
+    """What changes of the deadlines of locks, now that the task has this state and reason."""
+    wanted = deadlines_in(task.reason) if task.state == "waiting" else {}
+
+    def change(name: str, state: str, one: DeadlineSeen) -> DeadlineChange:
+        return DeadlineChange(name, state, one, round(one.ends.timestamp() - at / 1e9, 3))
+
+    changes = [change(name, "waiting", one) for name, one in wanted.items() if task.deadlines.get(name) != one]
+    awaited = {one.name for one in awaited_in(task.reason)} if task.state == "waiting" else set()
+    for name in [name for name in task.deadlines if name not in wanted]:
+        one = task.deadlines.pop(name)
+        passed = one.ends.timestamp() <= at / 1e9
+        lifted = name in awaited or task.state in ("skipped", "removed")
+        changes.append(change(name, "lifted" if lifted else "passed" if passed else "met", one))
+    task.deadlines.update(wanted)
     return changes
 
 

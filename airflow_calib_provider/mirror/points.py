@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from airflow_calib_provider.ledger import campaigns, tables
 from airflow_calib_provider.ledger.rows import Event, read_rows, select_of
-from airflow_calib_provider.mirror.history import GroupHistory, reason_of
+from airflow_calib_provider.mirror.history import DeadlineChange, GroupHistory, reason_of
 from airflow_calib_provider.mirror.schema import NONE, STATE_CODES, Point, point
 
 MILLISECOND = 1_000_000
@@ -169,6 +169,9 @@ class PointMaker:
             state = "skipped" if dropped else row.to_state or "removed"
             made.append(_run_task(row, key, row.task, run, state, generation, code))
         for change in changes:
+            if isinstance(change, DeadlineChange):
+                made.append(_deadline(row, key, change))
+                continue
             tags = (*key[:2], row.task, change.awaited.name, change.state)
             fields = {
                 "group": row.group_name,
@@ -340,6 +343,19 @@ def _run_task(row: Event, key: GroupKey, task: str, run: int, state: str, genera
         "event": row.id,
     }
     return point("run_task", (key[0], key[1], task, run), fields, time_of(row))
+
+
+def _deadline(row: Event, key: GroupKey, change: DeadlineChange) -> Point:
+    one = change.deadline
+    fields = {
+        "group": key[2],
+        "ends": int(one.ends.timestamp()),
+        "left": change.left,
+        "near": one.near,
+        "then": one.then,
+        "event": row.id,
+    }
+    return point("deadline", (*key[:2], row.task, change.lock, change.state), fields, time_of(row))
 
 
 def _by_workflow(keys: Iterable[GroupKey]) -> Iterator[tuple[str, str, list[str]]]:

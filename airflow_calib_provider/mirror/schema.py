@@ -70,6 +70,11 @@ MEASUREMENTS: dict[str, Measurement] = {
             "group:s waited:f done:i total:i event:i",
         ),
         _measurement(
+            "deadline",
+            "campaign workflow task lock state",
+            "group:s ends:i left:f near:b then:s event:i",
+        ),
+        _measurement(
             "value",
             "campaign workflow task name",
             "value:f error:f group:s first_run:i last_run:i generation:i job:i recorded_at:i final:b event:i",

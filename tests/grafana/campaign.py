@@ -45,7 +45,7 @@ tasks:
   scale:
     group_by: {sum: {events: 3}}
     needs: [select]
-    locks: [{payload: {tag: Corrections, covers: group}}]
+    locks: [{payload: {tag: Corrections, covers: group}, at_most: 48h, then: go_on}]
     jobs: {command: ["{{ spec.folder }}/../scale.sh"], inputs: "{{ tasks.select.products.events }}"}
     products: {constants: scale.txt}
   deliver:

@@ -155,6 +155,17 @@ def _lock(
     )
 
 
+def _deadline(points: Points, at: datetime, workflow: str, task: str, group: str, lock: str) -> None:
+    left = 48 * 3600.0
+    ends = int((at + timedelta(seconds=left)).timestamp())
+    points.add(
+        "deadline",
+        at,
+        {"campaign": CAMPAIGN, "workflow": workflow, "task": task, "lock": lock, "state": "waiting"},
+        {"group": group, "ends": ends, "left": left, "near": False, "then": "go_on"},
+    )
+
+
 def _job(points: Points, at: datetime, where: tuple[str, str, str], index: int, state: str, **fields: object) -> None:
     workflow, task, group = where
     failure = str(fields.pop("failure", "none"))
@@ -306,6 +317,7 @@ def _scale(points: Points, at: datetime, first: int, last: int, dice: random.Ran
     for lock, minutes in (("task zee.select", 15), ("payload ZeeLaserCorrections", 240 if first in (11, 16) else 8)):
         _lock(points, at, "zee", "scale", group, lock, "waiting", 0.0)
         if first == 16 and lock == "task zee.select":
+            _deadline(points, at, "zee", "scale", group, lock)
             continue  # its run 17 has failed: it waits still
         end = at + timedelta(minutes=minutes)
         if end < points.end:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_calib_provider.domain.locks.deadlines import GO_ON, GROUP_CLOSED, Limits
 from airflow_calib_provider.ledger import steering, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.mirror import outbox
-from airflow_calib_provider.mirror.history import GroupHistory, TaskHistory, _waits
+from airflow_calib_provider.mirror.history import GroupHistory, TaskHistory, _deadlines, _waits
 from airflow_calib_provider.mirror.lines import line_of
 from airflow_calib_provider.mirror.points import PointMaker, time_of
 from airflow_calib_provider.mirror.schema import MEASUREMENTS, Point, clean_tag, clean_text, point
+from airflow_calib_provider.spec.models import Lock
 from tests.ledger.making import done, facts, fill, group_ids, put_runs, set_state, task, workflow
 
 
@@ -220,6 +222,51 @@ def test_events_since_a_time(ledger: Ledger) -> None:
         for row in (rows[0], rows[5], rows[-1]):
             assert outbox.first_since(connection, row.at) == row.id
         assert outbox.first_since(connection, rows[-1].at + 1) == rows[-1].id + 1
+
+
+def test_the_seconds_until_a_deadline(ledger: Ledger) -> None:
+    """It begins to count, comes near, and is met."""
+    limits = dict(Limits(timedelta(hours=10), GROUP_CLOSED, GO_ON).as_json())
+    lock = Lock(kind="payload", parameters={"tag": "Laser"}, limits=limits)
+    flow = workflow("ecal", task("fit", fill()).model_copy(update={"locks": (lock,)}))
+    put_runs(ledger, flow, [facts(1, 1), facts(2, 2)])
+    waits = [(group_ids(ledger, "fill")["fill-r1"], "fit")]
+    group, now = tables.run_group, datetime.now(UTC)
+    for hours in (1, 1, 9):
+        with ledger.write() as connection:
+            closed = group.update().where(group.c.id == waits[0][0])
+            connection.execute(closed.values(closed_at=now - timedelta(hours=hours)))
+        waiting.look_and_record(ledger, waits)
+    with ledger.write() as connection:
+        connection.execute(tables.lock.delete())
+    waiting.look_and_record(ledger, waits)
+    found = [named(item) for item in all_points(ledger) if item.measurement == "deadline"]
+    told = [(one["state"], one["near"], round(one["left"] / 3600, 1)) for one in found]
+    assert told == [("waiting", False, 9.0), ("waiting", True, 1.0), ("met", True, 1.0)]
+    assert {(one["group"], one["task"], one["lock"], one["then"]) for one in found} == {
+        ("fill-r1", "fit", "payload Laser", "go_on")
+    }
+    assert found[0]["ends"] == int((now + timedelta(hours=9)).timestamp())
+
+
+def test_a_deadline_that_has_passed_or_is_lifted() -> None:
+    hour = 3600 * 10**9
+    ends = datetime.fromtimestamp(3600, UTC).isoformat()
+    tag = {"code": "payload", "tag": "Laser", "done": 0, "total": 1, "missing": [[1, "no payload yet"]]}
+    limited = {**tag, "deadline": {"at": ends, "near": False, "then": "fail"}}
+    failed = {"code": "deadline_passed", "was": "then", "reason": tag}
+    for state, reason, at, told in (
+        ("failed", failed, 2 * hour, ("passed", -3600.0)),
+        ("processing", None, 2 * hour, ("passed", -3600.0)),
+        ("processing", None, hour // 2, ("met", 1800.0)),
+        ("waiting", tag, hour // 2, ("lifted", 1800.0)),
+        ("skipped", None, hour // 2, ("lifted", 1800.0)),
+    ):
+        task = TaskHistory("waiting", limited)
+        assert [(one.state, one.left) for one in _deadlines(task, 0)] == [("waiting", 3600.0)]
+        assert _deadlines(task, 1) == []
+        task.state, task.reason = state, reason
+        assert [(one.state, one.left) for one in _deadlines(task, at)] == [told]
 
 
 def test_locks_of_which_one_is_enough_and_deadlines_that_have_passed_are_named() -> None:

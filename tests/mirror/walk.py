@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.locks.deadlines import GO_ON, WAITING, Limits
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.domain.reducer import JobState, RetryLimits, reduce
 from airflow_calib_provider.errors import CalibError, IllegalTransition, PayloadError
@@ -21,7 +22,17 @@ from airflow_calib_provider.ledger import generations, groups, observed, rounds,
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import InFlight, JobChange
 from airflow_calib_provider.payloads import store
+from airflow_calib_provider.spec.models import Lock
 from tests.ledger.making import facts, fill, put_runs, task, workflow
+
+SCAN = (
+    Lock(
+        kind="payload",
+        parameters={"tag": "pedestals"},
+        limits=dict(Limits(timedelta(seconds=6), WAITING, GO_ON).as_json()),
+    ),
+)
+"""A lock whose deadline comes near, and passes, while the walk goes on."""
 
 NAMES = ("shift", "width", "χ²/ndf", "a b,c=d", 'quote" \\back', "line\nbreak")
 
@@ -43,7 +54,9 @@ class Walk:
                 task("fit", fill(), needs=["ecal.skim@run"]),
                 task("publish", fill(), publish="pedestals", file="f"),
             ),
-            workflow("laser", task("scan", fill(), payloads=["pedestals"]), task("all", needs=["ecal.fit@fill"])),
+            workflow(
+                "laser", task("scan", fill()).model_copy(update={"locks": SCAN}), task("all", needs=["ecal.fit@fill"])
+            ),
         ]
         self._kinds: list[tuple[int, Callable[[], None]]] = [
             (2, self._runs),

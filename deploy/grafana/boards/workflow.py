@@ -44,6 +44,7 @@ def board(airflow_url: str) -> Dashboard:
         _runs_tasks_over_time(),
         _groups(),
         _what_waits_now_and_for_which_lock(),
+        _deadlines(),
         _how_long_groups_waited_and_for_which_lock(),
         _longest_wait_by_lock(),
         _waits_that_ended_longest_first(),
@@ -139,6 +140,33 @@ def _what_waits_now_and_for_which_lock() -> AnyPanel:
         units={"since": "dateTimeFromNow"},
         sort=("since", False),
         span=12,
+    )
+
+
+def _deadlines() -> AnyPanel:
+    return rows(
+        "Deadlines of what waits",
+        "Until when each lock is waited for that is not waited for for ever, and what happens then: the task fails, "
+        "goes on without, or takes the last good payload. One that is near is yours: `calib explain GROUP` names what "
+        "is missing.",
+        table(
+            select(
+                '"event", "group", "near", "then", "ends" * 1000 AS "ends"',
+                "deadline",
+                HERE,
+                TASK,
+                by='"workflow", "task", "lock", "state"',
+            )
+        ),
+        steps=[
+            *latest(["workflow", "task", "lock", "group"], ["state", "ends", "near", "then"]),
+            only("state", "waiting"),
+            columns("ends", "group", "task", "lock", "near", "then", hide=["workflow", "state"]),
+        ],
+        links={"task": [("Log in Airflow", TASK_LOG)], "group": [("Grid in Airflow", DAG_RUN)]},
+        units={"ends": "dateTimeFromNow"},
+        sort=("ends", False),
+        height=6,
     )
 
 
