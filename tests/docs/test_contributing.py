@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.kinds import CONDITIONS_STORES
 from airflow_calib_provider.ledger import tables
 from tests.toys.installed import toys
 from tests.toys.test_end_to_end import Toyland
@@ -61,8 +62,10 @@ def test_the_recipes_work(recipes: Path) -> None:
     world.take()
     assert world.run(group.id, "fit") == "done"
     assert [row.backend for row in world.rows(tables.generation)] == ["mine"]
+    (placed,) = CONDITIONS_STORES.member("fixed")("5").listing("Laser")
+    assert (placed.first_run, placed.last_run, placed.file) == (5, None, "/data/Laser.json")
     world.ledger.close()
 
 
 def test_the_page_is_short() -> None:
-    assert len(PAGE.read_text().splitlines()) < 200
+    assert len(PAGE.read_text().splitlines()) < 220

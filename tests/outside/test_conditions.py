@@ -1,8 +1,11 @@
-"""Listings of outside stores: what is none, and how a run is looked up."""
+"""Outside stores of payloads do what every one must; what is no listing, and how a run is looked up."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,50 @@ import pytest
 from airflow_calib_provider.errors import OutsideError
 from airflow_calib_provider.outside.conditions import PlacedPayload, look_up
 from airflow_calib_provider.outside.conditions_folder import FolderStore
+from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
+
+
+class _Folder(ConditionsStoreConformance):
+    @pytest.fixture
+    def name(self) -> str:
+        return "folder"
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> str:
+        (tmp_path / "conditions").mkdir()
+        return str(tmp_path / "conditions")
+
+    @pytest.fixture
+    def no_place(self) -> str:
+        return "conditions/of/where"
+
+    @pytest.fixture
+    def breaks(self, place: str) -> Callable[[], None]:
+        def lose() -> None:
+            shutil.rmtree(place)
+            Path(place).write_text("a file where the folder should be")
+
+        return lose
+
+
+class TestFolderOfCsv(_Folder):
+    @pytest.fixture
+    def put(self, place: str) -> Put:
+        def write(tag: str, intervals: Iterable[Interval]) -> None:
+            rows = [f"{first},{'' if last is None else last},{file}" for first, last, file in intervals]
+            (Path(place) / f"{tag}.csv").write_text("\n".join(["first_run,last_run,file", *rows]) + "\n")
+
+        return write
+
+
+class TestFolderOfJson(_Folder):
+    @pytest.fixture
+    def put(self, place: str) -> Put:
+        def write(tag: str, intervals: Iterable[Interval]) -> None:
+            rows = [dict(zip(("first_run", "last_run", "file"), one, strict=True)) for one in intervals]
+            (Path(place) / f"{tag}.json").write_text(json.dumps(rows))
+
+        return write
 
 
 @pytest.mark.timeout(60)

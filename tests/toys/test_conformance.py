@@ -20,6 +20,7 @@ from tests.backends.conformance import BackendConformance
 from tests.backends.local_kit import ROOT
 from tests.ledger.conformance import LockConformance
 from tests.ledger.making import T0
+from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
 from tests.payloads.conformance import PayloadStoreConformance
 from tests.postgres.fixture import database  # noqa: F401  on both
 from tests.runsources.conformance import RunSourceConformance
@@ -82,6 +83,34 @@ class TestRunSource(RunSourceConformance):
     def unreadable(self, folder: Path) -> Path:
         (folder / "no_numbers").touch()
         return folder
+
+
+class TestConditionsStore(ConditionsStoreConformance):
+    @pytest.fixture
+    def name(self) -> str:
+        return "notebook"
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> str:
+        return str(tmp_path / "notebook")
+
+    @pytest.fixture
+    def no_place(self) -> str:
+        return "on the desk"
+
+    @pytest.fixture
+    def put(self, place: str) -> Put:
+        def write(tag: str, intervals: Iterable[Interval]) -> None:
+            file = Path(place)
+            others = [line for line in file.read_text().splitlines() if line.split()[0] != tag] if file.exists() else []
+            mine = [f"{tag} {first} {'-' if last is None else last} {name}" for first, last, name in intervals]
+            file.write_text("\n".join([*others, *mine]) + "\n")
+
+        return write
+
+    @pytest.fixture
+    def breaks(self, place: str) -> Callable[[], None]:
+        return lambda: Path(place).unlink()
 
 
 class TestPayloadStore(PayloadStoreConformance):

@@ -26,7 +26,11 @@ def _store(value: object) -> str:
     kind, separator, place = found.partition(":")
     if not separator or kind not in CONDITIONS_STORES:
         raise unlike(value, expected, word=kind, options=CONDITIONS_STORES.names())
-    if fault := CONDITIONS_STORES.member(kind).fault(place):
+    try:
+        fault = CONDITIONS_STORES.member(kind).fault(place)
+    except Exception as error:  # its package is broken, which is a mistake of this file only
+        raise mistake(f"{WHAT} {found[:200]!r} cannot be judged: {error}", expected) from error
+    if fault:
         raise mistake(f"{WHAT} {found[:200]!r} {fault}", expected)
     return found
 

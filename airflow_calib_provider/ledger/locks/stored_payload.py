@@ -14,7 +14,7 @@ from airflow_calib_provider.kinds import CONDITIONS_STORES
 from airflow_calib_provider.ledger.locks.base import SATISFIED, LockRow
 from airflow_calib_provider.ledger.locks.outside import NOT_ASKED, OutsideLock
 from airflow_calib_provider.ledger.outside import Answered, OutsideAnswer, Question, answers_to
-from airflow_calib_provider.outside.conditions import PlacedPayload, before, look_up
+from airflow_calib_provider.outside.conditions import PlacedPayload, before, checked, look_up
 
 NOT_THERE = "no payload there yet"
 
@@ -44,7 +44,8 @@ class StoredPayloadLock(OutsideLock):
     def ask(self, asked: Mapping[str, Any], before: OutsideAnswer | None, now: datetime) -> OutsideAnswer:
         """List the tag."""
         kind, _, place = str(asked["store"]).partition(":")
-        listing = CONDITIONS_STORES.member(kind)(place).listing(asked["tag"])
+        # A store of another package may not have looked: by a listing out of order a run is looked up in vain.
+        listing = checked(asked["tag"], CONDITIONS_STORES.member(kind)(place).listing(asked["tag"]))
         data = [[one.first_run, one.last_run, one.file, one.hash] for one in listing]
         return OutsideAnswer(True, "", data)
 

@@ -161,7 +161,7 @@ def _deadlines() -> AnyPanel:
         steps=[
             *latest(["workflow", "task", "lock", "group"], ["state", "ends", "near", "then"]),
             only("state", "waiting"),
-            columns("ends", "group", "task", "lock", "near", "then", hide=["workflow", "state"]),
+            columns("ends", "group", "task", "lock", "near", "then", "state", hide=["workflow"]),
         ],
         links={"task": [("Log in Airflow", TASK_LOG)], "group": [("Grid in Airflow", DAG_RUN)]},
         units={"ends": "dateTimeFromNow"},
