@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+
+def _edited(params: Mapping[str, Any]) -> str:
+    """That the categories are other ones by now than those that have decided."""
+    if not params.get("edited_at"):
+        return ""
+    commit = f", in {params['commit'][:12]}" if params.get("commit") else ""
+    return f", as they were then; they were edited since ({params['edited_at']}{commit})"
+
+
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "where_false": lambda p: f"not selected: `{p['where']}` is false",
-    "in_no_category": lambda p: f"not selected: in none of the categories {', '.join(p['categories'])}",
+    "in_no_category": lambda p: f"not selected: in none of the categories {', '.join(p['categories'])}{_edited(p)}",
     "before_since": lambda p: f"not selected: before runs.since ({p['since']})",
     "before_first_seen": lambda p: (
         f"not selected: it ended before the workflow was first seen ({p['first_seen']}); set runs.since to take it"

@@ -279,7 +279,7 @@ def _left_out(connection: Connection, scope: Scope, member: Any, name: str) -> l
         dropped = connection.execute(select(group.c.close_reason).where(group.c.id == member.group_id)).scalar()
         reason = {**reason, **(dropped or {})}
     about = f"{name} in {member.workflow} ({member.grouping})"
-    reason = {"run": member.run, "source": member.source, **reason}
+    reason = {"run": member.run, "source": member.source, **reason, **spec_files.edited_since(connection, member)}
     return [Cause(about, reason, state=member.state, since=member.assigned_at, workflow=member.workflow)]
 
 

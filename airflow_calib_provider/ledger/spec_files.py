@@ -140,6 +140,22 @@ def others_sources(connection: Connection, team: str, bundle: str | None = None)
     return {row.team: row.text for row in rows}
 
 
+def edited_since(connection: Connection, member: Any) -> dict[str, object]:
+    """When the categories were edited that have left a run out, and in which commit; empty: they are as they were.
+
+    :param member: what was decided about it: ``workflow``, ``reason`` and ``assigned_at``.
+    """
+    if (member.reason or {}).get("code") != "in_no_category":
+        return {}
+    team = select(spec_file.c.team).where(spec_file.c.workflow == member.workflow)
+    key = row_of(CATEGORIES, connection.execute(team).scalar() or "")
+    query = select(spec_text.c.recorded_at, spec_file.c.version).join(spec_file, spec_file.c.hash == spec_text.c.hash)
+    row = connection.execute(query.where(spec_file.c.workflow == key)).first()
+    if row is None or row.recorded_at <= member.assigned_at:
+        return {}
+    return {"edited_at": row.recorded_at.isoformat(timespec="seconds"), "commit": row.version}
+
+
 def text_of(connection: Connection, text_hash: str) -> str | None:
     """The text of this hash, if it was ever recorded."""
     return connection.execute(select(spec_text.c.text).where(spec_text.c.hash == text_hash)).scalar()

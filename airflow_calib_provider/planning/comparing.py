@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import starmap
 
 from airflow_calib_provider.domain.group_words import why_closed
 from airflow_calib_provider.domain.grouping import Grouping
@@ -31,6 +32,9 @@ from airflow_calib_provider.planning.records import (
     WorkflowChange,
 )
 from airflow_calib_provider.spec.models import Workflow
+
+_FEW = 10
+"""Of a longer list, such as boundaries, so many are shown."""
 
 
 def plan_edit(ledger: Ledger | None, wanted: PlanRequest, commit: str, now: datetime) -> PlanDifference:
@@ -85,7 +89,7 @@ def _changes_of(old: Workflow, new: Workflow) -> list[str]:
     found = campaign_view.differences(old, new)
     for name, value in old.runs.model_dump().items():
         if (now := getattr(new.runs, name)) != value:
-            found.append(f"runs.{name}: {_said(value)} → {_said(now)}")
+            found.append(f"runs.{name}: {_from_to(value, now)}")
     groupings = new.groupings()
     for label, policy in old.groupings().items():
         if label in groupings and groupings[label] != policy:
@@ -99,15 +103,30 @@ def _changes_of(old: Workflow, new: Workflow) -> list[str]:
 def _policy(old: Grouping, new: Grouping) -> str:
     after = new.model_dump()
     pairs = ((name, value, after[name]) for name, value in old.model_dump().items() if after[name] != value)
-    return ", ".join(f"{name}: {_said(value)} → {_said(now)}" for name, value, now in pairs)
+    return ", ".join(f"{name}: {_from_to(value, now)}" for name, value, now in pairs)
+
+
+def _from_to(old: object, new: object) -> str:
+    """What is another one; of a mapping only the keys that are."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        old, new = ({name: side[name] for name in changed if name in side} for side in (old, new))
+    return f"{_said(old)} → {_said(new)}"
 
 
 def _said(value: object) -> str:
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, Mapping):
-        return " and ".join(f"{amount:g} {name}" for name, amount in value.items()) or "nothing"
+        return " and ".join(starmap(_item, value.items())) or "nothing"
+    if isinstance(value, list | tuple) and len(value) > _FEW:
+        return f"[{', '.join(map(str, value[:_FEW]))}, … {len(value) - _FEW} more]"
     return "none" if value is None else str(value)
+
+
+def _item(name: str, value: object) -> str:
+    is_amount = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g} {name}" if is_amount else f"{name} {_said(value)}"
 
 
 def _groups(before: SpecPlan, after: SpecPlan) -> Iterator[GroupChange]:

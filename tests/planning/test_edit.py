@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from airflow_calib_provider.domain.failed_runs import FailedRuns
+from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.errors import CalibError
-from airflow_calib_provider.planning.comparing import plan_edit
+from airflow_calib_provider.planning.comparing import _policy, plan_edit
 from airflow_calib_provider.planning.records import PlanDifference, PlanRequest
 from tests.cli.world import DEMO, OTHER, SOURCES, THIRD
-from tests.ledger.making import write_runs
+from tests.ledger.making import enough, fill, nightly, write_runs
+
+
+def bounded(runs: list[int]) -> Grouping:
+    return Grouping(kind="boundaries", label="period", options={"first_runs": runs})
+
 
 SPECS = {"sources": SOURCES.replace("lumi:", "lumi_pb:"), "demo": DEMO.replace("lumi", "lumi_pb"), "other": OTHER}
 
@@ -71,6 +78,19 @@ def test_an_edit_of_an_amount(checkout: Checkout) -> None:
     assert [(one.grouping, one.before, one.after, one.runs) for one in found.runs] == [
         ("fill", "grouped", "dropped", list(range(4, 28)))
     ]
+
+
+def test_an_edit_of_what_only_a_kind_knows() -> None:
+    """Boundaries, windows, conditions: what changed of them, and not all of them."""
+    runs = [*range(100)]
+    pairs = (
+        (nightly(24, "06:00"), nightly(24, "08:00"), "options: at 06:00 → at 08:00"),
+        (enough("sum.n > 1"), enough("sum.n > 2"), "options: when sum.n > 1 → when sum.n > 2"),
+        (bounded(runs[:12]), bounded([1]), "first_runs [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … 2 more] → first_runs [1]"),
+        (fill(), fill(failed_runs=FailedRuns(exclude=0.1)), "failed_runs: none → 0.1 exclude and after none"),
+    )
+    for old, new, said in pairs:
+        assert said in _policy(old, new)
 
 
 def test_a_workflow_on_one_side_only(checkout: Checkout) -> None:
