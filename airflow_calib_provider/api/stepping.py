@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.api.reading import PROMPT
 from airflow_calib_provider.errors import CalibError, NotFound
-from airflow_calib_provider.ledger import generations, results, steps
+from airflow_calib_provider.ledger import generations, results, steps, workers
 from airflow_calib_provider.ledger.engine import Ledger
 
 
@@ -40,6 +40,7 @@ class StepRecord:
     :ivar events: that these counted; ``None``: they did not.
     :ivar ending: how the phase ended with it; empty: it goes on.
     :ivar reason: the ending with its numbers.
+    :ivar refused: results of reserved workers that are not used, each by the name of its file with why.
     """
 
     generation: int
@@ -61,6 +62,7 @@ class StepRecord:
     constants_hash: str
     planned_at: datetime
     judged_at: datetime | None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def steps_made(
@@ -95,10 +97,18 @@ def steps_made(
             row = generations.by_id(connection, other.id)
         plan = steps.plan_of(connection, row.id)
         done = steps.succeeded(connection, row.id)
-        return [_record(row.n, plan, item, done.get(item.n, 0)) for item in steps.steps_of(connection, row.id)]
+        refused = workers.refused_of(connection, row.id)
+        made = steps.steps_of(connection, row.id)
+        return [_record(row.n, plan, item, done.get(item.n, 0), refused) for item in made]
 
 
-def _record(generation: int, plan: steps.StoredPlan, item: steps.StepRow, succeeded: int) -> StepRecord:
+def _record(
+    generation: int,
+    plan: steps.StoredPlan,
+    item: steps.StepRow,
+    succeeded: int,
+    refused: Sequence[workers.RefusedResult],
+) -> StepRecord:
     from airflow_calib_provider.jobsets.folders import generation_folder
     from airflow_calib_provider.jobsets.iterating import judged_of
     from airflow_calib_provider.jobsets.iteration_plan import phase_of
@@ -137,6 +147,7 @@ def _record(generation: int, plan: steps.StoredPlan, item: steps.StepRow, succee
         constants_hash=item.constants_hash,
         planned_at=item.planned_at,
         judged_at=item.judged_at,
+        refused={one.file: one.why for one in refused if one.step == item.n},
     )
 
 

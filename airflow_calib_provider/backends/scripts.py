@@ -74,8 +74,10 @@ def half_of_character(job: JobSubmission, error: UnicodeEncodeError) -> Submissi
     )
 
 
-def shared_script(job: JobSubmission) -> str:
+def shared_script(job: JobSubmission, first: Iterable[str] = ()) -> str:
     """What a job executes that sees the same file system.
+
+    :param first: lines that run before the command, in ``out``.
 
     It makes its folder itself, with the permissions that it would have from this process: one for each job, on a file
     system that many share, costs more than all else of a submission. A job that is started again after an eviction
@@ -92,6 +94,7 @@ def shared_script(job: JobSubmission) -> str:
             f"rm -rf out report.jsonl {SUMS}",
             *[f"printf %s {shlex.quote(text)} >{name} || exit {NOT_ENTERED}" for name, text in job.lists.items()],
             f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
+            *first,
             *wrapped(job, inner),
         ]
     )

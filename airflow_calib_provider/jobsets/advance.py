@@ -25,6 +25,7 @@ from airflow_calib_provider.jobsets.observing import poll
 from airflow_calib_provider.jobsets.progress import note_reports
 from airflow_calib_provider.jobsets.submitting import submit_due, to_submit
 from airflow_calib_provider.jobsets.watched import GenerationWatch, Troubles, Watched, by_backend
+from airflow_calib_provider.jobsets.worker_pool import give_orders, put_away, tend, with_workers
 from airflow_calib_provider.ledger import observed
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.live_reasons import live_reasons
@@ -75,22 +76,29 @@ def advance(
                 end_cancelled(ledger, backend_of, watched.row, now)
     troubles.lapses = lapses(watch.running(), now)
     _submit(ledger, backend_of, watch.running(), now, troubles)
+    for watched in watch.running():
+        with troubles.of(watched.row.id):
+            tend(ledger, backend_of(watched.row.backend), watched, now)
     _look(ledger, backend_of, watch.running(), now, base_delay, troubles)
     held_up = {item.row.id for item in watch.running() if item.held_due}
     for watched in watch.running():
         with troubles.of(watched.row.id):
             if watched.held_due:
                 watched.stale = True
-                treat_held(ledger, backend_of, watched, now, base_delay)
+                treat_held(ledger, with_workers(backend_of, watched), watched, now, base_delay)
                 held_up.discard(watched.row.id)
     note_reports(ledger, watch.running(), troubles)
     for watched in watch.running():
         with troubles.of(watched.row.id):
             if watched.row.id not in held_up:
                 end = step_on if watched.row.step else end_if_complete
-                end(ledger, backend_of, watched, now)
+                end(ledger, with_workers(backend_of, watched), watched, now)
     # What a step has just made ready must not wait for another look.
     _submit(ledger, backend_of, [item for item in watch.running() if item.row.step and item.due], now, troubles)
+    for watched in watch.running():
+        with troubles.of(watched.row.id):
+            give_orders(watched)
+            put_away(ledger, watched, now)
     _note(ledger, before, troubles, now)
     if ids and len(troubles.errors) == len(ids):
         raise next(iter(troubles.errors.values()))
@@ -107,7 +115,8 @@ def _submit(
     for watched in to_submit(ledger, (item for item in running if item.row.id not in troubles.lapses), now):
         watched.stale = True
         with troubles.of(watched.row.id):
-            submit_due(ledger, backend_of(watched.row.backend), watched.row, now)
+            backend = with_workers(backend_of, watched)(watched.row.backend)
+            submit_due(ledger, backend, watched.row, now)
 
 
 def _look(
@@ -118,7 +127,13 @@ def _look(
     base_delay: float,
     troubles: Troubles,
 ) -> None:
-    for name, watched_here in by_backend(all_watched).items():
+    watched_all = list(all_watched)
+    for watched in watched_all:
+        if watched.crew is not None:
+            with troubles.of(watched.row.id):
+                backend = with_workers(backend_of, watched)(watched.row.backend)
+                troubles.notes.update(poll(ledger, backend, [watched], now, base_delay))
+    for name, watched_here in by_backend(item for item in watched_all if item.crew is None).items():
         with troubles.of(*(watched.row.id for watched in watched_here)):
             backend = backend_of(name)
             try:

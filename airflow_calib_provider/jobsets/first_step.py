@@ -56,6 +56,8 @@ def first_step(
         "legs": [list(leg) for leg in iteration.legs],
         "phases": dict(rendered.phases),
     }
+    if rendered.workers is not None:
+        plan["workers"] = rendered.workers
     following = next_step(legs_of(plan), ())
     assert isinstance(following, Next)
     return plan, planned_of(plan, following, ())

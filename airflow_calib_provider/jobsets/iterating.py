@@ -44,6 +44,7 @@ from airflow_calib_provider.jobsets.products import check_product
 from airflow_calib_provider.jobsets.reports import told_of_iteration
 from airflow_calib_provider.jobsets.step_files import keep_result_file, relative, write_whole
 from airflow_calib_provider.jobsets.watched import Watched
+from airflow_calib_provider.jobsets.worker_pool import dismiss, is_out_of_workers
 from airflow_calib_provider.ledger import generations, steps
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.products import Kept
@@ -67,19 +68,24 @@ def step_on(ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watch
         with ledger.read() as connection:
             made = steps.steps_of(connection, row.id)
             item = next(one for one in made if one.n == row.step)
-            if item.state in ("measuring", "updating") and not _is_over(watched, row, item):
+            goes_on = item.state in ("measuring", "updating") and not _is_over(watched, row, item)
+            stuck = is_out_of_workers(watched) if goes_on else ""
+            if goes_on and not stuck:
                 return
             plan = steps.plan_of(connection, row.id)
+        if stuck:
+            _fail(ledger, backend_of, watched, {"code": "error", "message": f"step {item.n}: {stuck}"}, now)
+            return
         watched.stale = True
         # What follows from a part that is over needs no look of its own.
         if item.state == "measuring" and _freeze(ledger, backend_of, watched, item, now):
             made, item = _again(ledger, row)
         if item.state == "frozen":
             _update(ledger, row, plan, item, made)
-        elif item.state == "updating" and _judge(ledger, watched, plan, item, made, now):
+        elif item.state == "updating" and _judge(ledger, backend_of, watched, plan, item, made, now):
             made, item = _again(ledger, row)
         if item.state in ("judged", "discarded"):
-            _go_on(ledger, row, plan, made, now)
+            _go_on(ledger, backend_of, watched, plan, made, now)
 
 
 def _again(ledger: Ledger, row: Generation) -> tuple[list[StepRow], StepRow]:
@@ -107,13 +113,13 @@ def _freeze(
     good = [job for job in jobs if job.state is JobState.SUCCEEDED]
     others = [job for job in jobs if job.state is not JobState.SUCCEEDED]
     if len(good) < jobs_needed(row.quorum, item.n_jobs):
-        _fail(ledger, row, _failed_jobs(item, others, item.n_jobs), now)
+        _fail(ledger, backend_of, watched, _failed_jobs(item, others, item.n_jobs), now)
         return False
     accepted = [(job.index, job.accepted_attempt or 0) for job in good]
     try:
         promote(row.folder, dict(accepted), row.group_name)
     except ProductError as error:
-        _fail(ledger, row, {"code": "error", "message": str(error)}, now)
+        _fail(ledger, backend_of, watched, {"code": "error", "message": str(error)}, now)
         return False
     if any(not job.state.final for job in others):
         remove_jobs(backend_of(row.backend), watched.rounds)
@@ -137,7 +143,15 @@ def _failed_jobs(item: StepRow, failed: Sequence[Job], n_jobs: int) -> Reason:
     }
 
 
-def _fail(ledger: Ledger, row: Generation, reason: Reason, now: datetime) -> None:
+BackendOf = Callable[[str], Backend]
+
+
+def _fail(ledger: Ledger, backend_of: BackendOf, watched: Watched, reason: Reason, now: datetime) -> None:
+    row = watched.row
+    watched.stale = True
+    if any(state in generations.LIVE for state in watched.counts):
+        remove_jobs(backend_of(row.backend), watched.rounds)
+    dismiss(backend_of(row.backend), watched)
     with ledger.write() as connection:
         generations.end(connection, row, "failed", reason, now)
 
@@ -222,13 +236,19 @@ def _with_contract(definitions: Iterable[Definition], known: Mapping[str, str]) 
 
 
 def _judge(
-    ledger: Ledger, watched: Watched, plan: StoredPlan, item: StepRow, made: Sequence[StepRow], now: datetime
+    ledger: Ledger,
+    backend_of: BackendOf,
+    watched: Watched,
+    plan: StoredPlan,
+    item: StepRow,
+    made: Sequence[StepRow],
+    now: datetime,
 ) -> bool:
     """:returns: whether it is judged now; else it has failed."""
     row = watched.row
     job = watched.jobs_of([item.n_jobs])[item.n_jobs]
     if job.state is not JobState.SUCCEEDED:
-        _fail(ledger, row, {**_failed_jobs(item, [job], 1), "update": True}, now)
+        _fail(ledger, backend_of, watched, {**_failed_jobs(item, [job], 1), "update": True}, now)
         return False
     try:
         promote(row.folder, {job.index: job.accepted_attempt or 0}, row.group_name)
@@ -237,7 +257,7 @@ def _judge(
         digest = checksum(updated)
         report = told_of_iteration(folder / "report.jsonl")
     except (ProductError, OSError) as error:
-        _fail(ledger, row, {"code": "error", "message": f"step {item.n}: {error}"}, now)
+        _fail(ledger, backend_of, watched, {"code": "error", "message": f"step {item.n}: {error}"}, now)
         return False
     legs = legs_of(plan)
     phase = legs.legs[legs.index(item.stage, item.phase)].phase
@@ -333,12 +353,20 @@ def _ended_of(stored: Mapping[str, Any]) -> PhaseEnd:
 # what follows
 
 
-def _go_on(ledger: Ledger, row: Generation, plan: StoredPlan, made: Sequence[StepRow], now: datetime) -> None:
+def _go_on(
+    ledger: Ledger,
+    backend_of: BackendOf,
+    watched: Watched,
+    plan: StoredPlan,
+    made: Sequence[StepRow],
+    now: datetime,
+) -> None:
+    row = watched.row
     judged = [judged_of(one) for one in made if one.judged is not None]
     try:
         following = next_step(legs_of(plan), judged, taken=max(one.n for one in made))
     except CalibError as error:
-        _fail(ledger, row, {"code": "error", "message": str(error)}, now)
+        _fail(ledger, backend_of, watched, {"code": "error", "message": str(error)}, now)
         return
     if isinstance(following, Next):
         planned = planned_of(plan, following, made)
@@ -349,9 +377,9 @@ def _go_on(ledger: Ledger, row: Generation, plan: StoredPlan, made: Sequence[Ste
         return
     reason = following.reason()
     if following.result is None:
-        _fail(ledger, row, reason, now)
+        _fail(ledger, backend_of, watched, reason, now)
         return
-    _end(ledger, row, plan, following, made, now)
+    _end(ledger, backend_of, watched, plan, following, made, now)
 
 
 def planned_of(plan: StoredPlan, following: Next, made: Sequence[StepRow]) -> Planned:
@@ -376,9 +404,16 @@ def constants_of(plan: StoredPlan, which: ConstantsOf | None, made: Sequence[Ste
 
 
 def _end(
-    ledger: Ledger, row: Generation, plan: StoredPlan, ending: IterationEnd, made: Sequence[StepRow], now: datetime
+    ledger: Ledger,
+    backend_of: BackendOf,
+    watched: Watched,
+    plan: StoredPlan,
+    ending: IterationEnd,
+    made: Sequence[StepRow],
+    now: datetime,
 ) -> None:
     """The constants that the iteration ends with become its product, as if one job had made them."""
+    row = watched.row
     file, digest = constants_of(plan, ending.result, made)
     source = generation_folder(file)
     try:
@@ -387,7 +422,7 @@ def _end(
         out = keep_result_file(plan["folder"], plan["file"], source, row.group_name)
         sizes = {made_file: check_product(out, name, made_file) for name, made_file in plan["products"].items()}
     except (ProductError, OSError) as error:
-        _fail(ledger, row, {"code": "error", "message": str(error)}, now)
+        _fail(ledger, backend_of, watched, {"code": "error", "message": str(error)}, now)
         return
     last = next(one for one in reversed(made) if one.state == "judged")
     metrics = (last.report or {}).get("metrics", {})
@@ -404,6 +439,7 @@ def _end(
     }
     counted = sum(1 for one in made if one.state == "judged")
     reason = {**ending.reason(), "steps": counted, "ends": [end.reason() for end in ending.ends]}
+    dismiss(backend_of(row.backend), watched)
     crash_point("generation.before_done", row.group_name)
     with ledger.write() as connection:
         steps.keep_result(connection, row, plan, definition, kept, values, now)

@@ -17,10 +17,12 @@ from airflow_calib_provider.domain.iteration.phases import Detectors, Phase
 from airflow_calib_provider.domain.iteration.sequence import IterationPlan, Leg
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
-from airflow_calib_provider.jobsets.render import Rendered, filled, render
+from airflow_calib_provider.jobsets.render import OUT, Rendered, filled, render
 from airflow_calib_provider.ledger.rows import Definition
 from airflow_calib_provider.ledger.steps import PhasePart, PhasePlan, StoredPlan
+from airflow_calib_provider.ledger.workers import StoredWorkers, WorkerSettings
 from airflow_calib_provider.payloads import store
+from airflow_calib_provider.spec.kinds import FILES
 from airflow_calib_provider.spec.models import Iteration, Jobs, PhaseJobs, StartConstants, Task
 from airflow_calib_provider.spec.templates import render_text
 
@@ -78,11 +80,15 @@ def start_of(connection: Connection, start: StartConstants, context: GroupContex
 
 @dataclass(frozen=True)
 class RenderedIteration:
-    """All phases of an iteration, with a digest that tells whether a failed one can be continued."""
+    """All phases of an iteration, with a digest that tells whether a failed one can be continued.
+
+    :ivar workers: those that are reserved; no part of the digest, as they say how jobs run and not what.
+    """
 
     phases: Mapping[str, PhasePlan]
     digest: str
     named: frozenset[str]
+    workers: StoredWorkers | None = None
 
 
 def render_phases(task: Task, context: GroupContext, folder: Path | None = None) -> RenderedIteration:
@@ -110,7 +116,53 @@ def render_phases(task: Task, context: GroupContext, folder: Path | None = None)
         digests[name] = [measure.digest, update.digest, [asdict(one) for one in phase.phase.metrics]]
         named |= measure.named | update.named
     text = json.dumps(digests, sort_keys=True, default=str)
-    return RenderedIteration(phases, hashlib.sha256(text.encode()).hexdigest(), frozenset(named))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return RenderedIteration(phases, digest, frozenset(named), _workers(iteration))
+
+
+GIVE_UP = 3600
+"""Seconds for which a worker bears a mailbox that cannot be read."""
+
+_MAILBOX = f"{OUT}/../../../mailbox"
+
+
+def _workers(iteration: Iteration) -> StoredWorkers | None:
+    """Workers that can do all that measures: each has what the most demanding phase asks for."""
+    wanted = iteration.workers
+    if wanted is None:
+        return None
+    measured = [phase.measure for phase in iteration.phases.values()]
+    asked = [jobs.resources for jobs in measured]
+    cpus, gpus = max(one.cpus for one in asked), max(one.gpus for one in asked)
+    memory = max((one.memory for one in asked if one.memory is not None), default=None)
+    disk = max((one.disk for one in asked if one.disk is not None), default=None)
+    times = [f"{max(1, round(wanted.heartbeat))}", str(GIVE_UP), f"{round(wanted.wall)}"]
+    definition: Definition = {
+        "command": ["sh", f"{_MAILBOX}/worker.sh", _MAILBOX, *times],
+        "environment": {},
+        "inputs": None,
+        "cpus": cpus,
+        "memory": memory,
+        "disk": disk,
+        "timeout": None,
+    }
+    if gpus:
+        definition["gpus"] = gpus
+    if credentials := {kind: path for jobs in measured for kind, path in jobs.credentials.items()}:
+        definition["credentials"] = credentials
+    settings: WorkerSettings = {
+        "count": wanted.count,
+        "heartbeat": wanted.heartbeat,
+        "lost_after": wanted.lost_after,
+        "max_replacements": wanted.max_replacements,
+        "wall": wanted.wall,
+        "cpus": cpus,
+        "memory": memory,
+        "disk": disk,
+        "gpus": gpus,
+        "options": {name: value for name, value in measured[0].options.items() if name != FILES},
+    }
+    return {"settings": settings, "definition": definition}
 
 
 def _variables(iteration: Iteration, phase: PhaseJobs, name: str) -> dict[str, Any]:

@@ -47,6 +47,16 @@ def poll(
     return {one.row.id: text for one in watched if (text := _trouble(one, news))}
 
 
+def poll_one(ledger: Ledger, backend: Backend, watched: Watched, judge: Judge) -> None:
+    """As :func:`poll`, of one job set, whose ends mean what ``judge`` says.
+
+    :raises BackendError: it does not answer.
+    """
+    news = backend.poll({item.key: item.cursor for item in watched.rounds if item.state == "submitted"})
+    with suppress(IllegalTransition):
+        _apply_all(ledger, backend, watched, news, judge)
+
+
 def _trouble(watched: Watched, news: Mapping[RoundKey, RoundObservations]) -> str:
     keys = [item.key for item in watched.rounds]
     said = dict.fromkeys(news[key].trouble for key in keys if key in news and news[key].trouble)

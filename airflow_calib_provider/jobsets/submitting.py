@@ -55,7 +55,7 @@ def submit_due(ledger: Ledger, backend: Backend, row: Generation, now: datetime)
             rounds.plan(connection, row, now)
     with ledger.read() as connection:
         planned = rounds.in_states(connection, [row.id], ["planned"])
-    for item in planned:
+    for item in (one for one in planned if one.step == row.step):
         with ledger.read() as connection:
             listed = rounds.jobs_of(connection, row.id, item.step, item.n)
         attempts = Attempts(row, folders=not (isinstance(backend, Frugal) and backend.jobs_make_folders(row.options)))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from airflow_calib_provider.domain.reducer import Job
 from airflow_calib_provider.errors import BackendError, CalibError, IllegalTransition, LedgerError
-from airflow_calib_provider.ledger import generations, present_jobs, rounds
+from airflow_calib_provider.ledger import generations, present_jobs, rounds, workers
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation, Round
 from airflow_calib_provider.ledger.throttle import NO_HOLD, Hold, with_holds
+from airflow_calib_provider.ledger.workers import WORKERS, WorkerSettings
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Watched:
     :ivar held_due: held jobs about which something is to be done now.
     :ivar credentials: kind → path of what its jobs use.
     :ivar known: the jobs that were read, or changed, in this step.
+    :ivar workers: how those are that it reserves, if it does, :ivar crew: and they themselves, as a job set.
     """
 
     row: Generation
@@ -44,6 +46,8 @@ class Watched:
     held_due: set[int] = field(default_factory=set)
     credentials: Mapping[str, str] = field(default_factory=dict)
     known: dict[int, Job] = field(default_factory=dict)
+    workers: WorkerSettings | None = None
+    crew: Watched | None = None
 
     @property
     def running(self) -> bool:
@@ -67,7 +71,7 @@ class Watched:
 
     def _read(self, indices: Iterable[int] | None) -> None:
         with self.ledger.read() as connection:
-            rows = generations.jobs_of(connection, [self.row.id], indices)
+            rows = generations.jobs_of(connection, [self.row.id], indices, step=self.row.step)
         self.known = {item.job_index: generations.as_job(item) for item in rows} | self.known
 
 
@@ -98,8 +102,10 @@ def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> dict[int, Watche
     with ledger.read() as connection:
         found = {row.id: Watched(row, ledger, hold) for row, hold in with_holds(connection, ids)}
         live = [number for number, item in found.items() if item.running]
+        _add_workers(ledger, connection, [found[number] for number in live if found[number].row.step], now)
         for item in rounds.in_states(connection, live, ["planned", "submitted"]) if live else ():
-            found[item.generation_id].rounds.append(item)
+            of = found[item.generation_id]
+            (of.crew if item.step == WORKERS and of.crew is not None else of).rounds.append(item)
         for number, credentials in _credentials(ledger, connection, live).items():
             found[number].credentials = credentials
         held = []
@@ -113,6 +119,39 @@ def _load(ledger: Ledger, ids: Sequence[int], now: datetime) -> dict[int, Watche
         for number, index in present_jobs.held_due(connection, held, now) if held else ():
             found[number].held_due.add(index)
     return found
+
+
+def workers_folder(row: Generation) -> str:
+    """Where the files of the workers of a generation lie, relative to the products folder.
+
+    :param row: at any of its steps.
+    """
+    return f"{row.folder.rpartition('/')[0] if row.step else row.folder}/workers"
+
+
+def _add_workers(ledger: Ledger, connection: Connection, iterating: Sequence[Watched], now: datetime) -> None:
+    """The workers of those that reserve any, as job sets of their own."""
+    by_id = {item.row.id: item for item in iterating}
+    for number, settings in (workers.settings_of(connection, by_id) if by_id else {}).items():
+        item = by_id[number]
+        row = replace(
+            item.row,
+            step=WORKERS,
+            folder=workers_folder(item.row),
+            inputs=[],
+            products={},
+            failures=[],
+            options=settings["options"],
+            quorum=1.0,
+            retries=0,
+            drops={},
+        )
+        item.workers, item.crew = settings, Watched(row, ledger, item.hold)
+        jobs = generations.jobs_of(connection, [number], step=WORKERS)
+        jobs = [job for job in jobs if job.job_index < settings["count"]]
+        item.crew.known = {job.job_index: generations.as_job(job) for job in jobs}
+        item.crew.counts = dict(Counter(job.state for job in jobs))
+        item.crew.due = any(job.state == "waiting" and (job.retry_at is None or job.retry_at <= now) for job in jobs)
 
 
 _REMEMBERED = 10_000

@@ -14,7 +14,7 @@ from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
-from airflow_calib_provider.ledger import rounds, steps, tables
+from airflow_calib_provider.ledger import rounds, steps, tables, workers
 from airflow_calib_provider.ledger.groups import TaskChange, change_task, set_task_states
 from airflow_calib_provider.ledger.present_jobs import BEGUN as BEGUN
 from airflow_calib_provider.ledger.present_jobs import LIVE as LIVE
@@ -170,7 +170,10 @@ def create(connection: Connection, new: NewGeneration, now: datetime, before: Ta
     if new.plan is not None and new.first is not None:
         plan: steps.StoredPlan = {**new.plan, "folder": f"{new.folder}/g{number}"}
         steps.keep_plan(connection, generation_id, plan)
-        steps.open_step(connection, by_id(connection, generation_id), plan, new.first, now)
+        made = by_id(connection, generation_id)
+        steps.open_step(connection, made, plan, new.first, now)
+        if "workers" in plan:
+            workers.create_missing(connection, made, plan["workers"])
         n_jobs = len(new.first.definitions)
     else:
         create_jobs(connection, generation_id, 0, subject, new.definitions)
@@ -229,13 +232,14 @@ def continue_failed(
         columns |= {"failures": list(new.failures), "options": dict(new.options), "keep": new.keep, "cleaned_at": None}
         columns["drops"] = dict(new.drops)
         data |= {"spec_hash": new.spec_hash, "git_commit": new.git_commit, "retries": new.retries, "quorum": new.quorum}
-    here = [job.c.generation_id == row.id, job.c.step == row.step]
+    again = job.c.step == row.step
     if row.step:
         goes_on = steps.continued(connection, row, new.plan if new is not None else None)
         columns |= goes_on.columns
-        here.append(goes_on.again)
+        again = goes_on.again
     move(connection, generation, [Move({"id": row.id}, "failed", "running", subject, columns, data)])
-    again = connection.execute(select(job).where(*here, job.c.state.in_(["failed", "removed"]))).all()
+    here = (job.c.generation_id == row.id, again, job.c.state.in_(["failed", "removed"]))
+    found = connection.execute(select(job).where(*here)).all()
     fresh = {"failures": 0, "losses": 0, "retry_at": None}
     moves = [
         Move(
@@ -245,7 +249,7 @@ def continue_failed(
             Subject(**{**vars(subject), "job_index": item.job_index}),
             fresh,
         )
-        for item in again
+        for item in found
     ]
     move(connection, job, moves)
     set_task_states(

@@ -165,12 +165,16 @@ def finish(connection: Connection, row: Generation, item: Round) -> None:
     move(connection, round_, [Move(key, "submitted", "finished", Subject.of_generation(row), {})])
 
 
-def finish_all(connection: Connection, row: Generation) -> None:
-    """A round that is left over must not be submitted, or looked at, when the generation is continued one day."""
+def finish_all(connection: Connection, row: Generation, step: int | None = None) -> None:
+    """A round that is left over must not be submitted, or looked at, when the generation is continued one day.
+
+    :param step: only those of this one.
+    """
     subject = Subject.of_generation(row)
     moves = [
         Move({"generation_id": item.generation_id, "step": item.step, "n": item.n}, item.state, "finished", subject)
         for item in in_states(connection, [row.id], ["planned", "submitted"])
+        if step is None or item.step == step
     ]
     move(connection, round_, moves)
 

@@ -11,6 +11,22 @@ iteration = Table(
     metadata,
     Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
     Column("plan", JSON, nullable=False, comment="its phases and their jobs, rendered"),
+    Column("workers", JSON(none_as_null=True), comment="how the workers are that it reserves, if it does"),
+)
+
+refused_result = Table(
+    "refused_result",
+    metadata,
+    Column("generation_id", BigId, ForeignKey("generation.id"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("step", Integer, comment="that it says it is of"),
+    Column("job_index", Integer),
+    Column("attempt", Integer),
+    Column("worker", Integer),
+    Column("epoch", Integer, comment="of the worker"),
+    Column("file", Text, nullable=False, comment="what it was called in the mailbox"),
+    Column("why", Text, nullable=False, comment="it is not used"),
+    Column("seen_at", UtcDateTime, nullable=False),
 )
 
 step = Table(

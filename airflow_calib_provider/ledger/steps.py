@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from sqlalchemy import ColumnElement, Connection, and_, false, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, false, func, insert, or_, select, update
 
 from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.errors import IllegalTransition, NotFound
-from airflow_calib_provider.ledger import rounds, tables
+from airflow_calib_provider.ledger import rounds, tables, workers
 from airflow_calib_provider.ledger.present_jobs import BEGUN, LIVE
 from airflow_calib_provider.ledger.products import Kept, new_rows
 from airflow_calib_provider.ledger.rows import Definition, Generation, read_rows, select_of
@@ -68,6 +68,7 @@ class StoredPlan(TypedDict):
     origin: dict[str, Any]
     legs: list[list[Any]]
     phases: dict[str, PhasePlan]
+    workers: NotRequired[workers.StoredWorkers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +146,11 @@ def plan_of(connection: Connection, generation_id: int) -> StoredPlan:
 def keep_plan(connection: Connection, generation_id: int, plan: StoredPlan) -> None:
     """Record how a generation iterates: once, or what holds from its next step on."""
     table = tables.iteration
-    changed = update(table).where(table.c.generation_id == generation_id).values(plan=plan)
+    reserved = plan.get("workers")
+    values: dict[str, object] = {"plan": plan, "workers": reserved and reserved["settings"]}
+    changed = update(table).where(table.c.generation_id == generation_id).values(values)
     if not connection.execute(changed).rowcount:
-        connection.execute(insert(table).values(generation_id=generation_id, plan=plan))
+        connection.execute(insert(table).values(generation_id=generation_id, **values))
 
 
 def steps_of(connection: Connection, generation_id: int) -> list[StepRow]:
@@ -262,7 +265,7 @@ def freeze(
             attempts.append(Move({**job_key(one), "n": one.attempt}, one.state, AttemptState.REMOVED, of_attempt))
     move(connection, job, moves)
     move(connection, attempt, attempts)
-    rounds.finish_all(connection, row)
+    rounds.finish_all(connection, row, item.n)
 
 
 def _events(connection: Connection, item: StepRow, indices: Sequence[int]) -> int | None:
@@ -315,7 +318,7 @@ class Continued(NamedTuple):
     """How a generation goes on.
 
     :ivar columns: what its row has of its job set.
-    :ivar again: the condition of the jobs that run again if they have failed.
+    :ivar again: the condition of the jobs that run again if they have failed, workers among them.
     """
 
     columns: dict[str, Any]
@@ -332,6 +335,8 @@ def continued(connection: Connection, row: Generation, now: StoredPlan | None) -
         own = {name: plan[name] for name in ("folder", "start", "start_hash", "origin")}
         plan = {**now, **own}  # type: ignore[typeddict-item]
         keep_plan(connection, row.id, plan)
+        if "workers" in plan:
+            workers.create_missing(connection, row, plan["workers"])
     made = steps_of(connection, row.id)
     if (row.rerun or "").startswith(FROM_STEP):
         first = int((row.rerun or "").removeprefix(FROM_STEP))
@@ -342,7 +347,10 @@ def continued(connection: Connection, row: Generation, now: StoredPlan | None) -
         note_resumed(connection, item)
     is_update = job.c.job_index >= item.n_jobs
     of_part = {"measuring": ~is_update, "updating": is_update}.get(item.state, false())
-    return Continued(_columns(part_now(plan, item)), of_part)
+    reserved = plan.get("workers")
+    n_workers = reserved["settings"]["count"] if reserved is not None else 0
+    of_workers = and_(job.c.step == workers.WORKERS, job.c.job_index < n_workers)
+    return Continued(_columns(part_now(plan, item)), or_(of_workers, and_(job.c.step == item.n, of_part)))
 
 
 def note_resumed(connection: Connection, item: StepRow) -> None:

@@ -31,6 +31,7 @@ from airflow_calib_provider.ledger.mirror_tables import mirror_set_aside as mirr
 from airflow_calib_provider.ledger.mirror_tables import mirror_target as mirror_target
 from airflow_calib_provider.ledger.outside_tables import outside_answer as outside_answer
 from airflow_calib_provider.ledger.step_tables import iteration as iteration
+from airflow_calib_provider.ledger.step_tables import refused_result as refused_result
 from airflow_calib_provider.ledger.step_tables import step as step
 
 run = Table(

@@ -16,6 +16,7 @@ from airflow_calib_provider.domain.scalars import (
     WHAT,
     Duration,
     Flag,
+    Fraction,
     Name,
     OneOf,
     Reads,
@@ -27,7 +28,8 @@ from airflow_calib_provider.domain.scalars import (
     unlike,
     whole,
 )
-from airflow_calib_provider.spec.job_keys import JobsKeys
+from airflow_calib_provider.spec.job_keys import Inputs, JobsKeys
+from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.product_keys import ProductFile, ProductValue
 
 MOST_STEPS = 100_000
@@ -56,6 +58,8 @@ Accepted = Annotated[str, Reads(_accepted, {"enum": [str(one.value) for one in A
 Target = Annotated[float, Reads(number, {"type": "number"}, "number")]
 Steps = Annotated[int, whole(1, MOST_STEPS)]
 Stage = Annotated[int, whole(1, 10_000)]
+Workers = Annotated[int, whole(1, MAX_JOBS)]
+Replacements = Annotated[int, whole(0, 10_000_000)]
 Events = Annotated[int, whole(1, 10**15)]
 
 
@@ -129,6 +133,11 @@ class MeasuredKeys(Keys):
         Events | None,
         Words(name="{above}.{key}", default="no limit"),
         Field(description="with fewer, by the value `events` that its jobs report, a step has not enough data"),
+    ] = None
+    use: Annotated[
+        Name | None,
+        Words(name="{above}.{key}", default="`inputs`, or none"),
+        Field(description="which of the [workers](#iterateworkers)' inputs are shared out among its jobs"),
     ] = None
 
 
@@ -230,6 +239,53 @@ class CornerKeys(Keys):
     phase: Annotated[Name | None, Words(default="the first, or the last"), Field(description="of the stage")] = None
 
 
+class WorkersKeys(Keys):
+    """``workers``."""
+
+    called: ClassVar[str] = "{key}"
+
+    count: Annotated[
+        Workers | None,
+        Words(name="{above}.{key}", missing="a number"),
+        Field(description="so many jobs in each phase that does not say otherwise (`split`)"),
+    ] = None
+    reserve: Annotated[
+        Flag | None,
+        Words(name="{above}.{key}", default="`false`"),
+        Field(description="they keep their places for the whole iteration, instead of being submitted in each step"),
+    ] = None
+    quorum: Annotated[
+        Fraction | None,
+        Words(name="{above}.{key}", default="as of [jobs](#jobs)"),
+        Field(description="of `measure`, where a phase does not say otherwise"),
+    ] = None
+    heartbeat: Annotated[
+        Duration | None,
+        Words(name="{above}.{key}", default="`30s`"),
+        Field(description="how often each gives a sign of life"),
+    ] = None
+    lost_after: Annotated[
+        Duration | None,
+        Words(name="{above}.{key}", default="`5m`"),
+        Field(description="without one, though the batch system says that it runs, another takes its place"),
+    ] = None
+    max_replacements: Annotated[
+        Replacements | None,
+        Words(name="{above}.{key}", default="as many as `count`"),
+        Field(description="of all of them together, since the last clear"),
+    ] = None
+    wall: Annotated[
+        Duration | None,
+        Words(name="{above}.{key}", default="no limit"),
+        Field(description="for how long a place may be kept; in the last tenth of it another takes over"),
+    ] = None
+    inputs: Annotated[
+        dict[Name, Inputs],
+        Words(name="{above}.{key}", key="the inputs", type="mapping of names to [inputs](#inputs)", default="none"),
+        Field(default_factory=dict, description="files that phases `use`, each in the share of one job"),
+    ]
+
+
 class IterateKeys(Keys):
     """``iterate``."""
 
@@ -248,6 +304,12 @@ class IterateKeys(Keys):
         tuple[StageKeys, ...] | None,
         Words(item="a stage", type="list of [stages](#iteratesequence)", default="one stage of all phases"),
         Field(description="stages, each with its phases; a phase may be in several"),
+    ] = None
+    workers: Annotated[
+        WorkersKeys | None,
+        NotEmpty("count"),
+        Words(default="a job set of its own in each step"),
+        Field(description="those who measure: [workers](#iterateworkers)"),
     ] = None
     start: Annotated[
         CornerKeys | None, Words(default="the first phase"), Field(description="where it begins: a stage, a phase")

@@ -12,7 +12,8 @@ from airflow_calib_provider.domain.iteration.phases import Phase
 from airflow_calib_provider.domain.iteration.sequence import Corner, Iterate, Stage, plan
 from airflow_calib_provider.domain.keys import Where
 from airflow_calib_provider.domain.nodes import Node
-from airflow_calib_provider.spec.iterate_keys import CornerKeys, IterateKeys, MetricKeys, PhaseKeys
+from airflow_calib_provider.spec.iterate_keys import CornerKeys, IterateKeys, MetricKeys, PhaseKeys, WorkersKeys
+from airflow_calib_provider.spec.iteration_workers import mistakes_of, reserved, shared, why_not
 from airflow_calib_provider.spec.models import Iteration, Jobs, PhaseJobs, ResourceRequest, StartConstants
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.product_keys import files_of, same_files
@@ -44,20 +45,23 @@ class IterationReader:
         self.task.jobs = RESULT
         self.task.products_wrong |= self.written.is_wrong(*self.where)
         file = keys.constants.file if keys.constants is not None else None
-        phases = {name: self._phase(name, phase, file) for name, phase in keys.phases.items()}
+        phases = {name: self._phase(name, phase, file, keys.workers) for name, phase in keys.phases.items()}
         declared = self._declared(keys)
-        wrong = list(mistakes(declared)) if not self.written.is_wrong(*self.where) else []
+        wrong = [*mistakes(declared), *mistakes_of(keys)] if not self.written.is_wrong(*self.where) else []
+        whole = {name: phase for name, phase in phases.items() if phase is not None}
+        workers = reserved(keys.workers)
+        if workers is not None and not self.unsure:
+            wrong += why_not(self.task.backend, whole)
         for one in wrong:
             self._tell(one)
         self._products(file)
         self._templates(keys)
-        whole = {name: phase for name, phase in phases.items() if phase is not None}
         if wrong or file is None or len(whole) != len(phases) or not whole:
             return
         legs = tuple((leg.stage, leg.phase.name) for leg in plan(declared).legs)
-        self.task.iteration = Iteration(file=file, start=_start(keys), phases=whole, legs=legs)
+        self.task.iteration = Iteration(file=file, start=_start(keys), phases=whole, legs=legs, workers=workers)
 
-    def _phase(self, name: str, keys: PhaseKeys, file: str | None) -> PhaseJobs | None:
+    def _phase(self, name: str, keys: PhaseKeys, file: str | None, workers: WorkersKeys | None) -> PhaseJobs | None:
         here: Where = (*self.where, "phases", name)
         measure = self._jobs(keys.measure, (*here, "measure"))
         update = self._jobs(keys.update, (*here, "update"))
@@ -73,7 +77,7 @@ class IterationReader:
             return None
         return PhaseJobs(
             phase=_phase(name, keys),
-            measure=measure,
+            measure=shared(measure, keys.measure, workers),
             measured=files_of(keys.measure.products),
             update=update,
             updated=files_of(keys.update.products),
@@ -116,6 +120,8 @@ class IterationReader:
         found = self.task.templates
         found += self.reader.texts((*self.where, "constants", "from", "file"))
         found += self.reader.texts((*self.where, "constants", "else"))
+        for name in keys.workers.inputs if keys.workers is not None else ():
+            found += self.reader.inputs((*self.where, "workers", "inputs", name))
         for name, phase in keys.phases.items():
             for key, block in (("measure", phase.measure), ("update", phase.update)):
                 here = (*self.where, "phases", name, key)

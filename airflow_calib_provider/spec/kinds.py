@@ -152,6 +152,13 @@ class BackendKind:
         """
         return True
 
+    def reserves(self, block: Mapping[str, object]) -> str:
+        """Why an iteration cannot reserve workers here, which a mailbox that all see is for; empty: it can.
+
+        :param block: a task's block, over that of the defaults.
+        """
+        return f"on {self.name}"
+
 
 class RunSourceKind:
     """A way to learn of runs.

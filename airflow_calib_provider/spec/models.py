@@ -155,17 +155,33 @@ class PhaseJobs(Model):
     updated: dict[str, str] = Field(default_factory=dict)
 
 
+class Workers(Model):
+    """Workers that are reserved for a whole iteration; times are in seconds.
+
+    :ivar max_replacements: of all of them together.
+    :ivar wall: for how long each has its place; 0: for ever.
+    """
+
+    count: int
+    heartbeat: float
+    lost_after: float
+    max_replacements: int
+    wall: float = 0.0
+
+
 class Iteration(Model):
     """Job sets that are repeated until constants are good (rule 64).
 
     :ivar file: what updates call the constants.
     :ivar legs: stage and phase of each, from start to stop.
+    :ivar workers: those who measure, if they are reserved.
     """
 
     file: str
     start: StartConstants
     phases: dict[str, PhaseJobs]
     legs: tuple[tuple[int, str], ...]
+    workers: Workers | None = None
 
 
 class Publish(Model):

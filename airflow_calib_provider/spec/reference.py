@@ -71,6 +71,7 @@ def tables() -> dict[str, str]:
         "iterate.phases": [iterate_keys.PhaseKeys],
         "iterate.measure": [iterate_keys.MeasuredKeys],
         "iterate.metrics": [iterate_keys.MetricKeys],
+        "iterate.workers": [iterate_keys.WorkersKeys],
         "iterate.sequence": [iterate_keys.StageKeys, iterate_keys.CornerKeys],
         "products": [product_keys.ProductKeys],
         "publish": [task_keys.PublishKeys],

@@ -185,7 +185,7 @@ class TaskReader:
         :param jobs: where it stands.
         """
         yield from self._command((*jobs, "command"), with_job=True)
-        yield from self._inputs((*jobs, "inputs"))
+        yield from self.inputs((*jobs, "inputs"))
         yield from self.texts((*jobs, "split", "count"))
         if keys is not None:
             yield from self.of_defaults
@@ -205,7 +205,8 @@ class TaskReader:
         elif isinstance(node, Sequence):
             yield from self.texts(where, with_job=with_job)
 
-    def _inputs(self, where: Where) -> Iterator[TemplateText]:
+    def inputs(self, where: Where) -> Iterator[TemplateText]:
+        """Those of inputs, however they are given."""
         if isinstance(self._node(where), MappingNode):
             yield from self._command((*where, "command"), with_job=False)
         else:

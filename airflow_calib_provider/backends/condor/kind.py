@@ -62,6 +62,10 @@ class CondorKind(BackendKind):
 
         return {name: value for name, value in over(defaults, own).items() if value != {}}
 
+    def reserves(self, block: Mapping[str, object]) -> str:
+        """With a shared file system; that a connection says otherwise is told when they are submitted."""
+        return "where HTCondor transfers files" if block.get("transfer") else ""
+
     def brings(self, block: Mapping[str, object]) -> frozenset[str]:
         """What HTCondor's own submit commands transfer, and renew while a job runs."""
         from airflow_calib_provider.backends.condor.names import CREDENTIALS, named

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from airflow_calib_provider.spec.kinds import BackendKind
 
 
@@ -10,6 +12,10 @@ class LocalKind(BackendKind):
 
     name = "local"
     loader = "airflow_calib_provider.backends.local.backend:LocalBackend"
+
+    def reserves(self, block: Mapping[str, object]) -> str:
+        """It is one machine."""
+        return ""
 
 
 KIND = LocalKind()

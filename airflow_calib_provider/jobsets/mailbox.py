@@ -1,0 +1,169 @@
+"""The mailbox of reserved workers: a folder that they and the watcher see. No file in it is ever seen in part.
+
+::
+
+    workers/mailbox/
+        worker.sh                the program of the workers
+        current                  what is wanted of whom; made of the ledger, and only after its commit
+        rounds/<s3.r7>           the orders of a round; there when all of them are
+        orders/<s3.j0.a1>        the script of an attempt
+        given/<s3.j0.a1>         who is to do it: the first who says so has said it
+        beats/<worker>           signs of life
+        results/<s3.j0.a1.w0.e1> how it ended, put there by the worker, once
+        taken/, refused/         results that were looked at
+        clock                    by which the age of a beat is told
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, current_text
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.jobsets.step_files import write_whole
+
+_PARTS = ("rounds", "orders", "given", "beats", "results", "taken", "refused")
+_MOST = 1 << 16
+"""Bytes that are read of what a worker wrote."""
+
+
+@lru_cache(maxsize=1)
+def _program() -> str:
+    return Path(__file__).with_name("worker.sh").read_text(encoding="utf-8")
+
+
+class Mailbox:
+    """The mailbox of one generation.
+
+    :param folder: of the mailbox.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self) -> None:
+        """Make what workers find; doing it again changes nothing."""
+        for part in _PARTS:
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        if _text(self.folder / "worker.sh") != _program():
+            write_whole(self.folder / "worker.sh", _program())
+
+    # what is asked for
+
+    def put(self, key: RoundKey, scripts: Iterable[tuple[Order, str]]) -> None:
+        """Put the orders of a round here."""
+        orders = []
+        for order, script in scripts:
+            write_whole(self.folder / "orders" / str(order), script)
+            orders.append(str(order))
+        write_whole(self._round(key), "\n".join([*orders, ""]))
+
+    def orders_of(self, key: RoundKey) -> list[Order] | None:
+        """The orders of a round; ``None``: it is not here."""
+        text = _text(self._round(key))
+        return None if text is None else [Order.parse(line) for line in text.split()]
+
+    def _round(self, key: RoundKey) -> Path:
+        return self.folder / "rounds" / f"s{key.step}.r{key.round}"
+
+    def give(self, order: Order, worker: Worker) -> None:
+        """Say who is to do it, unless somebody has said so."""
+        place = self.folder / "given" / str(order)
+        part = place.with_name(f".{order}.{os.getpid()}-{threading.get_ident()}")
+        part.write_text(f"{worker.number} {worker.epoch}\n", encoding="utf-8")
+        with suppress(FileExistsError):
+            os.link(part, place)
+        part.unlink()
+
+    def given(self, order: Order) -> Worker | None:
+        """Who is to do it."""
+        text = _text(self.folder / "given" / str(order))
+        return None if text is None else Worker(*map(int, text.split()))
+
+    def say(self, text: str) -> bool:
+        """Let all workers know; whether that is new."""
+        if _text(self.folder / "current") == text:
+            return False
+        write_whole(self.folder / "current", text)
+        return True
+
+    def open(self) -> None:
+        """Workers may come, also where others were told to stop."""
+        if (_text(self.folder / "current") or "state stop").startswith("state stop"):
+            self.say(current_text(0, {}, {}))
+
+    # what workers say
+
+    def beats(self, numbers: Iterable[int]) -> dict[int, Beat]:
+        """The last sign of life of each of these workers."""
+        wanted = list(numbers)
+        if not wanted:
+            return {}
+        clock = self.folder / "clock"
+        clock.touch()  # by the clock of whoever keeps the files
+        here = clock.stat().st_mtime
+        found = {}
+        for number in wanted:
+            with suppress(OSError, ValueError), (self.folder / "beats" / str(number)).open("rb") as stream:
+                epoch, order, state, host = stream.read(_MOST).decode("utf-8", "replace").split()
+                age = max(0.0, here - os.fstat(stream.fileno()).st_mtime)
+                found[number] = Beat(Worker(number, int(epoch)), order, state, host, age)
+        return found
+
+    def result(self, name: HandedOver) -> object:
+        """What a worker handed over; ``None``: nothing yet. Text that is no JSON is told as it is."""
+        for part in ("results", "taken"):
+            text = _text(self.folder / part / str(name))
+            if text is not None:
+                try:
+                    return json.loads(text)
+                except ValueError:
+                    return text[:200]
+        return None
+
+    def handed_over(self) -> list[str]:
+        """The names of all results that were not looked at yet."""
+        with suppress(FileNotFoundError):
+            found = (file.name for file in (self.folder / "results").iterdir())
+            return sorted(name for name in found if not name.startswith("."))
+        return []
+
+    def was_taken(self, name: HandedOver) -> bool:
+        """Whether a result of this name was used."""
+        return (self.folder / "taken" / str(name)).exists()
+
+    def put_away(self, name: str, *, refused: bool) -> None:
+        """A result was looked at."""
+        part = self.folder / ("refused" if refused else "taken")
+        target = part / name
+        if refused:
+            numbers = (part / f"{name}.{n}" for n in range(1, 1000))
+            target = next((one for one in (target, *numbers) if not one.exists()), target)
+        with suppress(FileNotFoundError):  # by another watcher
+            (self.folder / "results" / name).rename(target)
+
+
+def _text(file: Path) -> str | None:
+    """What stands in a file, which is opened by its name: a list of a folder may be old. ``None``: it is not there."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read().decode("utf-8", "replace")
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def named(names: Sequence[str]) -> list[tuple[str, HandedOver | None]]:
+    """Names of results as what they say; ``None``: nothing."""
+    found: list[tuple[str, HandedOver | None]] = []
+    for name in names:
+        try:
+            found.append((name, HandedOver.parse(name)))
+        except ValueError:
+            found.append((name, None))
+    return found

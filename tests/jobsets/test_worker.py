@@ -1,0 +1,204 @@
+"""The program of a reserved worker, and what it is given, without a ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_calib_provider.backends.local.backend import LocalBackend
+from airflow_calib_provider.domain.iteration.reserving import HandedOver, Order, Worker, current_text
+from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.domain.submission import JobSubmission, Resources
+from airflow_calib_provider.jobsets.attempts import INPUTS
+from airflow_calib_provider.jobsets.mailbox import Mailbox
+from airflow_calib_provider.jobsets.reserved import Crew, Reserved
+
+KEY = RoundKey("prompt", "w", "scale", "run-r1", 1, 1, 1)
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    made = Mailbox(tmp_path / "mailbox")
+    made.prepare()
+    return made
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(mailbox: Mailbox) -> Iterator[Start]:
+    """Start a worker."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(
+        number: int = 0, epoch: int = 1, *, every: int = 1, give_up: int = 60, wall: int = 0
+    ) -> subprocess.Popen[bytes]:
+        environment = {"PATH": os.environ["PATH"], "CALIB_JOB": str(number), "CALIB_ATTEMPT": str(epoch)}
+        words = ["sh", str(mailbox.folder / "worker.sh"), str(mailbox.folder), str(every), str(give_up), str(wall)]
+        started.append(subprocess.Popen(words, env=environment))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def order(mailbox: Mailbox, script: str, n: int = 1, epoch: int = 1) -> HandedOver:
+    """Ask worker 0 for something."""
+    wanted = Order(1, 0, n)
+    mailbox.put(KEY, [(wanted, script)])
+    mailbox.say(current_text(n, {0: epoch}, {0: wanted}))
+    return HandedOver(wanted, Worker(0, epoch))
+
+
+def wait_for(what: Callable[[], object], patience: float = 20) -> None:
+    end = time.monotonic() + patience
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def runs(number: int) -> bool:
+    """Whether a process does; whoever inherits one that has ended may not have looked yet."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_one_order_after_the_other(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    worker = start()
+    first = order(mailbox, f"echo once >>{tmp_path}/done")
+    wait_for(lambda: mailbox.result(first))
+    second = order(mailbox, "exit 3", 2)
+    wait_for(lambda: mailbox.result(second))
+    said = [mailbox.result(name) for name in (first, second)]
+    assert [(one["exit_code"], one["timeout"], one["order"]) for one in said if isinstance(one, dict)] == [
+        (0, False, "s1.j0.a1"),
+        (3, False, "s1.j0.a2"),
+    ]
+    third = order(mailbox, "# timeout 1\nsleep 100", 3)
+    wait_for(lambda: mailbox.result(third))
+    said_last = mailbox.result(third)
+    assert isinstance(said_last, dict)
+    assert (said_last["timeout"], said_last["exit_code"]) == (True, 124)
+    # An older text, of somebody who had slept, changes nothing.
+    mailbox.say(current_text(1, {0: 1}, {0: first.order}))
+    time.sleep(0.5)
+    assert (tmp_path / "done").read_text() == "once\n"
+    mailbox.say(current_text(9, {}, {}, stop=True))
+    assert worker.wait(20) == 0
+    assert not list(mailbox.folder.glob("*/.*")), "nothing is left in part"
+
+
+def test_another_in_its_place(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    """It stops what it does, hands nothing over, and leaves."""
+    worker = start()
+    name = order(mailbox, f"sleep 300 & echo $! >{tmp_path}/child; wait")
+    wait_for((tmp_path / "child").exists)
+    mailbox.say(current_text(5, {0: 2}, {}))
+    assert worker.wait(20) == 0
+    assert mailbox.result(name) is None
+    wait_for(lambda: not runs(int((tmp_path / "child").read_text())))
+
+
+def test_exit_codes(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    silent = start(1, give_up=1)
+    worker = start()
+    for n in range(1, 4):
+        name = order(mailbox, "exit 1", n)
+        wait_for(lambda name=name: mailbox.result(name))
+    assert worker.wait(20) == 70
+    (tmp_path / "c.txt").write_text("1\n")
+    order(mailbox, f"# constants {'0' * 64} {tmp_path}/c.txt\nexit 0", 4)
+    other = start()
+    (mailbox.folder / "current").rename(tmp_path / "away")
+    assert silent.wait(20) == 75
+    (tmp_path / "away").rename(mailbox.folder / "current")
+    assert other.wait(60) == 71
+
+
+def test_it_leaves_before_its_time_is_over(mailbox: Mailbox, start: Start) -> None:
+    start(wall=2)
+    mailbox.say(current_text(1, {0: 1}, {}))
+    wait_for(lambda: [one.state for one in mailbox.beats([0]).values()] == ["leaving"])
+
+
+def test_whoever_is_handed_over_twice(mailbox: Mailbox, start: Start) -> None:
+    """What lies there already is not written over, and the worker goes on."""
+    (mailbox.folder / "results" / "s1.j0.a1.w0.e1").write_text("before")
+    start()
+    name = order(mailbox, "exit 0")
+    wait_for(lambda: any(one.state == "idle" and one.order == "-" for one in mailbox.beats([0]).values()))
+    second = order(mailbox, "exit 0", 2)
+    wait_for(lambda: mailbox.result(second))
+    assert mailbox.result(name) == "before"
+
+
+def test_a_terminated_worker_takes_its_program_along(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    worker = start()
+    order(mailbox, f"echo $$ >{tmp_path}/child; exec sleep 300")
+    wait_for((tmp_path / "child").exists)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 143
+    wait_for(lambda: not runs(int((tmp_path / "child").read_text())))
+
+
+def submission(folder: Path, **more: object) -> JobSubmission:
+    known = {"index": 0, "attempt": 1, "environment": {"CALIB_INPUTS": f"{folder}/{INPUTS}"}, "folder": folder}
+    return JobSubmission(**{**known, **more})  # type: ignore[arg-type]
+
+
+def reserved(mailbox: Mailbox, tmp_path: Path) -> Reserved:
+    crew = Crew(frozenset(), {}, Resources(cpus=1, memory=1000), {})
+    return Reserved(LocalBackend(tmp_path / "spool"), mailbox, crew, "")
+
+
+def test_inputs_are_fetched_once(mailbox: Mailbox, tmp_path: Path) -> None:
+    source, scratch = tmp_path / "a file.root", tmp_path / "scratch"
+    source.write_text("first")
+    backend = reserved(mailbox, tmp_path)
+    command = ("sh", "-c", 'while IFS= read -r f; do cat "$f" || true; echo " $f"; done <"$CALIB_INPUTS"')
+    lists = {INPUTS: f"{source}\nroot://x//y.root\n{tmp_path}/absent\n"}
+    for attempt in (1, 2):
+        job = submission(tmp_path / f"a{attempt}", attempt=attempt, command=command, lists=lists)
+        backend.submit(RoundKey("prompt", "w", "scale", "run-r1", 1, 1, attempt), [job])
+        script = mailbox.folder / "orders" / f"s1.j0.a{attempt}"
+        subprocess.run(["sh", str(script)], env={**os.environ, "FETCHED_INPUTS": str(scratch)}, check=True)
+        source.write_text("second")
+        lines = (job.folder / "stdout").read_text().splitlines()
+        assert lines == [f"first {scratch}{source}", " root://x//y.root", f" {tmp_path}/absent"]
+
+
+def test_what_asks_for_more_than_the_workers_have_goes_elsewhere(mailbox: Mailbox, tmp_path: Path) -> None:
+    backend = reserved(mailbox, tmp_path)
+    job = submission(tmp_path / "a1", command=("true",), resources=Resources(cpus=1, memory=1 << 30))
+    backend.submit(KEY, [job])
+    assert mailbox.orders_of(KEY) is None
+    wait_for(lambda: backend.poll({KEY: ""})[KEY].finished)
+    backend.remove(KEY)
+
+
+def test_a_result_without_sense_is_no_result(mailbox: Mailbox, tmp_path: Path) -> None:
+    backend = reserved(mailbox, tmp_path)
+    backend.submit(KEY, [submission(tmp_path / "a1", command=("true",))])
+    mailbox.give(Order(1, 0, 1), Worker(0, 1))
+    mailbox.give(Order(1, 0, 1), Worker(1, 1))
+    assert mailbox.given(Order(1, 0, 1)) == Worker(0, 1), "the first who says so has said it"
+    (mailbox.folder / "results" / "s1.j0.a1.w0.e1").write_text(
+        json.dumps({"order": "s1.j0.a1", "worker": 0, "epoch": 1})
+    )
+    (seen,) = backend.poll({KEY: ""})[KEY].observations
+    assert (seen.state, seen.reason) == (
+        "lost",
+        "the result of worker 0 is refused: it does not say how the program ended",
+    )
