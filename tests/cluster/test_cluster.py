@@ -99,6 +99,7 @@ def test_an_image_without_a_shell(namespace: Namespace, tmp_path: Path) -> None:
 # --- What it is made of
 
 
+@pytest.mark.long  # the build of the tests' cluster does this on a machine that has none
 def test_the_runtime_of_a_machine_that_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_CI_CACHE", str(tmp_path))
     try:
@@ -111,6 +112,7 @@ def test_the_runtime_of_a_machine_that_has_none(tmp_path: Path, monkeypatch: pyt
         assert found.find(name).startswith(str(tmp_path))
 
 
+@pytest.mark.long
 def test_the_compiler_of_a_machine_that_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept in the cache as what it builds."""
     with monkeypatch.context() as without:

@@ -232,7 +232,7 @@ def test_many_boundaries_cost_no_more_than_few() -> None:
     deaths=st.sets(st.integers(1, 8), max_size=2),
     least=st.sampled_from([0.0, 50.0, 90.0]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_boundaries_that_come_later_give_the_groups_of_those_that_were_there_before(
     tmp_path_factory: Any, first: set[int], more: set[int], until: int, deaths: set[int], least: float
 ) -> None:

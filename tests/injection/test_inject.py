@@ -396,7 +396,7 @@ def test_statements_do_not_depend_on_the_number_of_runs(world: World) -> None:
         [RUN, fill(50, short="next"), fill(50, short="drop"), fill(max_wait=timedelta(hours=5)), total(50)]
     ),
 )
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_order_of_arrival_does_not_matter(tmp_path_factory: Any, data: st.DataObject, policy: Any) -> None:
     """Two histories with the same horizons and clocks, in which runs become known in different orders.
 

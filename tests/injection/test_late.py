@@ -156,7 +156,7 @@ def injected(folder: Path, policy: Grouping, first: set[int], at_once: int, deat
     at_once=st.integers(1, 31),
     deaths=st.sets(st.integers(1, 12), max_size=3),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_wherever_it_dies_the_groups_are_the_same(
     tmp_path_factory: Any, policy: Grouping, first: set[int], at_once: int, deaths: set[int]
 ) -> None:

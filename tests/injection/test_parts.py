@@ -106,7 +106,7 @@ def injected_at_once(policy: int, finite: bool) -> dict[str, Any]:
     deaths=st.sets(st.integers(1, 20), max_size=3),
     finite=st.booleans(),
 )
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_any_division_gives_the_same_groups(
     tmp_path_factory: Any, policy: Any, at_once: int, deaths: set[int], finite: bool
 ) -> None:

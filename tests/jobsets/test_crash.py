@@ -30,15 +30,17 @@ POINTS = [
 SCRIPT = "echo $CALIB_JOB > c.txt; [ $CALIB_JOB != 1 ] || [ $CALIB_ATTEMPT = 2 ]"
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_dying_at(point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("points", [POINTS, *(pytest.param([point], marks=pytest.mark.long) for point in POINTS)])
+def test_dying_at(points: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once at each."""
     marks = tmp_path / "marks"
     marks.mkdir()
     home = tmp_path / "home"
     home.mkdir()
-    variables = {"CALIB_HOME": str(home), "CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
-    dead = processes.run(work, home, SCRIPT, 3, **variables)
-    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    variables = {"CALIB_HOME": str(home), "CALIB_CRASH_AT": ",".join(points), "CALIB_CRASH_FOLDER": str(marks)}
+    for _ in points:
+        dead = processes.run(work, home, SCRIPT, 3, **variables)
+        assert dead.returncode == -signal.SIGKILL, dead.stderr
     again = processes.run(work, home, SCRIPT, 3, **variables)
     assert (again.returncode, again.stdout.strip()) == (0, "done"), again.stderr
     monkeypatch.setenv("CALIB_HOME", str(home))

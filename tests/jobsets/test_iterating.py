@@ -214,18 +214,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str
     return found
 
 
-@pytest.mark.parametrize("point", STEP_POINTS)
+@pytest.mark.parametrize(
+    "points", [STEP_POINTS, *(pytest.param([point], marks=pytest.mark.long) for point in STEP_POINTS)]
+)
 def test_dying_at(
-    point: str,
+    points: list[str],
     undisturbed: list[tuple[int, str, str, str | None]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same constants as without, bit for bit, and no job ran twice."""
     home = tmp_path / "home"
-    variables = {"CALIB_HOME": str(home), "CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(tmp_path)}
-    dead = processes.run(work, home, **variables)
-    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    variables = {"CALIB_HOME": str(home), "CALIB_CRASH_AT": ",".join(points), "CALIB_CRASH_FOLDER": str(tmp_path)}
+    for _ in points:
+        dead = processes.run(work, home, **variables)
+        assert dead.returncode == -signal.SIGKILL, dead.stderr
     again = processes.run(work, home, **variables)
     assert (again.returncode, again.stdout.strip()) == (0, "done"), again.stderr
     place = Iterations(home)

@@ -158,7 +158,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(content=st.lists(st.dictionaries(st.sampled_from([*FIELDS, "start", "end", "files", "completed"]), values)))
 def test_no_values_break_the_reader(content: list[Any], tmp_path: Path) -> None:
     with contextlib.suppress(RunSourceError):
