@@ -10,6 +10,7 @@ from xdist.scheduler import LoadFileScheduling
 from tests.cluster.fixture import cluster, namespace, own_cluster, pytest_itemcollected, pytest_unconfigure
 from tests.influx.fixture import influx, influx1, influx2, influx_servers
 from tests.integration.sharing import installation_of
+from tests.marks import check_named
 from tests.pool.fixture import pool
 from tests.postgres.fixture import database, postgres, postgres_servers
 
@@ -42,6 +43,11 @@ class FilesThatShare(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return installation_of(nodeid) or super()._split_scope(nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks are where :mod:`tests.stages` looks for them."""
+    check_named(items)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -218,7 +218,11 @@ def browsing(url: str, pictures: Path | None = None) -> Iterator[Person]:
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         browser = driver.chromium.launch(executable_path=program, args=options)
         width, height = SIZE
-        page = browser.new_context(viewport={"width": width, "height": height}, locale="en-US").new_page()
+        # Nothing moves: what turns while one waits is drawn by a CPU that others need.
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, locale="en-US", reduced_motion="reduce"
+        )
+        page = context.new_page()
         try:
             yield Person(page, url)
         finally:
