@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 CHANGE_TIMEOUT = 60.0
 """Seconds for what changes something: whoever gives up earlier does not know whether it has happened."""
+
+LOOKS = 3
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at a DAG run that was cleared: longer than a scheduler needs to write what it has found."""
 
 TRIES = 3
 PAGE = 100
@@ -181,6 +186,24 @@ class Airflow:
             return False
         self._checked(answer)
         return True
+
+    def see_it_go_on(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
+        """Look whether a DAG run that was alive when its tasks were cleared goes on, and let it, where it does not.
+
+        A scheduler that has just found all its tasks ended writes so after the clear: the DAG run is then failed with
+        tasks that have no state, and nothing ever runs them.
+
+        :param task_ids: what was cleared.
+        """
+        for _ in range(LOOKS):
+            time.sleep(LOOK_AGAIN)
+            run = self.dag_run(dag_id, run_id) or {}
+            if run.get("state") not in ("failed", "success"):
+                continue
+            there = self.task_instances(dag_id, run_id)
+            if any(task in there and there[task]["state"] is None for task in task_ids):
+                where = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
+                self._checked(self._ask("PATCH", where, json={"state": "queued"}))
 
     def clear_dag_run(self, dag_id: str, run_id: str) -> None:
         """Clear all tasks of a DAG run, so that they run again, from the newest version of the DAG.

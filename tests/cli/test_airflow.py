@@ -37,7 +37,7 @@ class FakeAirflow:
         self.asked: list[tuple[str, str, Any]] = []
         self.token: str | None = None
         self.happens: dict[str, Callable[[], None]] = {}
-        """Path → what Airflow does when something is posted there."""
+        """Path → what Airflow does when something is changed there."""
         self.set("/auth/token", {"access_token": "for-everybody"})
         self.set("/api/v2/monitor/health", HEALTHY)
         self.set("/api/v2/importErrors", {"import_errors": [], "total_entries": 0})
@@ -68,10 +68,12 @@ def airflow(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirfl
         def do_POST(self) -> None:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+        do_PATCH = do_POST
+
         def _answer(self, body: Any) -> None:
             path = self.path.partition("?")[0]
             fake.asked.append((self.command, path, body))
-            if self.command == "POST" and path in fake.happens:
+            if self.command != "GET" and path in fake.happens:
                 fake.happens[path]()
             fake.token = self.headers.get("Authorization")
             codes = fake.codes.get(path, [404])
@@ -376,6 +378,24 @@ def test_a_task_that_was_added_after_the_dag_run_had_ended(filled: World, airflo
     in_fill(airflow, group="success", locks="success", scale="failed", deliver=None)
     calib.plain("retry", "fill-r2", "--task", "deliver")
     assert cleared(airflow) == [(["scale"], False), (["deliver"], True)]
+
+
+def test_a_dag_run_that_the_scheduler_ends_after_the_clear_goes_on(
+    filled: World, airflow: FakeAirflow, calib: Calib, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_calib_provider.cli.airflow.LOOK_AGAIN", 0.0)
+    filled.end(filled.begin("fill-r2", "scale"), "failed", {"code": "killed", "airflow_state": "failed"})
+    in_fill(airflow, group="success", locks="success", scale="failed")
+    run = f"{FILL}/dagRuns/prompt__fill-r2"
+    airflow.set(f"{run}/clear", {"state": "queued"})
+
+    def add() -> None:
+        in_fill(airflow, group="success", locks="success", scale=None, deliver=None)
+        airflow.set(f"{FILL}/clearTaskInstances", {"task_instances": [{"task_id": "scale"}, {"task_id": "deliver"}]})
+
+    airflow.happens = {f"{run}/clear": add, run: lambda: airflow.set(run, {"state": "queued"})}
+    calib.plain("retry", "fill-r2")
+    assert [body for method, where, body in airflow.asked if method == "PATCH"] == [{"state": "queued"}]
 
 
 def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: FakeAirflow, calib: Calib) -> None:

@@ -33,10 +33,16 @@ def a_run_a_day(installation: Installation) -> None:
 def own_runs(installation: Installation) -> Iterator[None]:
     installation.take_runs_from(WORKFLOW)
     yield
-    # By itself Airflow sees the end of a backfill only every half minute, and has no second one before.
+    cancel(installation)
+
+
+def cancel(installation: Installation) -> None:
+    """Let no backfill run: by itself Airflow sees an end only every half minute, and begins no second one before."""
     for one in backfills(installation):
         if one["completed_at"] is None:
-            installation.airflow.call("PUT", f"/api/v2/backfills/{one['id']}/cancel")
+            with suppress(urllib.error.HTTPError):  # it has just been completed by itself
+                installation.airflow.call("PUT", f"/api/v2/backfills/{one['id']}/cancel")
+    installation.wait(lambda: all(one["completed_at"] for one in backfills(installation)), 120, "no backfill to run")
 
 
 def backfills(installation: Installation) -> list[dict[str, object]]:
@@ -105,14 +111,11 @@ def test_missing_runs_are_days_without_a_dag_run(installation: Installation) -> 
     assert runs_of(installation, "missing") == [DAYS[4]], "the other days are there, of another campaign"
 
 
+@pytest.mark.long
 def test_missing_and_errored_runs_are_those_that_failed_too(installation: Installation) -> None:
     begin(installation, 5, 5, "")
     wait_states(installation, {2: "success", 3: "success", 4: "success", 5: "failed"})
-    for one in backfills(installation):
-        if one["completed_at"] is None:
-            with suppress(urllib.error.HTTPError):  # it has just been completed by itself
-                installation.airflow.call("PUT", f"/api/v2/backfills/{one['id']}/cancel")
-    installation.wait(lambda: all(one["completed_at"] for one in backfills(installation)), 120, "no backfill to run")
+    cancel(installation)
     begin(installation, 4, 5, "errored", reprocess_behavior="failed")
     wait_states(installation, {2: "success", 3: "success", 4: "success", 5: "success"})
     wait_started(installation, "errored")

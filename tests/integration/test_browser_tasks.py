@@ -99,6 +99,7 @@ def test_mark_failed_then_clear(installation: Installation, person: Person) -> N
     wait_state(installation, "run-r6", "work", "done")
 
 
+@pytest.mark.long  # through the API: test_people.py
 def test_mark_success_without_products_is_not_believed(installation: Installation, person: Person) -> None:
     person.open_dag(DAG)
     person.open_run("prompt__run-r5")
@@ -111,6 +112,7 @@ def test_mark_success_without_products_is_not_believed(installation: Installatio
     (installation.control / "5").unlink()
 
 
+@pytest.mark.long  # through the API: test_clicks.py
 def test_mark_success_of_locks_publishes_nothing(installation: Installation, person: Person) -> None:
     person.open_dag(SUM)
     person.open_run("prompt__sum-r1")

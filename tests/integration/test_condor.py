@@ -53,6 +53,7 @@ def wait_running(installation: Installation, run: int) -> None:
     )
 
 
+@pytest.mark.long  # on this machine: test_kills.py; what a pool adds: the backends' conformance suite
 def test_each_group_dies_at_its_own_point(installation: Installation) -> None:
     """One task on the pool, the next on this machine, with processes that die at every point of the first."""
     runs = [4001 + n for n in range(len(POINTS))]

@@ -14,9 +14,9 @@ from tests.integration.harness import Installation
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 WORKFLOW = "gappy"
-ON, WAITS = "count-r7101", "count-r7111"
-FAILS, TWO_FAIL = 7103, (7112, 7113)
-RUNS = range(7101, 7111)
+ON, WAITS = "count-r7501", "count-r7511"
+FAILS, TWO_FAIL = 7503, (7512, 7513)
+RUNS = range(7501, 7511)
 HELD = """sh, -c, 'while [ -e "$TOY_CONTROL/held-$1" ]; do sleep 0.5; done; exec "$0" "$@"'"""
 POLICY = "{count: {runs: 10, max_wait: 1h, failed_runs: {exclude: 0.1}}}"
 
@@ -32,7 +32,7 @@ def first_pass(installation: Installation) -> None:
     for run in (FAILS, *TWO_FAIL):
         installation.control_job(run, "always")
     (installation.control / f"held-{FAILS}").touch()
-    installation.add_runs([*RUNS, 7111, *TWO_FAIL])
+    installation.add_runs([*RUNS, 7511, *TWO_FAIL])
     assert installation.inject() == "success"
 
 

@@ -234,4 +234,3 @@ def test_a_campaign_that_dies_at_its_creation_and_its_cancel(installation: Insta
     )
     assert_died(installation, "stopped", "cancel.")
     assert_processed_once(installation, "stopped")
-    assert installation.airflow_tasks("calib_housekeeping", run_id)["start"] == "skipped"

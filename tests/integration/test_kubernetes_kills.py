@@ -109,6 +109,7 @@ def pods(namespace: Namespace, group: str = "") -> list[dict]:
     return [pod for pod in found if group in str(pod["metadata"]["annotations"])]
 
 
+@pytest.mark.long  # on this machine: test_kills.py; what a cluster adds: the backends' conformance suite
 def test_each_group_dies_at_its_own_point(cloud: Installation) -> None:
     runs = [6001 + n for n in range(len(POINTS))]
     cloud.add_runs(runs)

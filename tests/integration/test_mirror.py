@@ -98,6 +98,7 @@ def test_a_connection_made_in_the_ui_is_enough(installation: Installation, serve
     assert seen(server) == dict.fromkeys(FIRST, "done")
 
 
+@pytest.mark.long
 def test_an_influxdb_that_is_away_holds_up_nothing(installation: Installation, server: Influx) -> None:
     server.kill()
     installation.add_runs(WHILE_AWAY, fill=61)
