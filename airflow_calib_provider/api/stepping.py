@@ -110,8 +110,8 @@ def _record(
     refused: Sequence[workers.RefusedResult],
 ) -> StepRecord:
     from airflow_calib_provider.jobsets.folders import generation_folder
-    from airflow_calib_provider.jobsets.iterating import judged_of
     from airflow_calib_provider.jobsets.iteration_plan import phase_of
+    from airflow_calib_provider.jobsets.judged_steps import judged_of
 
     judged, report = item.judged or {}, item.report or {}
     targets = {one.name: one for one in phase_of(plan["phases"][item.phase]["limits"]).metrics}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -15,7 +15,7 @@ from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_ki
 from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.loader import load_sources
-from airflow_calib_provider.spec.models import InputsCommand, Lock, Task, Workflow
+from airflow_calib_provider.spec.models import InputsCommand, Jobs, Lock, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.positions import Sequence as SequenceNode
@@ -25,8 +25,6 @@ from airflow_calib_provider.spec.templates import render_text, variables_of
 
 SHOWN = 20
 """How many files that are not read are named."""
-
-_COMMAND = ("jobs", "command")
 
 LOOKED_AT = 10_000
 """Bytes at the beginning of a file that tell whether it is meant as a spec."""
@@ -174,32 +172,53 @@ def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
             *_of_late_runs(task, workflow),
             *_of_failed_runs(task, workflow),
         )
+        told: set[tuple[Place, str]] = set()
         for keys, message, hint in found:
             place = _place(document, "tasks", task.name, *keys)
+            if (place, message) in told:  # of an anchor that several phases share
+                continue
+            told.add((place, message))
             yield Warned(SpecError(message, place, suggestion=hint), workflow=workflow.name, task=task.name)
 
 
 def _of_jobs(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """What a job set names and its jobs will not find, with the keys that lead to it."""
-    for keys, command in _commands(task):
+    """What the job sets of a task name and their jobs will not find, with the keys that lead to it."""
+    for where, jobs in _job_sets(task):
+        yield from _of_job_set(task.backend, where, jobs, folder)
+
+
+def _of_job_set(
+    backend: str, where: tuple[str, ...], jobs: Jobs, folder: Path
+) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    shared_with_jobs = partial(backend_kind(backend).shares, jobs.options)
+    for keys, command in _commands(where, jobs):
         arguments = [_plain(item, folder) for item in command]
-        shared = _shared_with(task) if keys == _COMMAND else as_here
-        for number, message, hint in wrong_with_command(arguments, _transferred(task), shared):
+        shared = shared_with_jobs if keys == (*where, "command") else as_here
+        for number, message, hint in wrong_with_command(arguments, _transferred(jobs), shared):
             yield (*keys, number), message, hint
         for number, (template, text) in enumerate(zip(command, arguments, strict=True)):
             if text is not None and (file := _beside(template, text)) and not shared(file):
                 said = f"the jobs do not see {file}, which is on none of the volumes of their pods"
                 yield (*keys, number), said, "name the volume in kubernetes.volumes, or put the file into the image"
-    inputs = task.jobs.inputs if task.jobs is not None else None
     for number, item in enumerate(
-        (inputs,) if isinstance(inputs, str) else inputs if isinstance(inputs, tuple) else ()
+        (jobs.inputs,) if isinstance(jobs.inputs, str) else jobs.inputs if isinstance(jobs.inputs, tuple) else ()
     ):
         text = _plain(item, folder)
         if text is not None and (found := taken_as_it_is(text)):
-            yield ("jobs", "inputs", number), *found
+            yield (*where, "inputs", number), *found
         elif text is not None and (path := above(text)):
             message = f"the input {path} leads out of the folder where the job runs (CALIB_OUT), not from this file's"
-            yield ("jobs", "inputs", number), message, HINT
+            yield (*where, "inputs", number), message, HINT
+
+
+def _job_sets(task: Task) -> Iterator[tuple[tuple[str, ...], Jobs]]:
+    """The job sets of a task, each with the keys that lead to it: of one that iterates those of its phases."""
+    if task.iteration is not None:
+        for name, phase in task.iteration.phases.items():
+            yield ("iterate", "phases", name, "measure"), phase.measure
+            yield ("iterate", "phases", name, "update"), phase.update
+    elif task.jobs is not None:
+        yield ("jobs",), task.jobs
 
 
 def _beside(template: str, text: str) -> Path | None:
@@ -210,15 +229,9 @@ def _beside(template: str, text: str) -> Path | None:
     return path if path.is_absolute() else None
 
 
-def _shared_with(task: Task) -> Callable[[Path], bool]:
-    """Whether the jobs of a task have a file of this machine."""
-    options = task.jobs.options if task.jobs is not None else {}
-    return partial(backend_kind(task.backend).shares, options)
-
-
-def _transferred(task: Task) -> set[str]:
+def _transferred(jobs: Jobs) -> set[str]:
     """Files that a backend puts where the job runs."""
-    files = task.jobs.options.get(FILES) if task.jobs is not None else None
+    files = jobs.options.get(FILES)
     return {Path(str(name)).name for name in files} if isinstance(files, list | tuple) else set()
 
 
@@ -261,13 +274,11 @@ def _of_failed_runs(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str 
     yield ("group_by", str(task.policy.kind), "failed_runs"), said, hint
 
 
-def _commands(task: Task) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The commands of a task, each with the keys that lead to it."""
-    if task.jobs is None:
-        return
-    yield _COMMAND, task.jobs.command
-    if isinstance(task.jobs.inputs, InputsCommand):
-        yield ("jobs", "inputs", "command"), task.jobs.inputs.command
+def _commands(where: tuple[str, ...], jobs: Jobs) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The commands of a job set, each with the keys that lead to it."""
+    yield (*where, "command"), jobs.command
+    if isinstance(jobs.inputs, InputsCommand):
+        yield (*where, "inputs", "command"), jobs.inputs.command
 
 
 def _plain(template: str, folder: Path) -> str | None:

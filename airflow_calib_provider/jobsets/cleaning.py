@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.code import remove_unused
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
-from airflow_calib_provider.ledger import generations, outside, rounds, tables
+from airflow_calib_provider.ledger import generations, outside, rounds, step_starts, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation
 
@@ -110,10 +110,14 @@ def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
     with ledger.read() as connection:
         begun = rounds.in_states(connection, [row.id], ["planned", "submitted", "finished"])
         jobs = generations.jobs_of(connection, [row.id])
+        result = step_starts.result_folder(connection, row)
+        starts = [] if result is None else step_starts.not_needed(connection, row)
     for item in begun:
         backend.forget(item.key)
-    for place in sorted(generation_folder(row.folder).parent.glob("step-*") if row.step else ()):
-        shutil.rmtree(place / "attempts", ignore_errors=True)
+    if result is not None:
+        for place in sorted(generation_folder(result).glob("step-*")):
+            shutil.rmtree(place / "attempts", ignore_errors=True)
+        _remove(starts)
     # Accepted, but whoever accepted it died before its folder was in its place.
     left = {
         job.job_index: number
@@ -123,3 +127,11 @@ def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
     promote(row.folder, left, row.group_name)
     with suppress(FileNotFoundError):
         shutil.rmtree(generation_folder(row.folder) / "attempts")
+
+
+def _remove(starts: Sequence[str]) -> None:
+    """Remove first constants that nobody needs, and their folder with the last of them."""
+    for file in map(generation_folder, starts):
+        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.parent.rmdir()

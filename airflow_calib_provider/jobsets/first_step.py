@@ -8,9 +8,9 @@ from airflow_calib_provider.domain.iteration.sequence import Next, next_step
 from airflow_calib_provider.jobsets.code import Code, code_of, lacks
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
 from airflow_calib_provider.jobsets.folders import CONSTANTS_FOLDER, generation_folder
-from airflow_calib_provider.jobsets.iterating import planned_of
 from airflow_calib_provider.jobsets.iteration_plan import RenderedIteration, legs_of, render_phases, start_of
 from airflow_calib_provider.jobsets.step_files import keep_start, relative
+from airflow_calib_provider.jobsets.step_jobs import planned_of
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Used
 from airflow_calib_provider.ledger.steps import Planned, StoredPlan

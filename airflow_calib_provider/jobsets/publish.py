@@ -6,17 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, Row, and_, select
 
 from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import PayloadError, ProductError
 from airflow_calib_provider.jobsets.begin import stated_params
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.inputs import remedy, why_dropped
 from airflow_calib_provider.jobsets.products import check_published
 from airflow_calib_provider.jobsets.render import git_commit
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import steps, tables
 from airflow_calib_provider.ledger.campaign_view import as_run
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import ensure_task, group_by_id
@@ -97,9 +99,10 @@ def _provenance(
     rows = connection.execute(
         select(generation).where(tables.one_of(generation.c.id, ids)).order_by(generation.c.id)
     ).all()
+    # Of what iterates step 0 is the result; its steps are told below.
     jobs = connection.execute(
         select(job.c.generation_id, job.c.job_index, job.c.state, job.c.accepted_attempt, job.c.host).where(
-            tables.one_of(job.c.generation_id, ids)
+            tables.one_of(job.c.generation_id, ids), job.c.step == 0
         )
     ).all()
     commits = _commits(connection, ids)
@@ -118,6 +121,7 @@ def _provenance(
                 for item in jobs
                 if item.generation_id == row.id
             ],
+            **_iteration(connection, row),
         }
         for row in rows
     ]
@@ -140,6 +144,22 @@ def _provenance(
         "git_commit": git_commit(Path(workflow.file).resolve().parent),
         "made_by": made_by,
     }
+
+
+def _iteration(connection: Connection, row: Row[Any]) -> dict[str, object]:
+    """How what iterated has ended, and what each step rests on."""
+    if not str((row.reason or {}).get("code", "")).startswith("iteration_"):
+        return {}
+    made = [
+        {
+            **{"step": one.n, "stage": one.stage, "phase": one.phase, "constants": one.constants_hash},
+            **{"accepted": len(one.accepted or ()), "left_out": dict(one.left_out or {}), "events": one.events},
+            "metrics": (one.report or {}).get("metrics", {}),
+        }
+        for one in steps.steps_of(connection, row.id)
+        if one.state == "judged"
+    ]
+    return {"iteration": {**row.reason, "said": render(row.reason), "made": made}}
 
 
 def _amendments(connection: Connection, group_id: int) -> dict[str, object]:

@@ -11,6 +11,7 @@ from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.folders import generation_folder, job_folder
+from airflow_calib_provider.spec.language import PICTURE
 
 
 def relative(file: Path) -> str:
@@ -18,10 +19,11 @@ def relative(file: Path) -> str:
     return str(file.relative_to(generation_folder("")))
 
 
-def keep_result_file(folder: str, file: str, source: Path, scope: str) -> Path:
+def keep_result_file(folder: str, file: str, source: Path, scope: str, picture: str) -> Path:
     """Copy the constants to where the product of a job lies; doing it again changes nothing.
 
     :param folder: the generation's, :param file: what the product is called.
+    :param picture: how the iteration went, as SVG.
     :returns: the folder that stands for the job's ``CALIB_OUT``.
     """
     place = job_folder(folder, 0)
@@ -31,6 +33,7 @@ def keep_result_file(folder: str, file: str, source: Path, scope: str) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         (part / "out" / file).parent.mkdir(parents=True)
         shutil.copyfile(source, part / "out" / file)
+        (part / "out" / PICTURE).write_text(picture, encoding="utf-8")
         crash_point("products.before_promote", scope)
         if place.exists():
             shutil.rmtree(place)

@@ -14,6 +14,7 @@ from airflow_calib_provider.domain.keys import Where
 from airflow_calib_provider.domain.nodes import Node
 from airflow_calib_provider.spec.iterate_keys import CornerKeys, IterateKeys, MetricKeys, PhaseKeys, WorkersKeys
 from airflow_calib_provider.spec.iteration_workers import mistakes_of, reserved, shared, why_not
+from airflow_calib_provider.spec.language import PICTURE
 from airflow_calib_provider.spec.models import Iteration, Jobs, PhaseJobs, ResourceRequest, StartConstants
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.product_keys import files_of, same_files
@@ -106,13 +107,15 @@ class IterationReader:
         self.problems.add(one.message, place, expected=one.expected, hint=hint)
 
     def _products(self, file: str | None) -> None:
-        """The result of an iteration is its constants."""
+        """The result of an iteration is its constants, with the picture of how it went."""
         for name, made in self.task.products.items():
-            if file is not None and made != file:
+            if file is not None and made not in (file, PICTURE):
                 place = self.written.at("tasks", self.task.name, "products", name)
-                self.problems.add(
-                    f"products.{name} is {made!r}, and what an iteration leaves are its constants", place, expected=file
-                )
+                said = f"products.{name} is {made!r}, and what an iteration leaves are its constants"
+                self.problems.add(said, place, expected=f"{file}, or {PICTURE}: how its metrics went")
+        if file == PICTURE:
+            said = f"the constants are called {file!r}, as the picture of an iteration is"
+            self.problems.add(said, self.written.at(*self.where, "constants", "file"), expected="another name")
 
     def _templates(self, keys: IterateKeys) -> None:
         if not self.reader.deep:

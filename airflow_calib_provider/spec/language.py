@@ -21,6 +21,9 @@ OF_STEPS = ("CALIB_STEP", "CALIB_CONSTANTS", "CALIB_RESULTS_FILE")
 PRESET = "preset"
 """The key, the campaign's setting and the field that choose one of the presets."""
 
+PICTURE = "convergence.svg"
+"""What an iteration leaves beside its constants."""
+
 INJECT = "calib_inject"
 """The system DAG that records and groups runs."""
 

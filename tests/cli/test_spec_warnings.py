@@ -92,6 +92,25 @@ def test_a_program_beside_the_file_needs_the_folder(complete: World, calib: Cali
     assert "{{ spec.folder }}" in line
 
 
+ITERATE = """\
+    iterate:
+      constants: {file: constants.json, from: {file: /start.json}}
+      phases:
+        fit: {measure: &same {command: [/nowhere/measure]}, update: {command: [jobs/update.sh]}, visits: 2}
+        again: {measure: *same, update: {command: [echo, "$CALIB_OUT"]}, visits: 1}
+"""
+
+
+def test_the_commands_of_what_iterates(complete: World, calib: Calib) -> None:
+    edit(complete, "    jobs: {command: [echo, hello]}\n", ITERATE)
+    lines = [line.partition("demo.yaml:")[2].partition(";")[0] for line in warned(calib)]
+    assert lines == [
+        "15:41: the program /nowhere/measure does not exist",
+        "15:80: the program jobs/update.sh is looked for in the folder where it is started, not beside this file",
+        "16:58: $CALIB_OUT stays as it is: no shell reads it",
+    ]
+
+
 def test_a_query_for_inputs(complete: World, calib: Calib) -> None:
     edit(complete, "split: {count: 2}, ", "inputs: {command: [/nowhere/query]}, split: {count: 2}, ")
     (line,) = warned(calib)

@@ -33,6 +33,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "home"))
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.long
 def test_a_hundred_workers_and_two_detector_models_at_once(tmp_path: Path) -> None:
     place = CaloPlace(tmp_path / "home")
@@ -60,6 +61,7 @@ def test_a_hundred_workers_and_two_detector_models_at_once(tmp_path: Path) -> No
     place.ledger.close()
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.long
 def test_killed_a_hundred_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watchers, supervisors and jobs: the same constants as without, bit for bit, and each result used once."""

@@ -44,7 +44,7 @@ tasks:
           measure: {split: {count: 3}, command: [sh, "{{ spec.folder }}/measure.sh"], products: {hist: h.txt}}
           update: {command: [sh, "{{ spec.folder }}/update.sh"]}
           metrics: {mass: {target: 91.0, within: 0.1%}}
-    products: {constants: c.txt}
+    products: {constants: c.txt, plot: convergence.svg}
   deliver:
     group_by: run
     needs: [scale]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.jobsets.folders import job_folder
+from airflow_calib_provider.jobsets.cleaning import clean
+from airflow_calib_provider.jobsets.folders import generation_folder, job_folder
 from airflow_calib_provider.jobsets.kill import settle
 from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import generations, tables
@@ -54,7 +56,19 @@ def test_to_a_payload(place: Iterations) -> None:
     assert [(one.step, one.value) for one in place.rows(tables.value) if one.name == "mass"] == [
         (0, pytest.approx(masses[-1]))
     ]
-    assert [(one.step, one.name) for one in place.rows(tables.product)] == [(0, "constants")]
+    products = {(one.step, one.name): one.file for one in place.rows(tables.product)}
+    assert products == {(0, "constants"): "c.txt", (0, "plot"): "convergence.svg"}
+    (made_by,) = row.provenance["made_by"]
+    about = made_by["iteration"]
+    assert (about["code"], about["step"], about["said"][:35]) == (
+        said["code"],
+        5,
+        "stage 1, fit, step 5: converged: ma",
+    )
+    assert [(one["step"], one["accepted"], one["constants"]) for one in about["made"]] == [
+        (one.n, 3, one.constants_hash) for one in place.steps(generation)
+    ]
+    assert [one["job"] for one in made_by["jobs"]] == [0]
     other = place.begin("run-r2")
     first = place.steps(other)[0]
     assert first.constants_hash == row.content_hash, "it begins with what was published"
@@ -63,17 +77,36 @@ def test_to_a_payload(place: Iterations) -> None:
     assert place.finish(other, 120).state == "done"
 
 
+def test_what_is_left_after_its_time(place: Iterations) -> None:
+    """Attempts of all steps go, and first constants with the last generation that may need them."""
+    place.write(SPEC.replace("metrics: {mass: {target: 91.0, within: 0.1%}}", "visits: 1"))
+    folder = generation_folder("prompt/zee/scale/run-r1")
+    later = datetime.now(UTC) + timedelta(days=31)
+    for turn, content in enumerate(("1.0\n", "1.1\n")):
+        (place.specs / "start.txt").write_text(content)
+        assert place.finish(place.begin(max_tries=turn), 60).state == "done"
+    place.script("update", "exit 1")
+    (place.specs / "start.txt").write_text("1.2\n")
+    assert place.finish(place.begin(max_tries=2), 60).state == "failed"
+    kept = sorted(file.read_text() for file in (folder / "constants").iterdir())
+    assert kept == ["1.0\n", "1.1\n", "1.2\n"]
+    assert clean(place.ledger, place.backend_of, later).errors == []
+    assert [file.read_text() for file in (folder / "constants").iterdir()] == ["1.2\n"], "it may be gone on with"
+    assert list(folder.rglob("attempts")) == []
+    assert (folder / "g1" / "step-001" / "job-00000" / "out" / "h.txt").exists()
+
+
 @pytest.mark.parametrize(
-    ("line", "ending", "n_steps"),
+    ("line", "ending", "n_steps", "best", "drawn"),
     [
-        ("VALUE=NaN ERROR=0.01", "not_finite", 1),
-        ("VALUE=91.0 ERROR=0.08", "not_enough_data", 1),
-        ("VALUE=$((91 + 1 - 2 * (CALIB_STEP % 2))) ERROR=0.01", "oscillating", 6),
-        ("VALUE=$((91 + 3 * CALIB_STEP * CALIB_STEP)) ERROR=0.01", "diverging", 4),
-        ("VALUE=92.0 ERROR=0.01", "stalled", 6),
+        ("VALUE=NaN ERROR=0.01", "not_finite", 1, None, 0),
+        ("VALUE=91.0 ERROR=0.08", "not_enough_data", 1, 1, 1),
+        ("VALUE=$((91 + 1 - 2 * (CALIB_STEP % 2))) ERROR=0.01", "oscillating", 6, 1, 6),
+        ("VALUE=$((91 + 3 * CALIB_STEP * CALIB_STEP)) ERROR=0.01", "diverging", 4, 1, 4),
+        ("VALUE=92.0 ERROR=0.01", "stalled", 6, 1, 6),
     ],
 )
-def test_endings_by_name(place: Iterations, line: str, ending: str, n_steps: int) -> None:
+def test_endings_by_name(place: Iterations, line: str, ending: str, n_steps: int, best: int | None, drawn: int) -> None:
     place.reports(TELL, line)
     generation = place.begin()
     standing = place.finish(generation, 120)
@@ -81,6 +114,9 @@ def test_endings_by_name(place: Iterations, line: str, ending: str, n_steps: int
     assert (standing.state, said["code"]) == ("failed", f"iteration_{ending}"), standing
     assert len(place.steps(generation)) == n_steps
     assert render(said).startswith(f"stage 1, fit, step {n_steps}: ")
+    assert best is None or said["best"] == best
+    picture = ElementTree.parse(generation_folder("prompt/zee/scale/run-r1/g1") / "convergence.svg")
+    assert len(picture.findall(".//{http://www.w3.org/2000/svg}circle")) == drawn
 
 
 @pytest.mark.parametrize(
