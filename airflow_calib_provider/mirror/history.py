@@ -211,7 +211,9 @@ class GroupHistory:
         if isinstance(generation, int):
             task.generation = generation
         task.state = event.to_state or "removed"
-        changes = [] if edited else [*_deadlines(task, event.at), *_waits(task, event.at)]
+        changes: list[LockChange | DeadlineChange] = []
+        if not edited:
+            changes += [*_deadlines(task, event.at), *_waits(task, event.at)]
         if event.to_state is None:
             del self.tasks[name]
         return changes
