@@ -87,7 +87,8 @@ ALLOWED = {
     **dict.fromkeys(
         [
             ("cli/step_commands.py", "events"),
-            ("jobsets/iterating.py", "events"),
+            ("jobsets/publish.py", "events"),
+            ("jobsets/step_jobs.py", "events"),
             ("ledger/step_tables.py", "events"),
             ("ledger/steps.py", "events"),
         ],
