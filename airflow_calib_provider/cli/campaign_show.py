@@ -83,12 +83,23 @@ def _heads(found: CampaignProgress) -> Iterator[tuple[str, str]]:
         from airflow_calib_provider.domain.reasons import render
 
         yield "changed", f"{render(reason)} (`calib campaign update {row.name}` takes it)"
+    yield from _work(found)
+
+
+def _work(found: CampaignProgress) -> Iterator[tuple[str, str]]:
+    from airflow_calib_provider.cli.output import shown
+
+    row = found.campaign
     yield "order", f"{row.run_order or 'ascending'}, priority {row.priority}"
     yield "open groups", _of(found.open_groups, row.max_groups)
     yield "jobs", _of(found.submitted_jobs, row.max_jobs)
     if found.n_runs:
         yield "runs", str(found.n_runs)
     yield "groups", str(found.n_groups)
+    for one in found.to_make:
+        explain = f"`calib explain {one.run} --workflow {one.workflow} --campaign {row.name}`"
+        said = "is made when the values of all of its runs are known"
+        yield "to be made", f"{one.grouping} of {one.workflow} {said}: {explain} names the run that holds it"
     yield "ended", f"{bar(found.ended, found.total)} ({found.ended} of {found.total} tasks)"
     if found.expected_end is not None:
         yield "expected end", shown(found.expected_end)
@@ -112,5 +123,6 @@ def _as_json(found: CampaignProgress) -> dict[str, object]:
         "total": found.total,
         "ended": found.ended,
         "expected_end": found.expected_end,
+        "to_make": [as_dict(one) for one in found.to_make],
         "tasks": tasks,
     }

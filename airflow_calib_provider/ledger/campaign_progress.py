@@ -42,6 +42,18 @@ class TaskProgress:
 
 
 @dataclass(frozen=True)
+class GroupingToMake:
+    """A grouping of a finite campaign whose groups are still to be made, as it waits for values of its runs (rule 47).
+
+    :ivar run: the first one of the campaign, of which `calib explain` says which run holds it.
+    """
+
+    workflow: str
+    grouping: str
+    run: int
+
+
+@dataclass(frozen=True)
 class CampaignProgress:
     """How far a campaign is.
 
@@ -50,6 +62,7 @@ class CampaignProgress:
     :ivar submitted_jobs: those that are with backends.
     :ivar changed: workflows whose own version does not fit the DAGs any more, with what has changed.
     :ivar expected_end: at the pace of late; ``None``: nothing is left, or nothing has ended lately.
+    :ivar to_make: groupings whose tasks are not counted yet.
     """
 
     campaign: Campaign
@@ -60,6 +73,7 @@ class CampaignProgress:
     submitted_jobs: int
     changed: Mapping[str, Reason]
     expected_end: datetime | None
+    to_make: Sequence[GroupingToMake] = ()
 
     @property
     def total(self) -> int:
@@ -94,6 +108,7 @@ def progress(connection: Connection, name: str, now: datetime) -> CampaignProgre
         expected_end=(
             expected_ends(connection, {name: left}, now, firsts).get(name) if row.state != "cancelled" else None
         ),
+        to_make=_to_make(connection, row),
     )
 
 
@@ -119,6 +134,16 @@ def _changed(connection: Connection, name: str) -> dict[str, Reason]:
     query = select(table.c.workflow, table.c.spec_changed)
     rows = connection.execute(query.where(table.c.campaign == name, table.c.spec_changed.is_not(None)))
     return {row.workflow: row.spec_changed for row in rows}
+
+
+def _to_make(connection: Connection, row: Campaign) -> list[GroupingToMake]:
+    if row.kind != "finite" or row.state not in ("open", "paused"):
+        return []  # before, none is made; a campaign that has ended makes none
+    table, listed = tables.grouping, tables.campaign_run
+    first = select(func.min(listed.c.run)).where(listed.c.campaign == row.name).scalar_subquery()
+    here = (table.c.campaign == row.name, table.c.assigned_below == 0, table.c.source_serial.is_(None))
+    query = select(table.c.workflow, table.c.label, first).where(*here).order_by(table.c.workflow, table.c.label)
+    return [GroupingToMake(*one) for one in connection.execute(query)]
 
 
 def expected_ends(

@@ -160,7 +160,19 @@ class LockTimes:
                 answers = {run: self._product_of(group.workflow, task, lock, run) for run in group.runs}
                 yield _lock(task.name, lock.kind, _product(lock), group, answers)
             else:
-                yield _foreseen(task.name, lock, group)
+                yield self._recorded(task, lock, group) or _foreseen(task.name, lock, group)
+
+    def _recorded(self, task: Task, lock: Lock, group: PlannedGroup) -> PlannedLock | None:
+        """What was asked outside, as the same lock of the same runs stood."""
+        where = (group.workflow, group.grouping, task.name, group.runs)
+        found = self._past.lock_of(*where, lock.kind, dict(lock.parameters))
+        if found is None or group.state != "closed" or group.closed_at is None:
+            return None
+        what = lock_kind(lock.kind).words(lock.parameters)
+        about = (task.name, lock.kind, what)
+        if found.opened_at is None:
+            return PlannedLock(*about, "shut", RECORDED, group.closed_at, why=found.why)
+        return PlannedLock(*about, "opens", RECORDED, group.closed_at, max(found.opened_at, group.closed_at))
 
     def _product_of(self, workflow: str, task: Task, lock: Lock, run: int) -> _Answer:
         name, maker = str(lock.parameters["workflow"]), str(lock.parameters["task"])

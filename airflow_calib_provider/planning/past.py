@@ -12,6 +12,7 @@ from airflow_calib_provider.ledger import campaigns, tables
 from airflow_calib_provider.ledger.payload_states import WAS_PUBLISHED
 from airflow_calib_provider.ledger.reported import ValueStanding
 from airflow_calib_provider.planning.replay import SkippedRun
+from airflow_calib_provider.planning.waits import RecordedLock, recorded_locks
 
 membership, generation, payload = tables.membership, tables.generation, tables.payload
 
@@ -34,6 +35,7 @@ class Past:
     :ivar groups: workflow, grouping and run → the id of the group that holds it.
     :ivar done: group's id and task → when it was done first.
     :ivar payloads: tag → intervals with the time of their publication.
+    :ivar locks: group's id and task → how its locks stood that are asked outside.
     :ivar values: by what a grouping waits for (:func:`~airflow_calib_provider.planning.values.key_of`) how runs stand.
     """
 
@@ -46,7 +48,21 @@ class Past:
     groups: Mapping[tuple[str, str, int], int] = field(default_factory=dict)
     done: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
     payloads: Mapping[str, Sequence[tuple[int, int, datetime]]] = field(default_factory=dict)
+    locks: Mapping[tuple[int, str], Sequence[RecordedLock]] = field(default_factory=dict)
     values: Mapping[str, Mapping[int, ValueStanding]] = field(default_factory=dict)
+
+    def lock_of(
+        self, workflow: str, grouping: str, task: str, runs: Sequence[int], kind: str, parameters: Mapping[str, object]
+    ) -> RecordedLock | None:
+        """How a lock stood of the group that holds these runs; ``None``: there is no such group, or nobody knows.
+
+        :param runs: in order.
+        """
+        ids = {self.groups.get((workflow, grouping, run)) for run in runs}
+        if len(ids) != 1 or (group_id := ids.pop()) is None:
+            return None
+        recorded = self.locks.get((group_id, task), ())
+        return next((one for one in recorded if (one.kind, one.parameters) == (kind, parameters)), None)
 
     def done_at(self, workflow: str, grouping: str, task: str, run: int) -> datetime | None:
         """When a task was done first in the group that holds a run; ``None``: it was not."""
@@ -93,6 +109,7 @@ def read_past(connection: Connection, campaign: str, workflows: Iterable[str], s
         task_skips=of_tasks,
         groups=held,
         done=_done(connection, set(held.values())),
+        locks=recorded_locks(connection, campaign, set(held.values())),
         payloads=_payloads(connection, [campaign, *([row.base_campaign] if row.base_campaign else [])], span),
     )
 

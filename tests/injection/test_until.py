@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select
 
+from airflow_calib_provider.cli.campaign_show import _heads
 from airflow_calib_provider.domain.failed_runs import FailedRuns
 from airflow_calib_provider.domain.group_words import why_closed
 from airflow_calib_provider.injection import assigning
 from airflow_calib_provider.injection.inject import close_campaign
 from airflow_calib_provider.ledger import campaigns, skips, tables
+from airflow_calib_provider.ledger.campaign_progress import progress
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Explanation, Scope, explain_group, explain_run
 from airflow_calib_provider.spec.models import Workflow
@@ -344,6 +346,12 @@ def test_in_a_finite_campaign_it_is_made_when_all_values_are_known_and_others_do
         world.select(run, 55.0, campaign="c")
     assert world.inject(spec).waits != []
     assert world.made("c") == []
+    with world.ledger.read() as connection:
+        shown = dict(_heads(progress(connection, "c", world.now)))
+    assert shown["to be made"] == (
+        "until of muon is made when the values of all of its runs are known: "
+        "`calib explain 1 --workflow muon --campaign c` names the run that holds it"
+    )
     (cause,) = [one for one in world.why(1, spec, "c").causes if one.code.startswith("value")]
     assert "run 7" in cause.text
     assert "--campaign c" in cause.release
@@ -354,6 +362,7 @@ def test_in_a_finite_campaign_it_is_made_when_all_values_are_known_and_others_do
     ]  # fmt: skip
     with world.ledger.read() as connection:
         table = tables.grouping
+        assert not progress(connection, "c", world.now).to_make
         bounds = connection.execute(select(table.c.label, table.c.assigned_below).where(table.c.campaign == "c")).all()
     assert {tuple(row) for row in bounds} == {("run", 8), ("until", 8)}
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from airflow_calib_provider.domain.keys import Keys
 from airflow_calib_provider.domain.reasons import listed
 
-ASKED = "asked outside when the group is closed; of what was answered the ledger keeps the last, not the times before"
+ASKED = "asked outside when the group is closed, and no group of these runs has waited for it"
 UNFORESEEN = "of a kind that a plan knows nothing about"
 
 
