@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import exc
 
@@ -22,8 +23,9 @@ from airflow_calib_provider.jobsets.render import Rendered, query_of, render
 from airflow_calib_provider.ledger import exclusions, generations, groups, spec_files
 from airflow_calib_provider.ledger.campaign_view import applied, as_run
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.rows import Campaign, Generation
+from airflow_calib_provider.ledger.rows import Campaign, Definition, Generation, Used
 from airflow_calib_provider.ledger.starting import TaskStanding, require_open, standing_of
+from airflow_calib_provider.ledger.steps import Planned, StoredPlan
 from airflow_calib_provider.spec.by_hand import by_hand_fields
 from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.loader import load_text
@@ -165,54 +167,15 @@ def _of_spec(
     assert task.jobs is not None
     with ledger.read() as connection:
         context = gather(connection, workflow, task, before.group.id, params, before.group, now)
-    if task.iteration is not None:
-        place = None if old is None else _old_code(old)
-        code, made = iteration_code(task, context, place, bundle_version)
-        return _of_iteration(ledger, workflow, task, before, max_tries, dag_run_id, context, code, made)
-    code, rendered = _rendered(task, context, None if old is None else _old_code(old), bundle_version)
-    require_inputs(context, rendered)
-    return generations.NewGeneration(
-        group_id=before.group.id,
-        task=task.name,
-        max_tries=max_tries,
-        backend=task.backend,
-        spec_hash=workflow.hash,
-        git_commit=code.commit,
-        spec_folder=str(code.folder),
-        definitions_hash=rendered.digest,
-        inputs=rendered.inputs,
-        runs=context.runs,
-        excluded_runs=context.excluded_runs,
-        used=context.used,
-        retries=task.jobs.retries,
-        quorum=task.jobs.quorum,
-        products=task.products,
-        drops={name: kept.total_seconds() for name, kept in task.drops.items()},
-        folder=f"{context.campaign}/{workflow.name}/{task.name}/{context.group}",
-        dag_run_id=dag_run_id,
-        definitions=rendered.definitions,
-        failures=rendered.failures,
-        options=rendered.options,
-        keep=int(task.jobs.keep.total_seconds()),
-        failed_runs=context.failed_runs,
-    )
-
-
-def _of_iteration(
-    ledger: Ledger,
-    workflow: Workflow,
-    task: Task,
-    before: TaskStanding,
-    max_tries: int,
-    dag_run_id: str,
-    context: GroupContext,
-    code: Code,
-    rendered: RenderedIteration,
-) -> generations.NewGeneration:
-    assert task.jobs is not None
+    place = None if old is None else _old_code(old)
     folder = f"{context.campaign}/{workflow.name}/{task.name}/{context.group}"
-    plan, first = first_step(ledger, task, context, rendered, folder)
-    part = plan["phases"][first.phase]["measure"]
+    if task.iteration is not None:
+        code, phases = iteration_code(task, context, place, bundle_version)
+        made = _of_iteration(ledger, task, context, phases, folder)
+    else:
+        code, rendered = _rendered(task, context, place, bundle_version)
+        require_inputs(context, rendered)
+        made = _of_jobs(task, context, rendered)
     return generations.NewGeneration(
         group_id=before.group.id,
         task=task.name,
@@ -221,23 +184,72 @@ def _of_iteration(
         spec_hash=workflow.hash,
         git_commit=code.commit,
         spec_folder=str(code.folder),
-        definitions_hash=rendered.digest,
-        inputs=part["inputs"],
         runs=context.runs,
         excluded_runs=context.excluded_runs,
-        used=with_start(context.used, task, plan),
-        retries=part["retries"],
-        quorum=part["quorum"],
-        products=part["products"],
         drops={name: kept.total_seconds() for name, kept in task.drops.items()},
         folder=folder,
         dag_run_id=dag_run_id,
+        keep=int(task.jobs.keep.total_seconds()),
+        failed_runs=context.failed_runs,
+        definitions_hash=made.digest,
+        used=made.used,
+        inputs=made.inputs,
+        retries=made.retries,
+        quorum=made.quorum,
+        products=made.products,
+        failures=made.failures,
+        options=made.options,
+        definitions=made.definitions,
+        plan=made.plan,
+        first=made.first,
+    )
+
+
+class _Made(NamedTuple):
+    """What differs between a job set and one that iterates, whose first job set is that of its first step."""
+
+    digest: str
+    used: Used
+    inputs: Sequence[str]
+    retries: int
+    quorum: float
+    products: Mapping[str, str]
+    failures: Sequence[Mapping[str, object]]
+    options: Mapping[str, object]
+    definitions: Sequence[Definition] = ()
+    plan: StoredPlan | None = None
+    first: Planned | None = None
+
+
+def _of_jobs(task: Task, context: GroupContext, rendered: Rendered) -> _Made:
+    assert task.jobs is not None
+    return _Made(
+        digest=rendered.digest,
+        used=context.used,
+        inputs=rendered.inputs,
+        retries=task.jobs.retries,
+        quorum=task.jobs.quorum,
+        products=task.products,
+        failures=rendered.failures,
+        options=rendered.options,
+        definitions=rendered.definitions,
+    )
+
+
+def _of_iteration(ledger: Ledger, task: Task, context: GroupContext, rendered: RenderedIteration, folder: str) -> _Made:
+    plan, first = first_step(ledger, task, context, rendered, folder)
+    part = plan["phases"][first.phase]["measure"]
+    return _Made(
+        digest=rendered.digest,
+        used=with_start(context.used, task, plan),
+        inputs=part["inputs"],
+        retries=part["retries"],
+        quorum=part["quorum"],
+        products=part["products"],
         failures=part["failures"],
         options=part["options"],
-        keep=int(task.jobs.keep.total_seconds()),
         plan=plan,
         first=first,
-        failed_runs=context.failed_runs,
     )
 
 

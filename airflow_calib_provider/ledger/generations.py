@@ -14,8 +14,9 @@ from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.domain.reducer import Job, JobState
 from airflow_calib_provider.errors import NotFound
-from airflow_calib_provider.ledger import rounds, steps, tables, workers
+from airflow_calib_provider.ledger import steps, tables, workers
 from airflow_calib_provider.ledger.groups import TaskChange, change_task, set_task_states
+from airflow_calib_provider.ledger.live_jobs import end_live
 from airflow_calib_provider.ledger.present_jobs import BEGUN as BEGUN
 from airflow_calib_provider.ledger.present_jobs import LIVE as LIVE
 from airflow_calib_provider.ledger.present_jobs import at_its_step
@@ -364,24 +365,7 @@ def end(
     """
     live_jobs = live_jobs or (JobState.LEFT_OUT if target == "done" else JobState.REMOVED)
     subject = Subject.of_generation(row)
-    live = connection.execute(select(job).where(job.c.generation_id == row.id, job.c.state.in_(LIVE))).all()
-    moves = [
-        Move(job_key(item), item.state, live_jobs, Subject(**{**vars(subject), "job_index": item.job_index}))
-        for item in live
-    ]
-    move(connection, job, moves)
-    begun = [
-        Move(
-            {**job_key(item), "n": item.attempt},
-            item.state,
-            AttemptState.REMOVED,
-            Subject(**{**vars(subject), "job_index": item.job_index, "attempt": item.attempt}),
-        )
-        for item in live
-        if item.state in BEGUN
-    ]
-    move(connection, attempt, begun)
-    rounds.finish_all(connection, row)
+    end_live(connection, row, live_jobs)
     columns = {"ended_at": now, "reason": reason, "ended_by": person, "trouble": None, "trouble_since": None}
     move(connection, generation, [Move({"id": row.id}, row.state, target, subject, columns, {"reason": reason})])
     set_task_states(connection, row.group_id, target, reason, now, task=row.task)

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from sqlalchemy import ColumnElement, Connection, and_, false, func, insert, or_, select, update
 
-from airflow_calib_provider.domain.observation import AttemptState
 from airflow_calib_provider.domain.reducer import JobState
 from airflow_calib_provider.errors import IllegalTransition, NotFound
-from airflow_calib_provider.ledger import rounds, tables, workers
-from airflow_calib_provider.ledger.present_jobs import BEGUN, LIVE
+from airflow_calib_provider.ledger import tables, workers
+from airflow_calib_provider.ledger.live_jobs import end_live
 from airflow_calib_provider.ledger.products import Kept, new_rows
 from airflow_calib_provider.ledger.rows import Definition, Generation, read_rows, select_of
-from airflow_calib_provider.ledger.transitions import Move, Subject, job_key, move
+from airflow_calib_provider.ledger.transitions import Move, Subject, move
 
 generation, job, attempt, step, value = (
     tables.generation,
@@ -254,18 +253,7 @@ def freeze(
     told = {"step": item.n, "phase": item.phase, "stage": item.stage, "accepted": len(accepted), "jobs": item.n_jobs}
     key = {"generation_id": item.generation_id, "n": item.n}
     move(connection, step, [Move(key, "measuring", "frozen", subject, columns, told)])
-    here = (job.c.generation_id == row.id, job.c.step == item.n, job.c.state.in_(LIVE))
-    live = connection.execute(select(job).where(*here)).all()
-    moves, attempts = [], []
-    for one in live:
-        of_job = Subject(**{**vars(subject), "job_index": one.job_index})
-        moves.append(Move(job_key(one), one.state, JobState.LEFT_OUT, of_job))
-        if one.state in BEGUN:
-            of_attempt = Subject(**{**vars(of_job), "attempt": one.attempt})
-            attempts.append(Move({**job_key(one), "n": one.attempt}, one.state, AttemptState.REMOVED, of_attempt))
-    move(connection, job, moves)
-    move(connection, attempt, attempts)
-    rounds.finish_all(connection, row, item.n)
+    end_live(connection, row, JobState.LEFT_OUT, item.n)
 
 
 def _events(connection: Connection, item: StepRow, indices: Sequence[int]) -> int | None:

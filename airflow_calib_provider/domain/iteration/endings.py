@@ -109,13 +109,3 @@ class PhaseEnd:
         more = {"metric": self.metric, "best": self.best, "accepted": self.accepted or None}
         known = {key: value for key, value in more.items() if value is not None}
         return {"code": f"iteration_{self.name}", **about, **known, **self.numbers}
-
-
-def interrupted(
-    name: EndingName, stage: int, phase: str, step: int, visit: int, *, said: str, best: int | None = None
-) -> PhaseEnd:
-    """A phase that ended within a step, before anything could be judged: ``failed`` (no quorum), or ``killed``.
-
-    :param said: why, in words.
-    """
-    return PhaseEnd(name, stage, phase, step, visit, best=best, numbers={"said": said})

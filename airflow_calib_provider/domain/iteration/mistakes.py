@@ -150,9 +150,6 @@ def _one(names: tuple[str, ...]) -> str:
 
 def _sequence(declared: Iterate) -> Iterator[Misdeclared]:
     names = _phases(declared)
-    for position, name in enumerate(declared.given):
-        if name not in names:
-            yield Misdeclared(("given", position), f"{name} is given, and is no phase", _one(names), name, names)
     if declared.sequence is None:
         return
     if not any(stage.phases for stage in declared.sequence):
@@ -164,7 +161,7 @@ def _sequence(declared: Iterate) -> Iterator[Misdeclared]:
         if other.number <= one.number:
             said = f"stage {other.number} comes after stage {one.number}"
             yield Misdeclared(("sequence", index, "stage"), said, "numbers that rise")
-    used = {name for stage in declared.sequence for name in stage.phases} | set(declared.given)
+    used = {name for stage in declared.sequence for name in stage.phases}
     for name in names:
         if name not in used:
             yield Misdeclared(("phases", name), f"the phase {name} is in no stage", "a stage that has it")
@@ -215,13 +212,13 @@ def _corner(declared: Iterate, key: str, corner: Corner | None) -> Iterator[Misd
 
 
 def _needs(declared: Iterate) -> Iterator[Misdeclared]:
-    """A phase that is needed is executed before, here, or its results are given."""
+    """A phase that is needed is executed before."""
     order = declared.order[declared.first() : declared.last() + 1]
     phases, told = {phase.name: phase for phase in declared.phases}, set()
     for position, (stage, name) in enumerate(order):
         before = {done for _, done in order[:position]}
         for index, need in enumerate(phases[name].needs):
-            if need in phases and need not in before and need not in declared.given and (name, need) not in told:
+            if need in phases and need not in before and (name, need) not in told:
                 told.add((name, need))
                 here: Path = ("phases", name, "needs", index)
                 yield Misdeclared(
@@ -229,7 +226,7 @@ def _needs(declared: Iterate) -> Iterator[Misdeclared]:
                 )
 
 
-_EXPECTED = "the phase before it, between start and stop; or its results, given"
+_EXPECTED = "the phase before it, between start and stop"
 
 
 def _why(order: tuple[tuple[int, str], ...], name: str, need: str) -> str:
@@ -237,7 +234,7 @@ def _why(order: tuple[tuple[int, str], ...], name: str, need: str) -> str:
         return "is itself"
     if need in {later for _, later in order}:
         return "is executed only after it"
-    return "is neither executed nor given"
+    return "is not executed"
 
 
 def _at(place: tuple[int, str]) -> str:

@@ -7,7 +7,7 @@ through all legs, and a number is never used again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from airflow_calib_provider.domain.iteration.endings import ConstantsOf, EndingName, PhaseEnd
 from airflow_calib_provider.domain.iteration.phases import JudgedStep, Phase
@@ -40,14 +40,12 @@ class Iterate:
     """What a task's block ``iterate`` says of phases and their order.
 
     :ivar sequence: ``None``: one stage, number 1, of all phases in the order in which they are written.
-    :ivar given: phases whose results come from elsewhere, so that others may need them.
     """
 
     phases: tuple[Phase, ...]
     sequence: tuple[Stage, ...] | None = None
     start: Corner | None = None
     stop: Corner | None = None
-    given: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -162,7 +160,7 @@ def next_step(plan: IterationPlan, steps: Sequence[JudgedStep], *, taken: int = 
 
     A phase that goes on measures what its last update made. After an ending that advances, the next phase begins with
     the constants that the ended one hands on: those that were found good, or those of its last update. After any other
-    ending there is no next step, until a person goes on (:func:`resume`): with what the last update made, or, if that
+    ending there is no next step, until a person goes on: with what the last update made, or, if that
     step was spoilt, with the constants that it began with, for the same visit.
 
     :param steps: in the order in which they were made, discarded ones among them.
@@ -192,59 +190,6 @@ def _ended(ends: Sequence[PhaseEnd]) -> IterationEnd:
     telling = [end for end in ends if end.name is not EndingName.NO_CHANGE]
     named = ([end for end in telling if end.accepted] or telling or [last])[-1]
     return IterationEnd(named.name, tuple(ends), last.result, publishes=bool(telling), extends=not telling)
-
-
-def resume(steps: Sequence[JudgedStep]) -> tuple[JudgedStep, ...]:
-    """The steps when a person goes on after the last of them that was judged, as by a clear.
-
-    If its phase had ended without advancing, it goes on with its detectors, limits and ``confirm`` counting anew, and
-    with what is frozen. Otherwise nothing changes.
-    """
-    last = max((position for position, step in enumerate(steps) if not step.discarded), default=-1)
-    return tuple(
-        replace(step, resumed=True) if position == last and step.ended is not None and not step.ended.advances else step
-        for position, step in enumerate(steps)
-    )
-
-
-def discard_from_step(steps: Sequence[JudgedStep], n: int) -> tuple[JudgedStep, ...]:
-    """The steps when a person goes on from step ``n``: it is made anew, with the constants with which it began.
-
-    It and all later ones are discarded, so that the steps before it are as if the others had never been.
-
-    :raises CalibError: there is no such step to go on from.
-    """
-    live = [step.n for step in steps if not step.discarded]
-    if n not in live:
-        known = f"steps that can be: {listed(live, 30)}" if live else "no step was judged yet"
-        was = " was discarded already" if any(step.n == n for step in steps) else " is no judged step of this iteration"
-        raise CalibError(f"step {n}{was}", known)
-    at = next(position for position, step in enumerate(steps) if step.n == n and not step.discarded)
-    return tuple(replace(step, discarded=True) if position >= at else step for position, step in enumerate(steps))
-
-
-def discard_from_phase(
-    plan: IterationPlan, steps: Sequence[JudgedStep], phase: str, stage: int | None = None
-) -> tuple[JudgedStep, ...]:
-    """The steps when a person goes on from the beginning of a phase: its steps and all later ones are discarded.
-
-    :param stage: may be left out if only one leg with this phase has begun.
-    :raises CalibError: it has not begun, or in several stages and none is named.
-    """
-    begun: dict[tuple[int, str], int] = {}
-    for step in steps:
-        if not step.discarded:
-            begun.setdefault((step.made.stage, step.made.phase), step.n)
-    found = [key for key in begun if key[1] == phase and stage in (None, key[0])]
-    if not found:
-        where = "" if stage is None else f" of stage {stage}"
-        legs = [f"{name} of stage {number}" for number, name in begun]
-        known = any(leg.phase.name == phase and stage in (None, leg.stage) for leg in plan.legs)
-        said = "has not begun yet" if known else "is not between start and stop"
-        raise CalibError(f"phase {phase}{where} {said}", f"begun were: {listed(legs, 10) or 'none'}")
-    if len(found) > 1:
-        raise CalibError(f"phase {phase} has begun in stages {listed(sorted(key[0] for key in found), 10)}", "name one")
-    return discard_from_step(steps, begun[found[0]])
 
 
 def _named(leg: Leg) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from airflow_calib_provider.domain.iteration.detectors import judge
@@ -56,3 +57,17 @@ def end_of(step: JudgedStep, name: str) -> PhaseEnd:
     assert step.ended is not None
     assert step.ended.name is EndingName(name), step.ended
     return step.ended
+
+
+def resume(steps: Sequence[JudgedStep]) -> tuple[JudgedStep, ...]:
+    """As when a person goes on after the last of them, whose phase may have ended badly."""
+    last = max((position for position, step in enumerate(steps) if not step.discarded), default=-1)
+    return tuple(
+        replace(step, resumed=True) if position == last and step.ended is not None and not step.ended.advances else step
+        for position, step in enumerate(steps)
+    )
+
+
+def discard_from_step(steps: Sequence[JudgedStep], n: int) -> tuple[JudgedStep, ...]:
+    """As when a person goes back: it and all later ones count for nothing any more."""
+    return tuple(replace(step, discarded=True) if step.n >= n else step for step in steps)

@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 
 from airflow_calib_provider.domain.iteration.detectors import judge, oscillating
-from airflow_calib_provider.domain.iteration.endings import ConstantsOf, EndingName, PhaseEnd, interrupted
+from airflow_calib_provider.domain.iteration.endings import ConstantsOf, EndingName
 from airflow_calib_provider.domain.iteration.metrics import Fault, Metric, Reported, Within
 from airflow_calib_provider.domain.iteration.phases import Detectors, Phase
-from airflow_calib_provider.domain.iteration.sequence import resume
-from tests.domain.iteration.making import end_of, ended, fit, judged, made, metric, reported
+from tests.domain.iteration.making import end_of, ended, fit, judged, made, metric, reported, resume
 
 
 def geometric(ratio: float, start: float = 20.0, n: int = 40) -> list[float]:
@@ -294,9 +293,3 @@ def test_an_edited_limit_holds_from_the_next_step_on() -> None:
     steps = judged(fit(), geometric(0.9, n=10))
     assert steps[-1].ended is None
     end_of(judge(fit(max_steps=5), steps, made(11, 5.0)), "max_steps")
-
-
-def test_a_phase_that_was_interrupted() -> None:
-    end = interrupted(EndingName.FAILED, 1, "fit", 3, 3, said="87 of 90 results", best=2)
-    assert isinstance(end, PhaseEnd)
-    assert (end.advances, end.reason()["said"], end.reason()["best"]) == (False, "87 of 90 results", 2)

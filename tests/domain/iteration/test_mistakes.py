@@ -28,8 +28,6 @@ def found(declared: Iterate) -> list[tuple[str, str]]:
         Iterate(PHASES),
         Iterate((fit(),)),
         replace(WHOLE, start=Corner(3), stop=Corner(3)),
-        replace(WHOLE, start=Corner(1, "mip"), given=("hcal_digi",)),
-        Iterate((MIP, HCAL), (Stage(1, ("mip",)),), given=("hcal",)),
         Iterate((MIP, HCAL), (Stage(1, ("hcal",)), Stage(2, ("mip",)))),
         Iterate((Phase("fit", verdict=True, max_steps=3, max_wall=60.0, accept=("max_steps",), result="measured"),)),
         Iterate(
@@ -107,8 +105,7 @@ def test_a_phase(keys: dict[str, Any], path: str, said: str) -> None:
             "phases.mip.needs.0",
             "mip in stage 1 needs hcal_digi, which is executed only after it",
         ),
-        ({"start": Corner(1, "mip"), "stop": Corner(2)}, "phases.mip.needs.0", "which is neither executed nor given"),
-        ({"given": ("hcal",)}, "given.0", "hcal is given, and is no phase"),
+        ({"start": Corner(1, "mip"), "stop": Corner(2)}, "phases.mip.needs.0", "which is not executed"),
         ({"sequence": ()}, "sequence", "the sequence is empty"),
         ({"sequence": (Stage(1, ()),)}, "sequence", "the sequence is empty"),
         ({"sequence": (Stage(1, CALORIMETER),)}, "phases.photons", "the phase photons is in no stage"),

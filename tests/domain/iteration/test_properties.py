@@ -21,11 +21,10 @@ from airflow_calib_provider.domain.iteration.sequence import (
     IterationPlan,
     Next,
     Stage,
-    discard_from_step,
     next_step,
     plan,
 )
-from tests.domain.iteration.making import ended, fit, judged, made, reported
+from tests.domain.iteration.making import discard_from_step, ended, fit, judged, made, reported
 from tests.domain.iteration.reference import reference
 
 NAMES = ("a", "b", "c")

@@ -16,14 +16,11 @@ from airflow_calib_provider.domain.iteration.sequence import (
     IterationPlan,
     Next,
     Stage,
-    discard_from_phase,
-    discard_from_step,
     next_step,
     plan,
-    resume,
 )
 from airflow_calib_provider.errors import CalibError
-from tests.domain.iteration.making import fit, made
+from tests.domain.iteration.making import discard_from_step, fit, made, resume
 
 CALORIMETER = ("ecal_digi", "hcal_digi", "mip", "em_scale", "had_scale")
 
@@ -165,54 +162,6 @@ def test_from_a_step_on() -> None:
     assert next_step(THREE, discard_from_step(steps, 5)) == Next(1, "scale", 1, 6, ConstantsOf(4, updated=True))
     again = discard_from_step(walk(THREE, [9.0], back), 6)
     assert [step.n for step in again if not step.discarded] == [1]
-
-
-def test_from_a_phase_on() -> None:
-    steps = walk(THREE, [20.0, 10.0, 0.5, 0.0, 5.0])
-    assert next_step(THREE, discard_from_phase(THREE, steps, "mip")) == Next(
-        1, "mip", 1, 6, ConstantsOf(3, updated=False)
-    )
-    assert next_step(THREE, discard_from_phase(THREE, steps, "fit", 1)) == Next(1, "fit", 1, 6, None)
-
-
-@pytest.mark.parametrize(
-    ("phase", "stage", "said"),
-    [
-        ("scale", None, "phase scale has begun in stages 1, 2; name one"),
-        (
-            "other",
-            None,
-            "phase other has not begun yet; begun were: fit of stage 1, scale of stage 1, scale of stage 2",
-        ),
-        ("fit", 2, "phase fit of stage 2 is not between start and stop; begun were:"),
-        ("flt", None, "phase flt is not between start and stop"),
-    ],
-)
-def test_a_phase_from_which_nothing_goes_on(phase: str, stage: int | None, said: str) -> None:
-    phases = (fit(), fit(name="scale"), fit(name="other"))
-    at = plan(Iterate(phases, (Stage(1, ("fit", "scale")), Stage(2, ("scale", "other")))))
-    steps = walk(at, [9.0, 0.5, 9.0, 0.5, 9.0])
-    with pytest.raises(CalibError) as error:
-        discard_from_phase(at, steps, phase, stage)
-    assert said in str(error.value)
-    assert [step.n for step in discard_from_phase(at, steps, "scale", 2) if step.discarded] == [5]
-
-
-@pytest.mark.parametrize(
-    ("n", "said"),
-    [
-        (9, "step 9 is no judged step of this iteration; steps that can be: 1"),
-        (0, "step 0 is no"),
-        (2, "step 2 was discarded already; steps that can be: 1"),
-    ],
-)
-def test_a_step_from_which_nothing_goes_on(n: int, said: str) -> None:
-    steps = discard_from_step(walk(ONE, [20.0, 10.0]), 2)
-    with pytest.raises(CalibError) as error:
-        discard_from_step(steps, n)
-    assert said in str(error.value)
-    with pytest.raises(CalibError, match="no step was judged yet"):
-        discard_from_step([], 1)
 
 
 def test_a_plan_that_was_edited_below_its_steps() -> None:
