@@ -26,6 +26,7 @@ from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.payloads.store import Published, publish
 from airflow_calib_provider.settings import products_folder
+from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.templates import render_value
 
@@ -57,6 +58,8 @@ def publish_group(
         context = gather(connection, workflow, task, group_id, params, now=now)
         group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context, campaign)
+    if workflow.presets:
+        provenance["preset"] = params.get(PRESET, workflow.preset)
     file = _inside_products(render_value(task.publish.file, context.variables), context)
     iov = Iov(*group.span)
     return publish(

@@ -159,6 +159,12 @@ def test_each_field_of_a_form_by_hand_says_what_it_is(world: World) -> None:  # 
     assert list(said) == ["runs", "campaign", "offset", "names"]
     assert all(said.values())
     assert "for this DAG run only" in str(said["offset"])
+    presets = {"CLD": {"layers": 44}, "CLIC": {"layers": 60}}
+    flow = flow.model_copy(update={"params": {"offset": 52, "layers": 60}, "presets": presets, "preset": "CLIC"})
+    params = build_dag(flow, "fill").params
+    assert list(params) == ["runs", "campaign", "preset", "offset"], "what a preset sets is not filled in"
+    preset = params.get_param("preset")
+    assert (preset.value, preset.schema["enum"]) == ("CLIC", ["CLD", "CLIC"])
 
 
 def test_the_log_of_a_dag_run_by_hand_names_its_campaign_and_its_runs(world: World) -> None:  # noqa: F811

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.folders import generation_folder, job_folder
 from airflow_calib_provider.jobsets.kill import settle
@@ -75,6 +76,26 @@ def test_to_a_payload(place: Iterations) -> None:
     assert dict(place.rows(tables.generation)[1].used)["start"]["payload"] == "Scale"
     # The two that were judged are inside, and nothing is to be changed by much.
     assert place.finish(other, 120).state == "done"
+
+
+def test_a_preset_says_where_it_begins(place: Iterations) -> None:
+    """The one of a DAG run comes before that of the file; which it was is in the provenance."""
+    presets = "presets: {near: {start: 1.1}, far: {start: 1.2}}\npreset: near\ntasks:"
+    start = '{file: "{{ spec.folder }}/start-{{ params.start }}.txt"}'
+    text = SPEC.replace("tasks:", presets, 1).replace('{payload: Scale}, else: "{{ spec.folder }}/start.txt"', start)
+    place.write(text.replace("metrics: {mass: {target: 91.0, within: 0.1%}}", "visits: 1"))
+    for name in ("1.1", "1.2"):
+        (place.specs / f"start-{name}.txt").write_text(f"{name}\n")
+    flow, now = place.workflows["zee"], datetime.now(UTC)
+    for group, chosen, told in (("run-r1", "near", 1.1), ("run-r2", "far", 1.2)):
+        params = {"preset": chosen, "runs": ""}
+        options = {"max_tries": 0, "dag_run_id": "x", "now": now, "params": params}
+        begun = begin(place.ledger, flow, flow.tasks["scale"], place.group(group), **options)  # type: ignore[arg-type]
+        assert place.finish(begun.generation_id, 60).state == "done"
+        publish_group(place.ledger, flow, flow.tasks["deliver"], place.group(group), now=now, params=params)
+        (item,) = place.steps(begun.generation_id)
+        assert float(generation_folder(item.constants).read_text()) == told
+    assert [row.provenance["preset"] for row in place.rows(tables.payload)] == ["near", "far"]
 
 
 def test_what_is_left_after_its_time(place: Iterations) -> None:
