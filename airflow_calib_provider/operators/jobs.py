@@ -162,6 +162,7 @@ class JobSetOperator(BaseOperator):
         return self._finish(context, task_ledger(), event["generation_id"])
 
     def _finish(self, context: Context, ledger: Ledger, generation_id: int) -> dict[str, object]:
+        from airflow_calib_provider.domain.iteration.words import to_try
         from airflow_calib_provider.domain.reasons import render
         from airflow_calib_provider.ledger import generations
 
@@ -179,7 +180,8 @@ class JobSetOperator(BaseOperator):
 
             for line in failed_jobs(ledger, row):
                 self.log.error("%s", line)
-            raise AirflowFailException(text or f"the job set is {row.state}")
+            tried = f"; to try: {advice}" if (advice := to_try(row.reason or {})) else ""
+            raise AirflowFailException(f"{text}{tried}" or f"the job set is {row.state}")
         self.log.info("%s", text)
         self.tell_assets(context, ledger, row)
         return self.result(context, ledger, row)

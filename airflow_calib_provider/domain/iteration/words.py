@@ -145,8 +145,8 @@ RELEASES: dict[str, str] = {
 
 
 def to_try(reason: Mapping[str, Any]) -> str:
-    """What a person can try, with the numbers of this ending; empty where it is good."""
-    code = str(reason["code"])
+    """What a person can try, with the numbers of this ending; empty where it is good, and for other reasons."""
+    code = str(reason.get("code"))
     words = RELEASES.get(code, "")
     if code == "iteration_oscillating" and "damping" in reason:
         return words.replace("a smaller params.damping", f"{reason['damping']:.2f} times the params.damping of now")

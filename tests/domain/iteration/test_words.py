@@ -6,7 +6,7 @@ import pytest
 
 from airflow_calib_provider.domain import reasons
 from airflow_calib_provider.domain.iteration.detectors import judge
-from airflow_calib_provider.domain.iteration.endings import ADVANCES, EndingName, PhaseEnd, interrupted
+from airflow_calib_provider.domain.iteration.endings import ADVANCES, EndingName, PhaseEnd
 from airflow_calib_provider.domain.iteration.metrics import Fault, Reported
 from airflow_calib_provider.domain.iteration.phases import Phase
 from airflow_calib_provider.domain.iteration.words import RELEASES, TEXTS, to_try
@@ -77,7 +77,7 @@ SAID = [
     ),
     (end(fit(min_events=5), [9.0]), "not enough data: nobody counted the events, of 5 at least"),
     (
-        interrupted(EndingName.KILLED, 3, "scale", 19, 2, said="Airflow's state is failed"),
+        PhaseEnd(EndingName.KILLED, 3, "scale", 19, 2, numbers={"said": "Airflow's state is failed"}),
         "stage 3, scale, step 19 (visit 2): ended by a person",
     ),
 ]
@@ -111,3 +111,5 @@ def test_what_to_try() -> None:
     assert "which finds nothing to change" in to_try(unchanged(2.0).reason())
     assert "else kept it there" in to_try(end(fit(), [20.0] * 6).reason())
     assert to_try(end(fit(), [9.0, 0.5]).reason()) == ""
+    assert to_try({"code": "jobs_failed"}) == ""
+    assert to_try({}) == ""
