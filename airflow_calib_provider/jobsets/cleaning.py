@@ -15,6 +15,7 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.errors import BackendError, ProductError
 from airflow_calib_provider.jobsets.code import remove_unused
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder, promote
+from airflow_calib_provider.jobsets.watched import workers_folder
 from airflow_calib_provider.ledger import generations, outside, rounds, step_starts, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Generation
@@ -114,10 +115,6 @@ def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
         starts = [] if result is None else step_starts.not_needed(connection, row)
     for item in begun:
         backend.forget(item.key)
-    if result is not None:
-        for place in sorted(generation_folder(result).glob("step-*")):
-            shutil.rmtree(place / "attempts", ignore_errors=True)
-        _remove(starts)
     # Accepted, but whoever accepted it died before its folder was in its place.
     left = {
         job.job_index: number
@@ -127,6 +124,11 @@ def _clean(ledger: Ledger, backend: Backend, row: Generation) -> None:
     promote(row.folder, left, row.group_name)
     with suppress(FileNotFoundError):
         shutil.rmtree(generation_folder(row.folder) / "attempts")
+    if result is not None:
+        for place in sorted(generation_folder(result).glob("step-*")):
+            shutil.rmtree(place / "attempts", ignore_errors=True)
+        shutil.rmtree(generation_folder(workers_folder(row)), ignore_errors=True)
+        _remove(starts)
 
 
 def _remove(starts: Sequence[str]) -> None:

@@ -180,6 +180,10 @@ while :; do
     go)
         # Of a larger epoch it is another worker that is meant; of a smaller one the mailbox is older than this one.
         [ "$mine" -le "$epoch" ] || leave 0
+        # Started again by the batch system, it may have handed over what is asked for still: that is left as it is.
+        for there in results taken; do
+            [ ! -e "$box/$there/$wanted.w$me.e$epoch" ] || last=$wanted
+        done
         if [ "$mine" = "$epoch" ] && [ "$wanted" != - ] && [ "$wanted" != "$last" ]; then
             run
             if [ -n "$code" ]; then

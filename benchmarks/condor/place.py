@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from tests.cache import cache_folder
 from tests.pool.chroot import USER
-from tests.pool.config import MAIN, PLACE
+from tests.pool.config import CPUS, MAIN, PLACE
 from tests.pool.pool import Pool
 
 CLEAN_SECONDS = 300.0
@@ -41,11 +41,13 @@ class Place:
     """A running pool, and a folder that it shares, removed at the end.
 
     :param visible: folders that jobs read: the peers' environments.
+    :param cpus: that its machine says it has.
+    :param negotiates_as_usual: as often as HTCondor does by itself, instead of every second.
     """
 
-    def __init__(self, visible: Sequence[Path] = ()) -> None:
+    def __init__(self, visible: Sequence[Path] = (), cpus: int = CPUS, *, negotiates_as_usual: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=_roomy()))
-        self.pool = Pool(self.folder / "shared", tuple(visible))
+        self.pool = Pool(self.folder / "shared", tuple(visible), cpus=cpus, negotiates_as_usual=negotiates_as_usual)
         self._umask = 0
 
     def __enter__(self) -> Self:

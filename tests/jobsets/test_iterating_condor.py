@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.jobsets.folders import job_folder
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import tables, workers
 from tests.jobsets.iterations import SPEC, Iterations
 from tests.pool.pool import Pool
 
@@ -47,6 +48,33 @@ def place(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     made.backend.close()
     made.ledger.close()
     os.umask(before)
+
+
+WORKERS = "workers: {count: 3, reserve: true, heartbeat: 1s, lost_after: 20s}\n      phases:"
+
+
+def test_reserved_workers(place: OnPool) -> None:
+    """One cluster of workers for all steps; one that is removed from the queue is replaced."""
+    text = SPEC.replace("group_by: run\n    iterate", "group_by: run\n    backend: condor\n    iterate")
+    place.write(text.replace("split: {count: 3}, ", "").replace("phases:", WORKERS))
+    generation = place.begin()
+    end = time.monotonic() + 300
+    while not any(one.state == "judged" for one in place.steps(generation)):
+        place.step([generation])
+        assert time.monotonic() < end, place.rows(tables.job)
+        time.sleep(0.2)
+    (first,) = [row for row in place.rows(tables.round_) if row.step == workers.WORKERS]
+    place.backend.remove(first.key, [1])
+    standing = place.finish(generation, 300)
+    assert standing.state == "done", (standing, place.rows(tables.job))
+    epochs = {row.job_index: row.attempt for row in place.rows(tables.job) if row.step == workers.WORKERS}
+    assert epochs[0] == epochs[2] == 1
+    clusters = [row for row in place.rows(tables.round_) if row.step == workers.WORKERS]
+    # It may be over before anybody is needed in the place of the one that was removed.
+    assert len(clusters) == epochs[1] <= 2
+    (row,) = place.rows(tables.generation)
+    assert abs(80 * float((job_folder(row.folder, 0) / "out" / "c.txt").read_text()) - 91) < 0.091
+    assert place.backend.rounds() == []
 
 
 @pytest.mark.parametrize("transfer", [False, True], ids=["shared", "transfer"])

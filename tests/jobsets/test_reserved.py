@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.jobsets.advance import advance
+from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.kill import settle
 from airflow_calib_provider.ledger import tables, workers
 from tests import processes
@@ -127,7 +129,12 @@ def test_the_same_as_with_a_round_per_step(place: Reserving, undisturbed: Histor
     assert {row.state for row in place.rows(tables.round_)} == {"finished"}
     assert sum(row.step == workers.WORKERS for row in place.rows(tables.round_)) == 1
     assert place.refused() == []
-    assert not list(place.mailbox.glob("results/*"))
+    (row,) = place.rows(tables.generation)
+    base = place.home / "products" / row.folder
+    assert list(base.glob("step-*/attempts"))
+    clean(place.ledger, place.backend_of, datetime.now(UTC) + timedelta(days=31))
+    assert {one.name.partition("-")[0] for one in base.iterdir()} == {"job", "step"}
+    assert not list(base.glob("step-*/attempts"))
 
 
 def test_killed_and_frozen_workers(place: Reserving, undisturbed: History) -> None:
@@ -208,7 +215,8 @@ def test_no_worker_is_left(place: Reserving) -> None:
     while (standing := place.step([generation])[generation]).state == "running":
         assert time.monotonic() < end, standing
         for number in workers_alive(place.home).values():
-            os.kill(number, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
         time.sleep(0.05)
     said = render(standing.reason)
     assert (standing.state, said.partition(":")[0]) == ("failed", "step 1"), said

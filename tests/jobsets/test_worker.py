@@ -133,15 +133,17 @@ def test_it_leaves_before_its_time_is_over(mailbox: Mailbox, start: Start) -> No
     wait_for(lambda: [one.state for one in mailbox.beats([0]).values()] == ["leaving"])
 
 
-def test_whoever_is_handed_over_twice(mailbox: Mailbox, start: Start) -> None:
-    """What lies there already is not written over, and the worker goes on."""
+def test_what_was_handed_over_is_not_done_again(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    """By a worker that the batch system has started once more, in the same epoch."""
     (mailbox.folder / "results" / "s1.j0.a1.w0.e1").write_text("before")
+    name = order(mailbox, f"touch {tmp_path}/again")
     start()
-    name = order(mailbox, "exit 0")
-    wait_for(lambda: any(one.state == "idle" and one.order == "-" for one in mailbox.beats([0]).values()))
+    wait_for(lambda: mailbox.beats([0]))
+    time.sleep(0.5)
     second = order(mailbox, "exit 0", 2)
     wait_for(lambda: mailbox.result(second))
     assert mailbox.result(name) == "before"
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_terminated_worker_takes_its_program_along(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:

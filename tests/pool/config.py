@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -13,17 +14,26 @@ PLACE: Final = "/pool"  # where the pool's own folder is seen inside
 FOLDERS: Final = ("log", "run", "lock", "spool", "execute", "other", "other/spool", "other/lock")
 
 
-def configuration(port: int, shared: Path, control_group: str = "") -> str:
+CPUS: Final = 16
+"""That the machine says it has; the second schedd has four of them for itself."""
+
+
+def configuration(
+    port: int, shared: Path, control_group: str = "", cpus: int = CPUS, *, negotiates_as_usual: bool = False
+) -> str:
     """The text of ``condor_config``.
 
     Args:
         port: the pool's one open port.
         shared: the folder that jobs see under its own path, also in containers.
         control_group: under which jobs get theirs; nothing if they get none.
+        cpus: that the machine says it has, with 1 GB of memory each.
+        negotiates_as_usual: as often as HTCondor does by itself: within a minute, and at least 20 s apart.
     """
-    return _TEXT.format(
-        port=port, shared=shared, group=control_group, domain=DOMAIN, main=MAIN, other=OTHER, place=PLACE
-    )
+    names = {"domain": DOMAIN, "main": MAIN, "other": OTHER, "place": PLACE}
+    size = {"cpus": cpus, "most": cpus - 4, "memory": 1000 * cpus, "most_memory": 1000 * (cpus - 4)}
+    text = re.sub(r"^NEGOTIATOR_(MIN_)?(INTERVAL|CYCLE).*\n", "", _TEXT, flags=re.M) if negotiates_as_usual else _TEXT
+    return text.format(port=port, shared=shared, group=control_group, **names, **size)
 
 
 _TEXT = """
@@ -105,9 +115,9 @@ QUEUE_SUPER_USERS = condor, condor@{domain}
 
 # --- Slots: requests are carved out of one machine; a part of it serves the other schedd alone,
 # so that the main one, however busy or stuck, leaves it some.
-NUM_CPUS = 16
-MEMORY = 16000
-SLOT_TYPE_1 = cpus=12, memory=12000, disk=50%
+NUM_CPUS = {cpus}
+MEMORY = {memory}
+SLOT_TYPE_1 = cpus={most}, memory={most_memory}, disk=50%
 SLOT_TYPE_1_PARTITIONABLE = True
 NUM_SLOTS_TYPE_1 = 1
 SLOT_TYPE_2 = cpus=4, memory=4000, disk=25%

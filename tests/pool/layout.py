@@ -16,7 +16,7 @@ from tests.cache import cache_folder
 from tests.guard import leftovers
 from tests.pool import cgroups
 from tests.pool.chroot import USER
-from tests.pool.config import DOMAIN, FOLDERS, PLACE, configuration
+from tests.pool.config import CPUS, DOMAIN, FOLDERS, PLACE, configuration
 
 OTHER_SPOOL_MEGABYTES = 64  # small, so that a test can fill it
 
@@ -63,7 +63,15 @@ def control_group(folder: Path) -> str:
     return f"calib-{folder.name}"
 
 
-def prepare(folder: Path, root: Path, shared: Path, visible: Iterable[Path]) -> int:
+def prepare(
+    folder: Path,
+    root: Path,
+    shared: Path,
+    visible: Iterable[Path],
+    cpus: int = CPUS,
+    *,
+    negotiates_as_usual: bool = False,
+) -> int:
     """Write the configuration, the signing keys and the first process's script; the port chosen is returned."""
     port = free_port()
     for name in (*FOLDERS, "root"):
@@ -74,7 +82,9 @@ def prepare(folder: Path, root: Path, shared: Path, visible: Iterable[Path]) -> 
     write_private(folder / "passwords.d" / "POOL", secrets.token_hex(32))
     write_private(folder / "passwords.d" / "STRANGER", secrets.token_hex(32))
     grouped = cgroups.create(control_group(folder))
-    (folder / "condor_config").write_text(configuration(port, shared, control_group(folder) if grouped else ""))
+    group = control_group(folder) if grouped else ""
+    text = configuration(port, shared, group, cpus, negotiates_as_usual=negotiates_as_usual)
+    (folder / "condor_config").write_text(text)
     (folder / "init.sh").write_text(init_script(folder, root, shared, visible, grouped=grouped))
     return port
 

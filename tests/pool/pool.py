@@ -18,7 +18,7 @@ from typing import Literal, Self
 from tests.cache import UnavailableError
 from tests.guard import alive
 from tests.pool.chroot import USER, build
-from tests.pool.config import DOMAIN, MAIN, OTHER, PLACE
+from tests.pool.config import CPUS, DOMAIN, MAIN, OTHER, PLACE
 from tests.pool.layout import control_group, new_folder, prepare, remove, remove_leftovers, write_private
 
 ScheddName = Literal["main", "other"]
@@ -41,6 +41,8 @@ class Pool:
         shared: the folder that jobs and clients see under one path; by default one in the pool's own folder.
         visible: further folders that jobs may read, under the path that they have here.
         name: for a pool that is found again by hand.
+        cpus: that its machine says it has.
+        negotiates_as_usual: as often as HTCondor does by itself, instead of every second.
     """
 
     shared: Path | None = None
@@ -50,6 +52,8 @@ class Pool:
     port: int = 0
     guard: int = 0
     init: int = 0
+    cpus: int = CPUS
+    negotiates_as_usual: bool = False
 
     # --- Life
 
@@ -67,7 +71,9 @@ class Pool:
         self.folder = new_folder(self.name)
         self.shared = (self.shared or self.folder / "shared").absolute()
         self.shared.mkdir(parents=True, exist_ok=True)
-        self.port = prepare(self.folder, root, self.shared, [path.absolute() for path in self.visible])
+        seen = [path.absolute() for path in self.visible]
+        usual = self.negotiates_as_usual
+        self.port = prepare(self.folder, root, self.shared, seen, self.cpus, negotiates_as_usual=usual)
         owner = os.getpid() if owner is None else owner
         guard = subprocess.Popen(
             [sys.executable, "-I", str(GUARD), str(self.folder), str(owner)],
