@@ -22,7 +22,8 @@ from airflow_calib_provider.ledger.rows import Generation, Round
 def to_submit(ledger: Ledger, running: Iterable[Watched], now: datetime) -> list[Watched]:
     """Those with jobs that are due, or a round that is planned, as far as their campaigns let them (rule 56).
 
-    What a throttle lets through is asked once for all of a campaign; the others need no transaction for it.
+    What a throttle lets through is asked once for all of a campaign; the others need no transaction for it. Orders of
+    reserved workers need no place: these have theirs.
     """
     wanted = [
         item
@@ -38,7 +39,10 @@ def to_submit(ledger: Ledger, running: Iterable[Watched], now: datetime) -> list
     return [
         item
         for item in wanted
-        if item.hold.max_jobs is None or item.row.id in admitted or any(one.state == "planned" for one in item.rounds)
+        if item.hold.max_jobs is None
+        or item.crew is not None
+        or item.row.id in admitted
+        or any(one.state == "planned" for one in item.rounds)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import tables, workers
 from airflow_calib_provider.ledger.generations import BEGUN, with_group
 from airflow_calib_provider.ledger.rows import Generation, read_rows
 
@@ -56,6 +56,8 @@ def may_plan(connection: Connection, row: Generation, now: datetime) -> bool:
     if found.state != "running" or found.campaign_state in HELD:
         return False
     hold = Hold(found.campaign_state, found.max_jobs)
+    if hold.max_jobs is not None and row.step > 0 and workers.settings_of(connection, [row.id]):
+        return True  # its workers have their places
     return hold.max_jobs is None or row.id in admitted(connection, row.campaign, hold, now)
 
 
@@ -63,7 +65,7 @@ def live_jobs(connection: Connection, name: str) -> int:
     """How many jobs of a campaign are with backends."""
     query = select(func.count()).select_from(job).join(generation, generation.c.id == job.c.generation_id)
     query = query.join(group, group.c.id == generation.c.group_id)
-    here = (generation.c.state == "running", group.c.campaign == name, job.c.state.in_(BEGUN))
+    here = (generation.c.state == "running", group.c.campaign == name, job.c.state.in_(BEGUN), workers.takes_place())
     return int(connection.execute(query.where(*here)).scalar_one())
 
 
@@ -78,7 +80,7 @@ def admitted(connection: Connection, name: str, hold: Hold, now: datetime) -> se
     query = select(generation.c.id, generation.c.trouble, func.count().label("n"))
     query = query.join(group, group.c.id == generation.c.group_id).join(job, job.c.generation_id == generation.c.id)
     due = (job.c.state == "waiting", job.c.retry_at.is_(None) | (job.c.retry_at <= now))
-    here = (generation.c.state == "running", group.c.campaign == name)
+    here = (generation.c.state == "running", group.c.campaign == name, workers.takes_place())
     waiting = query.where(*here, *due).group_by(generation.c.id, generation.c.trouble).order_by(generation.c.id)
     found = set()
     for row in connection.execute(waiting):
@@ -95,7 +97,7 @@ def held_back(connection: Connection, group_id: int, hold: Hold, now: datetime) 
     query = select(generation.c.id, generation.c.task, group.c.campaign, func.count().label("n"))
     query = query.join(group, group.c.id == generation.c.group_id).join(job, job.c.generation_id == generation.c.id)
     due = (job.c.state == "waiting", job.c.retry_at.is_(None) | (job.c.retry_at <= now))
-    here = (generation.c.state == "running", generation.c.group_id == group_id)
+    here = (generation.c.state == "running", generation.c.group_id == group_id, workers.takes_place())
     rows = connection.execute(query.where(*here, *due).group_by(generation.c.id, generation.c.task, group.c.campaign))
     waiting = rows.all()
     if not waiting:

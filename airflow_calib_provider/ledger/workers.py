@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import Definition, Generation, read_rows, select_of
@@ -54,6 +54,12 @@ def settings_of(connection: Connection, generation_ids: Iterable[int]) -> dict[i
     query = select(iteration.c.generation_id, iteration.c.workers)
     query = query.where(tables.one_of(iteration.c.generation_id, generation_ids), iteration.c.workers.is_not(None))
     return {row.generation_id: row.workers for row in connection.execute(query).all()}
+
+
+def takes_place() -> ColumnElement[bool]:
+    """Of a job: it is one that a batch system finds a place for. An order of a reserved worker needs none."""
+    reserving = select(iteration.c.generation_id).where(iteration.c.workers.is_not(None))
+    return or_(job.c.step <= 0, job.c.generation_id.not_in(reserving))
 
 
 def create_missing(connection: Connection, row: Generation, stored: StoredWorkers) -> None:

@@ -18,7 +18,7 @@ from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.kill import settle
-from airflow_calib_provider.ledger import tables, workers
+from airflow_calib_provider.ledger import steering, tables, workers
 from tests import processes
 from tests.jobsets.iterations import SPEC, Iterations
 from tests.worlds import NO_DELAY
@@ -224,6 +224,14 @@ def test_no_worker_is_left(place: Reserving) -> None:
     assert "no replacement is left, of 1" in said, said
     assert place.begin(max_tries=1) == generation, "a clear goes on with new workers"
     assert place.finish(generation, 60).state == "done"
+
+
+def test_a_throttle_counts_places(place: Reserving, undisturbed: History) -> None:
+    """As many workers as the campaign may have jobs: what they do needs no further ones."""
+    steering.alter(place.ledger, "prompt", steering.Changes(max_jobs=3))
+    generation = place.begin()
+    assert place.finish(generation, 60).state == "done"
+    assert place.history(generation) == undisturbed
 
 
 def test_a_kill_ends_the_workers(place: Reserving) -> None:
