@@ -6,6 +6,7 @@ one that fails; the output of all in ``stages/`` of the tests' cache.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.cluster.cluster import stop_shared
 from tests.marks import names_mark
 
 NEVER = "not long"
+AHEAD = -5
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ LANES = (
 )
 
 
+def bring_ahead(pid: int) -> None:
+    """Let the processes of a stage get more of the CPUs than what they start.
+
+    Linux shares CPUs among sessions, not among processes, however nice these are (autogroups of sched(7)). Each process
+    of an Airflow is a session, all workers of a stage are one: left alone they get next to nothing.
+    """
+    with contextlib.suppress(OSError):  # there are no autogroups, or only root may ask for more
+        Path(f"/proc/{pid}/autogroup").write_text(str(AHEAD))
+
+
 class Lane(threading.Thread):
     """Stages, one after the other; all are run, also behind one that failed."""
 
@@ -72,8 +84,13 @@ class Lane(threading.Thread):
                 command = [sys.executable, "-m", "pytest", "-m", f"({stage.marks}) and {NEVER}", *stage.options]
                 command += self.arguments or stage.files()
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
+                bring_ahead(self.process.pid)
                 code = self.process.wait()
             text = log.read_text(errors="replace").rstrip()
             summary = text.rpartition("\n")[2].strip("= ")

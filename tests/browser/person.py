@@ -51,8 +51,7 @@ class Person:
         """From the list of DAGs."""
         self.page.get_by_role("link", name="Dags", exact=True).first.click()
         expect(self.page.get_by_placeholder("Search Dags")).to_be_visible(timeout=PATIENCE)
-        self.page.get_by_role("link", name=dag_id, exact=True).first.click()
-        self.page.wait_for_url(re.compile(rf"/dags/{dag_id}$"))
+        self._follow(self.page.get_by_role("link", name=dag_id, exact=True).first, rf"/dags/{dag_id}$")
         expect(self.page.get_by_role("link", name="Overview", exact=True)).to_be_visible(timeout=PATIENCE)
 
     def open_run(self, run_id: str) -> None:
@@ -63,8 +62,8 @@ class Person:
 
     def open_task(self, task: str) -> None:
         """From the page of its DAG run."""
-        self.page.get_by_role("table").get_by_role("link", name=task, exact=True).click()
-        self.page.wait_for_url(re.compile(rf"/tasks/{re.escape(task)}$"))
+        link = self.page.get_by_role("table").get_by_role("link", name=task, exact=True)
+        self._follow(link, rf"/tasks/{re.escape(task)}$")
         expect(self.page.get_by_role("link", name="Logs", exact=True)).to_be_visible(timeout=PATIENCE)
 
     def tab(self, name: str) -> None:
@@ -73,9 +72,20 @@ class Person:
 
     def back_to_run(self) -> None:
         """From a task, by the trail at the top."""
-        self.page.get_by_label("breadcrumb").get_by_role("link").nth(1).click()
-        self.page.wait_for_url(re.compile(r"/runs/[^/]+$"))
+        self._follow(self.page.get_by_label("breadcrumb").get_by_role("link").nth(1), r"/runs/[^/]+$")
         expect(self.page.get_by_role("link", name="Task Instances", exact=True)).to_be_visible(timeout=PATIENCE)
+
+    def _follow(self, link: Locator, address: str) -> None:
+        """A page that is drawn anew at this moment takes no click: then once more."""
+        for again in (True, True, False):
+            link.click()
+            try:
+                self.page.wait_for_url(re.compile(address), timeout=PATIENCE / 3)
+            except TimeoutError:
+                if not again:
+                    raise
+            else:
+                return
 
     # What is there
 

@@ -70,6 +70,7 @@ def test_the_reason_of_a_waiting_group_and_the_buttons(installation: Installatio
     expect(person.page.get_by_role("dialog").get_by_text(f"workflow: {WORKFLOW}")).to_be_visible(timeout=PATIENCE)
 
 
+@pytest.mark.long
 def test_a_paused_dag_is_a_reason(installation: Installation, person: Person) -> None:
     person.open_dag(DAG)
     switch = person.page.get_by_role("checkbox").first
@@ -84,6 +85,7 @@ def test_a_paused_dag_is_a_reason(installation: Installation, person: Person) ->
     wait_state(installation, "run-r8", "work", "done")
 
 
+@pytest.mark.long  # through the API: test_people.py
 def test_mark_failed_then_clear(installation: Installation, person: Person) -> None:
     person.open_dag(DAG)
     person.open_run("prompt__run-r6")
