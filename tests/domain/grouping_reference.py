@@ -305,7 +305,7 @@ class Told:
     """What a source lists of a run at some time.
 
     :ivar values: what is known of its values: ``"unknown"``; ``"known"`` (those of ``one``); ``"without"``, as it is
-        skipped there, or left out; ``"late"``: it is in no group where they are.
+        skipped there, or left out; else it is in no group where they are, and this is its state there, as ``"late"``.
     """
 
     one: One
@@ -429,7 +429,7 @@ def _decided(asked: Asked, chosen: Selection, tick: Tick, told: Told) -> tuple[s
     else:
         state = "refused" if is_refused(asked, One(one.number, one.start, one.end, one.fields)) else "grouped"
     selected = state == "grouped" or (state == "refused" and told.completed)
-    if asked.kind == "until" and selected and told.values == "late":
-        state, selected = "late", False
+    if asked.kind == "until" and selected and told.values not in ("unknown", "known", "without"):
+        state, selected = told.values, False
     found = one.found if told.values == "known" else None
     return state, One(one.number, one.start, one.end, one.fields, selected, found)

@@ -19,7 +19,6 @@ from tests.planning.test_reference import askeds
 
 HOUR = timedelta(hours=1)
 BASE = datetime(2025, 3, 29, 12, tzinfo=UTC)
-KINDS = {"run", "fill", "sum", "count", "window", "boundaries"}
 FIELDS = {"fill": FieldType.INT, "lumi_pb": FieldType.FLOAT, "good": FieldType.INT}
 TOGETHER = 20
 """Histories that share a ledger."""
@@ -49,12 +48,16 @@ class Moment:
 
 @dataclass(frozen=True)
 class History:
-    """One workflow with a source of its own."""
+    """One workflow with a source of its own.
+
+    :ivar found: run → what each job of its task reports.
+    """
 
     asked: Asked
     failing: Failing | None
     selection: RunSelection
     moments: tuple[Moment, ...]
+    found: Mapping[int, tuple[float, ...]]
 
 
 @st.composite
@@ -137,7 +140,11 @@ def histories(draw: st.DrawFn, hours: list[int]) -> History:
     failing = draw(
         st.sampled_from([None, Failing(), Failing("0.25"), Failing("0.3"), Failing("0.5", 3 * HOUR), Failing("1")])
     )
-    return History(draw(askeds().filter(lambda one: one.kind in KINDS)), failing, selection, draw(moments(hours)))
+    asked, told = draw(askeds()), draw(moments(hours))
+    numbers = sorted({number for moment in told for number in moment.listed})
+    jobs = st.lists(st.sampled_from([0.0, 4.0, 30.0, 60.0, 100.0]), min_size=1, max_size=2).map(tuple)
+    found = {number: draw(jobs) for number in numbers} if asked.kind == "until" else {}
+    return History(asked, failing, selection, told, found)
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,7 @@ class Stories:
 
 @st.composite
 def together(draw: st.DrawFn) -> Stories:
-    hours = sorted(draw(st.sets(st.integers(0, 26), min_size=3, max_size=6)) | {40})
+    # What was found of a run counts from the next injection on.
+    hours = sorted(draw(st.sets(st.integers(0, 26), min_size=3, max_size=5)) | {40, 41})
     found = [draw(histories(hours)) for _ in range(TOGETHER)]
     return Stories(found, draw(st.sampled_from([1, 2, 3, 1000])), draw(st.frozensets(st.integers(1, 60), max_size=3)))

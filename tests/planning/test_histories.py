@@ -7,7 +7,8 @@ that persons amend. Several histories share a ledger, as workflows do, and each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,13 @@ class Died(BaseException):
     """Instead of a death between two transactions."""
 
 
-def is_told(line: Line, number: int) -> Told:
-    """What a line of the source says, for the reference."""
+def is_told(line: Line, number: int, found: tuple[float, ...] | None) -> Told:
+    """What a line of the source says, for the reference.
+
+    :param found: what jobs report of the run when they are done.
+    """
     fields = {name: line[name] for name in FIELDS}
-    return Told(One(number, line["start"], line["end"], fields), bool(line["completed"]))
+    return Told(One(number, line["start"], line["end"], fields, found=found), bool(line["completed"]))
 
 
 def is_admitted(one: One) -> bool:
@@ -72,9 +76,29 @@ class Reference:
     def tick(self, moment: Moment) -> None:
         """An injection."""
         self.known |= set(moment.listed)
-        listed = {number: is_told(line, number) for number, line in moment.listed.items()}
+        found = self.story.found
+        listed = {number: is_told(line, number, found.get(number)) for number, line in moment.listed.items()}
         gone = frozenset(self.known - set(moment.listed))
-        self.ticks.append(Tick(moment.now, listed, frozenset(self.work.skipped), gone))
+        tick = Tick(moment.now, listed, frozenset(self.work.skipped), gone)
+        self.ticks.append(tick)
+        if self.story.asked.kind == "until":
+            # Single runs come first: what became of one decides what is known of its values.
+            before = self.ticks[-2].listed if len(self.ticks) > 1 else {}
+            known, of_run = {**before, **listed}, self.of_run()
+            valued = {run: replace(one, values=self.valued(run, of_run, moment.now)) for run, one in known.items()}
+            self.ticks[-1] = replace(tick, listed=valued)
+
+    def valued(self, run: int, of_run: Mapping[int, str], now: datetime) -> str:
+        """How a run stands with its values (47)."""
+        failing, work = self.story.failing, self.work
+        if run in work.skipped:
+            return "without"
+        if of_run.get(run, "grouped") != "grouped":
+            return of_run[run]
+        if run in work.done:
+            return "known"
+        is_left_out = failing is not None and run in work.failed and now >= work.failed[run] + failing.after
+        return "without" if is_left_out else "unknown"
 
     def found(self, asked: Asked | None = None, ticks: int = 0) -> Outcome:
         """What the rules for groups give.
@@ -163,7 +187,9 @@ class World:
     def policy(self, story: History) -> Grouping:
         failing = story.failing
         failed = None if failing is None else FailedRuns(exclude=float(failing.most), after=failing.after or None)
-        return policy_of(story.asked).model_copy(update={"failed_runs": failed})
+        made = policy_of(story.asked)
+        options = {**made.options, "task": "skim"} if story.asked.kind == "until" else made.options
+        return made.model_copy(update={"failed_runs": failed, "options": options})
 
     def go(self) -> None:
         """All that happens, each moment compared."""
@@ -245,7 +271,7 @@ class World:
                         groups.set_task_states(connection, of_run, "failed", said, moment.now, task="skim")
                         work.failed[run] = moment.now
                     elif how == "done":
-                        is_done(connection, of_run)
+                        is_done(connection, of_run, one.story.found.get(run, (0.0,)))
                         work.done.add(run)
                         work.failed.pop(run, None)
 
@@ -349,8 +375,8 @@ class World:
         self.tries += 1
 
 
-def is_done(connection: Any, group_id: int) -> None:
-    """The task of a single run is done."""
+def is_done(connection: Any, group_id: int, found: Sequence[float]) -> None:
+    """The task of a single run is done, and each job of it has reported a value."""
     new = generations.NewGeneration(
         group_id,
         "skim",
@@ -368,9 +394,12 @@ def is_done(connection: Any, group_id: int) -> None:
         {},
         f"f/{group_id}",
         "r",
-        [{}],  # type: ignore[typeddict-item]
+        [{} for _ in found],  # type: ignore[typeddict-item]
     )
     row = generations.by_id(connection, generations.create(connection, new, BASE))
+    of_job = {"generation_id": row.id, "step": 0, "name": "pairs", "error": None}
+    told = [{**of_job, "job_index": index, "value": one} for index, one in enumerate(found)]
+    connection.execute(tables.value.insert(), told)
     generations.end(connection, row, "done", {"code": "done"}, BASE)
 
 
