@@ -91,8 +91,8 @@ def answers_to(connection: Connection, digests: Collection[str], *, kept: bool =
     wanted = sorted(set(digests))
     query = _WITH_KEPT if kept else _WITHOUT
     for begin in range(0, len(wanted), _AT_ONCE):
-        for row in connection.execute(query, {"questions": wanted[begin : begin + _AT_ONCE]}):
-            found[row[0]] = Answered(*row)
+        for row in connection.execute(query, {"questions": wanted[begin : begin + _AT_ONCE]}).all():
+            found[row[0]] = Answered._make(row)
     return found
 
 

@@ -106,27 +106,26 @@ def look_beside(
     excluding: dict[int, Excluding] = {}
     others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
     statement = standing_of_all(tuple(kinds), brief) if beside is None else statement_beside(kinds, beside, brief)
-    rows: list[Any] = [*connection.execute(statement, {"ids": sorted(set(ids))})]
+    rows: list[Any] = list(connection.execute(statement, {"ids": sorted(set(ids))}).all())
     themselves = []
-    if any(row.position == OF_ITSELF for row in rows):
+    if any(row[2] == OF_ITSELF for row in rows):
         found = rows_of_themselves(connection, set(ids), answering(kinds))
         themselves = [row for row in found if row[:2] in wanted]
     rows += answered(connection, themselves, kinds)
     rows += _of_others(connection, ids, others)
-    for row in rows:
-        key = (row.group_id, row.task)
-        if row.position == BESIDE:
+    for row in rows:  # thousands, in which to look a column up by its place takes a fifth of the time
+        key, position = (row[0], row[1]), row[2]
+        if position >= 0:
+            if key in wanted:
+                details[key][position].append(row)
+        elif position == BESIDE:
             apart.append(row)
-        elif row.position == STOPPED:
+        elif position == STOPPED:
             stopped[row.group_id] = _stopped(row)
-        elif row.position == EXCLUDING:
+        elif position == EXCLUDING:
             excluding[row.group_id] = _excluding(row)
-        elif key not in wanted or row.position == OF_ITSELF:
-            continue
-        elif row.position < 0:
+        elif key in wanted and position != OF_ITSELF:
             forming[key] = row
-        else:
-            details[key][row.position].append(row)
     result: dict[Key, Look] = {key: Look("open") for key in wanted}
     result.update({key: _look_at_group(row) for key, row in forming.items()})
     elements = Elements(connection, themselves, kinds)
@@ -278,7 +277,7 @@ def _group_columns(row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _look_at_lock(rows: Sequence[Any], kinds: Mapping[str, LedgerLock]) -> Look:
-    kind = rows[0].kind
+    kind = rows[0][3]
     if kind not in kinds:
         return Look("waiting", {"code": "lock_unknown", "lock": kind})
     return look_of(kinds[kind], rows)
@@ -331,7 +330,7 @@ def _ended(look: Look) -> str:
 
 
 def _stored(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Any]]:
-    rows = connection.execute(_STORED, {"ids": sorted({key[0] for key in keys})})
+    rows = connection.execute(_STORED, {"ids": sorted({key[0] for key in keys})}).all()
     result: dict[Key, list[Any]] = {key: [] for key in keys}
     for row in rows:
         if (row.group_id, row.task) in result:

@@ -63,10 +63,11 @@ def look_of(kind: LedgerLock, rows: Sequence[Standing]) -> Look:
 
     :param rows: at least one.
     """
-    if rows[0].status == _TROUBLE:
-        return in_trouble(kind.kind, rows[0].what)
+    what, status = rows[0][4:6]
+    if status == _TROUBLE:
+        return in_trouble(kind.kind, what)
     try:
-        return kind.look(rows[0].what, rows)
+        return kind.look(what, rows)
     except Exception as error:  # noqa: BLE001 - whatever it is: the lock stays shut, and says so
         return in_trouble(kind.kind, said_of(error))
 

@@ -149,7 +149,8 @@ def lock_rows(connection: Connection, group_ids: Iterable[int], *where: ColumnEl
     ids = sorted(group_ids)
     rows = connection.execute(_LOCKS.where(*where), {"ids": ids}).all()
     of_locks = sorted({row[0] for row in rows})
-    groups = {row[0]: LockedGroup(*row) for row in connection.execute(_GROUPS, {"ids": of_locks})} if rows else {}
+    found = connection.execute(_GROUPS, {"ids": of_locks}).all() if rows else ()
+    groups = {row[0]: LockedGroup._make(row) for row in found}
     return [LockRow._make((*row, groups[row[0]])) for row in rows]
 
 
@@ -209,8 +210,11 @@ class LedgerLock:
         raise NotImplementedError
 
     def look(self, what: str, rows: Sequence[Standing]) -> Look:
-        """How one lock stands."""
-        told = tuple([(row.status, row.run, row.n) for row in rows])
+        """How one lock stands.
+
+        :param rows: its own; status, run and number stand at the end of each.
+        """
+        told = tuple([row[5:8] for row in rows])
         return _looked(self, what, told) if len(told) <= _FEW else self._look(what, told)
 
     def _look(self, what: str, told: Iterable[tuple[str, int | None, int]]) -> Look:

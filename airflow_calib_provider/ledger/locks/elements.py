@@ -110,12 +110,12 @@ class Elements:
             if not rows:
                 found[key] = dict(of_task)
                 continue
-            found[key] = {}
+            here = found[key] = {}
             for element in _elements(key, sorted(of_task), rows):
-                of_element = [of_task[row.position] for row in element.rows] or [of_task[element.position]]
-                look = of_element[0] if len(of_element) == 1 else _one_of(of_element)
-                found[key][element.position] = look
-                if look.state == "waiting" and any(row.limits for row in element.rows):
+                position, own = element.position, element.rows
+                look = of_task[position] if len(own) < 2 else _one_of([of_task[row.position] for row in own])
+                here[position] = look
+                if look.state == "waiting" and own and any(row.limits for row in own):
                     limited.append((element, look))
         if limited:
             for element, look in self._by_deadline(limited):
@@ -138,7 +138,8 @@ class Elements:
                 starts = () if row.group.closed_at is None else (row.position,)
                 yield element, replace(look, starts=starts)
             elif due > now:
-                yield element, replace(look, reason=with_deadline(look.reason, limits, due, now))
+                # What waits has a state and a reason only; a copy would take several times as long.
+                yield element, Look(look.state, with_deadline(look.reason, limits, due, now))
             else:
                 overdue.append(_Overdue(element, look, limits, due))
         lacking, faults = self._without_last_good([one for one in overdue if one.limits.then == LAST_GOOD])

@@ -199,7 +199,7 @@ def _members(connection: Connection, group_ids: Iterable[int], reads: bool) -> M
     """
     found: dict[int, dict[int, tuple[str | None, set[str]]]] = defaultdict(dict)
     query = _MEMBERS.add_columns(cast(membership.c.record, String) if reads else null())
-    for group_id, run, task, record in connection.execute(query, {"ids": sorted(group_ids)}):
+    for group_id, run, task, record in connection.execute(query, {"ids": sorted(group_ids)}).all():
         _, skipped = found[group_id].setdefault(run, (record, set()))
         if task is not None:
             skipped.add(task)
