@@ -41,7 +41,7 @@ from airflow_calib_provider.jobsets.step_jobs import (
     with_contract,
 )
 from airflow_calib_provider.jobsets.watched import Watched
-from airflow_calib_provider.jobsets.worker_pool import dismiss, is_out_of_workers
+from airflow_calib_provider.jobsets.worker_pool import dismiss, is_out_of_workers, sweep
 from airflow_calib_provider.ledger import generations, steps
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.products import Kept
@@ -149,6 +149,7 @@ def _fail(ledger: Ledger, backend_of: BackendOf, watched: Watched, reason: Reaso
     dismiss(backend_of(row.backend), watched)
     with ledger.write() as connection:
         generations.end(connection, row, "failed", reason, now)
+    sweep(ledger, backend_of(row.backend), watched)
 
 
 # the update
@@ -305,3 +306,4 @@ def _end(
         steps.keep_result(connection, row, plan, definition, kept, values, now)
         generations.end(connection, generations.by_id(connection, row.id), "done", reason, now)
     crash_point("generation.after_done", row.group_name)
+    sweep(ledger, backend_of(row.backend), watched)

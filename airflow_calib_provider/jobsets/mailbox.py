@@ -134,9 +134,10 @@ class Mailbox:
             return sorted(name for name in found if not name.startswith("."))
         return []
 
-    def was_taken(self, name: HandedOver) -> bool:
-        """Whether a result of this name was used."""
-        return (self.folder / "taken" / str(name)).exists()
+    def came_again(self, name: HandedOver) -> bool:
+        """Whether a result lies here, and one of this name was used before."""
+        # In this order: another watcher may be putting it away.
+        return (self.folder / "taken" / str(name)).exists() and (self.folder / "results" / str(name)).exists()
 
     def put_away(self, name: str, *, refused: bool) -> None:
         """A result was looked at."""

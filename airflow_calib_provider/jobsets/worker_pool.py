@@ -36,7 +36,7 @@ from airflow_calib_provider.jobsets.observing import poll_one
 from airflow_calib_provider.jobsets.reserved import Crew, Reserved
 from airflow_calib_provider.jobsets.submitting import submit_due
 from airflow_calib_provider.jobsets.watched import Watched, workers_folder
-from airflow_calib_provider.ledger import generations, observed, throttle, workers
+from airflow_calib_provider.ledger import generations, observed, rounds, throttle, workers
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import JobChange
 from airflow_calib_provider.ledger.rows import Generation
@@ -284,6 +284,27 @@ def dismiss(backend: Backend, watched: Watched) -> None:
         backend.remove(item.key)
 
 
+def sweep(ledger: Ledger, backend: Backend, watched: Watched) -> None:
+    """The iteration has ended: workers that another watcher has submitted in the place of those dismissed go, too.
+
+    Were this never reached, housekeeping would find them.
+
+    :raises BackendError: they could not be removed.
+    """
+    pool = pool_of(watched)
+    if pool is None:
+        return
+    known = {item.n for item in pool.watched.rounds}
+    with ledger.read() as connection:
+        made = rounds.in_states(connection, [watched.row.id], ["finished"])
+    newest = max(known, default=-1)
+    for item in made:
+        if item.step == WORKERS and item.n > newest:
+            backend.remove(item.key)
+    with suppress(OSError):
+        pool.mailbox.say(current_text(1 << 60, {}, {}, stop=True))
+
+
 # results that are not used
 
 
@@ -321,7 +342,7 @@ def _as_refused(generation_id: int, file: str, name: HandedOver | None, why: str
 
 def _why_refused(mailbox: Mailbox, name: HandedOver, present: Mapping[int, int], state: str | None) -> str | None:
     assigned = mailbox.given(name.order)
-    why = why_refused(name, assigned, present, state, again=mailbox.was_taken(name))
+    why = why_refused(name, assigned, present, state, again=mailbox.came_again(name))
     if state == "lost" and assigned == name.worker:
         return check_content(mailbox.result(name), name) or why
     return why
