@@ -28,6 +28,8 @@ AIRFLOW = (sys.executable, "-m", "airflow_calib_provider.dags.component")
 
 USUAL_PORT = 8080
 
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+
 REFRESH = 15
 """Seconds after which new and edited files are seen."""
 
@@ -99,7 +101,7 @@ class AirflowServer:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags.resolve()),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             # On a busy machine the five seconds that SQLite waits for a lock by default are too few: components die.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
+            DATABASE: self._database(60),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": str(PARALLEL),
             # It listens on this machine only, where everybody is an administrator anyway.
@@ -127,6 +129,18 @@ class AirflowServer:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **self._encryption(),
         }
+
+    def _database(self, patience: int) -> str:
+        return f"sqlite:///{self.home / 'airflow.db'}?timeout={patience}"
+
+    def settings_of(self, component: str) -> dict[str, str]:
+        """The environment of one component.
+
+        What a person asks the API server for is first written to the audit log, in the thread that serves everybody: if
+        a request of a task has the lock of SQLite just then, each waits for the other until the time is over.
+        """
+        alone = component == "api-server" and DATABASE not in self.environment
+        return {**self.variables, DATABASE: self._database(8)} if alone else self.variables
 
     def _encryption(self) -> dict[str, str]:
         """What connections are encrypted with.
@@ -201,7 +215,7 @@ class AirflowServer:
             with (self.logs / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
                     [*AIRFLOW, name],
-                    env=self.variables,
+                    env=self.settings_of(name),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -48,6 +48,14 @@ class TestSettings:
         assert int(variables["AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL"]) <= 30
         assert variables["AIRFLOW__API__HOST"] == "127.0.0.1"
 
+    def test_who_would_wait_for_himself_waits_a_short_time(self, odd: Path) -> None:
+        name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+        server = AirflowServer(odd / "airflow", odd / "dags")
+        assert server.settings_of("api-server")[name].endswith("/airflow.db?timeout=8")
+        assert server.settings_of("scheduler")[name].endswith("/airflow.db?timeout=60")
+        given = AirflowServer(odd / "airflow", odd / "dags", {name: "postgresql://a/b"})
+        assert given.settings_of("api-server")[name] == "postgresql://a/b"
+
     def test_settings_of_another_airflow_do_not_get_in(self, odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://production/airflow")
         monkeypatch.setenv("AIRFLOW_HOME", "/production")
