@@ -46,11 +46,13 @@ class Stage:
 
 
 LANES = (
-    (Stage("airflow", "airflow", ("-n", "3", "--dist", "loadfile"), "airflow"),),
+    (
+        Stage("airflow", "airflow", ("-n", "3", "--dist", "loadfile"), "airflow"),
+        Stage("pool", "condor and not airflow and not kubernetes", ("-n", "3", "--dist", "loadfile"), "condor"),
+    ),
     (
         Stage("plain", "not airflow and not condor and not influx and not postgres and not kubernetes", ("-n", "2")),
         Stage("servers", "(influx or postgres) and not airflow and not condor and not kubernetes", ("-n", "2")),
-        Stage("pool", "condor and not airflow and not kubernetes", ("-n", "3", "--dist", "loadfile"), "condor"),
         Stage("kubernetes", "kubernetes and not airflow", ("-n", "3", "--dist", "loadfile")),
     ),
 )
