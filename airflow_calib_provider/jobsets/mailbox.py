@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,6 +33,11 @@ from airflow_calib_provider.jobsets.step_files import write_whole
 _PARTS = ("rounds", "orders", "given", "beats", "results", "taken", "refused")
 _MOST = 1 << 16
 """Bytes that are read of what a worker wrote."""
+
+_LONGEST = 240
+"""Bytes of the name of a file, of the 255 that there may be."""
+
+_NOBODY = Worker(-1, 0)
 
 
 @lru_cache(maxsize=1)
@@ -82,9 +89,15 @@ class Mailbox:
         part.unlink()
 
     def given(self, order: Order) -> Worker | None:
-        """Who is to do it."""
+        """Who is to do it; nobody that there is, if the file is damaged as after a power cut: it is asked for anew."""
         text = _text(self.folder / "given" / str(order))
-        return None if text is None else Worker(*map(int, text.split()))
+        if text is None:
+            return None
+        try:
+            number, epoch = map(int, text.split())
+        except ValueError:
+            return _NOBODY
+        return Worker(number, epoch)
 
     def say(self, text: str) -> bool:
         """Let all workers know; whether that is new."""
@@ -110,20 +123,20 @@ class Mailbox:
         here = clock.stat().st_mtime
         found = {}
         for number in wanted:
-            with suppress(OSError, ValueError), (self.folder / "beats" / str(number)).open("rb") as stream:
-                epoch, order, state, host = stream.read(_MOST).decode("utf-8", "replace").split()
-                age = max(0.0, here - os.fstat(stream.fileno()).st_mtime)
-                found[number] = Beat(Worker(number, int(epoch)), order, state, host, age)
+            with suppress(OSError, ValueError):
+                text, changed = _said(self.folder / "beats" / str(number))
+                epoch, order, state, host = text.split()
+                found[number] = Beat(Worker(number, int(epoch)), order, state, host, max(0.0, here - changed))
         return found
 
     def result(self, name: HandedOver) -> object:
         """What a worker handed over; ``None``: nothing yet. Text that is no JSON is told as it is."""
         for part in ("results", "taken"):
-            text = _text(self.folder / part / str(name))
-            if text is not None:
+            with suppress(FileNotFoundError):
+                text, _ = _said(self.folder / part / str(name))
                 try:
                     return json.loads(text)
-                except ValueError:
+                except (ValueError, RecursionError):
                     return text[:200]
         return None
 
@@ -144,7 +157,8 @@ class Mailbox:
         part = self.folder / ("refused" if refused else "taken")
         target = part / name
         if refused:
-            numbers = (part / f"{name}.{n}" for n in range(1, 1000))
+            short = os.fsdecode(os.fsencode(name)[:_LONGEST])
+            numbers = (part / f"{short}.{n}" for n in range(1, 1000))
             target = next((one for one in (target, *numbers) if not one.exists()), target)
         with suppress(FileNotFoundError):  # by another watcher
             (self.folder / "results" / name).rename(target)
@@ -157,6 +171,25 @@ def _text(file: Path) -> str | None:
             return stream.read().decode("utf-8", "replace")
     except (FileNotFoundError, IsADirectoryError):
         return None
+
+
+def _said(file: Path) -> tuple[str, float]:
+    """What a worker wrote, and when; no more than it may be, and nothing of what is no file, or leads elsewhere.
+
+    :raises OSError: it is not there, or cannot be read.
+    """
+    try:
+        number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "", 0.0
+        raise
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(number)
+        return "", status.st_mtime
+    with os.fdopen(number, "rb") as stream:
+        return stream.read(_MOST).decode("utf-8", "replace"), status.st_mtime
 
 
 def named(names: Sequence[str]) -> list[tuple[str, HandedOver | None]]:

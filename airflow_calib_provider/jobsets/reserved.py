@@ -18,7 +18,7 @@ from airflow_calib_provider.backends.endings import why
 from airflow_calib_provider.backends.scripts import NOT_ENTERED, shared_script
 from airflow_calib_provider.backends.wrapping import WRAPPER
 from airflow_calib_provider.checksums import checksum
-from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, check_content
+from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, check_content, host_name
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation, RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
@@ -130,7 +130,9 @@ class Reserved:
         beat = self.crew.beats.get(worker.number)
         if not running and beat is not None and (beat.worker, beat.order) == (worker, str(order)):
             start = at - timedelta(seconds=beat.age)
-            return Observation(order.job, order.attempt, AttemptState.RUNNING, at, host=beat.host, start=start)
+            return Observation(
+                order.job, order.attempt, AttemptState.RUNNING, at, host=host_name(beat.host), start=start
+            )
         return None
 
     def release(self, key: RoundKey, jobs: Iterable[int]) -> None:
@@ -218,7 +220,7 @@ def _ended(order: Order, worker: Worker, result: object, at: datetime, place: Pa
         order.attempt,
         AttemptState.SUCCEEDED,
         at,
-        host=str(result.get("host") or "")[:200] or None,
+        host=host_name(result.get("host")),
         start=at - timedelta(seconds=seconds),
         end=at,
     )

@@ -34,8 +34,9 @@ nap() {
 }
 
 beat() {
-    { printf '%s %s %s %s\n' "$epoch" "$order" "$state" "$host" >"$box/beats/.$me.$epoch" &&
-        mv -f "$box/beats/.$me.$epoch" "$box/beats/$me"; } 2>/dev/null
+    # On a full disk the file stays what it was, and is fresh all the same: that is no reason to be taken for lost.
+    { { printf '%s %s %s %s\n' "$epoch" "$order" "$state" "$host" >"$box/beats/.$me.$epoch" &&
+        mv -f "$box/beats/.$me.$epoch" "$box/beats/$me"; } || touch -c "$box/beats/$me"; } 2>/dev/null
     now
     beaten=$t
 }
@@ -57,6 +58,12 @@ look() {
     heard=$t mailbox=$what
     # An older one was written by somebody who had slept: the next one is right again.
     if [ "$serial" -lt "$seen" ] && [ "$what" = go ]; then mine=$epoch wanted=$order; else seen=$serial; fi
+}
+
+# Whether the mailbox wants something else by now.
+unwanted() {
+    look
+    [ "$mailbox" = stop ] || { [ "$mailbox" = go ] && { [ "$mine" != "$epoch" ] || [ "$wanted" != "$order" ]; }; }
 }
 
 # Ends what runs, if anything does.
@@ -89,7 +96,8 @@ trap 'leave 130' INT
 trap 'leave 129' HUP
 
 sha256() {
-    { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1" 2>/dev/null; } | {
+    # As an input, since a digest is written otherwise of a file whose name has a backslash.
+    { sha256sum <"$1" 2>/dev/null || shasum -a 256 <"$1" 2>/dev/null; } | {
         IFS=' ' read -r digest _ || digest=unknown
         printf %s "$digest"
     }
@@ -144,26 +152,29 @@ run() {
             code=124
             return
         fi
-        look
-        if [ "$mailbox" = stop ] || { [ "$mailbox" = go ] && { [ "$mine" != "$epoch" ] || [ "$wanted" != "$order" ]; }; }; then
+        if unwanted; then
             end_child
             return
         fi
     done
     wait "$child"
     code=$?
+    # What it has left running would go on beside the next one.
+    kill -s KILL -- "-$child" 2>/dev/null
     child=''
 }
 
-# Hands over what became of an order, once: a second one of the same name is refused.
+# Hands over what became of an order, once: a second one of the same name is refused. Where that cannot be, as on a full
+# disk, it is alive and waits, until somebody wants something else.
 hand_over() {
     now
-    part=$box/results/.$order.w$me.e$epoch
+    took=$((t - begun)) part=$box/results/.$order.w$me.e$epoch
     until printf '{"order": "%s", "worker": %d, "epoch": %d, "exit_code": %d, "timeout": %s, "hundredths": %d, "host": "%s"}\n' \
-        "$order" "$me" "$epoch" "$code" "$late" "$((t - begun))" "$host" >"$part" 2>/dev/null &&
+        "$order" "$me" "$epoch" "$code" "$late" "$took" "$host" >"$part" 2>/dev/null &&
         { ln "$part" "$box/results/$order.w$me.e$epoch" 2>/dev/null || [ -e "$box/results/$order.w$me.e$epoch" ]; }; do
         nap 100
-        now
+        ! unwanted || break
+        [ $((t - beaten)) -lt $((every * 100)) ] || beat
         [ $((t - heard)) -lt $((give_up * 100)) ] || leave 75
     done
     rm -f "$part"

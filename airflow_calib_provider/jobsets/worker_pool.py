@@ -6,7 +6,8 @@ again and removed is so as for any other job. What the mailbox says is made of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -322,12 +323,12 @@ def put_away(ledger: Ledger, watched: Watched, now: datetime) -> None:
     with ledger.read() as connection:
         states = workers.attempt_states(connection, row.id, orders) if orders else {}
     present = {worker.number: worker.epoch for worker in pool.crew().present}
-    refused = []
+    refused = {}
     for file, name in names:
         state = states.get(name.order) if name is not None else None
         why = "its name says nothing" if name is None else _why_refused(mailbox, name, present, state)
         if why is not None:
-            refused.append(_as_refused(row.id, file, name, why, now))
+            refused[file] = _as_refused(row.id, file, name, why, now)
         elif state in ("succeeded", "failed"):
             mailbox.put_away(file, refused=False)
     if refused:
@@ -335,6 +336,8 @@ def put_away(ledger: Ledger, watched: Watched, now: datetime) -> None:
 
 
 def _as_refused(generation_id: int, file: str, name: HandedOver | None, why: str, now: datetime) -> RefusedResult:
+    # Bytes that are no text are told as such.
+    file = os.fsencode(file).decode(errors="backslashreplace")
     if name is None:
         return RefusedResult(generation_id, 0, None, None, None, None, None, file, why, now)
     return RefusedResult(generation_id, 0, *name.order, *name.worker, file, why, now)
@@ -348,16 +351,16 @@ def _why_refused(mailbox: Mailbox, name: HandedOver, present: Mapping[int, int],
     return why
 
 
-def _refuse(ledger: Ledger, row: Generation, mailbox: Mailbox, refused: Sequence[RefusedResult]) -> None:
+def _refuse(ledger: Ledger, row: Generation, mailbox: Mailbox, refused: Mapping[str, RefusedResult]) -> None:
     crash_point("mailbox.before_refuse", row.group_name)
     with ledger.write() as connection:
         # Whoever died here has recorded them already.
         known = {item.file for item in workers.refused_of(connection, row.id)}
-        if news := [item for item in refused if item.file not in known]:
+        if news := [item for item in refused.values() if item.file not in known]:
             workers.note_refused(connection, row, news)
     crash_point("mailbox.after_refuse", row.group_name)
-    for item in refused:
-        mailbox.put_away(item.file, refused=True)
+    for file in refused:
+        mailbox.put_away(file, refused=True)
 
 
 def is_out_of_workers(watched: Watched) -> str:

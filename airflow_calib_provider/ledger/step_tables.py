@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, ForeignKey, Integer, String, Table, Text
 
-from airflow_calib_provider.ledger.column_types import BigId, State, UtcDateTime, metadata, name_column
+from airflow_calib_provider.ledger.column_types import AnyText, BigId, State, UtcDateTime, metadata, name_column
 
 iteration = Table(
     "iteration",
@@ -24,8 +24,8 @@ refused_result = Table(
     Column("attempt", Integer),
     Column("worker", Integer),
     Column("epoch", Integer, comment="of the worker"),
-    Column("file", Text, nullable=False, comment="what it was called in the mailbox"),
-    Column("why", Text, nullable=False, comment="it is not used"),
+    Column("file", AnyText, nullable=False, comment="what it was called in the mailbox"),
+    Column("why", AnyText, nullable=False, comment="it is not used"),
     Column("seen_at", UtcDateTime, nullable=False),
 )
 

@@ -185,6 +185,9 @@ def test_results_that_are_wrong(place: Reserving, undisturbed: History) -> None:
         "s7.j0.a1.w0.e1": result("s7.j0.a1", 0),
         "s1.j0.a1.w0.e0": result("s1.j0.a1", 0, 0),
         "rubbish": "{",
+        "s01.j0.a1.w0.e1": result("s1.j0.a1", 0),
+        f"s{10**30}.j0.a1.w0.e1": result("s1.j0.a1", 0),
+        "a 'b'\n\udcff": "{",
     }
     for name, text in wrong.items():
         (results / name).write_text(text)
@@ -195,11 +198,13 @@ def test_results_that_are_wrong(place: Reserving, undisturbed: History) -> None:
     assert place.finish(generation, 180).state == "done"
     assert place.history(generation) == undisturbed
     why = dict(place.refused())
+    wrong["a 'b'\n\\xff"] = wrong.pop("a 'b'\n\udcff")
     assert set(why) == {*wrong, "s1.j2.a1.w2.e1", "s1.j0.a1.w0.e1"}
     assert why["s1.j1.a1.w0.e1"] == "worker 1 was asked for it"
     assert why["s7.j0.a1.w0.e1"] == "there is no attempt 1 of job 0 of step 7"
     assert why["s1.j0.a1.w0.e0"] == "it is of epoch 0, and epoch 1 was asked for it"
-    assert why["rubbish"] == "its name says nothing"
+    for name in ("rubbish", "s01.j0.a1.w0.e1", f"s{10**30}.j0.a1.w0.e1", "a 'b'\n\\xff"):
+        assert why[name] == "its name says nothing"
     assert why["s1.j2.a1.w2.e1"] == "it says that it is s9.j2.a1 of worker 2 (1), and lies as s1.j2.a1.w2.e1"
     assert why["s1.j0.a1.w0.e1"] == "it was handed over before"
     told = [row.data for row in place.rows(tables.event) if row.entity == "step" and "refused" in row.data]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends.local.backend import LocalBackend
+from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.domain.iteration.reserving import HandedOver, Order, Worker, current_text
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
@@ -111,6 +112,32 @@ def test_another_in_its_place(mailbox: Mailbox, start: Start, tmp_path: Path) ->
     wait_for(lambda: not runs(int((tmp_path / "child").read_text())))
 
 
+def test_what_cannot_be_handed_over_waits(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    """It is alive all the time, and the program is not run again; what it has left running ends with it."""
+    start()
+    (mailbox.folder / "results").rename(tmp_path / "away")
+    name = order(mailbox, f"sleep 300 & echo $! >>{tmp_path}/left; exit 4")
+    wait_for((tmp_path / "left").exists)
+    time.sleep(2.2)
+    assert [(one.state, one.age < 2) for one in mailbox.beats([0]).values()] == [("running", True)]
+    (tmp_path / "away").rename(mailbox.folder / "results")
+    wait_for(lambda: mailbox.result(name))
+    said = mailbox.result(name)
+    assert isinstance(said, dict)
+    assert said["exit_code"] == 4
+    (left,) = (tmp_path / "left").read_text().splitlines()
+    wait_for(lambda: not runs(int(left)))
+
+
+def test_nobody_waits_for_what_cannot_be_handed_over(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    worker = start()
+    (mailbox.folder / "results").rename(tmp_path / "away")
+    order(mailbox, f"touch {tmp_path}/done")
+    wait_for((tmp_path / "done").exists)
+    mailbox.say(current_text(9, {0: 2}, {}))
+    assert worker.wait(60) == 0
+
+
 def test_exit_codes(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
     silent = start(1, give_up=1)
     worker = start()
@@ -118,8 +145,13 @@ def test_exit_codes(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
         name = order(mailbox, "exit 1", n)
         wait_for(lambda name=name: mailbox.result(name))
     assert worker.wait(60) == 70
-    (tmp_path / "c.txt").write_text("1\n")
-    order(mailbox, f"# constants {'0' * 64} {tmp_path}/c.txt\nexit 0", 4)
+    constants = tmp_path / "a \\ b.txt"
+    constants.write_text("1\n")
+    fourth = order(mailbox, f"# constants {checksum(constants)} {constants}\nexit 0", 4)
+    another = start()
+    wait_for(lambda: mailbox.result(fourth))
+    another.kill()
+    order(mailbox, f"# constants {'0' * 64} {constants}\nexit 0", 5)
     other = start()
     (mailbox.folder / "current").rename(tmp_path / "away")
     assert silent.wait(60) == 75
@@ -204,3 +236,62 @@ def test_a_result_without_sense_is_no_result(mailbox: Mailbox, tmp_path: Path) -
         "lost",
         "the result of worker 0 is refused: it does not say how the program ended",
     )
+
+
+GOOD = {"order": "s1.j0.a1", "worker": 0, "epoch": 1, "exit_code": 0, "timeout": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 60_000, "it is no JSON object"),
+        (json.dumps({**GOOD, "more": "x" * (1 << 17)}), "it is no JSON object"),
+        (json.dumps({**GOOD, "exit_code": 10**30}), "it does not say how the program ended"),
+        (json.dumps({**GOOD, "exit_code": -5}), "it does not say how the program ended"),
+        (
+            json.dumps({**GOOD, "order": "s" * 1000}),
+            f"it says that it is {'s' * 40} of worker 0 (1), and lies as s1.j0.a1.w0.e1",
+        ),
+    ],
+    ids=["deep", "huge", "exit code", "negative", "long"],
+)
+def test_a_result_that_would_be_in_the_way(mailbox: Mailbox, tmp_path: Path, text: str, said: str) -> None:
+    """Whatever a worker writes, its attempt is lost, and the next one follows."""
+    (mailbox.folder / "results" / "s1.j0.a1.w0.e1").write_text(text)
+    assert observed(mailbox, tmp_path) == ("lost", f"the result of worker 0 is refused: {said}", None)
+
+
+@pytest.mark.parametrize("what", ["link", "nowhere", "pipe", "folder"])
+def test_a_result_that_is_no_file(mailbox: Mailbox, tmp_path: Path, what: str) -> None:
+    place = mailbox.folder / "results" / "s1.j0.a1.w0.e1"
+    (tmp_path / "good").write_text(json.dumps(GOOD))
+    make: dict[str, Callable[[], None]] = {
+        "link": lambda: place.symlink_to(tmp_path / "good"),
+        "nowhere": lambda: place.symlink_to(tmp_path / "absent"),
+        "pipe": lambda: os.mkfifo(place),
+        "folder": place.mkdir,
+    }
+    make[what]()
+    assert observed(mailbox, tmp_path)[:2] == ("lost", "the result of worker 0 is refused: it is no JSON object")
+    mailbox.put_away(place.name, refused=True)
+    assert mailbox.handed_over() == []
+
+
+def test_who_is_to_do_it_is_damaged(mailbox: Mailbox, tmp_path: Path) -> None:
+    """As after a power cut: it is asked for anew."""
+    (mailbox.folder / "given" / "s1.j0.a1").touch()
+    assert observed(mailbox, tmp_path)[0] == "lost"
+
+
+def test_a_host_that_is_none(mailbox: Mailbox, tmp_path: Path) -> None:
+    (mailbox.folder / "results" / "s1.j0.a1.w0.e1").write_text(json.dumps({**GOOD, "host": "a\0\ud800"}))
+    assert observed(mailbox, tmp_path) == ("succeeded", "", None)
+
+
+def observed(mailbox: Mailbox, tmp_path: Path) -> tuple[str, str, str | None]:
+    """What is said of job 0, which worker 0 was asked for."""
+    backend = reserved(mailbox, tmp_path)
+    backend.submit(KEY, [submission(tmp_path / "a1", command=("true",))])
+    mailbox.give(Order(1, 0, 1), Worker(0, 1))
+    (seen,) = backend.poll({KEY: ""})[KEY].observations
+    return seen.state, seen.reason or "", seen.host

@@ -7,8 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_NAME = re.compile(r"s(\d+)\.j(\d+)\.a(\d+)")
-_HANDED_OVER = re.compile(r"(s\d+\.j\d+\.a\d+)\.w(\d+)\.e(\d+)")
+# Of each number one way to write it, and none that a ledger cannot keep.
+_N = "(0|[1-9][0-9]{0,8})"
+_NAME = re.compile(rf"s{_N}\.j{_N}\.a{_N}")
+_HANDED_OVER = re.compile(rf"(s[0-9]+\.j[0-9]+\.a[0-9]+)\.w{_N}\.e{_N}")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_SHOWN = 40
+"""Characters of what a result says that are told."""
 
 
 class Order(NamedTuple):
@@ -176,6 +181,11 @@ def why_refused(
     return None
 
 
+def host_name(said: object) -> str | None:
+    """The name of a machine, if what a worker says of its own is one."""
+    return said if isinstance(said, str) and _HOST.fullmatch(said) else None
+
+
 def check_content(said: object, name: HandedOver) -> str:
     """What is wrong with the content of a result; empty if nothing is."""
     if not isinstance(said, dict):
@@ -183,7 +193,9 @@ def check_content(said: object, name: HandedOver) -> str:
     stated = (said.get("order"), said.get("worker"), said.get("epoch"))
     wanted: Sequence[object] = (str(name.order), name.worker.number, name.worker.epoch)
     if stated != tuple(wanted):
-        return f"it says that it is {stated[0]} of worker {stated[1]} ({stated[2]}), and lies as {name}"
-    if type(said.get("exit_code")) is not int or type(said.get("timeout")) is not bool:
+        order, worker, epoch = (str(one)[:_SHOWN] for one in stated)
+        return f"it says that it is {order} of worker {worker} ({epoch}), and lies as {name}"
+    code = said.get("exit_code")
+    if type(code) is not int or not 0 <= code <= 255 or type(said.get("timeout")) is not bool:
         return "it does not say how the program ended"
     return ""
