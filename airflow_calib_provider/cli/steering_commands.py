@@ -147,8 +147,8 @@ def retry(
                 cleared += airflow.clear(dag_id, run_id, clearing.before, downstream=False)
             if clearing.tasks:
                 cleared += airflow.clear(dag_id, run_id, clearing.tasks, downstream=downstream)
-            if added and cleared:  # the new tasks had brought the DAG run to life before
-                airflow.see_it_go_on(dag_id, run_id, [str(item["task_id"]) for item in cleared])
+        if added and cleared:  # the new tasks had brought it to life before; nothing is to be taken back any more
+            airflow.see_it_go_on(dag_id, run_id, [str(item["task_id"]) for item in cleared])
     names = sorted({str(item["task_id"]) for item in cleared} | added)
     if as_json:
         emit_json({"dag_id": dag_id, "run_id": run_id, "cleared": names})

@@ -271,7 +271,7 @@ class Workflow(Model):
         :raises RenderError: there is no such preset.
         """
         chosen = stated.get(PRESET) if self.presets else None
-        if chosen is not None and chosen not in self.presets:
+        if chosen is not None and str(chosen) not in self.presets:
             raise RenderError(f"{self.name} has no preset {chosen}", f"it has {', '.join(self.presets)}")
         of_preset = {} if chosen is None else self.presets[str(chosen)]
         own = {name: value for name, value in stated.items() if not (self.presets and name == PRESET)}

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from airflow_calib_provider.cli.airflow import token_from_environment
 from airflow_calib_provider.errors import CalibError, NotOpen
 from airflow_calib_provider.jobsets.begin import record_failure
+from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.spec.language import GROUP_SENSOR
 from tests.cli.conftest import Calib
 from tests.cli.world import NOW, World, row
@@ -396,6 +398,13 @@ def test_a_dag_run_that_the_scheduler_ends_after_the_clear_goes_on(
     airflow.happens = {f"{run}/clear": add, run: lambda: airflow.set(run, {"state": "queued"})}
     calib.plain("retry", "fill-r2")
     assert [body for method, where, body in airflow.asked if method == "PATCH"] == [{"state": "queued"}]
+    # How it is to run again holds, though nobody can look: it runs already.
+    in_fill(airflow, group="success", locks="success", scale="failed")
+    airflow.happens[f"{FILL}/clearTaskInstances"] = lambda: airflow.set(run, {}, 403)
+    assert "refuses the token" in calib("retry", "fill-r2", "--all").output
+    with filled.ledger.read() as connection:
+        wanted = connection.execute(select(tables.generation.c.task, tables.generation.c.rerun)).all()
+    assert ("scale", "all") in wanted
 
 
 def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: FakeAirflow, calib: Calib) -> None:

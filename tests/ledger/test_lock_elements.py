@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -305,6 +305,25 @@ def test_a_lock_that_cannot_be_looked_at_is_told_alone(ledger: Ledger) -> None:
         7: "the lock 'file' cannot be looked at: KeyError: 'stable_for'",
     }
     assert asker_of(ledger, groups) == 0
+
+
+def test_what_is_silent_is_not_asked_of_each_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each look takes long before it raises, not so many are made as there are locks."""
+    from airflow_calib_provider.ledger.locks import apart
+
+    asked: list[int] = []
+
+    def look(locks: Sequence[Any]) -> list[Any]:
+        asked.append(len(locks))
+        raise TimeoutError
+
+    locks: list[Any] = list(range(8))
+    assert [fault.lock for fault in apart.one_by_one(look, locks)[1]] == locks
+    assert len(asked) == 15
+    monkeypatch.setattr(apart, "_PATIENCE", 0.0)
+    asked.clear()
+    assert [fault.lock for fault in apart.one_by_one(look, locks)[1]] == locks
+    assert asked == [8]
 
 
 def test_a_deadline_that_cannot_be_read_is_told_alone(ledger: Ledger, group: Callable[..., int]) -> None:

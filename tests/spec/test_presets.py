@@ -64,6 +64,8 @@ def test_a_dag_run_chooses(workflow: Workflow) -> None:
     assert stated_params(workflow, stated) == stated
     with pytest.raises(RenderError, match="w has no preset ILD; it has CLD, CLIC"):
         workflow.params_with({"preset": "ILD"})
+    with pytest.raises(RenderError, match="w has no preset"):
+        workflow.params_with({"preset": ["CLD"]})
 
 
 def test_resources_of_all_phases(workflow: Workflow) -> None:

@@ -13,6 +13,9 @@ from airflow_calib_provider.domain.quantities import format_duration
 HEARTBEAT, LOST_AFTER = 30.0, 300.0
 """Seconds, of workers that say nothing else."""
 
+_SIGNS = 3
+"""Signs of life that there are to be in ``lost_after``."""
+
 ONLY_RESERVED = ("heartbeat", "lost_after", "max_replacements", "wall")
 """Keys that mean nothing of workers that are submitted anew for each step."""
 
@@ -81,11 +84,12 @@ def _times(workers: WorkersDeclared) -> Iterator[Misdeclared]:
                 yield Misdeclared(("workers", key), f"workers.{key} means nothing without reserve", "reserve: true")
         return
     beat = _time(workers.heartbeat)
-    if workers.lost_after <= workers.heartbeat:
+    # One that sleeps gives its sign of life up to a heartbeat later.
+    if workers.lost_after < _SIGNS * max(workers.heartbeat, 1):
         lost = _time(workers.lost_after)
         key = "lost_after" if "lost_after" in workers.stated else "heartbeat"
         said = f"workers.lost_after is {lost}, and there is a sign of life every {beat}"
-        yield Misdeclared(("workers", key), said, "a multiple of heartbeat")
+        yield Misdeclared(("workers", key), said, "at least three times heartbeat")
     if workers.wall is not None and workers.wall < 10 * workers.heartbeat:
         said = f"workers.wall is {_time(workers.wall)}, and there is a sign of life every {beat}"
         yield Misdeclared(("workers", "wall"), said, "at least ten times heartbeat")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -11,6 +12,9 @@ from airflow_calib_provider.ledger.locks.base import LedgerLock, LockRow, Look, 
 
 _LONGEST = 500
 """Characters of a trouble that are told."""
+
+_PATIENCE = 5.0
+"""Seconds after which those that raise are no longer told from the others: what they ask may be silent for all."""
 
 _TROUBLE = "trouble"
 """The status of a lock that cannot be looked at; in place of what is waited for stands why."""
@@ -34,16 +38,22 @@ def one_by_one(
 
     :raises SQLAlchemyError: the database is in trouble, which is nobody's own.
     """
+    return _halved(look, locks, time.monotonic() + _PATIENCE)
+
+
+def _halved(
+    look: Callable[[Sequence[LockRow]], Iterable[T]], locks: Sequence[LockRow], until: float
+) -> tuple[list[T], list[_Fault]]:
     try:
         return list(look(locks)), []
     except SQLAlchemyError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is: the lock stays shut, and says so
-        if len(locks) == 1:
-            return [], [_Fault(locks[0], said_of(error))]
+        if len(locks) == 1 or time.monotonic() >= until:
+            return [], [_Fault(lock, said_of(error)) for lock in locks]
     middle = len(locks) // 2
-    found, faults = one_by_one(look, locks[:middle])
-    more, further = one_by_one(look, locks[middle:])
+    found, faults = _halved(look, locks[:middle], until)
+    more, further = _halved(look, locks[middle:], until)
     return [*found, *more], [*faults, *further]
 
 
