@@ -60,7 +60,6 @@ tasks:
 """
 _PUBLISH = """\
   deliver:
-    group_by: {group_by}
     needs: [fit]
     publish: {{tag: {tag}, file: "{{{{ tasks.fit.products.constants }}}}", iov: group}}
 """
@@ -143,7 +142,7 @@ def new_files(answers: Answers, specs: Path, dags: Path) -> dict[Path, str]:
     files[workflow] = _WORKFLOW.format(name=answers.name, source=source, group_by=group_by, command=command)
     if answers.tag != NOTHING:
         tag = json.dumps(answers.tag, ensure_ascii=False)
-        files[workflow] += _PUBLISH.format(group_by=group_by, tag=tag)
+        files[workflow] += _PUBLISH.format(tag=tag)
     stubs = stub_texts({answers.name: workflow}, specs, dags)
     files |= {path: text for path, text in stubs.items() if path.stem == answers.name or not path.exists()}
     if there := [str(path) for path in files if path.exists() or path.is_symlink()]:
@@ -186,6 +185,8 @@ def _source(answers: Answers, specs: Path) -> tuple[str, dict[Path, str]]:
         if answers.runs not in known:
             said = f"{specs / SOURCES_FILE} has no run source {answers.runs[:80]!r}"
             hint = nearest(answers.runs, known) or f"it has {', '.join(known)}"
+            if answers.runs == EXAMPLE:
+                raise CalibError(said, f"{hint}; {EXAMPLE} is made only where there is no {SOURCES_FILE} yet")
             raise CalibError(said, f"{hint}; add it there first, this command edits no file")
         return answers.runs, {}
     name = f"{answers.name}_runs"
@@ -244,6 +245,8 @@ def _type_of(values: Sequence[str]) -> FieldType:
 
 def _group_by(text: str) -> str:
     """How a task puts runs together, as YAML."""
+    if re.fullmatch(r"\w+:\s+\{[^\n]*\}", text):
+        return f"{{{text}}}"
     if text.startswith("sum:"):
         parts = text.split(":")
         if len(parts) != 3:

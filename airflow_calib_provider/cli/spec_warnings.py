@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from airflow_calib_provider.cli.command_warnings import HINT, above, as_here, taken_as_it_is, wrong_with_command
+from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
@@ -19,6 +20,7 @@ from airflow_calib_provider.spec.models import InputsCommand, Jobs, Lock, Task, 
 from airflow_calib_provider.spec.positions import Document, Node, read_document
 from airflow_calib_provider.spec.positions import Mapping as MappingNode
 from airflow_calib_provider.spec.positions import Sequence as SequenceNode
+from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.regular import open_regular
 from airflow_calib_provider.spec.resolving import find_cycle
 from airflow_calib_provider.spec.templates import render_text, variables_of
@@ -63,7 +65,7 @@ def warnings_of(paths: Sequence[Path], workflows: Mapping[str, Workflow]) -> lis
     result = [item for folder in folders for item in _of_sources(folder / SOURCES_FILE)]
     result += [item for workflow in workflows.values() for item in _of_tasks(workflow)]
     result += [item for path in paths if path.is_dir() for item in _not_read(path)]
-    return [*result, *_alike(workflows), *_for_ever(workflows)]
+    return [*result, *_alike(workflows), *_for_ever(workflows), *_of_product_locks(workflows)]
 
 
 def _for_ever(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
@@ -91,6 +93,37 @@ def _for_ever(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
                     hint = "this opens only in campaigns whose base campaign has the payload"
                     yield Warned(SpecError(said, place, suggestion=hint), workflow=workflow.name, task=task.name)
         edges[cycle[0]] = [name for name in edges[cycle[0]] if name != cycle[1]]
+
+
+def _of_product_locks(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
+    """Locks on products that nobody makes, as far as these files tell: other folders have workflows, too."""
+    for workflow in workflows.values():
+        for task in workflow.tasks.values():
+            for number, lock in enumerate(task.locks):
+                for part, one in enumerate(lock.leaves()):
+                    key, said, hint = _without_maker(one, workflows)
+                    if key:
+                        inner = ("any", part) if lock.alternatives else ()
+                        where = ("tasks", task.name, "locks", number, *inner, "product", key)
+                        place = _place(read_document(Path(workflow.file)), *where)
+                        yield Warned(SpecError(said, place, suggestion=hint), workflow=workflow.name, task=task.name)
+
+
+def _without_maker(lock: Lock, workflows: Mapping[str, Workflow]) -> tuple[str, str, str]:
+    """The key of a lock on a product that is wrong, what is wrong, and what is meant; empty where nothing is."""
+    if "product" not in lock.parameters:
+        return "", "", ""
+    workflow, name, product = (str(lock.parameters[key]) for key in ("workflow", "task", "product"))
+    if workflow not in workflows:
+        near = nearest(workflow, workflows)
+        return ("workflow", f"this folder has no workflow {workflow!r}", near) if near else ("", "", "")
+    tasks = workflows[workflow].tasks
+    if name not in tasks:
+        return "task", f"the workflow {workflow!r} has no task {name!r}", nearest(name, tasks) or one_of(tasks)
+    if product not in tasks[name].products:
+        said = f"the task '{workflow}.{name}' has no product {product!r}, so that this lock never opens"
+        return "product", said, nearest(product, tasks[name].products) or one_of(tasks[name].products)
+    return "", "", ""
 
 
 def _tag_of(lock: Lock) -> str:

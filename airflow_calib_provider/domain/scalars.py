@@ -108,6 +108,8 @@ def unlike(value: object, expected: str, hint: str = "", **more: Any) -> Pydanti
     """The error of a value that is something else than what is expected."""
     if isinstance(value, nodes.Mapping) and value.is_template:
         hint = 'put the template into quotes: "{{ … }}"'
+    elif isinstance(value, nodes.Scalar) and "{{" in value.text and not hint:
+        hint = "no template can stand here"
     return mistake(f"{WHAT} is {describe(value)}", f"expected {expected}", hint, **more)
 
 

@@ -123,7 +123,7 @@ def basis_of(
         try:
             runs = _runs(ledger, specs, source, ranges, last, wanted, now)
         except CalibError as error:
-            troubles.append(f"run source {source}: {error}")
+            troubles.append(f"run source {source}: {str(error).removeprefix(f'the run source {source!r}: ')}")
             continue
         meant = [one.row.number for one in runs if ranges is None or one.row.number in ranges]
         if meant:

@@ -77,7 +77,10 @@ class _Rows:
     def _highest(self, top: Height | None, found: Sequence[object]) -> Height | None:
         where = f"{self._name} ({self._database.place})"
         if any(isinstance(value, str) for value in found):
-            raise RunSourceError(f"{where}: the watermark is a text", "a watermark is a time or a number: cast it")
+            raise RunSourceError(
+                f"{where}: the watermark is a text",
+                "a watermark is a time or a number: cast it, in SQLite as unixepoch(…)",
+            )
         return highest([top, *found], self._keys.times(), where)
 
     def _check(self, columns: Sequence[str], reader: ObjectReader, faults: Faults) -> int | None:

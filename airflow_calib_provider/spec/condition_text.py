@@ -264,6 +264,8 @@ class ConditionText:
         elif word.text not in _LITERALS and word.text not in bound:
             small = word.text.lower()
             hint = f"write {small}" if small in ("true", "false") else f"a field is written {self._noun}.{word.text}"
+            if small not in ("true", "false") and self._at(index - 1).text in ("==", "!=", "[", ","):
+                hint += f", a text '{word.text}'"
             raise self.error(f"unknown name {word.text!r}", word.start, hint)
 
     def operands(self) -> tuple[str, list[str]]:

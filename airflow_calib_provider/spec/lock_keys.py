@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,10 @@ _BLOCKS = Blocks(LOCKS)
 
 class AlternativeKeys(Keys):
     """One of several locks: the block of exactly one kind."""
+
+    absent: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("at_most", "from", "then"), f"a deadline stands beside {ANY}, for all of its locks"
+    )
 
     blocks: Annotated[dict[str, Keys], _BLOCKS, Words(entry="{key}"), Field(default_factory=dict, alias=BLOCKS)]
 

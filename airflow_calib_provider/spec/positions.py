@@ -189,7 +189,12 @@ class _Builder:
         allowed = (None, "!", "tag:yaml.org,2002:str") if isinstance(event, yaml.ScalarEvent) else (None, "!")
         if event.tag not in allowed:
             self.errors.append(
-                self._error(f"the tag {event.tag} is not allowed", self._place(event), expected="expected plain YAML")
+                self._error(
+                    f"the tag {event.tag} is not allowed",
+                    self._place(event),
+                    expected="expected plain YAML",
+                    hint="a text that begins with ! goes into quotes" if event.tag.startswith("!") else "",
+                )
             )
         node: Node
         if isinstance(event, yaml.ScalarEvent):
@@ -278,6 +283,8 @@ class _Builder:
             return "indent with spaces, not with tabs"
         if re.search(r"[:\[,-]\s*\{\{", line):
             return 'put a template into quotes: "{{ … }}"'
+        if re.search(r":\s+[!&*]", line):
+            return "a text that begins with !, & or * goes into quotes"
         return ""
 
     def _colon_hint(self, started: yaml.Mark | None) -> str:

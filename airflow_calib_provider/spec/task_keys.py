@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
+from airflow_calib_provider.domain.groupings.base import SeveralRunsKeys
 from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Either, Keys, NotEmpty, Where, Words
 from airflow_calib_provider.domain.scalars import (
     NAME,
@@ -127,6 +128,10 @@ Store = Annotated[str, Reads(_store, NAME_SCHEMA, "name")]
 
 class PolicyKeys(Keys):
     """``group_by`` as a mapping: the block of exactly one kind."""
+
+    absent: ClassVar[Mapping[str, str]] = {
+        key: f"it stands inside the kind: {{fill: {{{key}: …}}}}" for key in SeveralRunsKeys.declared
+    }
 
     blocks: Annotated[dict[str, Keys], Blocks(GROUPINGS), Field(default_factory=dict, alias=BLOCKS)]
 

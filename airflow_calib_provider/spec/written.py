@@ -170,6 +170,16 @@ class _Spot:
     in_blocks: bool = False
 
 
+def _mapping_words(spot: _Spot) -> str:
+    """A mapping, with the keys that it must have."""
+    kind, _ = parts_of(spot.kind)
+    required = kind.required if isinstance(kind, type) and issubclass(kind, Keys) else ()
+    is_value = isinstance(spot.node, Scalar) and spot.where
+    return (
+        f"a mapping such as {{{', '.join(f'{key}: …' for key in required)}}}" if required and is_value else "a mapping"
+    )
+
+
 class _Finder:
     """Finds the places of pydantic's errors, and words for them."""
 
@@ -236,7 +246,7 @@ class _Finder:
             near = spot.absent or partial(nearest, key, spot.known)
             return Told(unknown, spot.key or spot.node, one_of(spot.known), near, where=spot.where)
         if said in ("dict_type", "model_type"):
-            return self._told(spot, unlike(detail["input"], "a mapping").context or {})
+            return self._told(spot, unlike(detail["input"], _mapping_words(spot)).context or {})
         if said == "tuple_type":
             advice = ""
             if isinstance(detail["input"], Scalar):

@@ -200,6 +200,7 @@ def test_nothing_is_overwritten(there: str, place: Path, calib: Calib) -> None:
         (["-r", "nowhere.csv"], "there is no file nowhere.csv", 1),
         (["-g", "sum:events"], "is not sum:FIELD:AMOUNT", 1),
         (["-g", "fill\nx: 1"], "says no grouping", 1),
+        (["-g", "count: {runs: 1}"], "at least 2", 2),
         (["-g", "filll"], "workflow_specs/calibration.yaml:9:15:", 2),
         (["-g", "sum:lumi:5"], "workflow_specs/calibration.yaml:9:", 2),
         (["-p", "two words"], "is not a tag", 2),

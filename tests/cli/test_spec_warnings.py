@@ -372,3 +372,19 @@ def test_groups_of_late_runs_that_wait_for_runs_in_no_group(complete: World, cal
     assert "groups of late runs wait for skim, whose grouping 'run' has late runs in none" in line
     edit(complete, "group_by: run", "group_by: {run: {late_runs: new_group}}")
     assert warned(calib) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("workflow: demmo, task: skim, product: pairs", "no workflow 'demmo'; did you mean 'demo'?"),
+        ("workflow: demo, task: skin, product: pairs", "the workflow 'demo' has no task 'skin'; did you mean 'skim'?"),
+        ("workflow: demo, task: skim, product: pear", "'demo.skim' has no product 'pear', so that this lock never"),
+        ("workflow: tracker_alignment, task: skim, product: pairs", ""),
+    ],
+)
+def test_a_lock_on_a_product_that_nobody_makes(complete: World, calib: Calib, names: str, words: str) -> None:
+    edit(complete, "    needs: [skim]\n", f"    needs: [skim]\n    locks: [{{product: {{{names}}}}}]\n")
+    lines = warned(calib)
+    assert len(lines) == bool(words)
+    assert all(words in line for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from airflow_calib_provider.domain.failed_runs import FailedRuns
 from airflow_calib_provider.domain.grouping import Grouping, GroupingRules
 from airflow_calib_provider.domain.keys import Either, Keys, NotEmpty, Where, Words
+from airflow_calib_provider.domain.nodes import Scalar
 from airflow_calib_provider.domain.scalars import (
     ABOVE,
     NAME_SCHEMA,
@@ -26,6 +28,7 @@ from airflow_calib_provider.domain.scalars import (
     name,
     number,
     single,
+    unlike,
 )
 
 
@@ -86,9 +89,11 @@ Tail = Annotated[Literal["keep", "drop", "previous"], OneOf()]
 
 
 def _of_runs(value: object) -> float:
+    expected = "expected a fraction of the group's runs, above 0 and at most 1"
+    if isinstance(value, Scalar) and (percentage := re.fullmatch(r"(\d{1,2}(?:\.\d+)?) ?%", value.text)):
+        raise unlike(value, expected.removeprefix("expected "), f"did you mean {float(percentage[1]) / 100:g}?")
     found = number(value)
     if not 0 < found <= 1:
-        expected = "expected a fraction of the group's runs, above 0 and at most 1"
         hint = f"did you mean {found / 100:g}?" if 1 < found <= 100 else ""
         raise mistake(f"{WHAT} is {found:g}", expected, hint or ("failed_runs: wait leaves out none" * (not found)))
     return found

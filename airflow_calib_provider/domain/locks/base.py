@@ -12,6 +12,11 @@ from airflow_calib_provider.domain.keys import Keys
 from airflow_calib_provider.domain.reasons import listed
 
 ASKED = "asked outside when the group is closed, and no group of these runs has waited for it"
+BESIDE = dict.fromkeys(
+    ("at_most", "from", "then"), "a deadline stands beside the kind: {payload: {tag: …}, at_most: 36h}"
+)
+"""Keys of a lock that are no keys of its kind, each with where it stands."""
+
 UNFORESEEN = "of a kind that a plan knows nothing about"
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
-from airflow_calib_provider.domain.locks.base import Foreseen, LockKind
+from airflow_calib_provider.domain.locks.base import BESIDE, Foreseen, LockKind
 from airflow_calib_provider.domain.quantities import DURATION, format_duration
 from airflow_calib_provider.domain.scalars import WHAT, Duration, OneOf, mistake
 
@@ -22,6 +22,7 @@ class DelayKeys(Keys):
     """The block ``delay``."""
 
     says: ClassVar[str] = "open some time after the end of the last run, or after the group was closed"
+    absent: ClassVar[Mapping[str, str]] = BESIDE
 
     lasts: Annotated[
         Duration | None,

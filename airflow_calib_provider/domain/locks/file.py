@@ -22,7 +22,8 @@ _NO_TEMPLATE = "{{"
 def _path(value: object) -> str:
     found = filled(value, "the path of a file")
     # What a template comes to is looked at when it is rendered.
-    fault = path_fault(found) if _NO_TEMPLATE not in found else path_fault(f"/{found}")
+    is_known = _NO_TEMPLATE not in found or not found.startswith(("/", _NO_TEMPLATE))
+    fault = path_fault(found if is_known else f"/{found}")
     if fault:
         raise mistake(f"{WHAT} {found[:200]!r} {fault}", "the absolute path of a file")
     return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where
+from airflow_calib_provider.domain.locks.base import BESIDE
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.scalars import WHAT, Duration, mistake
 
@@ -19,6 +20,8 @@ LONGEST = timedelta(days=1)
 
 class AskedKeys(Keys):
     """How often it is asked."""
+
+    absent: ClassVar[Mapping[str, str]] = BESIDE
 
     every: Annotated[
         Duration,

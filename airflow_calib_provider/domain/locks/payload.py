@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
-from airflow_calib_provider.domain.locks.base import LockKind, missing
+from airflow_calib_provider.domain.locks.base import BESIDE, LockKind, missing
 from airflow_calib_provider.domain.locks.outside_keys import LONGEST, SHORTEST
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.scalars import WHAT, Duration, OneOf, Reads, Tag, mistake, one_of, text, unlike
@@ -42,6 +42,7 @@ class PayloadKeys(Keys):
     """The block ``payload``."""
 
     says: ClassVar[str] = "open when the published payloads of a tag cover every run of the group"
+    absent: ClassVar[Mapping[str, str]] = BESIDE
 
     tag: Annotated[
         Tag,

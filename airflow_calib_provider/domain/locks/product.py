@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, JsonValue
 
 from airflow_calib_provider.domain.keys import Keys, Words
-from airflow_calib_provider.domain.locks.base import LockKind, missing
+from airflow_calib_provider.domain.locks.base import BESIDE, LockKind, missing
 from airflow_calib_provider.domain.scalars import Name
 
 
@@ -16,6 +16,7 @@ class ProductLockKeys(Keys):
     """The block ``product``."""
 
     says: ClassVar[str] = "open when a product of another workflow is there for every run of the group"
+    absent: ClassVar[Mapping[str, str]] = BESIDE
 
     workflow: Annotated[
         Name | None,

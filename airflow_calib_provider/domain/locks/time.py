@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.clocks import DayTime, ZoneName, instant, odd_moment, odd_words
 from airflow_calib_provider.domain.keys import Keys, Where, Words
-from airflow_calib_provider.domain.locks.base import Foreseen, LockKind
+from airflow_calib_provider.domain.locks.base import BESIDE, Foreseen, LockKind
 from airflow_calib_provider.domain.scalars import WHAT, mistake
 
 _A_TIME = 'a time of the day such as "22:00"'
@@ -26,6 +26,7 @@ class TimeKeys(Keys):
     """The block ``time``."""
 
     says: ClassVar[str] = "shut between two times of the day; it opens at the second one"
+    absent: ClassVar[Mapping[str, str]] = BESIDE
 
     not_from: Annotated[
         DayTime | None, Words(missing=_A_TIME), Field(description="from then on it is shut, by the clock of `zone`")
