@@ -103,6 +103,16 @@ sha256() {
     }
 }
 
+# An order is complete before the mailbox names it, too.
+check_order() {
+    tries=0
+    until [ -r "$box/orders/$order" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 10 ] || return 1
+        nap $((10 * tries))
+    done
+}
+
 # The constants are complete before an order names them; a file system may show them a little later.
 check_constants() {
     [ -n "$digest_wanted" ] || return 0
@@ -119,11 +129,20 @@ check_constants() {
 # Runs the order; sets code and late. Gives up when somebody wants something else: then code is empty.
 run() {
     order=$wanted state=running code='' late=false limit=0 digest_wanted='' constants=''
-    while IFS=' ' read -r sign word one two; do
-        [ "$sign" = '#' ] || break
-        case $word in
-        timeout) limit=$one ;;
-        constants) digest_wanted=$one constants=$two ;;
+    now
+    begun=$t
+    if ! check_order; then
+        code=125
+        return
+    fi
+    while IFS= read -r line; do
+        case $line in
+        '# timeout '*) limit=${line#\# timeout } ;;
+        '# constants '*)
+            line=${line#\# constants }
+            digest_wanted=${line%% *} constants=${line#* }
+            ;;
+        *) break ;;
         esac
     done 2>/dev/null <"$box/orders/$order"
     beat

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from sqlalchemy.exc import IntegrityError
+
 from airflow_calib_provider.backends.base import Backend, Frugal
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.failure_policy import Decision
@@ -353,11 +355,14 @@ def _why_refused(mailbox: Mailbox, name: HandedOver, present: Mapping[int, int],
 
 def _refuse(ledger: Ledger, row: Generation, mailbox: Mailbox, refused: Mapping[str, RefusedResult]) -> None:
     crash_point("mailbox.before_refuse", row.group_name)
-    with ledger.write() as connection:
-        # Whoever died here has recorded them already.
-        known = {item.file for item in workers.refused_of(connection, row.id)}
-        if news := [item for item in refused.values() if item.file not in known]:
-            workers.note_refused(connection, row, news)
+    try:
+        with ledger.write() as connection:
+            # Whoever died here has recorded them already.
+            known = {item.file for item in workers.refused_of(connection, row.id)}
+            if news := [item for item in refused.values() if item.file not in known]:
+                workers.note_refused(connection, row, news)
+    except IntegrityError:
+        return  # another watcher records them just now, and puts them away
     crash_point("mailbox.after_refuse", row.group_name)
     for file in refused:
         mailbox.put_away(file, refused=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.backends.local.backend import LocalBackend
+from airflow_calib_provider.backends.scripts import NOT_ENTERED
 from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.domain.iteration.reserving import HandedOver, Order, Worker, current_text
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -130,6 +131,21 @@ def test_what_cannot_be_handed_over_waits(mailbox: Mailbox, start: Start, tmp_pa
     wait_for(lambda: not runs(int(left)))
 
 
+def test_an_order_that_is_seen_later_or_never(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    """As on a file system that many share: that is no failure of the program."""
+    start()
+    mailbox.say(current_text(1, {0: 1}, {0: Order(1, 0, 1)}))
+    wait_for(lambda: mailbox.beats([0]))
+    time.sleep(0.5)
+    first = order(mailbox, "exit 3")
+    wait_for(lambda: mailbox.result(first))
+    mailbox.say(current_text(2, {0: 1}, {0: Order(1, 0, 2)}))
+    never = HandedOver(Order(1, 0, 2), Worker(0, 1))
+    wait_for(lambda: mailbox.result(never), 60)
+    said = [mailbox.result(name) for name in (first, never)]
+    assert [one["exit_code"] for one in said if isinstance(one, dict)] == [3, NOT_ENTERED]
+
+
 def test_nobody_waits_for_what_cannot_be_handed_over(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
     worker = start()
     (mailbox.folder / "results").rename(tmp_path / "away")
@@ -146,7 +162,7 @@ def test_exit_codes(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
         name = order(mailbox, "exit 1", n)
         wait_for(lambda name=name: mailbox.result(name))
     assert worker.wait(60) == 70
-    constants = tmp_path / "a \\ b.txt"
+    constants = tmp_path / "a \\ 'b'.txt "
     constants.write_text("1\n")
     fourth = order(mailbox, f"# constants {checksum(constants)} {constants}\nexit 0", 4)
     another = start()
