@@ -47,7 +47,7 @@ class Stage:
 
 LANES = (
     (
-        Stage("airflow", "airflow", ("-n", "3", "--dist", "loadfile"), "airflow"),
+        Stage("airflow", "airflow", ("-n", "2", "--dist", "loadfile"), "airflow"),
         Stage("pool", "condor and not airflow and not kubernetes", ("-n", "3", "--dist", "loadfile"), "condor"),
     ),
     (
