@@ -258,9 +258,9 @@ def planned(found: History) -> Replayed:
 
 
 def moments(found: History) -> list[datetime]:
-    """Every hour, and just after: nothing is decided by what lies between."""
-    just = timedelta(microseconds=1)
-    return sorted(found.base + n * HOUR + extra for n in range(LAST) for extra in (just * 0, just))
+    """Every half hour, at which windows may begin, and just after: nothing is decided by what lies between."""
+    just, half = timedelta(microseconds=1), HOUR / 2
+    return sorted(found.base + n * half + extra for n in range(2 * LAST) for extra in (just * 0, just))
 
 
 def check(found: History) -> None:
