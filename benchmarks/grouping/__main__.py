@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from airflow_calib_provider.injection.inject import inject
 from airflow_calib_provider.ledger import planner, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.spec.loader import load_folder, load_sources
+from benchmarks.databases import new_ledger
 from benchmarks.figures import Figure, Report
 from benchmarks.large.__main__ import RUNS
 from benchmarks.ledger.growing import NOW, Growing
@@ -122,22 +122,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own instead of SQLite")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        if not given.postgres:
-            ledger = Ledger(f"sqlite:///{folder}/ledger.db")
-            measure(ledger, Path(folder), given.runs, Report("SQLite", given.json), "SQLite")
-            ledger.close()
-            return 0
-        from tests.postgres.server import Postgres
-
-        server = Postgres().start()
-        try:
-            server.create("ledger")
-            ledger = Ledger(server.url("ledger"))
-            measure(ledger, Path(folder), given.runs, Report("PostgreSQL", given.json), "PostgreSQL")
-            ledger.close()
-        finally:
-            server.remove()
+    with new_ledger(Ledger, postgres=given.postgres) as (ledger, folder, database):
+        measure(ledger, folder, given.runs, Report(database, given.json), database)
     return 0
 
 

@@ -12,7 +12,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from sqlalchemy import Connection, text
 
 from airflow_calib_provider.ledger import campaign_progress, planner, queries
 from airflow_calib_provider.ledger.engine import Ledger
+from benchmarks.databases import new_ledger
 from benchmarks.figures import Figure, Report
 from benchmarks.ledger.__main__ import medians
 from benchmarks.ledger.growing import Growing
@@ -140,22 +140,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own instead of SQLite")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        if not given.postgres:
-            ledger = Ledger(f"sqlite:///{folder}/ledger.db")
-            measure(ledger, Path(folder), given.runs, Report("SQLite", given.json), "SQLite")
-            ledger.close()
-            return 0
-        from tests.postgres.server import Postgres
-
-        server = Postgres().start()
-        try:
-            server.create("ledger")
-            ledger = Ledger(server.url("ledger"))
-            measure(ledger, Path(folder), given.runs, Report("PostgreSQL", given.json), "PostgreSQL")
-            ledger.close()
-        finally:
-            server.remove()
+    with new_ledger(Ledger, postgres=given.postgres) as (ledger, folder, database):
+        measure(ledger, folder, given.runs, Report(database, given.json), database)
     return 0
 
 

@@ -6,7 +6,6 @@ import argparse
 import math
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from sqlalchemy import Connection, select
 from airflow_calib_provider.ledger import openings, planner, queries, tables, waiting
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
+from benchmarks.databases import new_ledger
 from benchmarks.figures import Figure, Report
 from benchmarks.ledger.growing import NOW, Growing, good_run_list
 
@@ -139,23 +139,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own instead of SQLite")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        if given.postgres:
-            from tests.postgres.server import Postgres
-
-            server = Postgres().start()
-            try:
-                server.create("ledger")
-                ledger = TimedLedger(server.url("ledger"))
-                measure(ledger, folder, given.runs, Report("PostgreSQL", given.json), "PostgreSQL")
-                ledger.close()
-            finally:
-                server.remove()
-        else:
-            ledger = TimedLedger(f"sqlite:///{folder}/ledger.db")
-            measure(ledger, folder, given.runs, Report("SQLite", given.json), "SQLite")
-            ledger.close()
+    with new_ledger(TimedLedger, postgres=given.postgres) as (ledger, folder, database):
+        measure(ledger, folder, given.runs, Report(database, given.json), database)
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from airflow_calib_provider.ledger.asking import Asker
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.waiting import Key, look_and_record
 from airflow_calib_provider.spec.loader import load_folder, load_sources
+from benchmarks.databases import new_ledger
 from benchmarks.figures import Figure, Report
 
 ROUNDS = 100
@@ -108,23 +108,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own instead of SQLite")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        if given.postgres:
-            from tests.postgres.server import Postgres
-
-            server = Postgres().start()
-            try:
-                server.create("ledger")
-                ledger = Ledger(server.url("ledger"))
-                measure(ledger, folder, given.groups, Report("PostgreSQL", given.json), "PostgreSQL")
-                ledger.close()
-            finally:
-                server.remove()
-        else:
-            ledger = Ledger(f"sqlite:///{folder}/ledger.db")
-            measure(ledger, folder, given.groups, Report("SQLite", given.json), "SQLite")
-            ledger.close()
+    with new_ledger(Ledger, postgres=given.postgres) as (ledger, folder, database):
+        measure(ledger, folder, given.groups, Report(database, given.json), database)
     return 0
 
 
