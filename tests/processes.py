@@ -24,7 +24,7 @@ PRELOADED = [
     "pytest",
     "rich.table",
     "airflow_calib_provider.cli.app",
-    "airflow_calib_provider.cli.facts",
+    "airflow_calib_provider.rest.facts",
     "airflow_calib_provider.cli.spec_warnings",
     "airflow_calib_provider.injection.inject",
     "airflow_calib_provider.jobsets.kill",

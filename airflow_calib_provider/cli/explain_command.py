@@ -54,9 +54,9 @@ def explain(
     from dataclasses import replace
 
     from airflow_calib_provider.api.explaining import explained
-    from airflow_calib_provider.cli.facts import airflow_facts
     from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
+    from airflow_calib_provider.rest.facts import airflow_facts
 
     run = run_number(what)
     named: dict[str, Any] = {"campaign": campaign, "workflow": workflow, "task": task, "source": source}

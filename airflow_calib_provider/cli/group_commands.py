@@ -145,10 +145,10 @@ def _clear(ledger: Ledger, done: Amended) -> tuple[list[str], list[str]]:
     """
     from datetime import UTC, datetime
 
-    from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.crash import crash_point
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger import editions
+    from airflow_calib_provider.rest.client import Airflow
 
     with ledger.read() as connection:
         rows = editions.to_clear(connection, done.group_ids)

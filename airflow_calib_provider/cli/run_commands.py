@@ -125,8 +125,8 @@ def announce(as_json: Json = False) -> None:
     It goes through Airflow's REST API (CALIB_AIRFLOW_URL). What is announced while calib_inject runs is one run more,
     right after it. To announce twice, or for nothing, changes nothing.
     """
-    from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.cli.output import emit_json
+    from airflow_calib_provider.rest.client import Airflow
     from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
 
     with Airflow() as airflow:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from airflow_calib_provider.cli.airflow import Airflow
-    from airflow_calib_provider.cli.retrying import GroupStanding
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.explain_airflow import Answer
+    from airflow_calib_provider.rest.client import Airflow
+    from airflow_calib_provider.rest.retrying import GroupStanding
 
 
 FromStep = Annotated[
@@ -121,11 +121,11 @@ def retry(
     """
     from dataclasses import replace
 
-    from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.cli.retrying import to_clear
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger.dag_groups import airflow_task_id
+    from airflow_calib_provider.rest.client import Airflow
+    from airflow_calib_provider.rest.retrying import to_clear
 
     if every_job and same_version:
         raise typer.BadParameter("--all and --same-version exclude each other", param_hint="--same-version")
@@ -241,12 +241,12 @@ def _standing(
     """
     from sqlalchemy import select
 
-    from airflow_calib_provider.cli.retrying import GroupStanding
     from airflow_calib_provider.errors import CalibError, NotFound
     from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.ledger.dag_groups import airflow_task_id
     from airflow_calib_provider.ledger.groups import find_group
     from airflow_calib_provider.ledger.waiting import look
+    from airflow_calib_provider.rest.retrying import GroupStanding
 
     group = find_group(connection, campaign, workflow, name)
     table, request = tables.group_task, tables.dag_run_request

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from airflow_calib_provider.cli.airflow import token_from_environment
 from airflow_calib_provider.errors import CalibError, NotOpen
 from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.rest.client import token_from_environment
 from airflow_calib_provider.spec.language import GROUP_SENSOR
 from tests.cli.conftest import Calib
 from tests.cli.world import NOW, World, row
@@ -385,7 +385,7 @@ def test_a_task_that_was_added_after_the_dag_run_had_ended(filled: World, airflo
 def test_a_dag_run_that_the_scheduler_ends_after_the_clear_goes_on(
     filled: World, airflow: FakeAirflow, calib: Calib, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_calib_provider.cli.airflow.LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("airflow_calib_provider.rest.client.LOOK_AGAIN", 0.0)
     filled.end(filled.begin("fill-r2", "scale"), "failed", {"code": "killed", "airflow_state": "failed"})
     in_fill(airflow, group="success", locks="success", scale="failed")
     run = f"{FILL}/dagRuns/prompt__fill-r2"

@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the command line needs it.
+"""Airflow's REST API, as far as this package needs it.
 
 Address: ``CALIB_AIRFLOW_URL``. Token: ``CALIB_AIRFLOW_TOKEN``, or the file ``CALIB_AIRFLOW_TOKEN_FILE`` (mode 0600); an
 Airflow whose simple auth manager makes everybody an administrator hands one out.

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.ledger.explain import DagRun
     from airflow_calib_provider.ledger.explain_airflow import AirflowFacts, DagRunFacts
+    from airflow_calib_provider.rest.client import Airflow
 
 
 def airflow_facts(dag_runs: Sequence[DagRun]) -> AirflowFacts:
     """What Airflow says; that it could not be asked is an answer, too."""
-    from airflow_calib_provider.cli.airflow import Airflow
     from airflow_calib_provider.errors import CalibError
     from airflow_calib_provider.ledger.explain_airflow import AirflowFacts
+    from airflow_calib_provider.rest.client import Airflow
 
     asked = [item for item in dag_runs if item.tasks]
     if not asked:
