@@ -80,11 +80,11 @@ class TestDeadNode(Faults):
     def test_without_another_node_a_job_is_lost_after_its_time_limit(
         self, backend, held, busy, own_cluster, namespace, monkeypatch
     ):
-        """Kubernetes waits for ever then."""
+        """Kubernetes waits for ever then. It may take it a moment to see that no node lives: the job tolerates that."""
         monkeypatch.setattr(survey, "_OVERDUE", 5.0)
         one, two = held(1), busy(1)
         one.jobs[0] = replace(one.jobs[0], timeout=20)
-        backend.submit(one.key, one.jobs)
+        backend.submit(one.key, one.jobs, {"tolerations": [{"operator": "Exists"}]})
         follow(backend, [one.key], running(one.key, 1), patience=120)
         own_cluster.kill("kubelet")
         os.kill(own_cluster.process("shim"), signal.SIGKILL)
