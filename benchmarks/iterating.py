@@ -19,6 +19,7 @@ from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.settings import number
+from airflow_calib_provider.triggers.poller import GLANCE
 from benchmarks.condor.place import Place
 from benchmarks.figures import Figure, Report
 from tests.cache import UnavailableError
@@ -109,7 +110,11 @@ def _ours(place: Place, name: str, workers: int, steps: int, how: str) -> float:
         standing = advance(made.ledger, lambda _: made.backend, [generation], datetime.now(UTC))[generation]
         if standing.state != "running":
             break
-        time.sleep(max(0.0, number("WATCH_INTERVAL") - (time.monotonic() - looked)))
+        # As a triggerer's poller does.
+        while time.monotonic() - looked < number("WATCH_INTERVAL"):
+            time.sleep(GLANCE)
+            if standing.awaited is not None and standing.awaited.here():
+                break
     judged = [one.judged_at for one in made.steps(generation) if one.judged_at is not None]
     made.backend.close()
     made.ledger.close()

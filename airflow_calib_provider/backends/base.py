@@ -70,6 +70,44 @@ class Frugal(Protocol):
         """
 
 
+def carries(backend: Backend, options: Mapping[str, object]) -> bool:
+    """Whether the jobs of a round share no files with this side, so that the batch system carries them.
+
+    :param options: the task's block for this backend.
+    """
+    return isinstance(backend, Frugal) and not backend.jobs_make_folders(options)
+
+
+@runtime_checkable
+class Dismissing(Protocol):
+    """A backend that may wait long until a removed job is gone, as on a machine that does not answer."""
+
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
+        """As :meth:`Backend.remove`, for jobs whose work nobody takes any more: nobody waits for what is not gone soon.
+
+        :raises BackendError: their removal could not be asked for.
+        """
+
+
+def let_go(backend: Backend, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
+    """Remove jobs whose work nobody takes any more.
+
+    :raises BackendError: they could not be removed.
+    """
+    (backend.dismiss if isinstance(backend, Dismissing) else backend.remove)(key, jobs)
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A backend whose jobs see the files of this side, and may see them under other paths."""
+
+    def as_there(self, jobs: Sequence[JobSubmission], options: Mapping[str, object]) -> Sequence[JobSubmission]:
+        """The same jobs with the paths that they have there.
+
+        :param options: the task's block for this backend.
+        """
+
+
 @runtime_checkable
 class Remote(Protocol):
     """A backend whose jobs run elsewhere: whether that place can be used is known only when it is asked."""

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from airflow_calib_provider.backends.wrapping import wrapped
@@ -123,3 +123,24 @@ def any_of(paths: Iterable[str]) -> re.Pattern[str]:
     longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
     # After an option without a space, as in -I/data, and in a URL of a file it is itself.
     return re.compile(rf"(?:(?<=file://)|(?<![\w./~+%@-])(?:--?\w[\w-]*?)?)({longest_first})(?![\w.~+%@-])")
+
+
+def with_moved_paths(text: str, moved: Mapping[str, str], paths: re.Pattern[str]) -> str:
+    """A shell word in which every path that was moved is replaced, by one in the folder ``CALIB_SCRATCH``.
+
+    Also at the begin of a longer path; the longest one that begins at a place counts.
+
+    :param moved: path on this side → relative to that folder; empty: the folder itself.
+    :param paths: :func:`any_of` them.
+    """
+    parts: list[str] = []
+    done = 0
+    for found in paths.finditer(text):
+        if found.start(1) > done:
+            parts.append(shlex.quote(text[done : found.start(1)]))
+        name = moved[found[1]]
+        parts.append('"$CALIB_SCRATCH"' + (f"/{shlex.quote(name)}" if name else ""))
+        done = found.end(1)
+    if done < len(text) or not parts:
+        parts.append(shlex.quote(text[done:]))
+    return "".join(parts)

@@ -48,3 +48,6 @@ class JobSubmission:
     it (:mod:`airflow_calib_provider.checksums`); those that are missing are made later."""
     lists: Mapping[str, str] = field(default_factory=dict)
     """Name → text of the files that are to be in ``folder`` before the command runs, and are not yet."""
+    mailbox: str = ""
+    """A folder of this side that it reads and writes while it runs; empty: none. A kind that carries files, and whose
+    jobs cannot have that, reserves no workers."""

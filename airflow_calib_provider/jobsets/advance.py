@@ -21,6 +21,7 @@ from airflow_calib_provider.jobsets.ending import end_cancelled, end_if_complete
 from airflow_calib_provider.jobsets.holds import treat_held
 from airflow_calib_provider.jobsets.iterating import step_on
 from airflow_calib_provider.jobsets.lapses import lapses
+from airflow_calib_provider.jobsets.mailbox import AwaitedResults
 from airflow_calib_provider.jobsets.observing import poll
 from airflow_calib_provider.jobsets.progress import note_reports
 from airflow_calib_provider.jobsets.submitting import submit_due, to_submit
@@ -40,6 +41,7 @@ class GenerationStanding:
     :ivar trouble: why this step could not take it further, or not see everything; empty if it could. The next one tries
         again.
     :ivar said: what is said about most of the jobs of which something is said: why they are idle, or held.
+    :ivar awaited: with which results of its reserved workers the next step is worth taking at once.
     """
 
     generation_id: int
@@ -48,6 +50,7 @@ class GenerationStanding:
     counts: Mapping[str, int]
     trouble: str = ""
     said: str = ""
+    awaited: AwaitedResults | None = None
 
 
 def advance(
@@ -95,14 +98,15 @@ def advance(
                 end(ledger, with_workers(backend_of, watched), watched, now)
     # What a step has just made ready must not wait for another look.
     _submit(ledger, backend_of, [item for item in watch.running() if item.row.step and item.due], now, troubles)
+    awaited: dict[int, AwaitedResults | None] = {}
     for watched in watch.running():
         with troubles.of(watched.row.id):
-            give_orders(watched)
+            awaited[watched.row.id] = give_orders(watched)
             put_away(ledger, watched, now)
     _note(ledger, before, troubles, now)
     if ids and len(troubles.errors) == len(ids):
         raise next(iter(troubles.errors.values()))
-    return _standings(ledger, watch, ids, troubles)
+    return _standings(ledger, watch, ids, troubles, awaited)
 
 
 def _submit(
@@ -158,7 +162,11 @@ def _note(ledger: Ledger, before: Mapping[int, str], troubles: Troubles, now: da
 
 
 def _standings(
-    ledger: Ledger, watch: GenerationWatch, ids: Sequence[int], troubles: Troubles
+    ledger: Ledger,
+    watch: GenerationWatch,
+    ids: Sequence[int],
+    troubles: Troubles,
+    awaited: Mapping[int, AwaitedResults | None],
 ) -> dict[int, GenerationStanding]:
     watch.running()
     stuck = [one for one, item in watch.all.items() if item.counts.keys() & {"submitted", "held"}]
@@ -173,5 +181,6 @@ def _standings(
     for one, item in watch.all.items():
         most = str(said[one][0]) if one in said else ""
         trouble = troubles.text(one)
-        standings[one] = GenerationStanding(one, item.row.state, item.row.reason, item.counts, trouble, most)
+        row = item.row
+        standings[one] = GenerationStanding(one, row.state, row.reason, item.counts, trouble, most, awaited.get(one))
     return standings

@@ -13,7 +13,7 @@ from airflow_calib_provider import credentials
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER
 from airflow_calib_provider.jobsets.folders import attempt_name, attempts_folder
-from airflow_calib_provider.jobsets.render import ATTEMPT, INPUTS_FILE, OUT, REPORT, filled
+from airflow_calib_provider.jobsets.render import ATTEMPT, INPUTS_FILE, MAILBOX, OUT, REPORT, filled
 from airflow_calib_provider.ledger.rows import Definition, Generation
 
 MAX_RUNS_TEXT = 16_000
@@ -41,7 +41,7 @@ class Attempts:
         place = attempts_folder(row.folder)
         place.mkdir(parents=True, exist_ok=True)
         self._place = str(place)
-        self._where = {SPEC_FOLDER: row.spec_folder or ""}
+        self._where = {SPEC_FOLDER: row.spec_folder or "", MAILBOX: str(place.parent / "mailbox")}
         self._inputs, self._products = tuple(row.inputs), tuple(row.products.values())
         self._inputs_file, self._runs_file = _shared_lists(place.parent, row)
         runs = ",".join(map(str, row.runs))
@@ -99,6 +99,7 @@ class Attempts:
             ),
             products=self._products,
             lists={} if made else lists,
+            mailbox=filled(definition.get("mailbox", ""), self._where),
         )
 
     def _make_folder(self, folder: str, lists: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from airflow_calib_provider.domain.iteration.phases import Detectors, Phase
 from airflow_calib_provider.domain.iteration.sequence import IterationPlan, Leg
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext
-from airflow_calib_provider.jobsets.render import OUT, Rendered, filled, render
+from airflow_calib_provider.jobsets.render import MAILBOX, Rendered, filled, render
 from airflow_calib_provider.ledger.rows import Definition
 from airflow_calib_provider.ledger.steps import PhasePart, PhasePlan, StoredPlan
 from airflow_calib_provider.ledger.workers import StoredWorkers, WorkerSettings
@@ -123,8 +123,6 @@ def render_phases(task: Task, context: GroupContext, folder: Path | None = None)
 GIVE_UP = 3600
 """Seconds for which a worker bears a mailbox that cannot be read."""
 
-_MAILBOX = f"{OUT}/../../../mailbox"
-
 
 def _workers(iteration: Iteration) -> StoredWorkers | None:
     """Workers that can do all that measures: each has what the most demanding phase asks for."""
@@ -138,13 +136,15 @@ def _workers(iteration: Iteration) -> StoredWorkers | None:
     disk = max((one.disk for one in asked if one.disk is not None), default=None)
     times = [f"{max(1, round(wanted.heartbeat))}", str(GIVE_UP), f"{round(wanted.wall)}"]
     definition: Definition = {
-        "command": ["sh", f"{_MAILBOX}/worker.sh", _MAILBOX, *times],
+        "command": ["sh", f"{MAILBOX}/worker.sh", MAILBOX, *times],
         "environment": {},
         "inputs": None,
         "cpus": cpus,
         "memory": memory,
         "disk": disk,
         "timeout": None,
+        "files": [f"{MAILBOX}/worker.sh"],
+        "mailbox": MAILBOX,
     }
     if gpus:
         definition["gpus"] = gpus

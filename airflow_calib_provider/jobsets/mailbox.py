@@ -10,6 +10,7 @@
         given/<s3.j0.a1>         who is to do it: the first who says so has said it
         beats/<worker>           signs of life
         results/<s3.j0.a1.w0.e1> how it ended, put there by the worker, once
+        outputs/                 what a result names, of workers that share no files with the watcher
         taken/, refused/         results that were looked at
         clock                    by which the age of a beat is told
 """
@@ -23,6 +24,7 @@ import stat
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, 
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.jobsets.step_files import write_whole
 
-_PARTS = ("rounds", "orders", "given", "beats", "results", "taken", "refused")
+_PARTS = ("rounds", "orders", "given", "beats", "results", "outputs", "taken", "refused")
 _MOST = 1 << 16
 """Bytes that are read of what a worker wrote."""
 
@@ -38,6 +40,28 @@ _LONGEST = 240
 """Bytes of the name of a file, of the 255 that there may be."""
 
 _NOBODY = Worker(-1, 0)
+
+
+@dataclass(frozen=True)
+class AwaitedResults:
+    """What the watcher of reserved workers waits for.
+
+    :ivar folder: of the results that were not looked at yet.
+    :ivar n: with so many of them there is something to do.
+    """
+
+    folder: str
+    n: int
+
+    def here(self) -> bool:
+        """Whether they are there, as far as a list of the folder says, which may be old."""
+        n = 0
+        with suppress(OSError), os.scandir(self.folder) as found:
+            for one in found:
+                n += not one.name.startswith(".")
+                if n >= self.n:
+                    return True
+        return False
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +84,11 @@ class Mailbox:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         if _text(self.folder / "worker.sh") != _program():
             write_whole(self.folder / "worker.sh", _program())
+
+    @property
+    def prepared(self) -> bool:
+        """Whether workers find something."""
+        return (self.folder / "rounds").is_dir()
 
     # what is asked for
 

@@ -25,6 +25,7 @@ from airflow_calib_provider.spec.values import no_text
 # hash) is the same for every attempt.
 _MARK = "⟦"
 OUT, REPORT, INPUTS_FILE, ATTEMPT = "⟦out⟧", "⟦report⟧", "⟦inputs_file⟧", "⟦attempt⟧"
+MAILBOX = "⟦mailbox⟧"
 
 # For texts that Airflow renders, once for all jobs.
 INDEX, COUNT = "⟦index⟧", "⟦count⟧"

@@ -7,25 +7,23 @@ is. Jobs that ask for more than the workers have, such as a large update, go to 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow_calib_provider.backends.base import Backend
+from airflow_calib_provider.backends.base import Backend, Elsewhere, carries
 from airflow_calib_provider.backends.endings import why
-from airflow_calib_provider.backends.scripts import NOT_ENTERED, shared_script
-from airflow_calib_provider.backends.wrapping import WRAPPER
-from airflow_calib_provider.checksums import checksum
+from airflow_calib_provider.backends.scripts import NOT_ENTERED
 from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, check_content, host_name
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation, RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
-from airflow_calib_provider.errors import BackendError
-from airflow_calib_provider.jobsets.attempts import INPUTS
-from airflow_calib_provider.jobsets.folders import attempt_folder
+from airflow_calib_provider.errors import BackendError, ProductError
+from airflow_calib_provider.jobsets.arrivals import unpack
+from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
 from airflow_calib_provider.jobsets.mailbox import Mailbox
+from airflow_calib_provider.jobsets.orders import carried_order, shared_order, with_own_lists
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,7 @@ class Reserved:
     def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, object] | None = None) -> None:
         """Put the jobs into the mailbox, or find that they are there.
 
+        :raises SubmissionRefused: they never can.
         :raises BackendError: they cannot be put there.
         """
         try:
@@ -76,13 +75,23 @@ class Reserved:
                 return
             if not self._fit(jobs, options or {}):
                 _make_folders(jobs)
-                self.inner.submit(key, jobs, options)
+                own = map(with_own_lists, jobs) if carries(self.inner, options or {}) else jobs
+                self.inner.submit(key, list(own), options)
                 return
+            scripts = self._scripts(key, jobs)
             self.mailbox.prepare()
-            self.mailbox.put(key, [(Order(key.step, job.index, job.attempt), _script(job)) for job in jobs])
+            self.mailbox.put(key, scripts)
         except OSError as error:
             hint = "is the disk full, or the folder not writable?"
             raise BackendError(f"{key} cannot be put into {self.mailbox.folder}: {error}", hint) from error
+
+    def _scripts(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> list[tuple[Order, str]]:
+        orders = [Order(key.step, job.index, job.attempt) for job in jobs]
+        if carries(self.inner, self.crew.options):
+            generation = generation_folder(self.folder).parent
+            return [(order, carried_order(job, key.step, generation)) for order, job in zip(orders, jobs, strict=True)]
+        there = self.inner.as_there(jobs, self.crew.options) if isinstance(self.inner, Elsewhere) else jobs
+        return [(order, shared_order(*pair)) for order, pair in zip(orders, zip(jobs, there, strict=True), strict=True)]
 
     def _fit(self, jobs: Sequence[JobSubmission], options: Mapping[str, object]) -> bool:
         return dict(options) == dict(self.crew.options) and all(
@@ -123,7 +132,10 @@ class Reserved:
         result = self.mailbox.result(HandedOver(order, worker))
         if result is not None:
             place = attempt_folder(self.folder, order.job, order.attempt)
-            return _ended(order, worker, result, at, place)
+            seen = _ended(order, worker, result, at, place)
+            if isinstance(result, dict) and "files" in result and seen.failure is not FailureClass.LOST:
+                return self._arrived(HandedOver(order, worker), result, seen, place)
+            return seen
         if worker not in self.crew.present:
             said = f"{worker}, which had it, is gone"
             return Observation(order.job, order.attempt, AttemptState.LOST, at, reason=said, failure=FailureClass.LOST)
@@ -134,6 +146,14 @@ class Reserved:
                 order.job, order.attempt, AttemptState.RUNNING, at, host=host_name(beat.host), start=start
             )
         return None
+
+    def _arrived(self, name: HandedOver, result: dict[str, object], seen: Observation, place: Path) -> Observation:
+        try:
+            unpack(self.mailbox.folder / "outputs", name, result, place)
+        except ProductError as error:
+            said = f"what {name.worker} has left cannot be used: {error}"
+            return replace(seen, state=AttemptState.LOST, failure=FailureClass.TRANSFER, reason=said)
+        return seen
 
     def release(self, key: RoundKey, jobs: Iterable[int]) -> None:
         """Nothing in the mailbox is ever held.
@@ -175,33 +195,6 @@ def _make_folders(jobs: Iterable[JobSubmission]) -> None:
         (Path(job.folder) / "out").mkdir(parents=True, exist_ok=True)
         for name, text in job.lists.items():
             Path(job.folder, name).write_text(text, encoding="utf-8")
-
-
-_FETCH = f"""\
-if [ -n "${{FETCHED_INPUTS:-}}" ]; then
-while IFS= read -r input; do
-case $input in /*)
-here=$FETCHED_INPUTS$input
-[ -f "$here" ] || [ ! -f "$input" ] ||
-{{ mkdir -p "${{here%/*}}" && cp "$input" "$here.part" && mv "$here.part" "$here"; }}
-[ ! -f "$here" ] || input=$here;;
-esac
-printf '%s\\n' "$input"
-done <../{INPUTS} >../{INPUTS}.part && mv ../{INPUTS}.part ../{INPUTS}
-fi"""
-"""A worker that has a place of its own for it copies the files of its share once; URLs are the program's business."""
-
-
-def _script(job: JobSubmission) -> str:
-    """What a worker runs; what it is to know of it stands in front."""
-    head = []
-    if job.timeout:
-        head.append(f"# timeout {max(1, round(job.timeout))}")
-    constants = job.environment.get("CALIB_CONSTANTS")
-    if constants is not None:
-        head.append(f"# constants {checksum(Path(constants))} {constants}")
-    fetch = [_FETCH] if INPUTS in job.lists else []
-    return "\n".join([*head, f"wrapper={shlex.quote(WRAPPER)}", shared_script(job, fetch), ""])
 
 
 def _ended(order: Order, worker: Worker, result: object, at: datetime, place: Path) -> Observation:

@@ -7,18 +7,39 @@
 # that runs any program. Needs a POSIX shell and /proc, nothing else; it never looks at the clock of the machine.
 # Orders keep the inputs that they have fetched below FETCHED_INPUTS, where the batch system gives it a folder.
 #
+# With MAILBOX_BY=condor_chirp MAILBOX is a folder of HTCondor's access point, which only that program reaches:
+# what an order needs is fetched, what it leaves goes back as a tar file. That needs condor_chirp and tar.
+#
 # Exit codes: 0 it was told to stop, or is replaced, or its wall time is nearly over; 70 three programs have failed one
-# after the other; 71 the constants are not what they should be; 75 the mailbox was silent for GIVE_UP.
+# after the other; 71 the constants are not what they should be; 72 it cannot reach a mailbox from where it is; 75 the
+# mailbox was silent for GIVE_UP.
 set -u
 me=$CALIB_JOB epoch=$CALIB_ATTEMPT every=$2 give_up=$3 wall=$4
-box=$(cd "$1" && pwd) || exit 75
+by=${MAILBOX_BY:-}
+unset MAILBOX_BY
 host=$(uname -n) || host=unknown
-if [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then
+if [ "$by" = condor_chirp ]; then
+    box=$1 scratch=${_CONDOR_SCRATCH_DIR:?}
+    fetched=$scratch/fetched own=$scratch/worker
+    mkdir -p "$own" "$fetched" || exit 72
+    libexec=$(condor_config_val LIBEXEC 2>/dev/null) || libexec=
+    for chirp in "$(command -v condor_chirp)" "$libexec/condor_chirp" /usr/libexec/condor/condor_chirp ''; do
+        [ ! -x "$chirp" ] || break
+    done
+    if [ -z "$chirp" ] || ! command -v tar >/dev/null; then
+        echo "condor_chirp or tar is missing on $host: without them no mailbox of an access point is reached" >&2
+        exit 72
+    fi
+elif ! box=$(cd "$1" && pwd); then
+    exit 75
+elif [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then
     FETCHED_INPUTS=$_CONDOR_SCRATCH_DIR/fetched
     export FETCHED_INPUTS
 fi
 case $host in *[!A-Za-z0-9._-]*) host=unknown ;; esac
 child='' order=- state=idle seen=0 failed=0
+# Hundredths of a second between two looks, at first.
+if [ "$by" = condor_chirp ]; then shortest=30; else shortest=10; fi
 
 # Sets t, in hundredths of a second since whenever.
 now() {
@@ -33,26 +54,87 @@ nap() {
     sleep $(($1 / 100)).$rest 2>/dev/null || sleep 1
 }
 
-beat() {
+# The two ways to a mailbox: get, there, say_alive, put_once.
+
+if [ "$by" = condor_chirp ]; then
+    # Nothing here opens a file of the access point for a put that may fail but with -mode: without it a failure breaks
+    # the job's connection for good. With it a file arrives slowly, so that large ones go without, to a folder that is
+    # known to be there.
+    ask() {
+        "$chirp" "$@" >/dev/null 2>&1 </dev/null
+    }
+
+    # Sets file to where a file of the mailbox can be read.
+    get() {
+        file=$own/got
+        ask fetch "$box/$1" "$file"
+    }
+
+    there() {
+        ask access "$box/$1" f
+    }
+
+    # There is no renaming: always as long as before, it is written over, at once.
+    say_alive() {
+        printf '%-300s\n' "$1" | "$chirp" put -mode cw -perm 644 - "$box/beats/$me" >/dev/null 2>&1
+    }
+
+    # Puts a text there under a name that nothing has yet.
+    put_once() {
+        part=$box/$1/.$2
+        printf '%s\n' "$3" | "$chirp" put -mode cwt -perm 644 - "$part" >/dev/null 2>&1 || return 1
+        ask link "$part" "$box/$1/$2" || there "$1/$2" || return 1
+        ask remove "$part"
+        return 0
+    }
+else
+    get() {
+        file=$box/$1
+        [ -r "$file" ]
+    }
+
+    there() {
+        [ -e "$box/$1" ]
+    }
+
     # On a full disk the file stays what it was, and is fresh all the same: that is no reason to be taken for lost.
-    { { printf '%s %s %s %s\n' "$epoch" "$order" "$state" "$host" >"$box/beats/.$me.$epoch" &&
-        mv -f "$box/beats/.$me.$epoch" "$box/beats/$me"; } || touch -c "$box/beats/$me"; } 2>/dev/null
+    say_alive() {
+        part=$box/beats/.$me.$epoch
+        { { printf '%s\n' "$1" >"$part" && mv -f "$part" "$box/beats/$me"; } || touch -c "$box/beats/$me"; } 2>/dev/null
+    }
+
+    put_once() {
+        part=$box/$1/.$2
+        printf '%s\n' "$3" 2>/dev/null >"$part" || return 1
+        ln "$part" "$box/$1/$2" 2>/dev/null || there "$1/$2" || return 1
+        rm -f "$part"
+    }
+fi
+
+beat() {
+    say_alive "$epoch $order $state $host"
     now
     beaten=$t
+}
+
+keep_beating() {
+    [ $((t - beaten)) -lt $((every * 100)) ] || beat
 }
 
 # Reads the mailbox: sets mailbox (go, stop, silent), mine (the epoch that it wants) and wanted (the order).
 look() {
     mailbox=silent mine=0 wanted=-
     what='' serial=0 complete=''
-    while IFS=' ' read -r word one two three; do
-        case $word in
-        state) what=$one ;;
-        serial) serial=$one ;;
-        worker) if [ "$one" = "$me" ]; then mine=$two wanted=$three; fi ;;
-        end) complete=yes ;;
-        esac
-    done 2>/dev/null <"$box/current"
+    if get current; then
+        while IFS=' ' read -r word one two three; do
+            case $word in
+            state) what=$one ;;
+            serial) serial=$one ;;
+            worker) if [ "$one" = "$me" ]; then mine=$two wanted=$three; fi ;;
+            end) complete=yes ;;
+            esac
+        done 2>/dev/null <"$file"
+    fi
     now
     [ -n "$complete" ] || return 0
     heard=$t mailbox=$what
@@ -103,14 +185,45 @@ sha256() {
     }
 }
 
-# An order is complete before the mailbox names it, too.
+# An order is complete before the mailbox names it, too. Sets script.
 check_order() {
     tries=0
-    until [ -r "$box/orders/$order" ]; do
+    until get "orders/$order"; do
         tries=$((tries + 1))
         [ $tries -lt 10 ] || return 1
         nap $((10 * tries))
     done
+    script=$file
+    [ "$by" = condor_chirp ] || return 0
+    script=$own/order
+    mv -f "$file" "$script"
+}
+
+# What the order needs of the access point, each file once; what is of another step is not needed any more.
+fetch() {
+    for one in "$fetched"/s*; do
+        [ "$one" = "$fetched/${order%%.*}" ] || rm -rf "$one"
+    done
+    while IFS= read -r line; do
+        case $line in
+        '# file '*) line=${line#\# file } ;;
+        '# '*) continue ;;
+        *) break ;;
+        esac
+        mode=${line%% *} line=${line#* }
+        path=${line#* } here=$fetched/${line%% *}${line#* }
+        asked=0
+        until [ -e "$here" ]; do
+            mkdir -p "${here%/*}"
+            ask fetch "$path" "$here.part" && chmod "$mode" "$here.part" && mv "$here.part" "$here" && break
+            asked=$((asked + 1))
+            [ $asked -lt 5 ] || return 1
+            nap $((20 * asked))
+        done
+        now
+        keep_beating
+        if unwanted; then return 1; fi
+    done <"$script"
 }
 
 # The constants are complete before an order names them; a file system may show them a little later.
@@ -123,6 +236,7 @@ check_constants() {
         tries=$((tries + 1))
         [ $tries -lt 10 ] || return 1
         nap $((10 * tries))
+        [ "$by" != condor_chirp ] || { rm -f "$constants" && fetch; }
     done
 }
 
@@ -144,8 +258,15 @@ run() {
             ;;
         *) break ;;
         esac
-    done 2>/dev/null <"$box/orders/$order"
+    done 2>/dev/null <"$script"
     beat
+    if [ "$by" = condor_chirp ]; then
+        case $constants in ?*) constants=$scratch/$constants ;; esac
+        if ! fetch; then
+            unwanted || code=125
+            return
+        fi
+    fi
     now
     begun=$t
     if ! check_constants; then
@@ -154,17 +275,17 @@ run() {
         leave 71
     fi
     if command -v setsid >/dev/null; then
-        setsid sh "$box/orders/$order" </dev/null &
+        setsid sh "$script" </dev/null &
     else
-        sh "$box/orders/$order" </dev/null &
+        sh "$script" </dev/null &
     fi
     child=$! pause=10
     while lives; do
         nap $pause
         now
-        pause=$(((t - begun) / 10 + 10))
+        pause=$(((t - begun) / 10 + shortest))
         [ $pause -lt 100 ] || pause=100
-        [ $((t - beaten)) -lt $((every * 100)) ] || beat
+        keep_beating
         if [ $limit -gt 0 ] && [ $((t - begun)) -ge $((limit * 100)) ]; then
             late=true
             end_child
@@ -183,20 +304,40 @@ run() {
     child=''
 }
 
+# What the order has left goes to the access point as one file: complete before a result names it. Sets left_file.
+bring() {
+    [ -z "$left_file" ] && [ -d "$scratch/order" ] || return 0
+    now
+    bundle=$own/outputs.tar name=$order.w$me.e$epoch.$$-$t.tar
+    (cd "$scratch/order" && tar cf "$bundle" -- *) || return 1
+    size=$(($(wc -c <"$bundle")))
+    # That the folder can be written to is known before much is put there.
+    ask put -mode cwt -perm 644 /dev/null "$box/outputs/$name" && ask put -perm 644 "$bundle" "$box/outputs/$name" || return 1
+    left_file=", \"files\": \"$name\", \"bytes\": $size"
+}
+
 # Hands over what became of an order, once: a second one of the same name is refused. Where that cannot be, as on a full
 # disk, it is alive and waits, until somebody wants something else.
 hand_over() {
     now
-    took=$((t - begun)) part=$box/results/.$order.w$me.e$epoch
-    until printf '{"order": "%s", "worker": %d, "epoch": %d, "exit_code": %d, "timeout": %s, "hundredths": %d, "host": "%s"}\n' \
-        "$order" "$me" "$epoch" "$code" "$late" "$took" "$host" >"$part" 2>/dev/null &&
-        { ln "$part" "$box/results/$order.w$me.e$epoch" 2>/dev/null || [ -e "$box/results/$order.w$me.e$epoch" ]; }; do
+    took=$((t - begun)) left_file=''
+    while :; do
+        if [ "$by" != condor_chirp ] || bring; then
+            said=$(printf '{"order": "%s", "worker": %d, "epoch": %d, "exit_code": %d, "timeout": %s' \
+                "$order" "$me" "$epoch" "$code" "$late")
+            said="$said, \"hundredths\": $took, \"host\": \"$host\"$left_file}"
+            ! put_once results "$order.w$me.e$epoch" "$said" || break
+        fi
         nap 100
-        ! unwanted || break
-        [ $((t - beaten)) -lt $((every * 100)) ] || beat
+        if unwanted; then break; fi
+        keep_beating
         [ $((t - heard)) -lt $((give_up * 100)) ] || leave 75
     done
-    rm -f "$part"
+    if [ "$by" = condor_chirp ]; then
+        rm -rf "$scratch/order" "$own/outputs.tar"
+    else
+        rm -f "$box/results/.$order.w$me.e$epoch"
+    fi
 }
 
 now
@@ -211,9 +352,11 @@ while :; do
         # Of a larger epoch it is another worker that is meant; of a smaller one the mailbox is older than this one.
         [ "$mine" -le "$epoch" ] || leave 0
         # Started again by the batch system, it may have handed over what is asked for still: that is left as it is.
-        for there in results taken; do
-            [ ! -e "$box/$there/$wanted.w$me.e$epoch" ] || last=$wanted
-        done
+        if [ "$mine" = "$epoch" ] && [ "$wanted" != - ] && [ "$wanted" != "$last" ]; then
+            for place in results taken; do
+                ! there "$place/$wanted.w$me.e$epoch" || last=$wanted
+            done
+        fi
         if [ "$mine" = "$epoch" ] && [ "$wanted" != - ] && [ "$wanted" != "$last" ]; then
             run
             if [ -n "$code" ]; then
@@ -235,8 +378,8 @@ while :; do
         state=leaving
         beat
     fi
-    [ $((t - beaten)) -lt $((every * 100)) ] || beat
-    pause=$(((t - idle) / 10 + 10))
+    keep_beating
+    pause=$(((t - idle) / 10 + shortest))
     [ $pause -lt 1000 ] || pause=1000
     [ $pause -lt $((every * 100)) ] || pause=$((every * 100))
     nap $pause

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 
-from airflow_calib_provider.backends.base import Backend, Frugal
+from airflow_calib_provider.backends.base import Backend, let_go
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.failure_policy import Decision
 from airflow_calib_provider.domain.iteration.reserving import (
@@ -32,14 +32,15 @@ from airflow_calib_provider.domain.iteration.reserving import (
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation
 from airflow_calib_provider.domain.reducer import Job, JobState, RetryLimits, reduce
 from airflow_calib_provider.domain.submission import Resources
+from airflow_calib_provider.jobsets.ending import jobs_needed
 from airflow_calib_provider.jobsets.folders import generation_folder
 from airflow_calib_provider.jobsets.judging import Judge
-from airflow_calib_provider.jobsets.mailbox import Mailbox, named
+from airflow_calib_provider.jobsets.mailbox import AwaitedResults, Mailbox, named
 from airflow_calib_provider.jobsets.observing import poll_one
 from airflow_calib_provider.jobsets.reserved import Crew, Reserved
 from airflow_calib_provider.jobsets.submitting import submit_due
 from airflow_calib_provider.jobsets.watched import Watched, workers_folder
-from airflow_calib_provider.ledger import generations, observed, rounds, throttle, workers
+from airflow_calib_provider.ledger import observed, rounds, throttle, workers
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import JobChange
 from airflow_calib_provider.ledger.rows import Generation
@@ -166,12 +167,6 @@ def tend(ledger: Ledger, backend: Backend, watched: Watched, now: datetime) -> N
     crew = pool.watched
     if watched.hold.state not in throttle.HELD and (crew.due or any(item.state == "planned" for item in crew.rounds)):
         watched.stale = True
-        if isinstance(backend, Frugal) and not backend.jobs_make_folders(crew.row.options):
-            # Only its connection says so: what is in the spec is told when it is loaded.
-            said = "workers cannot be reserved where files are transferred: reserve: false, or a shared file system"
-            with ledger.write() as connection:
-                generations.end(connection, watched.row, "failed", {"code": "error", "message": said}, now)
-            return
         pool.mailbox.prepare()
         pool.mailbox.open()
         submit_due(ledger, backend, crew.row, now)
@@ -209,7 +204,7 @@ def _replace(ledger: Ledger, backend: Backend, watched: Watched, pool: Pool, now
     crash_point("worker.before_replace", watched.row.group_name)
     for one in pool.watched.rounds:
         if one.n in by_round:
-            backend.remove(one.key, by_round[one.n])
+            let_go(backend, one.key, by_round[one.n])
     changes = []
     for worker in (*why, *early):
         job = jobs[worker]
@@ -238,14 +233,15 @@ def _given(watched: Watched, pool: Pool) -> dict[Order, Worker]:
     return {order: worker for order in orders if (worker := pool.mailbox.given(order)) is not None}
 
 
-def give_orders(watched: Watched) -> None:
+def give_orders(watched: Watched) -> AwaitedResults | None:
     """Let the mailbox say what the ledger wants.
 
+    :returns: what there is to wait for, if any order is open.
     :raises OSError: it cannot be written.
     """
     pool = pool_of(watched)
-    if pool is None or not (pool.mailbox.folder / "rounds").is_dir():
-        return
+    if pool is None or not pool.mailbox.prepared:
+        return None
     row, mailbox = watched.row, pool.mailbox
     orders, jobs = _open(watched)
     here = {order for item in watched.rounds for order in mailbox.orders_of(item.key) or ()}
@@ -267,6 +263,11 @@ def give_orders(watched: Watched) -> None:
     crash_point("mailbox.before_say", row.group_name)
     mailbox.say(current_text(serial_of(row.step, every, attempts, n_given), epochs, wanted))
     crash_point("mailbox.after_say", row.group_name)
+    succeeded = sum(job.state is JobState.SUCCEEDED for job in jobs)
+    enough = jobs_needed(row.quorum, len(jobs)) - succeeded
+    # Whoever has nothing to do any more is given what nobody has yet.
+    n = 1 if None in given.values() else max(1, min(len(orders), enough))
+    return AwaitedResults(str(mailbox.folder / "results"), n) if orders else None
 
 
 def _all_orders(step: int, jobs: Iterable[Job]) -> list[Order]:
@@ -284,7 +285,7 @@ def dismiss(backend: Backend, watched: Watched) -> None:
     with suppress(OSError):
         pool.mailbox.say(current_text(1 << 60, {}, {}, stop=True))
     for item in pool.watched.rounds:
-        backend.remove(item.key)
+        let_go(backend, item.key)
 
 
 def sweep(ledger: Ledger, backend: Backend, watched: Watched) -> None:
@@ -303,7 +304,7 @@ def sweep(ledger: Ledger, backend: Backend, watched: Watched) -> None:
     newest = max(known, default=-1)
     for item in made:
         if item.step == WORKERS and item.n > newest:
-            backend.remove(item.key)
+            let_go(backend, item.key)
     with suppress(OSError):
         pool.mailbox.say(current_text(1 << 60, {}, {}, stop=True))
 

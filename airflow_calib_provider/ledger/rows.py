@@ -259,6 +259,7 @@ class Definition(TypedDict):
     """What a job is, for all of its attempts.
 
     :ivar inputs: ``None``: those that all jobs share.
+    :ivar mailbox: a folder that it reads and writes while it runs.
     """
 
     command: list[str]
@@ -271,6 +272,7 @@ class Definition(TypedDict):
     gpus: NotRequired[int]
     files: NotRequired[list[str]]
     credentials: NotRequired[dict[str, str]]
+    mailbox: NotRequired[str]
 
 
 class RoundJob(NamedTuple):

@@ -89,7 +89,7 @@ def why_not(backend: str, phases: Mapping[str, PhaseJobs]) -> Iterator[Misdeclar
     blocks = {phase: one.measure.options for phase, one in phases.items()}
     for phase, block in blocks.items():
         if said := kind.reserves(block):
-            expected = "a backend whose jobs and Airflow see the same files; or reserve: false"
+            expected = "another backend, or another block for it; or reserve: false"
             yield Misdeclared(here, f"workers of {phase} cannot be reserved {said}", expected)
             return
     first = next(iter(blocks), "")

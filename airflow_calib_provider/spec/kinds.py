@@ -153,7 +153,10 @@ class BackendKind:
         return True
 
     def reserves(self, block: Mapping[str, object]) -> str:
-        """Why an iteration cannot reserve workers here, which a mailbox that all see is for; empty: it can.
+        """Why an iteration cannot reserve workers here; empty: it can.
+
+        Jobs see the files of this side, or are given a way to the folder that
+        :attr:`~airflow_calib_provider.domain.submission.JobSubmission.mailbox` names.
 
         :param block: a task's block, over that of the defaults.
         """

@@ -48,6 +48,13 @@ def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Generat
     return advance(open_ledger(url), backend_of, generation_ids, datetime.now(UTC))
 
 
+def worth_a_look(standings: Mapping[int, GenerationStanding]) -> list[int]:
+    """Those for which reserved workers have handed over what their next step waits for."""
+    return [
+        number for number, standing in standings.items() if standing.awaited is not None and standing.awaited.here()
+    ]
+
+
 class JobSetTrigger(BaseTrigger):
     """Submits, watches and resubmits the jobs of a generation.
 
@@ -74,7 +81,7 @@ class JobSetTrigger(BaseTrigger):
         url = await trigger_url()
         await self._prepare(at_once=True)
         name = f"job sets of {self.backend} in {url}"
-        poller = shared(name, lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL")))
+        poller = shared(name, lambda: Poller(partial(advance_all, url), number("WATCH_INTERVAL"), worth_a_look))
         said = None
         async with poller.subscribe(self.generation_id) as queue:
             while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,36 @@ def test_a_look_that_fails_is_told_and_repeated() -> None:
             assert await asyncio.wait_for(queue.get(), 5) == "news"
 
     asyncio.run(wait())
+
+
+def test_a_glance_leads_to_an_early_look_at_what_is_worth_it() -> None:
+    """And at nothing else; one that fails changes nothing."""
+    looked: list[tuple[float, list[str]]] = []
+
+    def look(keys: Sequence[str]) -> Mapping[str, int]:
+        looked.append((time.monotonic(), list(keys)))
+        return dict.fromkeys(keys, len(looked))
+
+    def glance(known: Mapping[str, int]) -> list[str]:
+        if known["b"] > 2:
+            raise RuntimeError("no mailbox")
+        return ["b"]
+
+    async def wait() -> None:
+        poller = Poller(look, 3, glance)
+        async with poller.subscribe("a") as one, poller.subscribe("b") as other:
+            told = []
+            while len([keys for _, keys in looked if keys == ["a", "b"]]) < 2:
+                told.append(await asyncio.wait_for(other.get(), 20))
+            assert one.qsize() == 1
+
+    asyncio.run(wait())
+    both = [n for n, (_, keys) in enumerate(looked) if keys == ["a", "b"]]
+    early = [keys for _, keys in looked[both[0] + 1 : both[1]]]
+    assert early == [["b"]] * len(early)
+    assert 1 <= len(early) <= 2
+    assert looked[both[0] + 1][0] - looked[both[0]][0] < 2
+    assert looked[both[1]][0] - looked[both[0]][0] > 2.9
 
 
 def test_what_can_never_open_goes_back_to_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def test_what_is_no_event_is_told_as_damage(tmp_path: Path) -> None:
 )
 def test_paths_in_words(word: str, expected: str) -> None:
     moved = {"/data/geo.root": "in/0", "/data/lib": "in/1", "/data/lib/own": "in/2", "/jobs/a b/job-1-a1": ""}
-    made = submission._with_moved_paths(word, moved, scripts.any_of(moved))
+    made = scripts.with_moved_paths(word, moved, scripts.any_of(moved))
     assert made == expected
 
 

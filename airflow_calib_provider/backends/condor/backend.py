@@ -26,6 +26,13 @@ from airflow_calib_provider.errors import BackendError
 
 _REMOVAL_PATIENCE = 60.0
 
+_DISMISSAL_PATIENCE = 5.0
+"""A machine that does not answer is not waited for: its job is gone when HTCondor says so, after the job's lease."""
+
+
+class _NotGoneError(BackendError):
+    """Jobs whose removal was asked for are there still."""
+
 
 class _Shared:
     """What all backends of one connection in this process use together."""
@@ -113,7 +120,7 @@ class CondorBackend:
                 submission.gather_inputs(job)
         text = submission.description(key, self.spool, folder.path, self.settings, options)
         names, items = submission.table(submission.items(jobs, transfer=transfer))
-        return {"description": {**submission.extra_commands(jobs), **text}, "names": names}, items
+        return {"description": {**submission.extra_commands(jobs, transfer=transfer), **text}, "names": names}, items
 
     def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
         """Look at several rounds at once: their event logs, and one query for all that these do not explain.
@@ -145,6 +152,17 @@ class CondorBackend:
 
         :raises BackendError: they could not be removed, or were not gone after a minute.
         """
+        self._remove(key, jobs, _REMOVAL_PATIENCE)
+
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
+        """As :meth:`remove`, but what is not gone soon is left to the schedd.
+
+        :raises BackendError: their removal could not be asked for.
+        """
+        with suppress(_NotGoneError):
+            self._remove(key, jobs, _DISMISSAL_PATIENCE)
+
+    def _remove(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
         folder = self._folder(key)
         cluster = folder.cluster() if folder.path.is_dir() else None
         if cluster is None and jobs is not None:
@@ -160,7 +178,7 @@ class CondorBackend:
         for one in clusters:
             if procs is None or procs:
                 self._act("remove", key, one, procs)
-                self._wait_until_gone(key, folder, one, procs)
+                self._wait_until_gone(key, folder, one, procs, patience)
 
     def _check_unknown(self, key: RoundKey, folder: RoundFolder) -> None:
         """:raises BackendError: the queue has the round; only its folder says which of its procs are which jobs."""
@@ -176,8 +194,10 @@ class CondorBackend:
             "act", action=action, cluster=cluster, procs=procs, reason=f"{action}d by calib", within=within
         )
 
-    def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, cluster: int, procs: list[int] | None) -> None:
-        deadline = time.monotonic() + _REMOVAL_PATIENCE
+    def _wait_until_gone(
+        self, key: RoundKey, folder: RoundFolder, cluster: int, procs: list[int] | None, patience: float
+    ) -> None:
+        deadline = time.monotonic() + patience
         pause = 0.2
         while True:
             ads = of_round(self._helper.call("query", clusters=[cluster]), key)
@@ -192,8 +212,8 @@ class CondorBackend:
             if gone:
                 return
             if time.monotonic() > deadline:
-                raise BackendError(
-                    f"cluster {cluster} of {key} has jobs that are not gone after {_REMOVAL_PATIENCE:g} s",
+                raise _NotGoneError(
+                    f"cluster {cluster} of {key} has jobs that are not gone after {patience:g} s",
                     f"`condor_q {cluster}` shows them; the schedd goes on with it",
                 )
             if procs is not None and (late := _untouched(ads, procs)):

@@ -63,8 +63,9 @@ class CondorKind(BackendKind):
         return {name: value for name, value in over(defaults, own).items() if value != {}}
 
     def reserves(self, block: Mapping[str, object]) -> str:
-        """With a shared file system; that a connection says otherwise is told when they are submitted."""
-        return "where HTCondor transfers files" if block.get("transfer") else ""
+        """With a shared file system, or through ``condor_chirp``, which a machine has and a container has not."""
+        both = block.get("transfer") and block.get("container_image")
+        return "in a container where HTCondor transfers files" if both else ""
 
     def brings(self, block: Mapping[str, object]) -> frozenset[str]:
         """What HTCondor's own submit commands transfer, and renew while a job runs."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from airflow_calib_provider.backends.condor.names import named
 from airflow_calib_provider.backends.condor.settings import CondorSettings
-from airflow_calib_provider.backends.scripts import NOT_ENTERED, any_of, carried, shared_script
+from airflow_calib_provider.backends.scripts import NOT_ENTERED, any_of, carried, shared_script, with_moved_paths
 from airflow_calib_provider.backends.wrapping import WRAPPER, wrapped
 from airflow_calib_provider.checksums import SUMS
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -28,6 +28,9 @@ from airflow_calib_provider.settings import installation_id, known_installation
 MAX_IDLE = 1000
 """Jobs of a round that wait for a machine at once, unless the spec says otherwise; so many are in the schedd's queue
 besides those that run, however many the round has."""
+
+VACATE = 15
+"""Seconds in which a job with a mailbox ends when it is asked to; then it is killed."""
 
 INPUTS = "transferred_inputs.txt"
 
@@ -64,12 +67,13 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
     paths = any_of(moved)
 
     def quoted(text: str) -> str:
-        return _with_moved_paths(text, moved, paths)
+        return with_moved_paths(text, moved, paths)
 
     inner = "\n".join(
         [
             "CALIB_SCRATCH=$1",
             *(f"export {name}={quoted(value)}" for name, value in job.environment.items()),
+            *(["export MAILBOX_BY=condor_chirp"] if job.mailbox else []),
             f"exec {' '.join(quoted(word) for word in job.command)} </dev/null",
         ]
     )
@@ -84,24 +88,6 @@ def transferred_script(job: JobSubmission, names: Mapping[str, str]) -> str:
             *wrapped(job, inner),
         ]
     )
-
-
-def _with_moved_paths(text: str, moved: Mapping[str, str], paths: re.Pattern[str]) -> str:
-    """A shell word in which every path that was moved is replaced.
-
-    Also at the begin of a longer path; the longest one that begins at a place counts.
-    """
-    parts: list[str] = []
-    done = 0
-    for found in paths.finditer(text):
-        if found.start(1) > done:
-            parts.append(shlex.quote(text[done : found.start(1)]))
-        name = moved[found[1]]
-        parts.append('"$CALIB_SCRATCH"' + (f"/{shlex.quote(name)}" if name else ""))
-        done = found.end(1)
-    if done < len(text) or not parts:
-        parts.append(shlex.quote(text[done:]))
-    return "".join(parts)
 
 
 def transferred_inputs(job: JobSubmission) -> dict[str, str]:
@@ -295,9 +281,14 @@ def table(items: Iterable[Mapping[str, str]]) -> tuple[list[str], str]:
     return names, "".join(f"{line}\n" for line in lines)
 
 
-def extra_commands(jobs: Sequence[JobSubmission]) -> dict[str, str]:
+def extra_commands(jobs: Sequence[JobSubmission], *, transfer: bool) -> dict[str, str]:
     """Submit commands that only some rounds need."""
     made = {}
+    if any(job.mailbox for job in jobs):
+        # One that is frozen takes no notice of SIGTERM, and would keep its place for as long as the machine lets it.
+        made["job_max_vacate_time"] = str(VACATE)
+        if transfer:
+            made["want_io_proxy"] = "true"
     if any(job.resources.gpus for job in jobs):
         made["request_gpus"] = "$(gpus)"
     if any(job.timeout for job in jobs):

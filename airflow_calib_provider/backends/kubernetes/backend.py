@@ -87,6 +87,10 @@ class KubernetesBackend:
         """They do: they share a file system with this machine."""
         return True
 
+    def as_there(self, jobs: Sequence[JobSubmission], options: Mapping[str, object]) -> Sequence[JobSubmission]:
+        """The same jobs with the paths that pods have, where ``spool.mount`` says another one than ``CALIB_HOME``."""
+        return rounds.for_pods(jobs, options, str(installation.calib_home().absolute()))
+
     def submit(self, key: RoundKey, jobs: Sequence[JobSubmission], options: Mapping[str, object] | None = None) -> None:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 

@@ -72,6 +72,10 @@ class KubernetesKind(BackendKind):
         files = (volume for volume in _mapping(block, "volumes").values() if not {"config_map", "secret"} & set(volume))
         return any(path.is_relative_to(str(volume["mount"])) for volume in (spool, *files))
 
+    def reserves(self, block: Mapping[str, object]) -> str:
+        """Where an image has a shell: its pods have the mailbox, as they have all of the spool."""
+        return "in an image without a shell" if block.get("shell") is False else ""
+
 
 def _mapping(block: Mapping[str, object], key: str) -> dict[str, Any]:
     value = block.get(key)
