@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.ledger import campaigns, openings, planner, steering, tables, throttle
@@ -147,19 +147,24 @@ def _to_make(connection: Connection, row: Campaign) -> list[GroupingToMake]:
 
 
 def expected_ends(
-    connection: Connection, left: Mapping[str, int], now: datetime, firsts: Mapping[str, datetime] | None = None
+    connection: Connection,
+    left: Mapping[str, int],
+    now: datetime,
+    firsts: Mapping[str, datetime] | None = None,
+    only: ColumnElement[bool] | None = None,
 ) -> dict[str, datetime]:
     """When campaigns would end at their pace of late, by two statements for all; without those that have none.
 
     :param left: campaign → how many of its tasks have not ended.
     :param firsts: campaign → when the first of its tasks ended, if that is known: it is one statement then.
+    :param only: which groups are counted; all of them by default.
     """
     wanted = [name for name, n in left.items() if n]
     if not wanted:
         return {}
     of_ended = (group.c.campaign.in_(wanted), task.c.state.in_(ENDED))
     ended = select(group.c.campaign, func.count().label("n")).join(group, group.c.id == task.c.group_id)
-    ended = ended.where(*of_ended).group_by(group.c.campaign)
+    ended = ended.where(*of_ended, *([] if only is None else [only])).group_by(group.c.campaign)
     if firsts is None:
         first = ended.with_only_columns(group.c.campaign, func.min(task.c.since).label("first"))
         firsts = {row.campaign: row.first for row in connection.execute(first)}

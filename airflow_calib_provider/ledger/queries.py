@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, case, exists, func, or_, select
 
 from airflow_calib_provider.ledger import campaigns, editions, planner, source_changes, sources, tables
+from airflow_calib_provider.ledger.cells import Cell, Column, Rows
 from airflow_calib_provider.ledger.exclusions import EXCLUDED, counted_by_task, left_out
 from airflow_calib_provider.ledger.lines import CampaignLine, JobLine, RunLine
 from airflow_calib_provider.ledger.rows import read_rows, select_of
@@ -19,21 +20,6 @@ generation, job, attempt = tables.generation, tables.job, tables.attempt
 skip, request = tables.skip, tables.dag_run_request
 
 UNASSIGNED, LATE = "unassigned", "late"
-
-
-@dataclass(frozen=True, order=True)
-class Column:
-    """One task, as a column of the overview."""
-
-    workflow: str
-    position: int
-    grouping: str
-    task: str
-
-    @property
-    def name(self) -> str:
-        """As people write it."""
-        return f"{self.workflow}.{self.task}"
 
 
 @dataclass(frozen=True)
@@ -107,31 +93,18 @@ def status(
     skipped = skipped.where(skip.c.campaign == campaign, skip.c.run.in_(wanted))
     skips = {(row.workflow, row.task, row.run): row.at for row in connection.execute(skipped).all()}
     left = left_out(connection, campaign)
+    cells = Rows(members, tasks, skips, left)
     rows = []
     for number, of in connection.execute(select(chosen.c.number, chosen.c.source).order_by(*chosen.c)).all():
         states = tuple(
-            _cell(column, of, number, members, tasks, skips, left) if of in by_workflow[column.workflow] else ""
-            for column in columns
+            _said(cells.cell(column, of, number)) if of in by_workflow[column.workflow] else "" for column in columns
         )
         rows.append(StatusRow(of, number, states))
     return Status(columns, rows, _totals(connection, campaign, columns, counted, decided, by_workflow, left))
 
 
-def _cell(column: Column, source: str, number: int, members: Any, tasks: Any, skips: Any, left: Any) -> str:
-    member = members.get((column.workflow, column.grouping, source, number))
-    at = skips.get((column.workflow, "", number)) or skips.get((column.workflow, column.task, number))
-    if member is None:
-        return "skipped" if at else "new"
-    if member.state != "grouped":
-        return "skipped" if member.state == "dropped" else str(member.state)
-    task = tasks.get((member.group_id, column.task))
-    if task is None:
-        return ""
-    # What was done before somebody skipped the run was done with it.
-    shown = "skipped" if at and (task.state != "done" or at <= task.since) else str(task.state)
-    if shown != "skipped" and (member.group_id, column.task, number) in left:
-        shown = EXCLUDED
-    return f"{shown} ({LATE})" if task.late else shown
+def _said(cell: Cell) -> str:
+    return f"{cell.state} ({LATE})" if cell.late else cell.state
 
 
 def _columns(counted: Iterable[Any]) -> list[Column]:
@@ -158,7 +131,7 @@ def _decided(connection: Connection, campaign: str, workflow: str | None) -> Seq
     return connection.execute(query if workflow is None else query.where(membership.c.workflow == workflow)).all()
 
 
-def _campaign_runs(connection: Connection, campaign: str) -> Select[Any]:
+def campaign_runs(connection: Connection, campaign: str) -> Select[Any]:
     """The runs of a finite campaign; of a streamed one every run; none of that of hand-written DAGs."""
     kind = connection.execute(select(tables.campaign.c.kind).where(tables.campaign.c.name == campaign)).scalar()
     query = select(run.c.number, run.c.source)
@@ -170,7 +143,7 @@ def _campaign_runs(connection: Connection, campaign: str) -> Select[Any]:
 
 
 def _chosen_runs(connection: Connection, campaign: str, runs: Sequence[int], last: int, sources: Sequence[str]) -> Any:
-    query = _campaign_runs(connection, campaign)
+    query = campaign_runs(connection, campaign)
     if runs:
         query = query.where(run.c.number.in_(list(runs)))
     if sources:
@@ -244,7 +217,7 @@ def _totals(
     by_grouping: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in decided:
         by_grouping[row.workflow, row.grouping][row.state] += row.n
-    listed = _campaign_runs(connection, campaign).subquery()
+    listed = campaign_runs(connection, campaign).subquery()
     per_source: dict[str, int] = dict(
         connection.execute(select(listed.c.source, func.count()).group_by(listed.c.source)).all()
     )

@@ -1,0 +1,110 @@
+"""From what a view shows to HTML: everything that comes from data is escaped, what is obeyed by browsers, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from airflow_calib_provider.domain import page_addresses
+from airflow_calib_provider.domain.escaping import escaped
+from airflow_calib_provider.domain.reasons import render
+
+SIGNS: Mapping[str, str] = {
+    "new": "○",
+    "forming": "○",
+    "waiting": "…",
+    "held": "…",
+    "processing": "▶",
+    "running": "▶",
+    "submitted": "▷",
+    "done": "✓",
+    "succeeded": "✓",
+    "published": "✓",
+    "approved": "✓",
+    "validated": "?",
+    "candidate": "?",
+    "failed": "✗",
+    "refused": "✗",
+    "rejected": "✗",
+    "skipped": "–",
+    "excluded": "–",
+    "not_selected": "–",
+    "late": "↷",
+}
+"""Before each state, so that it is not told by its colour alone."""
+
+SHORT = 90
+"""Characters of a reason in a cell; the whole of it is on the group's page, and where one points."""
+
+
+def state(name: str | None, late: bool = False) -> Markup:
+    """A state with its sign."""
+    if not name:
+        return Markup("")
+    sign = SIGNS.get(name, "•")
+    said = escape(escaped(name.replace("_", " ")) + (" (late)" if late else ""))
+    shown = (
+        f'<span class="state state-{escape(name)}"><span class="sign" aria-hidden="true">{sign}</span> {said}</span>'
+    )
+    return Markup(shown)  # noqa: S704 - each part of it is escaped
+
+
+def moment(at: datetime | None) -> Markup:
+    """A time, in UTC."""
+    if at is None:
+        return Markup("")
+    whole, short = at.isoformat(timespec="seconds"), f"{at:%Y-%m-%d %H:%M}"
+    return Markup(f'<time datetime="{whole}" title="{whole}">{short}</time>')  # noqa: S704 - numbers
+
+
+def lines(text: str) -> Markup:
+    """A text of several lines."""
+    return Markup("<br>").join(escaped(line) for line in text.split("\n"))
+
+
+def shortened(text: str) -> str:
+    """The beginning of a reason."""
+    text = text.replace("\n", " ")
+    return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
+
+
+def of_airflow(*parts: str) -> str:
+    """The address of a page of Airflow's UI, relative to the views."""
+    return "../" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _shown(value: Any) -> Any:
+    return escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("airflow_calib_provider.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {
+        "state": state,
+        "moment": moment,
+        "lines": lines,
+        "shortened": shortened,
+        "of_airflow": of_airflow,
+        "to": page_addresses.view_address,
+        "why": render,
+    }
+    return made
+
+
+def html(template: str, **data: Any) -> str:
+    """A whole page."""
+    return _environment().get_template(template).render(**data)
