@@ -8,11 +8,11 @@
         for value in api.group_values(ledger, name="scale_EB", last=20):
             print(value.group, value.value, value.error)
 
-They never import Airflow, and raise :class:`~airflow_calib_provider.errors.CalibError` with what to do. What is not in
-``__all__`` may change at any time.
+They never import Airflow, though some ask it over its REST API, and raise
+:class:`~airflow_calib_provider.errors.CalibError` with what to do. What is not in ``__all__`` may change at any time.
 """
 
-from airflow_calib_provider.api.amending import amend_group, publish_candidates
+from airflow_calib_provider.api.amending import ClearedEdition, amend_group, clear_amended, publish_candidates
 from airflow_calib_provider.api.campaigning import (
     add_runs,
     alter_campaign,
@@ -26,6 +26,7 @@ from airflow_calib_provider.api.campaigning import (
     start_campaign,
     update_campaign,
 )
+from airflow_calib_provider.api.categorizing import CategorizedRun, RunCategories, run_categories
 from airflow_calib_provider.api.comparing import (
     CampaignComparison,
     PayloadPair,
@@ -35,6 +36,17 @@ from airflow_calib_provider.api.comparing import (
 from airflow_calib_provider.api.deciding import AddedRuns, Skipped, record_runs, skip_runs
 from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
 from airflow_calib_provider.api.explaining import explain
+from airflow_calib_provider.api.job_logs import JobLog, job_log, jobs
+from airflow_calib_provider.api.mirroring import (
+    MirrorStatus,
+    RebuiltMirror,
+    check_mirror,
+    delete_mirror,
+    mirror_status,
+    rebuild_mirror,
+)
+from airflow_calib_provider.api.orphaned import BackendTrouble, Orphan, Orphans, orphans
+from airflow_calib_provider.api.overview import RunStatus, Status, status
 from airflow_calib_provider.api.planning import plan_edit, plan_specs
 from airflow_calib_provider.api.reading import (
     PROMPT,
@@ -50,39 +62,62 @@ from airflow_calib_provider.api.reading import (
     runs,
     values,
 )
+from airflow_calib_provider.api.retrying import Retried, retry_group
 from airflow_calib_provider.api.stepping import MetricRecord, StepRecord, steps_made
 from airflow_calib_provider.api.storing import check_products
+from airflow_calib_provider.api.versions import LedgerVersion, UpgradedLedger, ledger_version, upgrade_ledger
 from airflow_calib_provider.domain.new_campaign import NewCampaign, PreparedCampaign
 from airflow_calib_provider.domain.reasons import Cause
+from airflow_calib_provider.domain.unmet import InCategory
 from airflow_calib_provider.injection.amending import Amended
 from airflow_calib_provider.jobsets.storage import Compared, Found
 from airflow_calib_provider.ledger.campaign_progress import CampaignProgress
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.ledger.lines import CampaignLine, RunLine
+from airflow_calib_provider.ledger.lines import CampaignLine, JobLine, RunLine
 from airflow_calib_provider.ledger.results import GroupValue, Value
 from airflow_calib_provider.ledger.rows import Campaign, Payload
+from airflow_calib_provider.ledger.source_reads import SourceTrouble
 from airflow_calib_provider.ledger.steering import Changes, Steered
+from airflow_calib_provider.mirror.check import CheckReport, MirrorCounts
+from airflow_calib_provider.mirror.rebuild import RebuildProgress
+from airflow_calib_provider.mirror.status import TargetStatus
+from airflow_calib_provider.mirror.target import InfluxTarget
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.planning.records import PlanDifference, PlannedGroup, PlannedLock, PlanRequest, SpecPlan
+from airflow_calib_provider.rest.announcing import Announcement, announce_runs
 
 __all__ = [
     "PROMPT",
     "AddedRuns",
     "Amended",
+    "Announcement",
+    "BackendTrouble",
     "Campaign",
     "CampaignComparison",
     "CampaignLine",
     "CampaignProgress",
+    "CategorizedRun",
     "Cause",
     "Changes",
+    "CheckReport",
+    "ClearedEdition",
     "Compared",
     "Drift",
     "Found",
     "GroupRecord",
     "GroupValue",
+    "InCategory",
+    "InfluxTarget",
+    "JobLine",
+    "JobLog",
     "Ledger",
+    "LedgerVersion",
     "MetricRecord",
+    "MirrorCounts",
+    "MirrorStatus",
     "NewCampaign",
+    "Orphan",
+    "Orphans",
     "Payload",
     "PayloadPair",
     "PlanDifference",
@@ -92,28 +127,46 @@ __all__ = [
     "PreparedCampaign",
     "ProductRecord",
     "Published",
+    "RebuildProgress",
+    "RebuiltMirror",
+    "Retried",
+    "RunCategories",
     "RunLine",
+    "RunStatus",
     "Skipped",
+    "SourceTrouble",
     "SpecPlan",
+    "Status",
     "Steered",
     "StepRecord",
+    "TargetStatus",
+    "UpgradedLedger",
     "Value",
     "ValuePair",
     "add_runs",
     "alter_campaign",
     "amend_group",
+    "announce_runs",
     "campaign_progress",
     "campaigns",
     "cancel_campaign",
+    "check_mirror",
     "check_products",
+    "clear_amended",
     "close_campaign",
     "compare_campaigns",
     "create_campaign",
+    "delete_mirror",
     "drift_of",
     "explain",
     "group_values",
     "groups",
+    "job_log",
+    "jobs",
+    "ledger_version",
+    "mirror_status",
     "open_ledger",
+    "orphans",
     "pause_campaign",
     "payload_path",
     "payloads",
@@ -122,13 +175,18 @@ __all__ = [
     "prepare_campaign",
     "products",
     "publish_candidates",
+    "rebuild_mirror",
     "record_runs",
     "resume_campaign",
+    "retry_group",
+    "run_categories",
     "runs",
     "skip_runs",
     "start_campaign",
+    "status",
     "steps_made",
     "update_campaign",
+    "upgrade_ledger",
     "value_drift",
     "values",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_calib_provider.api.reading import PROMPT, check_names
+from airflow_calib_provider.crash import crash_point
+from airflow_calib_provider.errors import CalibError
+from airflow_calib_provider.ledger import editions
 from airflow_calib_provider.ledger.groups import find_group
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ def amend_group(
 ) -> Amended:
     """Give a closed group its next edition: late runs are added to it, or runs removed from it.
 
-    Its tasks run again as soon as Airflow has been asked to, which calib_inject does.
+    Its tasks run again as soon as Airflow has been asked to, which :func:`clear_amended` or ``calib_inject`` does.
 
     :raises NotFound: there is no such campaign, group or run.
     :raises CalibError: the group cannot be amended so, or not now.
@@ -41,6 +45,45 @@ def amend_group(
         found = find_group(connection, campaign, workflow, group)
     wanted = Amendment(sorted(set(add)), sorted(set(remove)), reason.strip(), person)
     return amend(ledger, found.id, wanted, datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class ClearedEdition:
+    """Whether Airflow runs the tasks of an edition again.
+
+    :ivar cleared: the DAG runs that were cleared.
+    :ivar left: those for which the next ``calib_inject`` asks Airflow.
+    :ivar error: why it was not asked for these now; ``None``: none is left.
+    """
+
+    cleared: Sequence[str]
+    left: Sequence[str]
+    error: CalibError | None
+
+
+def clear_amended(ledger: Ledger, amended: Amended) -> ClearedEdition:
+    """Ask Airflow (``CALIB_AIRFLOW_URL``) at once to run the tasks of an edition again.
+
+    That it cannot be asked is no error: ``calib_inject`` sees to it that the tasks run.
+    """
+    from airflow_calib_provider.rest.client import Airflow
+
+    with ledger.read() as connection:
+        rows = editions.to_clear(connection, amended.group_ids)
+    cleared: list[str] = []
+    trouble = None
+    try:
+        if rows:
+            with Airflow() as airflow:
+                for row in rows:
+                    airflow.clear_dag_run(row.dag_id, row.run_id)
+                    crash_point("amend.after_clear", row.group_name)
+                    cleared.append(row.run_id)
+                    with ledger.write() as connection:
+                        editions.note_asked(connection, row, None, datetime.now(UTC))
+    except CalibError as error:
+        trouble = error
+    return ClearedEdition(cleared, [row.run_id for row in rows if row.run_id not in cleared], trouble)
 
 
 def publish_candidates(

@@ -13,8 +13,10 @@ from airflow_calib_provider.errors import CalibError, CommandLineError, NotFound
 from airflow_calib_provider.ledger import campaigns, names, spec_files
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Explanation, Scope, explain_group, explain_run
+from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
 from airflow_calib_provider.ledger.groups import find_group, task_of
 from airflow_calib_provider.ledger.sources import check_source
+from airflow_calib_provider.rest.facts import airflow_facts
 from airflow_calib_provider.spec.team import team_of
 
 if TYPE_CHECKING:
@@ -33,16 +35,28 @@ def explain(
     workflow: str | None = None,
     task: str | None = None,
     source: str | None = None,
+    ask_airflow: bool = False,
 ) -> list[Cause]:
-    """Every cause why a run or a group does not move, as far as the ledger knows. Airflow is not asked.
+    """Every cause why a run or a group does not move, as far as the ledger knows.
 
     :param what: a run, or a group's name.
     :param specs: the folder of the YAML files, which say more than the ledger alone.
     :param source: of the run.
+    :param ask_airflow: ask Airflow (``CALIB_AIRFLOW_URL``), too: about paused DAGs, full pools, components that are
+        down. That it does not answer is a cause, and no error.
     :raises NotFound: there is no such campaign, workflow, task, source, group or run.
     """
-    found = explained(ledger, what, specs=specs, campaign=campaign, workflow=workflow, task=task, source=source)
-    return [replace(cause, campaign=campaign) for cause in found.causes]
+    found = explained(
+        ledger,
+        what,
+        specs=specs,
+        campaign=campaign,
+        workflow=workflow,
+        task=task,
+        source=source,
+        ask_airflow=ask_airflow,
+    )
+    return found.causes
 
 
 def explained(
@@ -54,8 +68,9 @@ def explained(
     workflow: str | None,
     task: str | None,
     source: str | None,
+    ask_airflow: bool,
 ) -> Explanation:
-    """As :func:`explain`, with the DAG runs about which Airflow can be asked."""
+    """As :func:`explain`, with why a group opened, and why it closed."""
     if not isinstance(what, int) and source is not None:
         raise CommandLineError(f"--source says which run is meant, but {what} is no run", "leave it out")
     workflows, troubles = ({}, None) if specs is None else served_specs(specs, ledger)
@@ -71,7 +86,8 @@ def explained(
     if unknown := [cause for cause in causes if cause.code == "run_unknown"]:
         troubles_of_sources = [cause.text for cause in causes if cause.code == "source_unreadable"]
         raise NotFound("; ".join([unknown[0].text, *troubles_of_sources]), f"it becomes known by {unknown[0].release}")
-    return found
+    causes = with_airflow(causes, airflow_causes(found, airflow_facts(found.dag_runs))) if ask_airflow else causes
+    return replace(found, causes=[replace(cause, campaign=campaign) for cause in causes])
 
 
 def _check_names(connection: Connection, scope: Scope) -> None:

@@ -51,20 +51,13 @@ def explain(
 
     The ledger is asked first, then Airflow (CALIB_AIRFLOW_URL) about paused DAGs, full pools, components that are down.
     """
-    from dataclasses import replace
-
     from airflow_calib_provider.api.explaining import explained
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.ledger.explain_airflow import airflow_causes, with_airflow
-    from airflow_calib_provider.rest.facts import airflow_facts
 
     run = run_number(what)
     named: dict[str, Any] = {"campaign": campaign, "workflow": workflow, "task": task, "source": source}
-    found = explained(open_ledger(), what if run is None else run, specs=specs, **named)
+    found = explained(open_ledger(), what if run is None else run, specs=specs, ask_airflow=ask_airflow, **named)
     causes = found.causes
-    if ask_airflow:
-        causes = with_airflow(causes, airflow_causes(found, airflow_facts(found.dag_runs)))
-    causes = [replace(cause, campaign=campaign) for cause in causes]
     life = found.life if task is None else ""
     if as_json:
         said = {"life": life} if run is None else {}

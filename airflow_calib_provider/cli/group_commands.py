@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_calib_provider.injection.amending import Amended
-    from airflow_calib_provider.ledger.engine import Ledger
 
 
 app = typer.Typer(help="Changing closed groups.", no_args_is_help=True)
@@ -118,11 +117,14 @@ def amend(
     ledger = open_ledger()
     runs = {"add": _numbers(add), "remove": _numbers(remove)}
     done = api.amend_group(ledger, group, reason=reason, person=person(), campaign=campaign, workflow=workflow, **runs)
-    cleared, left = _clear(ledger, done)
+    asked = api.clear_amended(ledger, done)
+    if asked.error is not None:
+        print(f"note: {asked.error.message}", file=sys.stderr)
     if as_json:
-        emit_json({**vars(done), "first": done.first, "last": done.last, "cleared": cleared, "to_clear": left})
+        about = {"first": done.first, "last": done.last, "cleared": asked.cleared, "to_clear": asked.left}
+        emit_json({**vars(done), **about})
         return
-    _show(done, cleared, left)
+    _show(done, asked.cleared, asked.left)
     _warn(done, campaign)
 
 
@@ -136,35 +138,6 @@ def _numbers(text: str) -> list[int]:
     if sum(last - first + 1 for first, last in ranges) > MOST:
         raise CalibError(f"an amendment of more than {MOST:,} runs", "a campaign of its own is for more")
     return [run for first, last in ranges for run in range(first, last + 1)]
-
-
-def _clear(ledger: Ledger, done: Amended) -> tuple[list[str], list[str]]:
-    """Ask Airflow to run the tasks again; calib_inject sees to it that it does.
-
-    :returns: the DAG runs that were cleared, and those for which calib_inject will ask.
-    """
-    from datetime import UTC, datetime
-
-    from airflow_calib_provider.crash import crash_point
-    from airflow_calib_provider.errors import CalibError
-    from airflow_calib_provider.ledger import editions
-    from airflow_calib_provider.rest.client import Airflow
-
-    with ledger.read() as connection:
-        rows = editions.to_clear(connection, done.group_ids)
-    cleared: list[str] = []
-    try:
-        if rows:
-            with Airflow() as airflow:
-                for row in rows:
-                    airflow.clear_dag_run(row.dag_id, row.run_id)
-                    crash_point("amend.after_clear", row.group_name)
-                    cleared.append(row.run_id)
-                    with ledger.write() as connection:
-                        editions.note_asked(connection, row, None, datetime.now(UTC))
-    except CalibError as error:
-        print(f"note: {error.message}", file=sys.stderr)
-    return cleared, [row.run_id for row in rows if row.run_id not in cleared]
 
 
 def _show(done: Amended, cleared: Sequence[str], left: Sequence[str]) -> None:

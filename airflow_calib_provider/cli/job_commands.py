@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +16,6 @@ from airflow_calib_provider.cli.common import (
     TaskName,
     WorkflowName,
     examples,
-    existing_names,
     existing_state,
     open_ledger,
     run_number,
@@ -26,7 +23,6 @@ from airflow_calib_provider.cli.common import (
 
 if TYPE_CHECKING:
     from airflow_calib_provider.ledger.lines import JobLine
-    from airflow_calib_provider.ledger.rows import Generation, JobRecord
 
 app = typer.Typer(help="Jobs and their logs.", no_args_is_help=True)
 
@@ -53,20 +49,13 @@ def list_jobs(
     States: waiting, submitted, running, held, succeeded, failed, left_out, removed. Memory is the peak of the last
     attempt, and after the slash what it asked for.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import as_dict, emit_json, table
     from airflow_calib_provider.domain.reducer import JobState
-    from airflow_calib_provider.ledger import queries
-    from airflow_calib_provider.ledger.groups import find_group
 
     existing_state(state, [known.value for known in JobState])
-    ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, task)
-    with ledger.read() as connection:
-        if group is not None:
-            find_group(connection, campaign, workflow, group)
-        rows = queries.jobs_listed(
-            connection, campaign, workflow=workflow, group_name=group, task=task, state=state, last=last
-        )
+    named: dict[str, Any] = {"campaign": campaign, "workflow": workflow, "group": group, "task": task}
+    rows = api.jobs(open_ledger(), state=state, last=last, **named)
     if as_json:
         emit_json([as_dict(row) for row in rows])
         return
@@ -159,82 +148,15 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Print what a job wrote to its standard output, or to its standard error."""
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.errors import NotFound
-
-    row, of_job = _find(campaign, workflow, source, group, task, job, generation, step)
-    number = attempt or of_job.accepted_attempt or of_job.attempt
-    if number > of_job.attempt or number == 0:
-        made = f"its last attempt is {of_job.attempt}" if of_job.attempt else "it was not submitted yet"
-        raise NotFound(f"job {job} of {task} of {group} has no attempt {number or ''}".rstrip(), made)
-    said = of_job.reason if number == of_job.attempt else None
-    file = _file(row.folder, job, number, of_job.accepted_attempt, stderr, said)
-    if as_json:
-        text = b"".join(_chunks(file, tail)).decode(errors="replace")
-        emit_json({"file": str(file), "generation": row.n, "job": job, "attempt": number, "text": text})
-        return
-    for chunk in _chunks(file, tail):
-        typer.echo(chunk, nl=False)
-
-
-def _find(
-    campaign: str,
-    workflow: str | None,
-    source: str | None,
-    group: str,
-    task: str,
-    job: int,
-    n: int | None,
-    step: int | None,
-) -> tuple[Generation, JobRecord]:
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import generations, results, steps
-    from airflow_calib_provider.ledger.groups import group_by_id, task_of
 
     run = run_number(group)
-    ledger = open_ledger()
-    existing_names(ledger, campaign, workflow, source=source)
-    with ledger.read() as connection:
-        groups = results.meant(connection, campaign, workflow, group, run, task, source)
-        if len(groups) > 1:
-            listed = ", ".join(f"{item.name} of {item.workflow}" for item in groups)
-            raise NotFound(f"several groups with a task {task} are meant by {group}: {listed}", "name a --workflow")
-        held = group_by_id(connection, groups[0].id)
-        group = str(held.name)
-        if task_of(connection, held, task).kind == "publish":
-            raise NotFound(
-                f"the task {task} of {group} publishes: it has no jobs", f"`calib explain {group}` says more"
-            )
-        row = generations.latest(connection, held.id, task)
-        if row is not None and n is not None and n != row.n:
-            row = results.generation_numbered(connection, held.id, task, n, row.n)
-        if row is None:
-            raise NotFound(f"the task {task} of {group} has no jobs yet", f"`calib explain {group}` says why")
-        row = steps.at(connection, row, step)
-        jobs = {item.job_index: item for item in generations.jobs_of(connection, [row.id], step=row.step)}
-    if job not in jobs:
-        raise NotFound(f"{task} of {group} has no job {job}", f"it has {len(jobs)}, counted from 0")
-    return row, jobs[job]
-
-
-def _file(folder: str, job: int, attempt: int, accepted: int | None, stderr: bool, said: str | None) -> Path:
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.jobsets.folders import log_files
-
-    file = log_files(folder, job, attempt, accepted)[stderr]
-    if not file.is_file():
-        hint = "the attempt has not begun, or its folder was removed"
-        raise NotFound(f"there is no file {file}", f"{hint}; what is known of it: {said}" if said else hint)
-    return file
-
-
-def _chunks(file: Path, tail: int) -> Iterator[bytes]:
-    if tail:
-        from collections import deque
-
-        with file.open("rb") as stream:
-            yield from deque(stream, maxlen=tail)
+    named: dict[str, Any] = {"campaign": campaign, "workflow": workflow, "source": source}
+    chosen: dict[str, Any] = {"attempt": attempt, "generation": generation, "step": step, "stderr": stderr}
+    log = api.job_log(open_ledger(), group if run is None else run, task, job, **named, **chosen)
+    if as_json:
+        emit_json({**vars(log), "text": log.text(tail)})
         return
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            yield chunk
+    for chunk in log.chunks(tail):
+        typer.echo(chunk, nl=False)

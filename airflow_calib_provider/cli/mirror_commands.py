@@ -14,10 +14,9 @@ import typer
 from airflow_calib_provider.cli.common import Json, examples, open_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airflow_calib_provider.mirror.check import CheckReport
-    from airflow_calib_provider.mirror.client import InfluxClient
     from airflow_calib_provider.mirror.status import TargetStatus
     from airflow_calib_provider.mirror.target import InfluxTarget
 
@@ -50,26 +49,26 @@ def status(as_json: Json = False) -> None:
 
     Only the ledger is asked. The exit code is 1 while a target is in trouble.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.mirror.status import MANY_SERIES, of_targets, series
+    from airflow_calib_provider.mirror.status import MANY_SERIES
 
-    with open_ledger().read() as connection:
-        targets = of_targets(connection)
-        counts = series(connection)
-    many = sum(counts.values()) > MANY_SERIES
+    found = api.mirror_status(open_ledger())
+    counts = found.series
     if as_json:
-        emit_json({"targets": [asdict(item) for item in targets], "series": counts, "too_many_series": many})
+        about = {"targets": [asdict(item) for item in found.targets], "series": counts}
+        emit_json({**about, "too_many_series": found.too_many_series})
     else:
-        _show_status(targets)
+        _show_status(found.targets)
         listed = ", ".join(f"{name} {number:,}" for name, number in counts.items())
         print(f"series, at most: {sum(counts.values()):,} ({listed})")
-        if many:
+        if found.too_many_series:
             print(f"warning: more than {MANY_SERIES:,} series: InfluxDB 1.x refuses more than 1,000,000 by default")
-    if any(item.in_trouble for item in targets):
+    if found.in_trouble:
         raise typer.Exit(1)
 
 
-def _show_status(targets: list[TargetStatus]) -> None:
+def _show_status(targets: Sequence[TargetStatus]) -> None:
     from airflow_calib_provider.cli.output import shown, table
 
     heads = ["target", "place", "events behind", "seconds behind", "carried now", "last success", "set aside"]
@@ -123,16 +122,14 @@ def check(
 
     What was not carried yet is not missing; what InfluxDB refused or no longer keeps is counted by itself.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.mirror.check import check as compare
 
     ledger = open_ledger()
     start = _since(since)
-    with (
-        _client(connection, url, bucket, org, database, user, token_file) as client,
-        _bar("comparing", as_json) as show,
-    ):
-        report = compare(ledger, client, start, tell=lambda done, total: show(done, total, ""))
+    target = _target(connection, url, bucket, org, database, user, token_file)
+    with _bar("comparing", as_json) as show:
+        report = api.check_mirror(ledger, target, since=start, tell=lambda done, total: show(done, total, ""))
     if as_json:
         emit_json({**asdict(report), "clean": report.clean})
     else:
@@ -180,35 +177,32 @@ def rebuild(
 
     Points overwrite themselves, so nothing is doubled; nothing is deleted without --delete-first.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.mirror import rebuild as filling
 
     if delete_first and since:
         raise typer.BadParameter("what is deleted must be filled from the beginning", param_hint="--delete-first")
     ledger = open_ledger()
     start = _since(since)
-    deleted: list[str] = []
-    with _client(connection, url, bucket, org, database, user, token_file) as client:
-        if delete_first:
-            deleted = filling.delete_all(client)
-        if deleted and not as_json:
-            print(f"deleted in {client.target.place}: {', '.join(deleted)}")
-        with _bar("filling", as_json) as show:
-            done = filling.rebuild(
-                ledger,
-                client,
-                start,
-                tell=lambda told: show(told.done - told.first, max(told.last, told.done) - told.first, told.trouble),
-            )
-        place = client.target.place
+    target = _target(connection, url, bucket, org, database, user, token_file)
+    deleted = api.delete_mirror(target) if delete_first else []
+    if deleted and not as_json:
+        print(f"deleted in {target.place}: {', '.join(deleted)}")
+    with _bar("filling", as_json) as show:
+        done = api.rebuild_mirror(
+            ledger,
+            target,
+            since=start,
+            tell=lambda told: show(told.done - told.first, max(told.last, told.done) - told.first, told.trouble),
+        )
     if as_json:
-        emit_json({"place": place, "events": done.done - done.first, "points": done.points, "deleted": deleted})
+        emit_json({**vars(done), "deleted": deleted})
     else:
-        print(f"{done.done - done.first:,} events were mirrored to {place} as {done.points:,} points")
+        print(f"{done.events:,} events were mirrored to {done.place} as {done.points:,} points")
 
 
-def _since(text: str) -> int | None:
-    """Nanoseconds since 1970; ``None`` where nothing is said.
+def _since(text: str) -> datetime | None:
+    """A time; ``None`` where nothing is said.
 
     :raises typer.BadParameter: it is neither a duration nor a time.
     """
@@ -217,36 +211,26 @@ def _since(text: str) -> int | None:
     if not text:
         return None
     try:
-        since = datetime.now(UTC) - parse_duration(text)
+        return datetime.now(UTC) - parse_duration(text)
     except ValueError:
         try:
-            since = parse_time(text)
+            return parse_time(text)
         except ValueError:
             said = f"{text!r} is neither a duration such as 2h or 7d nor a time such as 2026-05-01T12:00:00Z"
             raise typer.BadParameter(said, param_hint="--since") from None
-    return int(since.timestamp() * 1e9)
 
 
-@contextmanager
-def _client(
+def _target(
     connection: str, url: str | None, bucket: str, org: str, database: str, user: str, token_file: Path | None
-) -> Iterator[InfluxClient]:
-    from airflow_calib_provider.mirror.client import InfluxClient
-
-    if url is None:
-        beside = {"--bucket": bucket, "--org": org, "--database": database, "--user": user, "--token-file": token_file}
-        if given := [option for option, value in beside.items() if value]:
-            raise typer.BadParameter(
-                "goes with --url only; without, the Airflow connection says it", param_hint=", ".join(given)
-            )
-        target = _from_airflow(connection)
-    else:
-        target = _from_options(connection, url, bucket, org, database, user, token_file)
-    client = InfluxClient(target)
-    try:
-        yield client
-    finally:
-        client.close()
+) -> InfluxTarget:
+    if url is not None:
+        return _from_options(connection, url, bucket, org, database, user, token_file)
+    beside = {"--bucket": bucket, "--org": org, "--database": database, "--user": user, "--token-file": token_file}
+    if given := [option for option, value in beside.items() if value]:
+        raise typer.BadParameter(
+            "goes with --url only; without, the Airflow connection says it", param_hint=", ".join(given)
+        )
+    return _from_airflow(connection)
 
 
 def _from_options(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -28,17 +27,16 @@ def orphans(
     Asked are the local backend and every backend that generations of the last 30 days name. What this ledger does not
     know is never removed: it may belong to another installation. The exit code is 1 when something is left.
     """
-    from airflow_calib_provider.cli.backends import not_seen
+    from airflow_calib_provider import api
+    from airflow_calib_provider.cli.backends import not_seen, opened
     from airflow_calib_provider.cli.output import emit_json, table
-    from airflow_calib_provider.errors import BackendError
 
-    found: list[dict[str, object]] = []
-    errors: list[dict[str, str]] = []
-    for name in [backend] if backend else _named():
-        try:
-            found += _of_backend(name, remove, errors)
-        except BackendError as error:
-            errors.append({"backend": name, "error": f"{error}{not_seen(name)}"})
+    answer = api.orphans(open_ledger(), backends=[backend] if backend else (), remove=remove, opened=opened)
+    found = [vars(item) for item in answer.found]
+    errors = [
+        {"backend": item.backend, "error": item.error if item.asked else f"{item.error}{not_seen(item.backend)}"}
+        for item in answer.troubles
+    ]
     if as_json:
         emit_json({"orphans": found, "errors": errors})
     else:
@@ -49,20 +47,3 @@ def orphans(
             typer.echo(f"error: {problem['backend']}: {problem['error']}", err=True)
     if errors or not all(item["removed"] for item in found):
         raise typer.Exit(1)
-
-
-def _named() -> list[str]:
-    from airflow_calib_provider.jobsets.kill import recent_backends
-
-    return recent_backends(open_ledger(), datetime.now(UTC))
-
-
-def _of_backend(name: str, remove: bool, errors: list[dict[str, str]]) -> list[dict[str, object]]:
-    from airflow_calib_provider.cli.backends import opened
-    from airflow_calib_provider.jobsets.kill import leftovers, remove_leftovers
-
-    backend = opened(name)
-    found = leftovers(open_ledger(), backend)
-    removed, failed = remove_leftovers(backend, found) if remove else ([], [])
-    errors += [{"backend": name, "error": text} for text in failed]
-    return [{"backend": name, "round": str(item.key), "why": item.why, "removed": item in removed} for item in found]

@@ -25,10 +25,8 @@ from airflow_calib_provider.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from airflow_calib_provider.injection.categories import InCategory
-    from airflow_calib_provider.injection.serving import Served
+    from airflow_calib_provider.domain.unmet import InCategory
     from airflow_calib_provider.ledger.lines import RunLine
-    from airflow_calib_provider.ledger.rows import Run
 
 app = typer.Typer(help="Runs as the ledger knows them.", no_args_is_help=True)
 
@@ -126,13 +124,12 @@ def announce(as_json: Json = False) -> None:
     right after it. To announce twice, or for nothing, changes nothing.
     """
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.rest.client import Airflow
-    from airflow_calib_provider.spec.language import INJECT, RUNS_ASSET
+    from airflow_calib_provider.rest.announcing import announce_runs  # all of the API takes longer to import
+    from airflow_calib_provider.spec.language import INJECT
 
-    with Airflow() as airflow:
-        event = airflow.announce({"by": person()})
+    found = announce_runs(person=person())
     if as_json:
-        emit_json({"asset": RUNS_ASSET, "event": event.get("id"), "at": event.get("timestamp")})
+        emit_json(vars(found))
     else:
         print(f"announced: {INJECT} runs at once")
 
@@ -151,18 +148,16 @@ def categories(
     The run is asked as the ledger has it now, and the categories as categories.yaml says now; if that has mistakes, as
     it was when it had none. What was decided about the run before stays (calib explain).
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json, table
-    from airflow_calib_provider.injection.categories import categories_of
 
-    served, rows = _served(specs), _rows_of(run, source)
-    found = [
-        (row, one)
-        for row in rows
-        if row.source in served.sources
-        for one in categories_of(row, served.sources[row.source], served.categories, served.workflows)
-    ]
+    answer = api.run_categories(open_ledger(), specs, run, source=source)
+    for error in answer.mistakes:
+        print(f"warning: {error}", file=sys.stderr)
+    rows = answer.runs
+    found = [(row, one) for row in rows for one in row.categories]
     if as_json:
-        emit_json([{"run": row.number, "source": row.source, **_told(one)} for row, one in found])
+        emit_json([{"run": row.run, "source": row.source, **_told(one)} for row, one in found])
         return
     words = {True: "yes", False: "no", None: "?"}
     several = len(rows) > 1
@@ -180,35 +175,3 @@ def _told(one: InCategory) -> dict[str, object]:
     parts = [{"text": part.text, "values": part.values, "error": part.error or None} for part in one.parts]
     about = {"category": one.name, "condition": one.condition, "in": one.is_in, "workflows": list(one.workflows)}
     return {**about, "parts": parts, "error": one.error or None}
-
-
-def _served(folder: Path) -> Served:
-    """The specs of a folder, with what was good last of what has mistakes, which are told."""
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.injection.serving import serve
-    from airflow_calib_provider.ledger import spec_files
-    from airflow_calib_provider.spec.team import team_of
-
-    if not folder.is_dir():
-        raise NotFound(f"there is no folder {folder}", "name the folder of the YAML files with --specs")
-    with open_ledger().read() as connection:
-        kept = spec_files.kept_texts(connection, team_of(folder))
-    served = serve(folder, lambda: kept)
-    beside = (folder / spec_files.SOURCES, folder / spec_files.CATEGORIES)
-    for error in served.errors:
-        if error.file in beside:
-            print(f"warning: {error}", file=sys.stderr)
-    return served
-
-
-def _rows_of(number: int, source: str | None) -> list[Run]:
-    """:raises NotFound: the ledger has no such run."""
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger.runs import runs_numbered
-
-    with open_ledger().read() as connection:
-        rows = [row for row in runs_numbered(connection, number) if source in (None, row.source)]
-    if not rows:
-        of = f" of {source}" if source is not None else ""
-        raise NotFound(f"the ledger has no run {number}{of}", "`calib runs list` shows those it has")
-    return rows

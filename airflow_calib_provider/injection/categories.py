@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from airflow_calib_provider.domain.unmet import InCategory
 from airflow_calib_provider.injection.selection import Outcomes, values_of
 from airflow_calib_provider.ledger.rows import Run
-from airflow_calib_provider.spec.condition_parts import UnmetPart, unmet
+from airflow_calib_provider.spec.condition_parts import unmet
 from airflow_calib_provider.spec.conditions import ConditionError
 from airflow_calib_provider.spec.models import RunSource, Workflow
-
-
-@dataclass(frozen=True)
-class InCategory:
-    """Whether a run is in a category.
-
-    :ivar is_in: ``None``: that cannot be told.
-    :ivar parts: of its condition, which are false of the run, or cannot be told.
-    :ivar error: why it can be told of no run of the source.
-    :ivar workflows: those that name it and take runs of the source.
-    """
-
-    name: str
-    condition: str
-    is_in: bool | None
-    parts: Sequence[UnmetPart]
-    error: str
-    workflows: Sequence[str]
-
-    @property
-    def why(self) -> str:
-        """Why it is not in it, in words."""
-        return self.error or "; ".join(str(part) for part in self.parts)
 
 
 def categories_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_calib_provider.errors import MirrorError
@@ -31,8 +31,8 @@ EXAMPLES = 5
 """Examples of each kind that are named."""
 
 
-@dataclass
-class Counts:
+@dataclass(frozen=True)
+class MirrorCounts:
     """How one measurement compares.
 
     :ivar extra: points that InfluxDB has although no event says so.
@@ -46,20 +46,15 @@ class Counts:
     different: int = 0
     beyond_retention: int = 0
     set_aside: int = 0
-    examples: list[str] = field(default_factory=list)
+    examples: Sequence[str] = ()
 
     @property
     def clean(self) -> bool:
         """Whether every point is there as it should be, and no other."""
         return not (self.missing or self.extra or self.different)
 
-    def show(self, kind: str, text: str) -> None:
-        """Remember an example."""
-        if sum(item.startswith(f"{kind}: ") for item in self.examples) < EXAMPLES:
-            self.examples.append(f"{kind}: {text}")
 
-
-@dataclass
+@dataclass(frozen=True)
 class CheckReport:
     """What a check found.
 
@@ -71,9 +66,9 @@ class CheckReport:
 
     first: int
     last: int
-    not_carried: int = 0
-    skipped: int = 0
-    measurements: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in MEASUREMENTS})
+    not_carried: int
+    skipped: int
+    measurements: Mapping[str, MirrorCounts]
 
     @property
     def clean(self) -> bool:
@@ -95,6 +90,24 @@ class CheckReport:
         return sum(int(getattr(counts, name)) for counts in self.measurements.values())
 
 
+@dataclass
+class _Tally:
+    """The counts of a measurement while the windows go by."""
+
+    expected: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    beyond_retention: int = 0
+    set_aside: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def show(self, kind: str, text: str) -> None:
+        """Remember an example."""
+        if sum(item.startswith(f"{kind}: ") for item in self.examples) < EXAMPLES:
+            self.examples.append(f"{kind}: {text}")
+
+
 def check(
     ledger: Ledger, client: InfluxClient, since: int | None = None, *, tell: Callable[[int, int], None] | None = None
 ) -> CheckReport:
@@ -114,8 +127,7 @@ def check(
         hint = "let calib_mirror run; `calib mirror status` lists what is mirrored, by the names of its connections"
         raise MirrorError(f"nothing was ever carried to {name}, so there is nothing to compare", hint)
     last = min(row.cursor, newest)
-    report = CheckReport(first, last, newest - last)
-    comparison = _Comparison(ledger, client, report, since)
+    comparison = _Comparison(ledger, client, first, last, since)
     done = first - 1
     while done < last:
         with ledger.read() as connection:
@@ -124,14 +136,18 @@ def check(
         if tell is not None:
             tell(max(0, done - first + 1), last - first + 1)
     comparison.finish()
-    return report
+    measurements = {name: MirrorCounts(**vars(tally)) for name, tally in comparison.tallies.items()}
+    return CheckReport(first, last, newest - last, comparison.skipped, measurements)
 
 
 class _Comparison:
     """One check, window by window."""
 
-    def __init__(self, ledger: Ledger, client: InfluxClient, report: CheckReport, since: int | None) -> None:
-        self._ledger, self._client, self._report, self._since = ledger, client, report, since
+    def __init__(self, ledger: Ledger, client: InfluxClient, first: int, last: int, since: int | None) -> None:
+        self._ledger, self._client, self._since = ledger, client, since
+        self._first, self._last = first, last
+        self.tallies = {name: _Tally() for name in MEASUREMENTS}
+        self.skipped = 0
         self._maker = PointMaker()
         self._horizon: dict[str, int] = {}
         now = time.time()
@@ -139,7 +155,7 @@ class _Comparison:
             kept = reading.retention(client, name)
             self._horizon[name] = int((now - kept) * 1e9) if kept else -(2**63)
         with ledger.read() as connection:
-            rows = aside.listed(connection, client.target.name, report.first, report.last)
+            rows = aside.listed(connection, client.target.name, first, last)
         self._aside = {(row.event_id, row.line) for row in rows}
         self._seen = dict.fromkeys(MEASUREMENTS, 0)
         self._earliest: dict[str, int] = {}
@@ -170,7 +186,7 @@ class _Comparison:
         try:
             return self._maker.points(row)
         except Exception:  # noqa: BLE001 - set aside by the carrier, which says why
-            self._report.skipped += 1
+            self.skipped += 1
             return ()
 
     def _compare_all(self, expected: dict[str, dict[Key, Point]], first: int, last: int) -> None:
@@ -185,7 +201,7 @@ class _Comparison:
             self._compare(name, points, actual)
 
     def _compare(self, name: str, expected: dict[Key, Point], actual: dict[Key, Fields]) -> None:
-        counts = self._report.measurements[name]
+        counts = self.tallies[name]
         for key, point in expected.items():
             if name == "value":
                 # What a later event says of the same point has taken the place of what an earlier one said.
@@ -204,7 +220,7 @@ class _Comparison:
             counts.extra += 1
             counts.show("extra", f"{','.join((name, *tags))} {_shown(name, fields)} {moment}")
 
-    def _missing(self, counts: Counts, point: Point) -> None:
+    def _missing(self, counts: _Tally, point: Point) -> None:
         line = line_of(point)
         if (_event(point), line) in self._aside:
             counts.set_aside += 1
@@ -218,8 +234,8 @@ class _Comparison:
     def finish(self) -> None:
         """What no window shows: newer values, points of no event."""
         self._settle_values()
-        for name, counts in self._report.measurements.items():
-            period = f'"event" >= {self._report.first} AND "event" <= {self._report.last}'
+        for name, counts in self.tallies.items():
+            period = f'"event" >= {self._first} AND "event" <= {self._last}'
             times = self._times(name)
             elsewhere = reading.count(self._client, name, period + (times and f" AND {times}")) - self._seen[name]
             self._extra(counts, elsewhere, "at times where no point belongs")
@@ -236,7 +252,7 @@ class _Comparison:
             return ""
         return f"time >= {min(self._since, self._earliest.get(name, self._since))}"
 
-    def _extra(self, counts: Counts, number: int, what: str) -> None:
+    def _extra(self, counts: _Tally, number: int, what: str) -> None:
         if number > 0:
             counts.extra += number
             counts.show("extra", f"{number} points {what}")
@@ -265,9 +281,9 @@ class _Comparison:
                 self._settle_value(self._open_values[key], there.get(key))
 
     def _settle_value(self, point: Point, found: Fields | None) -> None:
-        counts = self._report.measurements["value"]
+        counts = self.tallies["value"]
         event = found[list(MEASUREMENTS["value"].fields).index("event")] if found else None
-        if isinstance(event, int) and event > self._report.last:
+        if isinstance(event, int) and event > self._last:
             counts.expected -= 1
         elif found is not None and event != _event(point):
             counts.different += 1

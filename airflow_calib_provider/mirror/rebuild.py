@@ -15,7 +15,7 @@ from airflow_calib_provider.mirror.schema import MEASUREMENTS
 
 
 @dataclass(frozen=True)
-class Progress:
+class RebuildProgress:
     """How far a rebuild is.
 
     :ivar first: the event before the first.
@@ -32,8 +32,12 @@ class Progress:
 
 
 def rebuild(
-    ledger: Ledger, client: InfluxClient, since: int | None = None, *, tell: Callable[[Progress], None] | None = None
-) -> Progress:
+    ledger: Ledger,
+    client: InfluxClient,
+    since: int | None = None,
+    *,
+    tell: Callable[[RebuildProgress], None] | None = None,
+) -> RebuildProgress:
     """Write the points of all events once more, those that were set aside, too.
 
     It goes on until it has reached the newest event: an older value that it writes over a newer one, which the mirror
@@ -64,7 +68,7 @@ def rebuild(
             points += step.points
             with ledger.read() as connection:
                 last = outbox.last_id(connection)
-            progress = Progress(first, carrier.cursor, last, points, step.trouble)
+            progress = RebuildProgress(first, carrier.cursor, last, points, step.trouble)
             if tell is not None:
                 tell(progress)
             if carrier.cursor >= last and not step.trouble:

@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from airflow_calib_provider.domain.unmet import UnmetPart
 from airflow_calib_provider.spec.condition_text import ConditionText
 from airflow_calib_provider.spec.conditions import Condition, ConditionError
 from airflow_calib_provider.spec.models import FieldType
-
-
-@dataclass(frozen=True)
-class UnmetPart:
-    """A part of a condition that is false of a run, or of which that cannot be told.
-
-    :ivar values: of the fields that it mentions.
-    :ivar error: why it cannot be told; empty: it is false.
-    """
-
-    text: str
-    values: Mapping[str, object]
-    error: str = ""
-
-    def __str__(self) -> str:
-        """In words."""
-        values = ", ".join(f"{name} is {_shown(value)}" for name, value in self.values.items())
-        return f"`{self.text}` {'cannot be told: ' + self.error if self.error else 'is false'}" + (
-            f" ({values})" if values else ""
-        )
 
 
 def unmet(
@@ -66,9 +46,3 @@ def _part(text: str, types: Mapping[str, FieldType], fields: Mapping[str, object
     except ConditionError as caught:
         error = caught.message
     return UnmetPart(text, values, error)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "null"
-    return repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
