@@ -36,7 +36,7 @@ from airflow_calib_provider.api.comparing import (
 from airflow_calib_provider.api.deciding import AddedRuns, Skipped, record_runs, skip_runs
 from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
 from airflow_calib_provider.api.explaining import explain
-from airflow_calib_provider.api.job_logs import JobLog, job_log, jobs
+from airflow_calib_provider.api.job_logs import AttemptLog, job_log, jobs
 from airflow_calib_provider.api.mirroring import (
     MirrorStatus,
     RebuiltMirror,
@@ -46,7 +46,7 @@ from airflow_calib_provider.api.mirroring import (
     rebuild_mirror,
 )
 from airflow_calib_provider.api.orphaned import BackendTrouble, Orphan, Orphans, orphans
-from airflow_calib_provider.api.overview import RunStatus, Status, status
+from airflow_calib_provider.api.overview import RunStatus, StatusTable, status
 from airflow_calib_provider.api.planning import plan_edit, plan_specs
 from airflow_calib_provider.api.reading import (
     PROMPT,
@@ -91,6 +91,7 @@ __all__ = [
     "AddedRuns",
     "Amended",
     "Announcement",
+    "AttemptLog",
     "BackendTrouble",
     "Campaign",
     "CampaignComparison",
@@ -109,7 +110,6 @@ __all__ = [
     "InCategory",
     "InfluxTarget",
     "JobLine",
-    "JobLog",
     "Ledger",
     "LedgerVersion",
     "MetricRecord",
@@ -136,7 +136,7 @@ __all__ = [
     "Skipped",
     "SourceTrouble",
     "SpecPlan",
-    "Status",
+    "StatusTable",
     "Steered",
     "StepRecord",
     "TargetStatus",

@@ -49,7 +49,7 @@ def jobs(
 
 
 @dataclass(frozen=True)
-class JobLog:
+class AttemptLog:
     """What an attempt of a job wrote to its standard output or error.
 
     :ivar file: where it lies.
@@ -90,7 +90,7 @@ def job_log(
     generation: int | None = None,
     step: int | None = None,
     stderr: bool = False,
-) -> JobLog:
+) -> AttemptLog:
     """What a job wrote.
 
     :param of: a group's name, or a run of it.
@@ -109,7 +109,7 @@ def job_log(
         made = f"its last attempt is {of_job.attempt}" if of_job.attempt else "it was not submitted yet"
         raise NotFound(f"job {job} of {task} of {group} has no attempt {number or ''}".rstrip(), made)
     said = of_job.reason if number == of_job.attempt else None
-    return JobLog(_file(row.folder, job, number, of_job.accepted_attempt, stderr, said), row.n, job, number)
+    return AttemptLog(_file(row.folder, job, number, of_job.accepted_attempt, stderr, said), row.n, job, number)
 
 
 def _find(

@@ -25,7 +25,7 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
-class Status:
+class StatusTable:
     """Runs × tasks.
 
     :ivar tasks: as ``workflow.task``, in the order of the specs.
@@ -49,7 +49,7 @@ def status(
     runs: Sequence[int] = (),
     source: str | None = None,
     last: int = 20,
-) -> Status:
+) -> StatusTable:
     """The state of each task for each run.
 
     A task is new, waiting, processing, done, failed or skipped; late, refused or not_selected where the run is in no
@@ -69,7 +69,7 @@ def status(
             f"no such run{of}: {', '.join(map(str, missing))}", "`calib runs list` shows those in the ledger"
         )
     names = [column.name for column in found.columns]
-    return Status(
+    return StatusTable(
         campaign,
         names,
         [RunStatus(row.run, row.source, _named(names, row.states)) for row in found.rows],
