@@ -80,21 +80,26 @@ def carries(backend: Backend, options: Mapping[str, object]) -> bool:
 
 @runtime_checkable
 class Dismissing(Protocol):
-    """A backend that may wait long until a removed job is gone, as on a machine that does not answer."""
+    """A backend that need not wait until a removed job is gone: one that is frozen, or whose machine is, takes long."""
 
-    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
-        """As :meth:`Backend.remove`, for jobs whose work nobody takes any more: nobody waits for what is not gone soon.
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
+        """As :meth:`Backend.remove`, for jobs whose work nobody takes any more.
 
+        :param patience: seconds; what is not gone then goes later.
         :raises BackendError: their removal could not be asked for.
         """
 
 
-def let_go(backend: Backend, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
+def let_go(backend: Backend, key: RoundKey, jobs: Iterable[int] | None = None, patience: float = 0.0) -> None:
     """Remove jobs whose work nobody takes any more.
 
+    :param patience: seconds for which they are waited for, if the backend lets one choose.
     :raises BackendError: they could not be removed.
     """
-    (backend.dismiss if isinstance(backend, Dismissing) else backend.remove)(key, jobs)
+    if isinstance(backend, Dismissing):
+        backend.dismiss(key, jobs, patience)
+    else:
+        backend.remove(key, jobs)
 
 
 @runtime_checkable

@@ -159,7 +159,7 @@ def _update(ledger: Ledger, row: Generation, plan: StoredPlan, item: StepRow, ma
     """What is frozen stands in a file, which the update reads."""
     folder = generation_folder(row.folder)
     phase = plan["phases"][item.phase]
-    write_whole(folder / RESULTS, results_text(item, phase["measure"], row.folder))
+    write_whole(folder / RESULTS, results_text(item, phase["measure"], row.folder), durable=True)
     known = {**known_of(plan, item, made), RESULTS_FILE: str(folder / RESULTS)}
     definitions = with_contract(of_step(phase["update"]["definitions"], known), known)
     measured = measured_files(item, phase["measure"], row.folder)

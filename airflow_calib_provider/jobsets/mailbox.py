@@ -30,6 +30,7 @@ from pathlib import Path
 
 from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, current_text
 from airflow_calib_provider.domain.round_key import RoundKey
+from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets.step_files import write_whole
 
 _PARTS = ("rounds", "orders", "given", "beats", "results", "outputs", "taken", "refused")
@@ -40,6 +41,8 @@ _LONGEST = 240
 """Bytes of the name of a file, of the 255 that there may be."""
 
 _NOBODY = Worker(-1, 0)
+_NOTHING = Order(0, 0, 0)
+"""That is given to nobody when a mailbox is made."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,22 @@ class Mailbox:
         self.folder = folder
 
     def prepare(self) -> None:
-        """Make what workers find; doing it again changes nothing."""
+        """Make what workers find; doing it again changes nothing.
+
+        :raises BackendError: its file system knows no hard links, without which nothing is handed over once.
+        :raises OSError: it cannot be written.
+        """
         for part in _PARTS:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
+        try:
+            self.give(_NOTHING, _NOBODY)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            said = (
+                f"workers cannot be reserved: {self.folder} is on a file system without hard links ({error.strerror})"
+            )
+            raise BackendError(said, "reserve: false; or let CALIB_HOME lie elsewhere") from error
         if _text(self.folder / "worker.sh") != _program():
             write_whole(self.folder / "worker.sh", _program())
 
@@ -113,9 +129,11 @@ class Mailbox:
         place = self.folder / "given" / str(order)
         part = place.with_name(f".{order}.{os.getpid()}-{threading.get_ident()}")
         part.write_text(f"{worker.number} {worker.epoch}\n", encoding="utf-8")
-        with suppress(FileExistsError):
-            os.link(part, place)
-        part.unlink()
+        try:
+            with suppress(FileExistsError):
+                os.link(part, place)
+        finally:
+            part.unlink()
 
     def given(self, order: Order) -> Worker | None:
         """Who is to do it; nobody that there is, if the file is damaged as after a power cut: it is asked for anew."""

@@ -66,9 +66,16 @@ def keep_start(source: Path, place: Path) -> tuple[Path, str]:
     return target, digest
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that whoever sees it sees all of it."""
+def write_whole(file: Path, text: str, *, durable: bool = False) -> None:
+    """Write a file so that whoever sees it sees all of it.
+
+    :param durable: also after a power cut: of what is not made again when it is missing.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    part.write_text(text, encoding="utf-8")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
     part.replace(file)

@@ -48,6 +48,9 @@ from airflow_calib_provider.ledger.workers import WORKERS, RefusedResult, Worker
 
 LIVING = (JobState.SUBMITTED, JobState.RUNNING, JobState.HELD)
 
+GOODBYE = 10.0
+"""Seconds for which workers that are told to leave are waited for."""
+
 _LEFT = "its wall time was nearly over"
 
 
@@ -285,7 +288,7 @@ def dismiss(backend: Backend, watched: Watched) -> None:
     with suppress(OSError):
         pool.mailbox.say(current_text(1 << 60, {}, {}, stop=True))
     for item in pool.watched.rounds:
-        let_go(backend, item.key)
+        let_go(backend, item.key, patience=GOODBYE)
 
 
 def sweep(ledger: Ledger, backend: Backend, watched: Watched) -> None:
@@ -304,7 +307,7 @@ def sweep(ledger: Ledger, backend: Backend, watched: Watched) -> None:
     newest = max(known, default=-1)
     for item in made:
         if item.step == WORKERS and item.n > newest:
-            let_go(backend, item.key)
+            let_go(backend, item.key, patience=GOODBYE)
     with suppress(OSError):
         pool.mailbox.say(current_text(1 << 60, {}, {}, stop=True))
 

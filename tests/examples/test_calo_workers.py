@@ -18,6 +18,7 @@ from airflow_calib_provider.ledger import tables
 from tests import processes
 from tests.examples.calo_place import CaloPlace, work
 from tests.examples.test_calo import recovers
+from tests.jobsets.test_reserved import workers_alive
 
 KILLS = 100
 FEW = [
@@ -94,6 +95,59 @@ def test_killed_a_hundred_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     print(dict(killed))
     assert sum(killed.values()) >= KILLS
     assert min(killed["watcher"], killed["job"]) > 10
+
+
+KEPT = "workers: {count: 6, reserve: true, heartbeat: 1s, lost_after: 10s, max_replacements: 1000}"
+RESERVED = [*FEW, ("\n      phases:\n", f"\n      {KEPT}\n      phases:\n")]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.long
+def test_reserved_workers_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole sequence, while watchers are killed and workers are killed and frozen: bit for bit."""
+    wanted = None
+    for name, changes in (("rounds", FEW), ("reserved", RESERVED)):
+        home = tmp_path / name
+        home.mkdir()
+        monkeypatch.setenv("CALIB_HOME", str(home))
+        monkeypatch.setenv("CALIB_LOCAL_SLOTS", "12")
+        place = CaloPlace(home, changes)
+        if wanted is None:
+            generation = place.begin("constants")
+            assert place.finish(generation, 1200).state == "done"
+            wanted = place.history(generation), place.constants(generation)
+            place.ledger.close()
+    killed = _storm_of_workers(home, random.Random(15))
+    (row,) = place.rows(tables.generation)
+    assert row.state == "done", row.reason
+    assert (place.history(row.id), place.constants(row.id)) == wanted
+    used = Counter((one.step, one.job_index) for one in place.rows(tables.attempt) if one.state == "succeeded")
+    assert set(used.values()) == {1}, "each result is used once"
+    epochs = [one.attempt for one in place.rows(tables.job) if one.step == -1]
+    print(dict(killed), epochs)
+    assert min(killed.values()) > 3
+    assert sum(epochs) - 6 >= killed["worker"]
+    place.ledger.close()
+
+
+def _storm_of_workers(home: Path, source: random.Random) -> Counter[str]:
+    until, killed = time.monotonic() + 1800, Counter[str]()
+    watcher = processes.process(work, home)
+    watcher.start()
+    while watcher.is_alive() or watcher.exitcode != 0:
+        assert time.monotonic() < until
+        if not watcher.is_alive():
+            watcher = processes.process(work, home)
+            watcher.start()
+        time.sleep(source.uniform(1.0, 4.0))
+        what = source.choice(("watcher", "worker", "frozen"))
+        ours = [watcher.pid or 0] if what == "watcher" else sorted(workers_alive(home).values())
+        if ours and watcher.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(source.choice(ours), signal.SIGSTOP if what == "frozen" else signal.SIGKILL)
+                killed[what] += 1
+        watcher.join(0.05)
+    return killed
 
 
 def _storm(home: Path, source: random.Random, killed: Counter[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.domain.iteration.reserving import HandedOver, Order, Worker, current_text
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
+from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets.attempts import INPUTS
 from airflow_calib_provider.jobsets.mailbox import Mailbox
 from airflow_calib_provider.jobsets.reserved import Crew, Reserved
@@ -41,9 +43,9 @@ def start(mailbox: Mailbox) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(
-        number: int = 0, epoch: int = 1, *, every: int = 1, give_up: int = 60, wall: int = 0
+        number: int = 0, epoch: int = 1, *, every: int = 1, give_up: int = 60, wall: int = 0, path: str = ""
     ) -> subprocess.Popen[bytes]:
-        environment = {"PATH": os.environ["PATH"], "CALIB_JOB": str(number), "CALIB_ATTEMPT": str(epoch)}
+        environment = {"PATH": path or os.environ["PATH"], "CALIB_JOB": str(number), "CALIB_ATTEMPT": str(epoch)}
         words = ["sh", str(mailbox.folder / "worker.sh"), str(mailbox.folder), str(every), str(give_up), str(wall)]
         started.append(subprocess.Popen(words, env=environment))
         return started[-1]
@@ -312,3 +314,32 @@ def observed(mailbox: Mailbox, tmp_path: Path) -> tuple[str, str, str | None]:
     mailbox.give(Order(1, 0, 1), Worker(0, 1))
     (seen,) = backend.poll({KEY: ""})[KEY].observations
     return seen.state, seen.reason or "", seen.host
+
+
+def test_it_never_asks_for_the_time_of_day(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
+    """So that a clock that is wrong by a day changes nothing: how old a beat is, its file says."""
+    (tmp_path / "bin").mkdir()
+    for name in ("date", "hwclock", "perl", "python3"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/asked; exit 1\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    start(path=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    name = order(mailbox, "exit 0")
+    wait_for(lambda: mailbox.result(name))
+    said = mailbox.result(name)
+    assert isinstance(said, dict)
+    assert said["hundredths"] < 6000
+    assert mailbox.beats([0])[0].age < 60
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said at once, and by its name; nothing is left in part. No such file system can be had in a test."""
+
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(BackendError, match="without hard links") as caught:
+        Mailbox(tmp_path / "mailbox").prepare()
+    assert "reserve: false" in str(caught.value)
+    assert not list((tmp_path / "mailbox" / "given").iterdir())

@@ -26,9 +26,6 @@ from airflow_calib_provider.errors import BackendError
 
 _REMOVAL_PATIENCE = 60.0
 
-_DISMISSAL_PATIENCE = 5.0
-"""A machine that does not answer is not waited for: its job is gone when HTCondor says so, after the job's lease."""
-
 
 class _NotGoneError(BackendError):
     """Jobs whose removal was asked for are there still."""
@@ -154,13 +151,13 @@ class CondorBackend:
         """
         self._remove(key, jobs, _REMOVAL_PATIENCE)
 
-    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None = None) -> None:
-        """As :meth:`remove`, but what is not gone soon is left to the schedd.
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
+        """As :meth:`remove`, but what is not gone then is left to the schedd.
 
         :raises BackendError: their removal could not be asked for.
         """
         with suppress(_NotGoneError):
-            self._remove(key, jobs, _DISMISSAL_PATIENCE)
+            self._remove(key, jobs, patience)
 
     def _remove(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
         folder = self._folder(key)
@@ -175,9 +172,10 @@ class CondorBackend:
             clusters = [cluster] if cluster else []
             folder.check_schedd(self._helper.call("schedd_name") if clusters else "")
         procs = None if jobs is None else folder.procs().of_jobs(jobs)
-        for one in clusters:
-            if procs is None or procs:
+        if procs is None or procs:
+            for one in clusters:
                 self._act("remove", key, one, procs)
+            for one in clusters:
                 self._wait_until_gone(key, folder, one, procs, patience)
 
     def _check_unknown(self, key: RoundKey, folder: RoundFolder) -> None:

@@ -39,6 +39,10 @@ _AT_ONCE = 200
 _REMOVED = End(state="removed", reason="removed", failure=FailureClass.PERSON.value)
 
 
+class _NotGoneError(BackendError):
+    """Pods whose deletion was asked for are there still."""
+
+
 class _Shared:
     """What all backends of one connection in this process use together."""
 
@@ -187,6 +191,16 @@ class KubernetesBackend:
 
         :raises BackendError: they could not be removed, or were not gone after a minute.
         """
+        self._remove_of(key, jobs, _REMOVAL_PATIENCE)
+
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
+        """As :meth:`remove`, but what is not gone then is left to the cluster.
+
+        :raises BackendError: their removal could not be asked for.
+        """
+        self._remove_of(key, jobs, patience, later=True)
+
+    def _remove_of(self, key: RoundKey, jobs: Iterable[int] | None, patience: float, *, later: bool = False) -> None:
         folder = self._folder(key)
         if folder.submitted() is None and (jobs is not None or self._remove_unknown(key, folder)):
             return
@@ -205,22 +219,24 @@ class KubernetesBackend:
                 for number, indexes in wanted.items():
                     if indexes is None or indexes:
                         folder.decide(number, indexes, _REMOVED)
-            self._remove(key, state.plan, wanted)
+            with suppress(_NotGoneError) if later else nullcontext():
+                self._remove(key, state.plan, wanted, patience)
             with folder.lock(wait=True):
                 self._note_removed(state, wanted)
 
-    def _remove(self, key: RoundKey, plan: Plan, wanted: Mapping[int, set[int] | None]) -> None:
+    def _remove(self, key: RoundKey, plan: Plan, wanted: Mapping[int, set[int] | None], patience: float) -> None:
         said = elsewhere(self._api, plan)
         if said and wanted and not of_installation(self._api, self._of_round(key)):
             hint = f"change it back; if that cluster is gone for good, move {self._folder(key).path} out of the spool"
             raise BackendError(f"{key} cannot be removed: {said}", hint)
+        waited_for: list[str] = []
         for part in plan.parts:
             if part.number not in wanted:
                 continue
             indexes = wanted[part.number]
             if indexes is None:
                 self._api.delete(f"jobs/{part.name}", propagationPolicy="Background")
-                self._wait_until_gone(key, [f"{numbering.JOB_NAME}={part.name}"])
+                waited_for.append(f"{numbering.JOB_NAME}={part.name}")
             elif indexes:
                 listed = sorted(indexes)
                 selectors = [
@@ -230,7 +246,8 @@ class KubernetesBackend:
                 ]
                 for pod in self._live(selectors):
                     self._api.delete(f"pods/{pod['metadata']['name']}")
-                self._wait_until_gone(key, selectors)
+                waited_for += selectors
+        self._wait_until_gone(key, waited_for, patience)
 
     def _live(self, selectors: Sequence[str]) -> list[Object]:
         """Pods that run or may run."""
@@ -242,13 +259,13 @@ class KubernetesBackend:
             if pod["status"].get("phase") in ("Pending", "Running", "Unknown") and not _given_up(pod, now)
         ]
 
-    def _wait_until_gone(self, key: RoundKey, selectors: Sequence[str]) -> None:
-        deadline = time.monotonic() + _REMOVAL_PATIENCE
+    def _wait_until_gone(self, key: RoundKey, selectors: Sequence[str], patience: float = _REMOVAL_PATIENCE) -> None:
+        deadline = time.monotonic() + patience
         pause = 0.2
         while left := self._live(selectors):
             if time.monotonic() > deadline:
-                raise BackendError(
-                    f"{len(left)} pods of {key} are not gone after {_REMOVAL_PATIENCE:g} s, "
+                raise _NotGoneError(
+                    f"{len(left)} pods of {key} are not gone after {patience:g} s, "
                     f"such as {left[0]['metadata']['name']}",
                     "the cluster goes on with it",
                 )

@@ -23,6 +23,10 @@ from airflow_calib_provider.errors import BackendError, SettingError
 _REMOVAL_PATIENCE = 30.0
 
 
+class _NotGoneError(BackendError):
+    """Jobs whose removal was asked for are there still."""
+
+
 class LocalBackend:
     """Runs jobs on this machine, at most ``slots`` cpus at a time over all rounds of one spool.
 
@@ -118,6 +122,17 @@ class LocalBackend:
 
         :raises BackendError: they were not gone after 30 s; the request stands.
         """
+        self._remove(key, jobs, _REMOVAL_PATIENCE)
+
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
+        """As :meth:`remove`, but what is not gone then is left to the supervisor.
+
+        :raises BackendError: their removal could not be asked for.
+        """
+        with contextlib.suppress(_NotGoneError):
+            self._remove(key, jobs, patience)
+
+    def _remove(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
         folder = self._folder(key)
         try:
             with _known(folder):
@@ -125,7 +140,7 @@ class LocalBackend:
                 wanted = known if jobs is None else known & set(jobs)
                 if not wanted <= log.Record.of(folder.events).ended:
                     folder.request_removal(wanted)
-                    self._wait_until_gone(key, folder, wanted)
+                    self._wait_until_gone(key, folder, wanted, patience)
         except OSError as error:
             raise BackendError(f"jobs of {key} cannot be removed: {error}") from error
         if jobs is None:
@@ -138,8 +153,8 @@ class LocalBackend:
             left = ", ".join(str(pid) for pid in processes.marked(marks))
             raise BackendError(f"processes of {key} cannot be killed: {left}", f"on host {self.host.name}")
 
-    def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, wanted: set[int]) -> None:
-        deadline = time.monotonic() + _REMOVAL_PATIENCE
+    def _wait_until_gone(self, key: RoundKey, folder: RoundFolder, wanted: set[int], patience: float) -> None:
+        deadline = time.monotonic() + patience
         offset = 0
         left = set(wanted)
         while True:
@@ -151,8 +166,8 @@ class LocalBackend:
             if not left:
                 return
             if time.monotonic() > deadline:
-                raise BackendError(
-                    f"jobs {sorted(left)} of {key} are not gone after {_REMOVAL_PATIENCE:g} s",
+                raise _NotGoneError(
+                    f"jobs {sorted(left)} of {key} are not gone after {patience:g} s",
                     f"see {folder.output} on host {folder.host().name}; the request stands",
                 )
             time.sleep(0.05)
