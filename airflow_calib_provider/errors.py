@@ -11,6 +11,14 @@
     ├── KindError              a backend, lock, ... of a name that nobody or two packages have
     ├── RunSourceError         a run source cannot be read or contradicts itself
     ├── OutsideError           a service that is asked over a network does not answer as it should
+    │   ├── NoSuchTag          an outside store of payloads has nothing under a tag
+    │   └── StoreError         an outside store of payloads cannot be written
+    │       ├── StoreUnavailable   it does not answer now: try again
+    │       ├── StoreBusy          somebody else writes it: try again
+    │       ├── StoreUnknown       it may have done it or not: look what is there, then go on
+    │       ├── StoreRefused       it will not have this: a person must look
+    │       ├── StoreUnauthorised  nothing lets us in, or we may not
+    │       └── StoreInvalid       it does not understand what it is asked: a bug
     ├── LedgerError            the ledger cannot be opened, read or written
     │   ├── LedgerDown         its database cannot be used now: try again
     │   ├── IllegalTransition  a state change that the state machine does not know
@@ -168,6 +176,38 @@ class RunSourceError(CalibError):
 
 class OutsideError(CalibError):
     """A service that is asked over a network does not answer as it should, or nothing says where it is."""
+
+
+class NoSuchTag(OutsideError):
+    """An outside store of payloads has nothing under a tag."""
+
+
+class StoreError(OutsideError):
+    """An outside store of payloads cannot be written."""
+
+
+class StoreUnavailable(StoreError):
+    """It does not answer now, and has done nothing: try again."""
+
+
+class StoreBusy(StoreError):
+    """Somebody else writes what is to be written: try again."""
+
+
+class StoreUnknown(StoreError):
+    """It was asked, and has not answered: it may have done it or not. Look what is there, then go on."""
+
+
+class StoreRefused(StoreError):
+    """It will not have this, whoever asks: a person must look."""
+
+
+class StoreUnauthorised(StoreError):
+    """Nothing lets us in, or we may not do this: a person must look, at all that is published there."""
+
+
+class StoreInvalid(StoreError):
+    """It does not understand what it is asked: a bug, of ours or of the store's."""
 
 
 class LedgerError(CalibError):

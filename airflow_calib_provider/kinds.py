@@ -146,8 +146,17 @@ RUN_SOURCES = Kinds(
 BY_HAND = "csv"
 """The run source of whose form the files are that a person adds."""
 
-CONDITIONS_STORES = Kinds("conditions store", "conditions_stores", {"folder": "outside.conditions_folder:STORE"})
-"""Outside stores whose payloads a task may wait for."""
+CONDITIONS_STORES = Kinds(
+    "conditions store",
+    "conditions_stores",
+    {
+        "folder": "outside.conditions_folder:STORE",
+        "git": "outside.conditions_git:STORE",
+        "nopayloaddb": "outside.conditions_nopayloaddb:STORE",
+        "butler": "outside.conditions_butler:STORE",
+    },
+)
+"""Outside stores of payloads: a task may wait for what is there, and publish to those that can be written."""
 
 PAYLOAD_STORES = Kinds("payload store", "payload_stores", {"embedded": "payloads.embedded:STORE"})
 DEFAULT_STORE = "embedded"

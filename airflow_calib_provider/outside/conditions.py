@@ -42,10 +42,16 @@ class ConditionsStore(ABC):
     def fault(cls, place: str) -> str:
         """Why there can be no store at a place; empty: there can."""
 
+    @classmethod
+    def connection(cls, place: str) -> str:
+        """The Airflow connection that is used there; empty: none."""
+        return ""
+
     @abstractmethod
     def listing(self, tag: str) -> list[PlacedPayload]:
         """All payloads of a tag, by first run. It may take long.
 
+        :raises NoSuchTag: there is nothing under this tag.
         :raises OutsideError: the store, or the tag, cannot be read.
         """
 

@@ -41,6 +41,11 @@ class StoredPayloadLock(OutsideLock):
         """The store."""
         return str(asked["store"])
 
+    def connection(self, asked: Mapping[str, Any]) -> str:
+        """That of the store."""
+        kind, _, place = str(asked["store"]).partition(":")
+        return str(CONDITIONS_STORES.member(kind).connection(place))
+
     def ask(self, asked: Mapping[str, Any], before: OutsideAnswer | None, now: datetime) -> OutsideAnswer:
         """List the tag."""
         kind, _, place = str(asked["store"]).partition(":")
