@@ -122,8 +122,6 @@ class TestButler(ConditionsStoreConformance, WritableStoreConformance):
 
     @pytest.fixture
     def put(self, repository: Path, tmp_path: Path) -> Put:
-        numbers = iter(range(10_000))
-
         def write(tag: str, intervals: Iterable[Interval]) -> None:
             store = ButlerStore("rubin/calib/prompt")
             file = tmp_path / "by-hand.yaml"
@@ -141,10 +139,11 @@ class TestButler(ConditionsStoreConformance, WritableStoreConformance):
                     if last is not None and last < first:
                         raise ValueError("the butler takes no such time span")
                     if name not in known:
-                        run = f"hand/{next(numbers)}/{name}"
+                        run = f"hand/{tag}/{name}"
                         butler.collections.register(run, CollectionType.RUN)
-                        known[name] = DatasetRef(kind, {}, run=run)
-                        butler.ingest(FileDataset(path=str(file), refs=[known[name]]), transfer="copy")
+                        known[name] = butler.find_dataset(kind, collections=[run]) or DatasetRef(kind, {}, run=run)
+                        if not butler.stored(known[name]):
+                            butler.ingest(FileDataset(path=str(file), refs=[known[name]]), transfer="copy")
                     try:
                         butler.registry.certify(store.inside, [known[name]], conditions_butler._span(first, last))
                     except ConflictingDefinitionError as error:
