@@ -121,7 +121,7 @@ class StorePlan:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedPlacement:
     """What is to hold under a tag, for the runs of a group.
 
     :ivar default: the file that holds behind the group's last run, with ``after: default``.
@@ -164,7 +164,7 @@ NO_GUARD = Guard()
 
 
 def make_plan(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedPlacement],
     expected: Mapping[str, Sequence[Placement]],
     listings: Mapping[str, Sequence[PlacedPayload]],
     can: Capabilities,
@@ -217,7 +217,7 @@ def undone(change: TagPlan) -> TagPlan:
     return TagPlan(change.tag, change.insert, change.remove)
 
 
-def _laid(laying: _Laying, one: Wanted, can: Capabilities, guard: Guard) -> list[Placement]:
+def _laid(laying: _Laying, one: WantedPlacement, can: Capabilities, guard: Guard) -> list[Placement]:
     """What the tag has when the interval is there."""
     first = _first(laying, one, guard)
     if one.last_run > can.last_run:
@@ -238,7 +238,7 @@ def _laid(laying: _Laying, one: Wanted, can: Capabilities, guard: Guard) -> list
     return _closed([*rest, made, *_behind(rest, one)], made, one.after, can)
 
 
-def _first(laying: _Laying, one: Wanted, guard: Guard) -> int:
+def _first(laying: _Laying, one: WantedPlacement, guard: Guard) -> int:
     safe = guard.safe_run
     had = [placed.first_run for placed in laying.before if placed.group_id == one.group_id]
     begins = min([one.first_run, *had])
@@ -280,7 +280,7 @@ def _note_gap(laying: _Laying, rest: Sequence[Placement], first: int) -> None:
         laying.gaps.append(f"{laying.tag}: [{max(ends) + 1}, {first - 1}]")
 
 
-def _behind(rest: Sequence[Placement], one: Wanted) -> list[Placement]:
+def _behind(rest: Sequence[Placement], one: WantedPlacement) -> list[Placement]:
     """The default behind a group, where nothing begins there."""
     if one.after != "default" or any(placed.first_run == one.last_run + 1 for placed in rest):
         return []

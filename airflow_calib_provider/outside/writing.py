@@ -23,7 +23,7 @@ from airflow_calib_provider.outside.placing import (
     Ref,
     StorePlan,
     TagPlan,
-    Wanted,
+    WantedPlacement,
     make_plan,
 )
 
@@ -145,7 +145,7 @@ class WritableStore(ConditionsStore):
             return []
 
     def plan(
-        self, wanted: Sequence[Wanted], expected: Mapping[str, Sequence[Placement]], guard: Guard = NO_GUARD
+        self, wanted: Sequence[WantedPlacement], expected: Mapping[str, Sequence[Placement]], guard: Guard = NO_GUARD
     ) -> StorePlan:
         """What is to be done so that tags have what is wanted.
 

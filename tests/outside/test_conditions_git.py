@@ -19,7 +19,7 @@ from airflow_calib_provider.outside.conditions import PlacedPayload
 from airflow_calib_provider.outside.conditions_git import GitStore
 from airflow_calib_provider.outside.conditions_git_files import LAYOUTS
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
-from airflow_calib_provider.outside.placing import Guard, Placement, Wanted, applied
+from airflow_calib_provider.outside.placing import Guard, Placement, WantedPlacement, applied
 from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
 from tests.outside.writing import WritableStoreConformance
 
@@ -211,7 +211,7 @@ def _published(
     digest = hashlib.sha256(text.encode()).hexdigest()
     ref = store.ref("Scale", digest, "c.json")
     store.put("Scale", path, ref, "c.json")
-    plan = store.plan([Wanted("Scale", first, last, ref, first)], {"Scale": had})
+    plan = store.plan([WantedPlacement("Scale", first, last, ref, first)], {"Scale": had})
     store.apply(plan, f"pub-{first}")
     return applied(had, plan.tags[0])
 

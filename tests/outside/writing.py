@@ -21,7 +21,7 @@ from airflow_calib_provider.outside.placing import (
     Placement,
     StorePlan,
     TagPlan,
-    Wanted,
+    WantedPlacement,
     applied,
     undone,
 )
@@ -83,7 +83,7 @@ class WritableStoreConformance:
             for tag in tags:
                 _, digest = content(f"{text}: {tag}")
                 ref = store.ref(tag, digest, "c.yaml")
-                wanted.append(Wanted(tag, first, last, ref, group, after, ref if after == "default" else None))
+                wanted.append(WantedPlacement(tag, first, last, ref, group, after, ref if after == "default" else None))
             for left in range(tries - 1, -1, -1):
                 try:
                     for one in wanted:
@@ -160,7 +160,7 @@ class WritableStoreConformance:
     def test_a_plan_that_is_applied_again_does_nothing(self, store, content, ready_tags):
         (tag, _), expected = ready_tags(), {}
         path, digest = content("a: 1")
-        wanted = Wanted(tag, 100, 199, store.ref(tag, digest, "c.yaml"), 1)
+        wanted = WantedPlacement(tag, 100, 199, store.ref(tag, digest, "c.yaml"), 1)
         store.put(tag, path, wanted.ref, "c.yaml")
         plan = store.plan([wanted], {tag: []})
         first = store.apply(plan, "k")
