@@ -83,6 +83,7 @@ ALLOWED = {
     ("runsources/values.py", "events"): "a field that counts",
     ("runsources/event_file.py", "csv"): "Python's own module",
     ("outside/conditions_folder.py", "csv"): "Python's own module",
+    ("outside/conditions_git_files.py", "csv"): "Python's own module",
     ("spec/boundaries_file.py", "csv"): "Python's own module",
     **dict.fromkeys(
         [

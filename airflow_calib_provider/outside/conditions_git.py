@@ -7,7 +7,6 @@ Commits are made beside the working tree, and become visible by moving the branc
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import re
@@ -181,7 +180,7 @@ class GitStore(WritableStore):
         text = _git(repository, "cat-file", "blob", said[0])
         try:
             return checked(tag, repository.layout.read(text))
-        except (ValueError, csv.Error) as error:
+        except ValueError as error:
             raise OutsideError(f"{path} on {self.inside} in {repository.path} cannot be read: {error}") from error
 
     def _commit(self, repository: Repository, head: str, changes: Mapping[str, TagChange], key: str) -> str:

@@ -33,8 +33,12 @@ def _run(text: str) -> int:
 
 
 def _read_intervals(text: str) -> list[PlacedPayload]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
     found = []
-    for row in csv.DictReader(io.StringIO(text), strict=True):
+    for row in rows:
         file, last = row.get("file") or "", row.get("last_run") or ""
         if not file or not file.isprintable():
             raise ValueError(f"the interval from {str(row.get('first_run'))[:60]!r} has no file")
