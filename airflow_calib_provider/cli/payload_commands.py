@@ -74,8 +74,8 @@ def list_payloads(
 
 
 def _published_at(row: Payload) -> datetime | None:
-    """A candidate has a time, but it is that at which it was made."""
-    return None if row.state == "candidate" else row.published_at
+    """What is not published has a time, but it is that at which it was made."""
+    return row.published_at if row.state in ("published", "superseded", "withdrawn") else None
 
 
 @app.command(

@@ -8,13 +8,18 @@ from airflow_calib_provider.ledger import tables
 
 payload = tables.payload
 
-CANDIDATE, PUBLISHED, SUPERSEDED, EXPIRED = "candidate", "published", "superseded", "expired"
+CANDIDATE, VALIDATED, APPROVED, PUBLISHING = "candidate", "validated", "approved", "publishing"
+PUBLISHED, SUPERSEDED, WITHDRAWN = "published", "superseded", "withdrawn"
+REJECTED, EXPIRED = "rejected", "expired"
+
+UNPUBLISHED = (CANDIDATE, VALIDATED, APPROVED, PUBLISHING)
+"""On the way to a publication: it holds for no run, and a lock on the tag stays shut."""
 
 ONLY_A_CANDIDATE = f"only a {CANDIDATE}, not published"
 """What is said of a task that has published nothing else."""
 
-CURRENT = (CANDIDATE, PUBLISHED)
-"""The newest of their groups: a candidate may become valid, a published one is."""
+CURRENT = (*UNPUBLISHED, PUBLISHED)
+"""The newest of their groups: some may become valid, a published one is."""
 
 WAS_PUBLISHED = (PUBLISHED, SUPERSEDED)
 """States of what is valid, or was: a need of the task that made it is satisfied."""
@@ -26,8 +31,8 @@ def has_published(group_id: ColumnElement[int], task: ColumnElement[str]) -> Col
 
 
 def has_candidate(group_id: ColumnElement[int], task: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether a task of a group has a candidate."""
-    return _exists(group_id, task, (CANDIDATE,))
+    """Whether a task of a group has a candidate, or what is further on its way, but not published."""
+    return _exists(group_id, task, UNPUBLISHED)
 
 
 def _exists(group_id: ColumnElement[int], task: ColumnElement[str], states: tuple[str, ...]) -> ColumnElement[bool]:

@@ -30,6 +30,8 @@ from airflow_calib_provider.ledger.ids import one_of as one_of
 from airflow_calib_provider.ledger.mirror_tables import mirror_set_aside as mirror_set_aside
 from airflow_calib_provider.ledger.mirror_tables import mirror_target as mirror_target
 from airflow_calib_provider.ledger.outside_tables import outside_answer as outside_answer
+from airflow_calib_provider.ledger.payload_tables import payload as payload
+from airflow_calib_provider.ledger.payload_tables import payload_decision as payload_decision
 from airflow_calib_provider.ledger.step_tables import iteration as iteration
 from airflow_calib_provider.ledger.step_tables import refused_result as refused_result
 from airflow_calib_provider.ledger.step_tables import step as step
@@ -361,30 +363,6 @@ product = Table(
     Column("state", State, nullable=False, server_default="accepted", comment="accepted, dropped"),
     Column("drop_at", UtcDateTime, comment="when its files may be removed; null: never"),
     Column("removed_at", UtcDateTime, comment="when the files of a dropped one were removed"),
-)
-
-payload = Table(
-    "payload",
-    metadata,
-    Column("id", BigId, primary_key=True, autoincrement=True),
-    name_column("campaign"),
-    name_column("tag"),
-    Column("first_run", BigInteger, nullable=False),
-    Column("last_run", BigInteger, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("state", State, nullable=False, comment="candidate, published, superseded, expired"),
-    Column("content_hash", String(64), nullable=False),
-    Column("file_name", String(255), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    name_column("workflow"),
-    name_column("task"),
-    Column("group_id", BigId, ForeignKey("run_group.id"), nullable=False),
-    Column("provenance", JSON, nullable=False),
-    Column("published_at", UtcDateTime, nullable=False, comment="of a candidate: when it was made"),
-    Column("superseded_at", UtcDateTime),
-    UniqueConstraint("campaign", "tag", "group_id", "task", "revision"),
-    Index("ix_payload_interval", "campaign", "tag", "state", "first_run", "last_run"),
-    Index(None, "group_id", "task"),
 )
 
 dag_run_request = Table(

@@ -121,11 +121,20 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "held": frozenset({"submitted", "running", "succeeded", "failed", "lost", "removed"}),
     },
     "product": {None: frozenset({"accepted"}), "accepted": frozenset({"dropped"})},
-    # A candidate expires when a newer one takes its place, or its runs go into another group.
+    # To the same state: what it waits for has changed, or somebody was reminded. Back to candidate: what it was made
+    # from has changed, or the validation. From publishing back: a store has refused. What has ended stays so: the same
+    # content again is a new revision.
     "payload": {
         None: frozenset({"candidate", "published"}),
-        "candidate": frozenset({"published", "expired"}),
-        "published": frozenset({"superseded"}),
+        "candidate": frozenset(
+            {"candidate", "validated", "approved", "publishing", "published", "rejected", "expired"},
+        ),
+        "validated": frozenset(
+            {"candidate", "validated", "approved", "publishing", "published", "rejected", "expired"},
+        ),
+        "approved": frozenset({"candidate", "approved", "publishing", "published", "rejected", "expired"}),
+        "publishing": frozenset({"candidate", "approved", "publishing", "published", "rejected", "expired"}),
+        "published": frozenset({"superseded", "withdrawn"}),
     },
     "dag_run_request": {
         None: frozenset({"wanted"}),

@@ -24,7 +24,7 @@ from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import exclusions, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
-from airflow_calib_provider.ledger.payload_states import CANDIDATE, CURRENT, EXPIRED, PUBLISHED, SUPERSEDED
+from airflow_calib_provider.ledger.payload_states import CANDIDATE, CURRENT, EXPIRED, PUBLISHED, SUPERSEDED, UNPUBLISHED
 from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -133,7 +133,7 @@ def _publish_row(
         state = CANDIDATE if group.late else PUBLISHED
         if state == PUBLISHED:
             refuse_overlap(connection, group, tag, iov)
-        if own is not None and (state == PUBLISHED or own.state == CANDIDATE):
+        if own is not None and (state == PUBLISHED or own.state in UNPUBLISHED):
             end(connection, own, now)
         result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True, state=state)
         key = {"campaign": group.campaign, "tag": tag, "group_id": group_id, "task": task, "revision": result.revision}

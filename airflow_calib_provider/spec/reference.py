@@ -27,6 +27,7 @@ from airflow_calib_provider.spec import (
     job_keys,
     lock_keys,
     product_keys,
+    publish_keys,
     sources_keys,
     task_keys,
 )
@@ -74,7 +75,7 @@ def tables() -> dict[str, str]:
         "iterate.workers": [iterate_keys.WorkersKeys],
         "iterate.sequence": [iterate_keys.StageKeys, iterate_keys.CornerKeys],
         "products": [product_keys.ProductKeys],
-        "publish": [task_keys.PublishKeys],
+        "publish": [publish_keys.PublishKeys],
         "Categories": [CategoriesKeys],
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],
         **{

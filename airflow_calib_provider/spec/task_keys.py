@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -18,30 +18,27 @@ from airflow_calib_provider.domain.scalars import (
     Duration,
     Filled,
     Name,
-    OneOf,
     Plain,
     Reads,
     RunOrTime,
     Schema,
-    Tag,
-    Template,
     Text,
     filled,
     is_text,
     mistake,
     name,
-    one_of,
     single,
     text,
     unlike,
 )
-from airflow_calib_provider.kinds import DEFAULT_STORE, GROUPINGS, PAYLOAD_STORES
+from airflow_calib_provider.kinds import GROUPINGS
 from airflow_calib_provider.spec.iterate_keys import IterateKeys
 from airflow_calib_provider.spec.job_keys import Backend, DefaultsKeys, JobsKeys
 from airflow_calib_provider.spec.kinds import grouping_kind
 from airflow_calib_provider.spec.language import API_VERSION, SOURCES_FILE
 from airflow_calib_provider.spec.lock_keys import LockKeys
 from airflow_calib_provider.spec.product_keys import ProductValue, files_of, same_files
+from airflow_calib_provider.spec.publish_keys import PublishKeys
 from airflow_calib_provider.spec.sources_keys import Version
 
 
@@ -115,17 +112,6 @@ Owner = Annotated[str, Reads(_at_most(500), _short(500), "text")]
 DagTag = Annotated[str, Reads(_at_most(100), _short(100), "text")]
 
 
-def _store(value: object) -> str:
-    known = PAYLOAD_STORES.names()
-    found = text(value, one_of(known))
-    if found not in known:
-        raise unlike(value, one_of(known), word=found, options=known)
-    return found
-
-
-Store = Annotated[str, Reads(_store, NAME_SCHEMA, "name")]
-
-
 class PolicyKeys(Keys):
     """``group_by`` as a mapping: the block of exactly one kind."""
 
@@ -148,30 +134,6 @@ class PolicyKeys(Keys):
 
 
 PolicyBlock = Annotated[PolicyKeys, NotEmpty(lambda: f"expected {grouping_forms()}", f"{WHAT} has no kind")]
-
-
-class PublishKeys(Keys):
-    """``publish``."""
-
-    tag: Annotated[
-        Tag | None,
-        Words(missing="the tag to publish under"),
-        Field(description="only one task of all workflows publishes under a tag"),
-    ] = None
-    file: Annotated[
-        Template | None,
-        Words(missing='a file, such as "{{ tasks.fit.products.constants }}"'),
-        Field(description="one file"),
-    ] = None
-    iov: Annotated[
-        Annotated[Literal["group"], OneOf()],
-        Field(description="the interval of validity: first to last run of the group, both included"),
-    ] = "group"
-    store: Annotated[
-        Store,
-        Words(type="name of a payload store"),
-        Field(description="where the file is kept; further stores come with packages that are installed"),
-    ] = DEFAULT_STORE
 
 
 _DOES = ("jobs", "iterate", "publish")

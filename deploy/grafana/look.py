@@ -39,8 +39,13 @@ STATE_COLOURS = {
     "open": GREEN,
     "never": RED,
     "candidate": PURPLE,
+    "validated": PURPLE,
+    "approved": CYAN,
+    "publishing": CYAN,
     "published": GREEN,
     "superseded": GRAY,
+    "withdrawn": PINK,
+    "rejected": RED,
     "expired": GRAY,
     # Of campaigns, beside open and closed.
     "collecting": GRAY,

@@ -20,7 +20,7 @@ from airflow_calib_provider.ledger.locks.base import (
     membership,
     parameter,
 )
-from airflow_calib_provider.ledger.payload_states import CANDIDATE, ONLY_A_CANDIDATE, PUBLISHED
+from airflow_calib_provider.ledger.payload_states import CANDIDATE, ONLY_A_CANDIDATE, PUBLISHED, UNPUBLISHED
 
 payload, campaign = tables.payload, tables.campaign
 
@@ -40,7 +40,7 @@ class PayloadLock(LedgerLock):
         proposed = exists().where(
             payload.c.campaign == group.c.campaign,
             payload.c.tag == tag,
-            payload.c.state == CANDIDATE,
+            payload.c.state.in_(UNPUBLISHED),
             payload.c.first_run <= membership.c.run,
             payload.c.last_run >= membership.c.run,
         )
