@@ -258,6 +258,18 @@ class PayloadError(CalibError):
     """Constants cannot be published."""
 
 
+class NotPublished(PayloadError):
+    """A payload goes no further than a candidate: what must hold before does not.
+
+    :param reason: why, structured.
+    """
+
+    def __init__(self, message: str, hint: str, reason: Mapping[str, object]) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, reason)
+        self.reason = reason
+
+
 class PayloadStoreDown(PayloadError):
     """The payload store cannot be written now, such as a full disk: nothing is wrong with the payload."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_calib_provider.domain import group_words, late_words, lock_words, run_words
+from airflow_calib_provider.domain import group_words, late_words, lock_words, payload_words, run_words
 from airflow_calib_provider.domain.advice import PROMPT, About, completed, missing_runs
 from airflow_calib_provider.domain.iteration import words as iteration_words
 from airflow_calib_provider.domain.listing import SHOWN
@@ -100,6 +100,7 @@ def _mistakes(params: Mapping[str, Any]) -> str:
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     **late_words.TEXTS,
+    **payload_words.TEXTS,
     **lock_words.TEXTS,
     **group_words.TEXTS,
     **run_words.TEXTS,
@@ -299,6 +300,7 @@ def lock_of(reason: Reason) -> LockKind | None:
 
 RELEASES: dict[str, str] = {
     **late_words.RELEASES,
+    **payload_words.RELEASES,
     **run_words.RELEASES,
     **lock_words.RELEASES,
     **group_words.RELEASES,

@@ -12,7 +12,7 @@ from sqlalchemy import exc
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.reasons import Reason
-from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen, RenderError
+from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen, NotPublished, RenderError
 from airflow_calib_provider.jobsets.accepted import gone
 from airflow_calib_provider.jobsets.code import Code, code_of, lacks
 from airflow_calib_provider.jobsets.context import SPEC_FOLDER, GroupContext, gather
@@ -360,6 +360,10 @@ def record_failure(ledger: Ledger, group_id: int, task: str, failure: CalibError
 
     A task that a person skipped stays skipped.
     """
-    reason = dict(failure.reason) if isinstance(failure, NotOpen) else {"code": "error", "message": str(failure)}
+    reason = (
+        dict(failure.reason)
+        if isinstance(failure, NotOpen | NotPublished)
+        else {"code": "error", "message": str(failure)}
+    )
     with ledger.write() as connection:
         groups.set_task_states(connection, group_id, "failed", reason, now, task=task, only=FAILING)

@@ -18,15 +18,18 @@ from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.inputs import remedy, why_dropped
 from airflow_calib_provider.jobsets.products import check_published
 from airflow_calib_provider.jobsets.render import git_commit
+from airflow_calib_provider.jobsets.validating import validation_of
 from airflow_calib_provider.ledger import steps, tables
 from airflow_calib_provider.ledger.campaign_view import as_run
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import ensure_task, group_by_id
 from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.starting import standing_of
+from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, not_published
 from airflow_calib_provider.payloads.store import Published, publish
 from airflow_calib_provider.settings import products_folder
 from airflow_calib_provider.spec.language import PRESET
+from airflow_calib_provider.spec.models import Publish as Publication
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.templates import render_value
 
@@ -40,8 +43,10 @@ def publish_group(
     now: datetime,
     params: Mapping[str, object] | None = None,
 ) -> Published:
-    """Publish the file that a task names, for the runs of a group.
+    """Publish the file that a task names, for the runs of a group; or propose it, where persons must approve it.
 
+    :returns: with a reason, if it waits for these.
+    :raises NotPublished: its validation does not allow it; the candidate is there.
     :raises PayloadError: see :func:`airflow_calib_provider.payloads.store.publish`.
     :raises RenderError: the file's template cannot be rendered.
     :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
@@ -58,11 +63,12 @@ def publish_group(
         context = gather(connection, workflow, task, group_id, params, now=now)
         group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context, campaign)
+        file = _inside_products(render_value(task.publish.file, context.variables), context)
+        conditions = _conditions(connection, workflow, task.publish, context, file)
     if workflow.presets:
         provenance["preset"] = params.get(PRESET, workflow.preset)
-    file = _inside_products(render_value(task.publish.file, context.variables), context)
     iov = Iov(*group.span)
-    return publish(
+    published = publish(
         ledger,
         tag=task.publish.tag,
         file=file,
@@ -75,7 +81,24 @@ def publish_group(
         store=task.publish.store,
         edition=group.edition,
         failed_runs=context.failed_runs,
+        then=(lambda at, of, made: advance(at, of, made, conditions, now)) if conditions is not None else None,
     )
+    if published.reason is not None and published.reason["code"] != AWAITS:
+        raise not_published(published.reason)
+    return published
+
+
+def _conditions(
+    connection: Connection, workflow: Workflow, publication: Publication, context: GroupContext, file: Path
+) -> Conditions | None:
+    """What must hold before; ``None``: nothing, it is published at once."""
+    if publication.validated_by is None and publication.approve is None:
+        return None
+    validation = None
+    if publication.validated_by is not None:
+        by = workflow.tasks[publication.validated_by]
+        validation = validation_of(connection, workflow, by, context, file)
+    return Conditions(validation, publication.approve)
 
 
 def _inside_products(rendered: object, context: GroupContext) -> Path:

@@ -345,6 +345,10 @@ class Payload:
     provenance: Mapping[str, object]
     published_at: datetime
     superseded_at: datetime | None
+    reason: Reason | None
+    asked_at: datetime | None
+    remind_at: datetime | None
+    expires_at: datetime | None
     group_name: str
 
 

@@ -7,8 +7,8 @@ never a row without its file; publishing again finds it and goes on.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, o
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.domain.reasons import Reason
+from airflow_calib_provider.domain.reasons import Reason, render
 from airflow_calib_provider.errors import CalibError, IllegalTransition, NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import exclusions, tables
@@ -27,7 +27,7 @@ from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
 from airflow_calib_provider.ledger.payload_states import CANDIDATE, CURRENT, EXPIRED, PUBLISHED, SUPERSEDED, UNPUBLISHED
 from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.starting import require_open
-from airflow_calib_provider.ledger.transitions import Move, Subject, move
+from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one, move
 from airflow_calib_provider.payloads.base import payload_store
 
 payload = tables.payload
@@ -41,7 +41,8 @@ class Published:
     """What a publication came to.
 
     :ivar new: False if the same content was published by the same task and group already.
-    :ivar state: ``published``, or ``candidate`` of a group of late runs.
+    :ivar state: ``published``, or how far it is on its way there.
+    :ivar reason: why it goes no further, but for that its runs came late.
     """
 
     tag: str
@@ -50,6 +51,12 @@ class Published:
     content_hash: str
     new: bool
     state: str = PUBLISHED
+    payload_id: int = 0
+    reason: Reason | None = None
+
+
+Then = Callable[[Connection, Group, Published], Published]
+"""What becomes of a candidate, in the transaction in which it is made, or is found to be there."""
 
 
 def publish(
@@ -66,16 +73,18 @@ def publish(
     store: str = DEFAULT_STORE,
     edition: int | None = None,
     failed_runs: Mapping[int, Reason] = MappingProxyType({}),
+    then: Then | None = None,
 ) -> Published:
     """Publish a file under a tag for the runs of a group.
 
     The same content again is a no-op; other content is a new revision, which supersedes the old one. That of a group of
-    late runs is a candidate.
+    late runs is a candidate, and so is what must be validated or approved first.
 
     :param before: the tasks of its own DAG that must be done.
     :param store: the payload store that keeps the file; another one than the default is named in the provenance.
     :param edition: of the group, by which the file was made.
     :param failed_runs: what it was made without, since these had failed in what the task needs, each with why.
+    :param then: what becomes of it, which is a candidate at first; otherwise it is published at once.
     :raises KindError: there is no such store here.
     :raises IllegalTransition: the group has another edition by now, or other runs have failed.
     :raises NotOpen: the group is not closed, a lock of the task is not open, or one of ``before`` is not done.
@@ -93,7 +102,12 @@ def publish(
         if edition is not None and group.edition != edition:
             raise IllegalTransition(f"the group was amended while {tag} was published", "its new edition follows")
         exclusions.record(connection, group, task, failed_runs, now)
-        result = _publish_row(connection, tag, file.name, digest, size, group_id, task, iov, provenance, now)
+        about = (tag, file.name, digest, size, group_id, task, iov, provenance, now)
+        result = _publish_row(connection, *about, hold=then is not None)
+        if then is None or result.state == PUBLISHED:
+            note_task(connection, group_id, task, result, now)
+        else:
+            result = then(connection, group, result)
     crash_point("payload.after_publish", task)
     return result
 
@@ -120,6 +134,8 @@ def _publish_row(
     iov: Iov,
     provenance: Mapping[str, object],
     now: datetime,
+    *,
+    hold: bool,
 ) -> Published:
     group = group_by_id(connection, group_id)
     here = _current(group.campaign, tag)
@@ -128,9 +144,9 @@ def _publish_row(
     newest = here.where(payload.c.group_id == group_id).order_by(payload.c.revision.desc())
     own = first_row(connection, newest.limit(1), Payload)
     if own is not None and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
-        result = Published(tag, iov, own.revision, digest, new=False, state=own.state)
+        result = Published(tag, iov, own.revision, digest, new=False, state=own.state, payload_id=own.id)
     else:
-        state = CANDIDATE if group.late else PUBLISHED
+        state = CANDIDATE if group.late or hold else PUBLISHED
         if state == PUBLISHED:
             refuse_overlap(connection, group, tag, iov)
         if own is not None and (state == PUBLISHED or own.state in UNPUBLISHED):
@@ -149,16 +165,17 @@ def _publish_row(
             "superseded_at": None,
         }
         subject = Subject(group.campaign, group.workflow, task, group.name)
-        data = _said(tag, iov, result.revision, digest, size)
-        move(connection, payload, [Move(key, None, state, subject, columns, data)])
-    _note_task(connection, group_id, task, result, now)
+        data = said(tag, iov, result.revision, digest, size)
+        made = insert_one(connection, payload, Move(key, None, state, subject, columns, data))
+        result = replace(result, payload_id=made)
     return result
 
 
-def _note_task(connection: Connection, group_id: int, task: str, made: Published, now: datetime) -> None:
+def note_task(connection: Connection, group_id: int, task: str, made: Published, now: datetime) -> None:
     """What a publishing task has come to."""
     iov = {"first_run": made.iov.first, "last_run": made.iov.last}
-    reason = {"code": made.state, "tag": made.tag, "revision": made.revision, **iov}
+    code = made.state if made.state == PUBLISHED else CANDIDATE
+    reason = {"code": code, "tag": made.tag, "revision": made.revision, **iov}
     of_task = tables.group_task
     here = (of_task.c.group_id == group_id, of_task.c.task == task)
     state = connection.execute(select(of_task.c.state).where(*here)).scalar()
@@ -175,8 +192,9 @@ def end(connection: Connection, row: Payload, now: datetime, **data: object) -> 
     """
     target = SUPERSEDED if row.state == PUBLISHED else EXPIRED
     subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
-    said = {**_said(row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, row.size), **data}
-    move(connection, payload, [Move({"id": row.id}, row.state, target, subject, {"superseded_at": now}, said)])
+    told = {**said(row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, row.size), **data}
+    columns = {"superseded_at": now, "remind_at": None}
+    move(connection, payload, [Move({"id": row.id}, row.state, target, subject, columns, told)])
 
 
 def publish_candidates(
@@ -190,9 +208,9 @@ def publish_candidates(
     """
     with ledger.write() as connection:
         group = group_by_id(connection, group_id)
-        query = _with_group().where(payload.c.group_id == group_id).order_by(payload.c.tag)
+        query = with_group().where(payload.c.group_id == group_id).order_by(payload.c.tag)
         rows = [row for row in read_rows(connection, query, Payload) if tag in (None, row.tag)]
-        found = [row for row in rows if row.state == CANDIDATE]
+        found = [row for row in rows if row.state in UNPUBLISHED]
         if not found:
             of = f" of {tag}" if tag is not None else ""
             raise NotFound(
@@ -200,19 +218,41 @@ def publish_candidates(
             )
         done = []
         for row in found:
-            iov = Iov(row.first_run, row.last_run)
             _refuse_outdated(group, row)
-            refuse_overlap(connection, group, row.tag, iov)
-            for old in rows:
-                if old.state == PUBLISHED and old.tag == row.tag:
-                    end(connection, old, now)
-            subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
-            said = {**_said(row.tag, iov, row.revision, row.content_hash, row.size), "by": person}
-            columns = {"published_at": now}
-            move(connection, payload, [Move({"id": row.id}, CANDIDATE, PUBLISHED, subject, columns, said)])
-            done.append(Published(row.tag, iov, row.revision, row.content_hash, new=True, state=PUBLISHED))
-            _note_task(connection, group_id, row.task, done[-1], now)
+            refuse_held(row)
+            make_valid(connection, group, row, now, by=person)
+            iov = Iov(row.first_run, row.last_run)
+            done.append(Published(row.tag, iov, row.revision, row.content_hash, new=True, payload_id=row.id))
+            note_task(connection, group_id, row.task, done[-1], now)
     return done
+
+
+def make_valid(connection: Connection, group: Group, row: Payload, now: datetime, **said_too: object) -> Payload:
+    """Publish what is on its way, and end what its group has published under the tag before.
+
+    :param said_too: what the event says besides.
+    :returns: the row as it is then.
+    :raises PayloadError: its interval overlaps that of another group's payload.
+    """
+    iov = Iov(row.first_run, row.last_run)
+    refuse_overlap(connection, group, row.tag, iov)
+    here = _published(row.campaign, row.tag).where(payload.c.group_id == row.group_id)
+    for old in read_rows(connection, here, Payload):
+        end(connection, old, now)
+    subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
+    data = {**said(row.tag, iov, row.revision, row.content_hash, row.size), **said_too}
+    columns = {"published_at": now, "reason": None, "remind_at": None}
+    move(connection, payload, [Move({"id": row.id}, row.state, PUBLISHED, subject, columns, data)])
+    return replace(row, state=PUBLISHED, published_at=now, reason=None)
+
+
+def refuse_held(row: Payload) -> None:
+    """:raises PayloadError: it goes no further for another reason than that its runs came late."""
+    if row.reason is not None:
+        raise PayloadError(
+            f"revision {row.revision} of {row.tag} cannot be published: {render(row.reason)}",
+            f"see `calib payload show {row.tag} --revision {row.revision} --group {row.group_name}`",
+        )
 
 
 def _refuse_outdated(group: Group, row: Payload) -> None:
@@ -225,7 +265,7 @@ def _refuse_outdated(group: Group, row: Payload) -> None:
         )
 
 
-def _said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str, object]:
+def said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str, object]:
     """What an event says of a payload."""
     runs = {"first_run": iov.first, "last_run": iov.last}
     return {"tag": tag, **runs, "revision": revision, "hash": digest, "size": size}
@@ -276,7 +316,7 @@ def content_path(row: Payload) -> Path:
 
 def listed(connection: Connection, campaign: str, tag: str | None = None, *, history: bool = False) -> list[Payload]:
     """Payload rows by tag and first run, candidates among them; what is over only with ``history``."""
-    query = _with_group().where(payload.c.campaign == campaign)
+    query = with_group().where(payload.c.campaign == campaign)
     if tag is not None:
         query = query.where(payload.c.tag == tag)
     if not history:
@@ -284,18 +324,19 @@ def listed(connection: Connection, campaign: str, tag: str | None = None, *, his
     return read_rows(connection, query.order_by(payload.c.tag, payload.c.first_run, payload.c.revision), Payload)
 
 
-def _with_group() -> Select[Any]:
+def with_group() -> Select[Any]:
+    """Payloads, for :class:`~airflow_calib_provider.ledger.rows.Payload`."""
     group = tables.run_group
     query = select_of(Payload, payload).add_columns(group.c.name.label("group_name"))
     return query.join(group, group.c.id == payload.c.group_id)
 
 
 def _published(campaign: str, tag: str) -> Select[Any]:
-    return _with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == PUBLISHED)
+    return with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state == PUBLISHED)
 
 
 def _current(campaign: str, tag: str) -> Select[Any]:
-    return _with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state.in_(CURRENT))
+    return with_group().where(payload.c.campaign == campaign, payload.c.tag == tag, payload.c.state.in_(CURRENT))
 
 
 def _between(connection: Connection, published: Select[Any], iov: Iov) -> list[Payload]:
@@ -342,7 +383,7 @@ def covering_each(
     places = [
         _spanning(of, tag, wanted[0], wanted[-1]) for tag in sorted(set(tags)) for of in (literal(campaign), base)
     ]
-    rows = read_rows(connection, _with_group().where(or_(*places)).order_by(payload.c.first_run), Payload)
+    rows = read_rows(connection, with_group().where(or_(*places)).order_by(payload.c.first_run), Payload)
     found: dict[str, list[Payload]] = {}
     for tag in tags:
         here = [row for row in rows if row.tag == tag]
@@ -356,7 +397,7 @@ def last_before(connection: Connection, campaign: str, tag: str, runs: Iterable[
     wanted = sorted(set(runs))
     base = select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign).scalar_subquery()
     places = [_spanning(of, tag, wanted[0], wanted[-1]) for of in (literal(campaign), base)]
-    query = _with_group().where(or_(*places)).order_by(payload.c.first_run, payload.c.campaign == campaign)
+    query = with_group().where(or_(*places)).order_by(payload.c.first_run, payload.c.campaign == campaign)
     rows = read_rows(connection, query, Payload)
     begins = [row.first_run for row in rows]
     found = {rows[place - 1].id: rows[place - 1] for run in wanted if (place := bisect_right(begins, run))}

@@ -338,4 +338,5 @@ def _sources(path: Path, text: str | None) -> tuple[Sources, str | None, list[Sp
         return Sources(None), text, [error]
     if not file.sources and not file.broken:
         return Sources(None), document.text, file.errors
-    return Sources(file.sources, frozenset(file.broken)), document.text, file.errors
+    available = Sources(file.sources, frozenset(file.broken), approvers=file.approvers)
+    return available, document.text, file.errors

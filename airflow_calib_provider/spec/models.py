@@ -17,6 +17,7 @@ from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.iteration.phases import Phase
 from airflow_calib_provider.domain.locks.deadlines import GO_ON, LAST_GOOD
 from airflow_calib_provider.domain.model import Model, Name
+from airflow_calib_provider.domain.verdicts import Limit
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.kinds import DEFAULT_BACKEND, DEFAULT_STORE
 from airflow_calib_provider.spec.language import PRESET
@@ -184,16 +185,44 @@ class Iteration(Model):
     workers: Workers | None = None
 
 
+class Approval(Model):
+    """Who must approve a payload before it is published (rule 66).
+
+    :ivar users: ids of Airflow's users, :ivar listed: or the name of a list of them in ``sources.yaml``; neither: the
+        rule itself approves.
+    :ivar remind: how often they are reminded, :ivar expires: and for how long they may answer.
+    """
+
+    users: tuple[str, ...] = ()
+    listed: str = ""
+    four_eyes: bool = False
+    remind: timedelta | None = None
+    expires: timedelta | None = None
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether nobody is asked."""
+        return not self.users and not self.listed
+
+
 class Publish(Model):
     """What is published under which tag; the interval of validity is the group's (rule 25).
 
     :ivar store: one of :data:`airflow_calib_provider.kinds.PAYLOAD_STORES`.
+    :ivar validated_by: the task whose verdict must be good.
     """
 
     tag: str
     file: str
     iov: Literal["group"] = "group"
     store: str = DEFAULT_STORE
+    validated_by: str | None = None
+    approve: Approval | None = None
+
+    @property
+    def asks_persons(self) -> bool:
+        """Whether a person must approve it."""
+        return self.approve is not None and not self.approve.is_automatic
 
 
 class Task(Model):
@@ -210,6 +239,8 @@ class Task(Model):
     drops: dict[str, timedelta] = Field(default_factory=dict)
     """Product name → for how long it is kept; others are kept for ever."""
     publish: Publish | None = None
+    verdict: dict[str, Limit] = Field(default_factory=dict)
+    """Value → what it must be, so that what this task looks at is validated."""
     iteration: Iteration | None = None
     """Of a task that iterates, whose ``jobs`` are what its result is: one job, without a command."""
 

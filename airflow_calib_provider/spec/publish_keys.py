@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
-from airflow_calib_provider.domain.keys import Keys, Words
-from airflow_calib_provider.domain.scalars import NAME_SCHEMA, OneOf, Reads, Tag, Template, one_of, text, unlike
+from airflow_calib_provider.domain.keys import Either, Keys, NotEmpty, Where, Words
+from airflow_calib_provider.domain.scalars import (
+    NAME_SCHEMA,
+    WHAT,
+    Duration,
+    Filled,
+    Flag,
+    Name,
+    OneOf,
+    Reads,
+    Tag,
+    Template,
+    mistake,
+    one_of,
+    text,
+    unlike,
+)
 from airflow_calib_provider.kinds import DEFAULT_STORE, PAYLOAD_STORES
 
 
@@ -20,6 +37,45 @@ def _store(value: object) -> str:
 
 
 Store = Annotated[str, Reads(_store, NAME_SCHEMA, "name")]
+
+
+AUTOMATIC = "automatic"
+
+
+class ApproveKeys(Keys):
+    """``publish.approve`` as a mapping: persons approve."""
+
+    called: ClassVar[str] = "{above}.{key}"
+
+    by: Annotated[
+        str | tuple[str, ...],
+        Either(scalar=Name, sequence=Annotated[tuple[Filled, ...], NotEmpty("at least one user")]),
+        Words(
+            missing="a list of `approvers` in sources.yaml, or user ids of Airflow", type="name, or list of user ids"
+        ),
+        Field(description="who may answer: a list of `approvers` in `sources.yaml`, or user ids of Airflow"),
+    ] = ""
+    four_eyes: Annotated[
+        Flag,
+        Field(description="the author, who has triggered the DAG run or created the campaign, does not count"),
+    ] = False
+    remind: Annotated[
+        Duration | None,
+        Words(default="never"),
+        Field(description="whoever may answer is reminded this often, as long as nobody has"),
+    ] = None
+    expires: Annotated[
+        Duration | None, Words(default="never"), Field(description="without an answer for so long, `then` happens")
+    ] = None
+    then: Annotated[
+        Annotated[Literal["reject"], OneOf()],
+        Field(description="what happens then: the payload expires, and its task fails"),
+    ] = "reject"
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """A reminder that comes when it is too late reminds nobody."""
+        if self.remind is not None and self.expires is not None and self.remind >= self.expires:
+            yield ("remind",), mistake(f"{WHAT} comes when the approval has expired", "less than expires")
 
 
 class PublishKeys(Keys):
@@ -44,3 +100,17 @@ class PublishKeys(Keys):
         Words(type="name of a payload store"),
         Field(description="where the file is kept; further stores come with packages that are installed"),
     ] = DEFAULT_STORE
+    validated_by: Annotated[
+        Name | None,
+        Words(default="nothing is validated"),
+        Field(
+            description="a task among `needs` whose [verdict](#verdict) on the very file must be good; else it "
+            "stays a candidate"
+        ),
+    ] = None
+    approve: Annotated[
+        str | ApproveKeys | None,
+        Either(scalar=Annotated[Literal["automatic"], OneOf()], mapping=ApproveKeys),
+        Words(type="`automatic`, or [approve](#approve)", default="none is needed"),
+        Field(description="who must approve it: this rule, which is recorded, or a person"),
+    ] = None

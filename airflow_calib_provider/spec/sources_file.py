@@ -16,12 +16,14 @@ class SourcesFile:
 
     :ivar sources: those without mistakes.
     :ivar broken: the names of those with mistakes.
+    :ivar approvers: list → user ids.
     :ivar errors: all mistakes, in the order of the file.
     """
 
     def __init__(self, document: Document) -> None:
         self.sources: dict[str, RunSource] = {}
         self.broken: set[str] = set()
+        self.approvers: dict[str, tuple[str, ...]] = {}
         self._problems = Problems(document)
         self._read = read_keys(SourcesKeys, document.root, "the sources file", self._problems)
         if self._read.keys is not None:
@@ -29,6 +31,7 @@ class SourcesFile:
         self.errors: list[SpecError] = self._problems.sorted()
 
     def _sources(self, keys: SourcesKeys) -> None:
+        self.approvers = keys.approvers
         self.broken.update(str(where[1]) for where in self._read.wrong if where[0] == "sources" and len(where) > 1)
         for name, source in keys.sources.items():
             before = len(self._problems.errors)

@@ -40,6 +40,7 @@ from airflow_calib_provider.spec.lock_keys import LockKeys
 from airflow_calib_provider.spec.product_keys import ProductValue, files_of, same_files
 from airflow_calib_provider.spec.publish_keys import PublishKeys
 from airflow_calib_provider.spec.sources_keys import Version
+from airflow_calib_provider.spec.verdict_keys import LimitBlock
 
 
 def grouping_forms() -> str:
@@ -178,6 +179,14 @@ class TaskKeys(Keys):
         Words(default=" "),
         Field(description="job sets that are repeated until constants are good: [iterate](#iterate)"),
     ] = None
+    verdict: Annotated[
+        dict[Name, LimitBlock],
+        Words(key="the value", type="mapping of values to what they must be", default="none"),
+        Field(
+            default_factory=dict,
+            description="what the values that its jobs report must be, for `publish.validated_by`: [verdict](#verdict)",
+        ),
+    ]
     publish: Annotated[
         PublishKeys | None,
         Words(default=" "),
@@ -195,14 +204,14 @@ class TaskKeys(Keys):
             return
         if not self.has("publish"):
             return
-        for key in ("products", "backend"):
+        for key in ("products", "backend", "verdict"):
             if self.has(key):
                 yield (key,), mistake(f"{key!r} in a task that publishes", f"{key} with jobs")
 
     @classmethod
     def more_schema(cls) -> Schema:
         """What :meth:`check` says, as JSON Schema."""
-        refused: dict[str, object] = {"products": False, "backend": False}
+        refused: dict[str, object] = {"products": False, "backend": False, "verdict": False}
         return {
             "oneOf": [
                 {"required": ["jobs"]},

@@ -12,6 +12,7 @@ from airflow_calib_provider.domain.grouping import Grouping
 from airflow_calib_provider.domain.keys import Keys, Where
 from airflow_calib_provider.domain.nodes import Mapping as MappingNode
 from airflow_calib_provider.domain.nodes import Node, Scalar, Sequence
+from airflow_calib_provider.domain.verdicts import Limit
 from airflow_calib_provider.spec.failure_keys import RuleKeys, as_tuple
 from airflow_calib_provider.spec.iterations import IterationReader
 from airflow_calib_provider.spec.job_keys import CredentialsKeys, DefaultsKeys, InputsKeys, JobsKeys
@@ -32,6 +33,7 @@ from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.presets import params_of
 from airflow_calib_provider.spec.problems import Problems
 from airflow_calib_provider.spec.product_keys import drops_of, files_of
+from airflow_calib_provider.spec.publications import publication
 from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys
 from airflow_calib_provider.spec.templates import is_template, split_command
 from airflow_calib_provider.spec.written import Read, report
@@ -72,6 +74,7 @@ class RawTask:
     drops: dict[str, timedelta] = field(default_factory=dict)
     products_wrong: bool = False
     publish: Publish | None = None
+    verdict: dict[str, Limit] = field(default_factory=dict)
     publish_tag: Node | None = None
     iteration: Iteration | None = None
     templates: list[TemplateText] = field(default_factory=list)
@@ -108,6 +111,7 @@ class TaskReader:
         self._needs(keys, task, (*where, "needs"))
         self._locks(keys, task, (*where, "locks"))
         task.drops = drops_of(keys.products)
+        task.verdict = {value: limit for value, said in keys.verdict.items() if (limit := said.limit()) is not None}
         task.products_wrong = self.written.is_wrong(*where, "products")
         task.backend = keys.backend or self.defaults.backend
         if keys.jobs is not None:
@@ -117,7 +121,7 @@ class TaskReader:
             unsure = self.written.is_wrong(*where, "backend")
             IterationReader(self, task, (*where, "iterate"), unsure=unsure).read(keys.iterate)
         if keys.publish is not None and keys.publish.tag and keys.publish.file:
-            task.publish = Publish(tag=keys.publish.tag, file=keys.publish.file, store=keys.publish.store)
+            task.publish = publication(keys.publish)
             task.publish_tag = self.written.at(*where, "publish", "tag")
         only_publishes = keys.has("publish") and not (keys.has("jobs") or keys.has("iterate"))
         if only_publishes and not keys.needs and not task.needs_wrong:

@@ -19,6 +19,7 @@ from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.positions import Document, Mapping, Node, Scalar
 from airflow_calib_provider.spec.presets import check_presets, params_of, presets_of
 from airflow_calib_provider.spec.problems import Problems, nearest
+from airflow_calib_provider.spec.publications import check_publications
 from airflow_calib_provider.spec.task_keys import RunsKeys, WorkflowKeys
 from airflow_calib_provider.spec.tasks import RawTask, TaskReader
 from airflow_calib_provider.spec.written import read_keys
@@ -31,11 +32,13 @@ class Sources:
     :ivar known: those without mistakes; ``None`` when they are not looked at.
     :ivar broken: those with mistakes of their own, reported elsewhere.
     :ivar categories: those of runs.
+    :ivar approvers: the lists of those who may approve payloads.
     """
 
     known: Map[str, RunSource] | None
     broken: frozenset[str] = frozenset()
     categories: Categories = field(default_factory=Categories)
+    approvers: Map[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -136,6 +139,7 @@ class _WorkflowReader:
             products=raw.products,
             drops=raw.drops,
             publish=raw.publish,
+            verdict=raw.verdict,
             iteration=raw.iteration,
         )
 
@@ -224,4 +228,11 @@ class _WorkflowReader:
                 said = f"the task's name {name!r} is one that its DAG or Airflow uses itself"
                 self.problems.add(said, self.written.key_at("tasks", name), expected="another name")
             tasks[name] = reader.read(name, task)
+        check_publications(
+            self.written,
+            tasks,
+            workflow,
+            self.sources.approvers if self.sources.known is not None else None,
+            self.problems,
+        )
         return tasks, policies.awaited

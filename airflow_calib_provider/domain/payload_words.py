@@ -1,0 +1,31 @@
+"""What is said of payloads that go no further than a candidate (rules 65, 66)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_calib_provider.domain.listing import listed
+
+
+def _what(params: Mapping[str, Any]) -> str:
+    return f"{params['tag']} revision {params['revision']} for runs {params['first_run']}–{params['last_run']}"
+
+
+def _awaits(params: Mapping[str, Any]) -> str:
+    who = params.get("listed") or " or ".join(params["users"])
+    until = f", until {params['until']}" if params.get("until") else ""
+    return f"{_what(params)} (content {params['hash'][:12]}) waits for the approval of {who}{until}"
+
+
+TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "not_validated": lambda p: f"{_what(p)} stays a candidate: {p['by']} says {listed(p['wrong'])}",
+    "awaits_approval": _awaits,
+    "not_approved": lambda p: f"{_what(p)} is not published: {p['how']}",
+}
+
+RELEASES: dict[str, str] = {
+    "not_validated": "other constants, or another limit in `verdict`, and then `calib retry`",
+    "awaits_approval": "one of them: `calib payload approve`, or Required Actions in Airflow",
+    "not_approved": "`calib retry`: then they are asked anew",
+}

@@ -1,0 +1,109 @@
+"""Publications with what must hold before: who validates and who approves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_calib_provider.domain.scalars import one_of
+from airflow_calib_provider.errors import PayloadError
+from airflow_calib_provider.spec.language import SOURCES_FILE
+from airflow_calib_provider.spec.models import Approval, Publish
+from airflow_calib_provider.spec.problems import Problems, nearest
+from airflow_calib_provider.spec.publish_keys import ApproveKeys, PublishKeys
+from airflow_calib_provider.spec.task_keys import WorkflowKeys
+from airflow_calib_provider.spec.written import Read
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.spec.tasks import RawTask
+
+
+def publication(keys: PublishKeys) -> Publish:
+    """From what is written to what it means."""
+    assert keys.tag
+    assert keys.file
+    return Publish(
+        tag=keys.tag,
+        file=keys.file,
+        store=keys.store,
+        validated_by=keys.validated_by,
+        approve=_approval(keys.approve),
+    )
+
+
+def _approval(keys: str | ApproveKeys | None) -> Approval | None:
+    if keys is None:
+        return None
+    if isinstance(keys, str):
+        return Approval()
+    listed = keys.by if isinstance(keys.by, str) else ""
+    users = () if isinstance(keys.by, str) else keys.by
+    return Approval(users=users, listed=listed, four_eyes=keys.four_eyes, remind=keys.remind, expires=keys.expires)
+
+
+def check_publications(
+    written: Read[WorkflowKeys],
+    tasks: Mapping[str, RawTask],
+    workflow: str,
+    approvers: Mapping[str, tuple[str, ...]] | None,
+    problems: Problems,
+) -> None:
+    """Who validates is a needed task with a verdict, and who approves is somebody.
+
+    :param approvers: the lists of ``sources.yaml``; ``None``: they are not looked at.
+    """
+    for name, task in tasks.items():
+        if task.publish is None:
+            continue
+        if task.publish.validated_by is not None:
+            _check_validation(written, tasks, workflow, task, task.publish.validated_by, problems)
+        listed = task.publish.approve.listed if task.publish.approve is not None else ""
+        if listed and approvers is not None and not approvers.get(listed):
+            node = written.at("tasks", name, "publish", "approve", "by")
+            said = f"unknown list of approvers {listed!r}" if listed not in approvers else f"nobody is in {listed!r}"
+            known = one_of(sorted(approvers)) or f"a list of `approvers` in {SOURCES_FILE}, which has none"
+            problems.add(said, node, expected=known, hint=partial(nearest, listed, approvers))
+
+
+def _check_validation(
+    written: Read[WorkflowKeys],
+    tasks: Mapping[str, RawTask],
+    workflow: str,
+    task: RawTask,
+    by: str,
+    problems: Problems,
+) -> None:
+    node = written.at("tasks", task.name, "publish", "validated_by")
+    needed = [need.task for need, _ in task.needs if need.workflow == workflow]
+    if by not in tasks:
+        problems.add(
+            f"unknown task {by!r}", node, expected="one of `needs`, with a verdict", hint=lambda: nearest(by, tasks)
+        )
+    elif by not in needed and not task.needs_wrong:
+        problems.add(f"{task.name!r} is validated by {by!r} and does not need it", node, expected=f"{by} in needs")
+    elif not tasks[by].verdict and not written.is_wrong("tasks", by, "verdict"):
+        said = f"{task.name!r} is validated by {by!r}, which has no verdict"
+        problems.add(said, node, expected=f"a task with a verdict, such as verdict: {{jump: {{below: 0.05}}}} in {by}")
+
+
+def approvers_of(approval: Approval, spec_file: str) -> tuple[str, ...]:
+    """The users who may approve, of a list as ``sources.yaml`` has it now.
+
+    :param spec_file: the path of the workflow's file.
+    :raises PayloadError: there is no such list, or nobody in it.
+    """
+    if not approval.listed:
+        return approval.users
+    from airflow_calib_provider.spec.positions import read_document
+    from airflow_calib_provider.spec.sources_file import SourcesFile
+
+    path = Path(spec_file).resolve().parent / SOURCES_FILE
+    try:
+        users = SourcesFile(read_document(path)).approvers.get(approval.listed, ())
+    except OSError as error:
+        raise PayloadError(f"{path} cannot be read: {error.strerror}", "who may approve stands there") from error
+    if not users:
+        raise PayloadError(f"{path} has no approvers {approval.listed!r}", "put their user ids there")
+    return users
