@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from airflow_calib_provider.operators.jobs import JobsOperator
 from airflow_calib_provider.operators.publish import PublishOperator
 from airflow_calib_provider.sensors.ledger_sensor import LockSensor, RunGroupSensor
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.spec.language import GROUP_SENSOR, LOCKS_SUFFIX
+from airflow_calib_provider.spec.language import APPROVE_SUFFIX, CANDIDATE_SUFFIX, GROUP_SENSOR, LOCKS_SUFFIX
 from airflow_calib_provider.spec.models import Task, Workflow
 
 PROMPT_FIRST = "airflow_calib_provider.plugins.priority.PromptFirst"
@@ -113,7 +114,8 @@ def _operator(workflow: Workflow, task: Task, before: Sequence[BaseOperator]) ->
     inlets = [_asset(need.workflow, need.task) for need in workflow.outside_needs(task)]
     inlets += [_payload_asset(tag) for tag in task.locked_tags]
     common: dict[str, Any] = {"workflow": workflow, "task": task.name, "inlets": inlets}
-    if not workflow.outside_needs(task) and not task.locks:
+    asks = task.publish is not None and task.publish.asks_persons
+    if not workflow.outside_needs(task) and not task.locks and not asks:
         operator = _of_kind(workflow, task, task.name, common)
         before and before >> operator
         return operator
@@ -121,18 +123,37 @@ def _operator(workflow: Workflow, task: Task, before: Sequence[BaseOperator]) ->
         group_id=f"{task.name}{LOCKS_SUFFIX}",
         group_display_name=task.name,
         prefix_group_id=False,
-        tooltip="its locks, then the task itself",
+        tooltip="what it waits for, then the task itself",
     ):
-        locks = LockSensor(task_id=f"{task.name}.locks", workflow=workflow, task=task.name)
-        operator = _of_kind(workflow, task, task.name, common)
-        locks >> operator
-    before and before >> locks
-    return operator
+        chain: list[BaseOperator] = []
+        if workflow.outside_needs(task) or task.locks:
+            chain.append(LockSensor(task_id=f"{task.name}.locks", workflow=workflow, task=task.name))
+        if asks:
+            chain += _asking(workflow, task)
+        chain.append(_of_kind(workflow, task, task.name, common))
+        for one, following in pairwise(chain):
+            one >> following
+    before and before >> chain[0]
+    return chain[-1]
+
+
+def _asking(workflow: Workflow, task: Task) -> list[BaseOperator]:
+    """What comes before a publication that persons approve."""
+    from airflow_calib_provider.operators.approve import AskOperator, CandidateOperator
+
+    of_task: dict[str, Any] = {"workflow": workflow, "task": task.name}
+    return [
+        CandidateOperator(task_id=f"{task.name}{CANDIDATE_SUFFIX}", **of_task),
+        AskOperator(task_id=f"{task.name}{APPROVE_SUFFIX}", **of_task),
+    ]
 
 
 def _of_kind(workflow: Workflow, task: Task, task_id: str, common: Mapping[str, Any]) -> BaseOperator:
     if task.publish is not None:
-        return PublishOperator(task_id=task_id, outlets=[_payload_asset(task.publish.tag)], **common)
+        publishes: type[PublishOperator] = PublishOperator
+        if task.publish.asks_persons:
+            from airflow_calib_provider.operators.approve import ApprovedOperator as publishes
+        return publishes(task_id=task_id, outlets=[_payload_asset(task.publish.tag)], **common)
     outlets = [_asset(workflow.name, task.name)]
     if any(policy.awaits == task.name for policy in workflow.groupings().values()):
         # The values of a run are news for calib_inject, which puts it into a group (rule 47).

@@ -134,6 +134,7 @@ def _provenance(
     commits = _commits(connection, ids)
     made_by = [
         {
+            "id": row.id,
             "task": row.task,
             "generation": row.n,
             "spec_hash": row.spec_hash,

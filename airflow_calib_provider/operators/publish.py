@@ -19,7 +19,10 @@ from airflow_calib_provider.operators.waiting import tell_of_failed, wait_in_pla
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_calib_provider.spec.models import Workflow
+    from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.rows import Group
+    from airflow_calib_provider.payloads.store import Published
+    from airflow_calib_provider.spec.models import Task, Workflow
 
 
 class PublishOperator(BaseOperator):
@@ -47,20 +50,17 @@ class PublishOperator(BaseOperator):
         """Publish the group's product; doing it again publishes nothing twice."""
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
         from airflow_calib_provider.hooks.assets import tell_assets
-        from airflow_calib_provider.jobsets.begin import stated_params
-        from airflow_calib_provider.jobsets.publish import publish_group
 
         ledger = task_ledger()
         group = group_of(ledger, context, self._workflow)
         if (base := base_of(ledger, group, self._task_name)) is not None:
             return from_base(context, self.log, base)
-        params = stated_params(self._workflow, context["params"])
         try:
             with newest(ledger, self._workflow, context) as (workflow, commit):
                 spec = workflow.tasks.get(self._task_name)
                 if spec is None or spec.publish is None:
                     raise left_out(self._task_name, commit)
-                published = publish_group(ledger, workflow, spec, group.id, now=datetime.now(UTC), params=params)
+                published = self._publish(ledger, group, workflow, spec, context)
         except LeftOut as error:
             return end_left_out(context, error)
         except (LedgerError, IllegalTransition, PayloadStoreDown):
@@ -77,14 +77,26 @@ class PublishOperator(BaseOperator):
         self.log.info("%s %s revision %d for runs %s, in the campaign %s", *said)
         context["ti"].xcom_push("reason", f"{published.state} {published.tag} revision {published.revision}")
         open_dag_runs(ledger, self.log, ended=group.id)
-        told_of: dict[str, str | int] = {
+        told_of = self._said(published)
+        tell_assets(self, context, ledger, group.id, {"task": self._task_name, **told_of})
+        return dict(told_of)
+
+    def _publish(self, ledger: Ledger, group: Group, workflow: Workflow, spec: Task, context: Context) -> Published:
+        """What is done; its errors are told by :meth:`execute`."""
+        from airflow_calib_provider.jobsets.begin import stated_params
+        from airflow_calib_provider.jobsets.publish import publish_group
+
+        params = stated_params(self._workflow, context["params"])
+        return publish_group(ledger, workflow, spec, group.id, now=datetime.now(UTC), params=params)
+
+    def _said(self, published: Published) -> dict[str, str | int]:
+        """The task's result, and what the events of its assets say."""
+        return {
             "tag": published.tag,
             "iov": str(published.iov),
             "revision": published.revision,
             "state": published.state,
         }
-        tell_assets(self, context, ledger, group.id, {"task": self._task_name, **told_of})
-        return dict(told_of)
 
     def execute_again(self, context: Context, event: object = None) -> dict[str, object]:
         """What the task waited for has come."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airflow_calib_provider.spec.language import GROUP_SENSOR
+from airflow_calib_provider.spec.language import APPROVE_SUFFIX, CANDIDATE_SUFFIX, GROUP_SENSOR
 
 ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
 """States of Airflow's tasks that do not change any more by themselves."""
 
 LOCKS = ".locks"
+ASKING = (CANDIDATE_SUFFIX, APPROVE_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Clearing:
     """What is to be cleared.
 
     :ivar before: what has to run first, without anything that comes after it.
-    :ivar tasks: the tasks themselves, each after the sensor of its locks.
+    :ivar tasks: the tasks themselves, each after Airflow's own tasks of it, such as the sensor of its locks.
     """
 
     before: Sequence[str]
@@ -53,14 +54,15 @@ def to_clear(standing: GroupStanding, named: Sequence[str]) -> Clearing:
     :param named: task ids.
     """
     chosen = list(named) or [task for task, state in standing.states.items() if _stuck(standing, task, state)]
-    tasks = [
-        part
-        for task in chosen
-        for part in ((f"{task}{LOCKS}", task) if f"{task}{LOCKS}" in standing.there else (task,))
-    ]
+    tasks = [part for task in chosen for part in (*_before(standing, task), task)]
     needed = _ancestors(standing, tasks) - set(tasks)
-    order = [GROUP_SENSOR, *(part for task in standing.states for part in (f"{task}{LOCKS}", task))]
+    order = [GROUP_SENSOR, *(part for task in standing.states for part in (*_before(standing, task), task))]
     return Clearing([item for item in order if item in needed and _in_the_way(standing, item)], tasks)
+
+
+def _before(standing: GroupStanding, task: str) -> list[str]:
+    """Airflow's own tasks of a task: the sensor of its locks, its candidate, and the question about that."""
+    return [f"{task}{part}" for part in (LOCKS, *ASKING) if f"{task}{part}" in standing.there]
 
 
 def _stuck(standing: GroupStanding, task: str, state: str) -> bool:
@@ -93,4 +95,6 @@ def _in_the_way(standing: GroupStanding, task_id: str) -> bool:
         return not standing.closed
     if task_id.endswith(LOCKS):
         return task_id.removesuffix(LOCKS) in standing.shut
+    for part in ASKING:
+        task_id = task_id.removesuffix(part)
     return standing.states.get(task_id, "done") not in ("done", "skipped")

@@ -49,6 +49,9 @@ GROUP_SENSOR = "wait_for_group"
 LOCKS_SUFFIX = "__and_locks"
 """Names of a DAG's own nodes beside its tasks: the sensor of its group, and the box around a task and its locks."""
 
+CANDIDATE_SUFFIX, APPROVE_SUFFIX = ".candidate", ".approve"
+"""Of the ids of Airflow's tasks that come before a publication which persons approve."""
+
 TAKEN_TASKS = ("group", GROUP_SENSOR)
 """Names that no task may have; Airflow's UI takes the address of a task ``group`` for that of a task group."""
 

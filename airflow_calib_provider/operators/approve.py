@@ -1,0 +1,168 @@
+"""The tasks of a publication that persons approve: the candidate, the question, and what was answered (rule 66).
+
+The question is Airflow's own: no worker, triggerer or slot is held while somebody thinks.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Param
+
+from airflow_calib_provider.hooks.campaign import base_of, from_base
+from airflow_calib_provider.hooks.group import group_of, refuse
+from airflow_calib_provider.hooks.ledger import task_ledger
+from airflow_calib_provider.hooks.told import told
+from airflow_calib_provider.operators.publish import PublishOperator
+from airflow_calib_provider.spec.language import APPROVE_SUFFIX, CANDIDATE_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+    from airflow_calib_provider.ledger.engine import Ledger
+    from airflow_calib_provider.ledger.rows import Group
+    from airflow_calib_provider.payloads.approvals import Answer, Request, Rules
+    from airflow_calib_provider.payloads.store import Published
+    from airflow_calib_provider.spec.models import Task, Workflow
+
+ASKED = "asked"
+"""The XCom of what the question is about."""
+
+
+class CandidateOperator(PublishOperator):
+    """Makes the candidate that persons are asked about, after its validation."""
+
+    def _said(self, published: Published) -> dict[str, str | int]:
+        return {**super()._said(published), "payload_id": published.payload_id, "hash": published.content_hash}
+
+
+class AskOperator(HITLOperator):
+    """Asks persons whether a candidate is to be published.
+
+    :param workflow: the workflow.
+    :param task: the name of one of its tasks that publishes with ``approve: {by: …}``.
+    """
+
+    ui_color = "#f7e9c3"
+    # The text is written when it is asked: nothing of it is a template.
+    template_fields = ()
+
+    def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
+        from airflow_calib_provider.payloads.approvals import APPROVE, REJECT
+
+        self._workflow, self._task_name = workflow, task
+        publish = workflow.tasks[task].publish
+        assert publish is not None
+        assert publish.approve is not None
+        comment = Param("", type=["string", "null"], title="Comment", description="Stands in the ledger")
+        super().__init__(
+            subject=f"Publish {publish.tag}?",
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
+            params={"comment": comment},
+            response_timeout=publish.approve.expires,
+            **kwargs,
+        )
+
+    @property
+    def ledger_task(self) -> str:
+        """The task's name in the spec."""
+        return self._task_name
+
+    @told
+    def execute(self, context: Context) -> Any:
+        """Ask, about the candidate as it is now."""
+        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
+        from airflow_calib_provider.payloads import approvals, comparison, life
+
+        ledger = task_ledger()
+        group = group_of(ledger, context, self._workflow)
+        if (base := base_of(ledger, group, self._task_name)) is not None:
+            return from_base(context, self.log, base)
+        made = context["ti"].xcom_pull(task_ids=f"{self._task_name}{CANDIDATE_SUFFIX}")
+        if not isinstance(made, dict) or "payload_id" not in made:
+            self.log.info("there is no candidate: nobody is asked")
+            return {"not_asked": "there is no candidate"}
+        rules = rules_of(ledger, group, self._workflow.tasks[self._task_name], self._workflow, context)
+        ti = context["ti"]
+        place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        try:
+            request = approvals.ask(ledger, made["payload_id"], rules, place, datetime.now(UTC))
+        except (LedgerError, IllegalTransition):
+            raise
+        except CalibError as error:
+            refuse(ledger, group, self._task_name, error)
+        if request is None:
+            self.log.info("it is published already: nobody is asked")
+            return {"not_asked": "it is published"}
+        with ledger.read() as connection:
+            row = life.by_id(connection, request.payload_id)
+            self.subject = f"Publish {row.tag} for the runs {row.first_run} to {row.last_run}?"
+            self.body = comparison.request_text(connection, row)
+        self.assigned_users = [{"id": user, "name": user} for user in rules.users]
+        ti.xcom_push(ASKED, {"payload_id": request.payload_id, "content_hash": request.content_hash})
+        ti.xcom_push("reason", f"waits for {' or '.join(rules.users)}")
+        return super().execute(context)
+
+
+class ApprovedOperator(PublishOperator):
+    """Publishes what persons have approved, and nothing else."""
+
+    def _publish(self, ledger: Ledger, group: Group, workflow: Workflow, spec: Task, context: Context) -> Published:
+        from airflow_calib_provider.payloads import approvals
+
+        assert spec.publish is not None
+        ti, asked = context["ti"], f"{self._task_name}{APPROVE_SUFFIX}"
+        return approvals.settle(
+            ledger,
+            group_id=group.id,
+            task=self._task_name,
+            tag=spec.publish.tag,
+            request=request_from(ti.xcom_pull(task_ids=asked, key=ASKED)),
+            answer=answer_from(ti.xcom_pull(task_ids=asked)),
+            rules=rules_of(ledger, group, spec, workflow, context),
+            before=workflow.names_inside(spec),
+            now=datetime.now(UTC),
+        )
+
+
+def rules_of(ledger: Ledger, group: Group, spec: Task, workflow: Workflow, context: Context) -> Rules:
+    """Who may approve, as the spec and its sources say now."""
+    from airflow_calib_provider.payloads.approvals import Rules, authors_of
+    from airflow_calib_provider.spec.models import Approval
+    from airflow_calib_provider.spec.publications import approvers_of
+
+    assert spec.publish is not None
+    approval = spec.publish.approve or Approval()
+    triggered = getattr(context["dag_run"], "triggering_user_name", None)
+    with ledger.read() as connection:
+        authors = authors_of(connection, group, triggered)
+    return Rules(approval, approvers_of(approval, workflow.file), authors)
+
+
+def request_from(found: object) -> Request | None:
+    """What was asked about, from Airflow's XCom."""
+    from airflow_calib_provider.payloads.approvals import Request
+
+    if not isinstance(found, dict) or not {"payload_id", "content_hash"} <= found.keys():
+        return None
+    return Request(int(found["payload_id"]), str(found["content_hash"]))
+
+
+def answer_from(found: object) -> Answer | None:
+    """An answer, from Airflow's XCom; ``None``: there is none, as after a mark success."""
+    from airflow_calib_provider.payloads.approvals import Answer
+
+    if not isinstance(found, dict) or not found.get("chosen_options"):
+        return None
+    user: Mapping[str, object] = found.get("responded_by_user") or {}
+    person = user.get("id") or None
+    comment = (found.get("params_input") or {}).get("comment")
+    at = found.get("responded_at")
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return Answer(tuple(found["chosen_options"]), str(person) if person else None, str(comment or ""), at)
