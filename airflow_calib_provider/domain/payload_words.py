@@ -1,4 +1,4 @@
-"""What is said of payloads that go no further than a candidate (rules 65, 66)."""
+"""What is said of payloads that go no further than a candidate (rules 66, 69)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payloads, and what was decided about them (rules 25, 65, 66)."""
+"""Payloads, and what was decided about them (rules 25, 66, 69)."""
 
 from __future__ import annotations
 

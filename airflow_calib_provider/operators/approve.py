@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Group
-    from airflow_calib_provider.payloads.approvals import Answer, Request, Rules
+    from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules
     from airflow_calib_provider.payloads.store import Published
     from airflow_calib_provider.spec.models import Task, Workflow
 
@@ -144,18 +144,18 @@ def rules_of(ledger: Ledger, group: Group, spec: Task, workflow: Workflow, conte
     return Rules(approval, approvers_of(approval, workflow.file), authors)
 
 
-def request_from(found: object) -> Request | None:
+def request_from(found: object) -> ApprovalRequest | None:
     """What was asked about, from Airflow's XCom."""
-    from airflow_calib_provider.payloads.approvals import Request
+    from airflow_calib_provider.payloads.approvals import ApprovalRequest
 
     if not isinstance(found, dict) or not {"payload_id", "content_hash"} <= found.keys():
         return None
-    return Request(int(found["payload_id"]), str(found["content_hash"]))
+    return ApprovalRequest(int(found["payload_id"]), str(found["content_hash"]))
 
 
-def answer_from(found: object) -> Answer | None:
+def answer_from(found: object) -> ApprovalAnswer | None:
     """An answer, from Airflow's XCom; ``None``: there is none, as after a mark success."""
-    from airflow_calib_provider.payloads.approvals import Answer
+    from airflow_calib_provider.payloads.approvals import ApprovalAnswer
 
     if not isinstance(found, dict) or not found.get("chosen_options"):
         return None
@@ -165,4 +165,4 @@ def answer_from(found: object) -> Answer | None:
     at = found.get("responded_at")
     if isinstance(at, str):
         at = datetime.fromisoformat(at)
-    return Answer(tuple(found["chosen_options"]), str(person) if person else None, str(comment or ""), at)
+    return ApprovalAnswer(tuple(found["chosen_options"]), str(person) if person else None, str(comment or ""), at)

@@ -23,7 +23,7 @@ from airflow_calib_provider.ledger.rows import Group, Payload, read_rows
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.payloads.life import (
-    Decision,
+    PayloadDecision,
     about,
     by_id,
     current,
@@ -43,7 +43,7 @@ payload = tables.payload
 
 
 @dataclass(frozen=True)
-class Request:
+class ApprovalRequest:
     """What was asked about."""
 
     payload_id: int
@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApprovalAnswer:
     """What Airflow has of an answer.
 
     :ivar person: the user's id; ``None``: nobody answered, and the time is over.
@@ -77,7 +77,9 @@ class Rules:
     authors: Collection[str] = ()
 
 
-def ask(ledger: Ledger, payload_id: int, rules: Rules, place: Mapping[str, str], now: datetime) -> Request | None:
+def ask(
+    ledger: Ledger, payload_id: int, rules: Rules, place: Mapping[str, str], now: datetime
+) -> ApprovalRequest | None:
     """Note that persons are asked now, about the content as it is.
 
     :param place: of the question in Airflow: ``dag_id``, ``run_id`` and ``task_id``.
@@ -102,11 +104,11 @@ def ask(ledger: Ledger, payload_id: int, rules: Rules, place: Mapping[str, str],
         reason = waits_for(row, rules.users, approval.listed, expires)
         seconds = approval.remind.total_seconds() if approval.remind else None
         details = {**place, "users": list(rules.users), "remind": seconds}
-        decide(connection, row, Decision("request", "asked", details=details), now)
+        decide(connection, row, PayloadDecision("request", "asked", details=details), now)
         row = go(connection, row, row.state, {**times, "reason": reason}, asked=dict(place), reason=reason)
         made = _published(row, new=False)
         note(connection, group_by_id(connection, row.group_id), row, made, now)
-    return Request(row.id, row.content_hash)
+    return ApprovalRequest(row.id, row.content_hash)
 
 
 def settle(
@@ -115,8 +117,8 @@ def settle(
     group_id: int,
     task: str,
     tag: str,
-    request: Request | None,
-    answer: Answer | None,
+    request: ApprovalRequest | None,
+    answer: ApprovalAnswer | None,
     rules: Rules,
     before: Sequence[str],
     now: datetime,
@@ -149,8 +151,8 @@ def _settled(
     connection: Connection,
     group: Group,
     row: Payload,
-    request: Request | None,
-    answer: Answer | None,
+    request: ApprovalRequest | None,
+    answer: ApprovalAnswer | None,
     rules: Rules,
     now: datetime,
 ) -> Published:
@@ -159,7 +161,7 @@ def _settled(
     outcome, how = _worth(row, request, answer, rules)
     comment = answer.comment if answer is not None else ""
     person = answer.person if answer is not None else None
-    decide(connection, row, Decision("approval", outcome, person, comment, {"how": how}), now)
+    decide(connection, row, PayloadDecision("approval", outcome, person, comment, {"how": how}), now)
     if outcome == "approved":
         row = go(connection, row, APPROVED, by=person, comment=comment) if row.state != APPROVED else row
         row = store.make_valid(connection, group, row, now, by=person)
@@ -173,7 +175,9 @@ def _settled(
     return made
 
 
-def _worth(row: Payload, request: Request | None, answer: Answer | None, rules: Rules) -> tuple[str, str]:
+def _worth(
+    row: Payload, request: ApprovalRequest | None, answer: ApprovalAnswer | None, rules: Rules
+) -> tuple[str, str]:
     """What comes of an answer: approved, rejected, expired or void, and how that is told."""
     if request is None or answer is None:
         return "void", "nobody has answered: marking the question as success approves nothing"

@@ -19,7 +19,7 @@ PICTURES = (".svg", ".png", ".pdf", ".html")
 
 
 @dataclass(frozen=True)
-class Compared:
+class OldAndNew:
     """A value of both.
 
     :ivar name: ``task.value``; of several jobs it is their mean.
@@ -48,10 +48,10 @@ def former(connection: Connection, row: Payload) -> Payload | None:
     return found[-1] if found else None
 
 
-def values(connection: Connection, new: Payload, old: Payload | None) -> list[Compared]:
+def values(connection: Connection, new: Payload, old: Payload | None) -> list[OldAndNew]:
     """The values that were reported in making them, by task and name."""
     here, there = _values(connection, new), _values(connection, old) if old is not None else {}
-    return [Compared(name, here.get(name), there.get(name)) for name in sorted({*here, *there})]
+    return [OldAndNew(name, here.get(name), there.get(name)) for name in sorted({*here, *there})]
 
 
 def generations_of(row: Payload) -> dict[int, Mapping[str, object]]:
@@ -120,7 +120,7 @@ def _verdicts(connection: Connection, row: Payload) -> Iterator[str]:
         yield f"| {one['name']} | {said or 'not reported'} | {one['asked']} | {verdict} |"
 
 
-def _table(compared: Iterable[Compared]) -> Iterator[str]:
+def _table(compared: Iterable[OldAndNew]) -> Iterator[str]:
     rows = list(compared)
     if not rows:
         return

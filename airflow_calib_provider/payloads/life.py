@@ -1,4 +1,4 @@
-"""From a candidate to a publication: what must hold before, and what was decided (rules 65, 66).
+"""From a candidate to a publication: what must hold before, and what was decided (rules 66, 69).
 
 Each function writes within the transaction that it is given. A decision is a row with the hash of the content that it
 is about, and nothing that is decided about other content counts.
@@ -76,7 +76,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PayloadDecision:
     """A row of what was decided.
 
     :ivar kind: validation, request, approval, withdrawal or rollback.
@@ -108,7 +108,7 @@ def by_id(connection: Connection, payload_id: int) -> Payload:
     return row
 
 
-def decide(connection: Connection, row: Payload, made: Decision, now: datetime) -> None:
+def decide(connection: Connection, row: Payload, made: PayloadDecision, now: datetime) -> None:
     """Write down what was decided; the same again is not written twice."""
     of_row = decision.c.payload_id == row.id
     last = connection.execute(
@@ -164,7 +164,7 @@ def _validated(connection: Connection, row: Payload, validation: Validation | No
     if validation is None:
         return row if row.reason is None else go(connection, row, row.state)
     outcome = "passed" if validation.passed else "failed"
-    decide(connection, row, Decision("validation", outcome, details=validation.details()), now)
+    decide(connection, row, PayloadDecision("validation", outcome, details=validation.details()), now)
     if validation.passed:
         if row.state != CANDIDATE and row.reason is None:
             return row
@@ -180,7 +180,7 @@ def _approved(connection: Connection, row: Payload, approval: Approval, now: dat
     if not approval.is_automatic:
         return replace(row, reason=waits_for(row, approval.users, approval.listed, row.expires_at))
     if row.state != APPROVED:
-        decide(connection, row, Decision("approval", "approved", comment="automatic, as the spec says"), now)
+        decide(connection, row, PayloadDecision("approval", "approved", comment="automatic, as the spec says"), now)
         row = go(connection, row, APPROVED, by="automatic")
     return row
 

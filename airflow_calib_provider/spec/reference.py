@@ -30,6 +30,7 @@ from airflow_calib_provider.spec import (
     publish_keys,
     sources_keys,
     task_keys,
+    verdict_keys,
 )
 from airflow_calib_provider.spec.categories_file import CategoriesKeys
 from airflow_calib_provider.spec.schema import schema_text
@@ -76,6 +77,8 @@ def tables() -> dict[str, str]:
         "iterate.sequence": [iterate_keys.StageKeys, iterate_keys.CornerKeys],
         "products": [product_keys.ProductKeys],
         "publish": [publish_keys.PublishKeys],
+        "approve": [publish_keys.ApproveKeys],
+        "verdict": [verdict_keys.LimitKeys],
         "Categories": [CategoriesKeys],
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],
         **{

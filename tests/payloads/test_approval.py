@@ -14,7 +14,15 @@ from airflow_calib_provider.errors import CalibError, NotFound, NotPublished
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.payloads import life, store
-from airflow_calib_provider.payloads.approvals import Answer, Request, Rules, ask, authors_of, remind, settle
+from airflow_calib_provider.payloads.approvals import (
+    ApprovalAnswer,
+    ApprovalRequest,
+    Rules,
+    ask,
+    authors_of,
+    remind,
+    settle,
+)
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.spec.publications import approvers_of
 from tests.payloads.living import Living
@@ -32,7 +40,7 @@ def database() -> str:
 class Asking(Living):
     """Persons are asked."""
 
-    def propose(self, constants: str = "1") -> Request:
+    def propose(self, constants: str = "1") -> ApprovalRequest:
         self.make(constants)
         proposed = self.publish()
         request = ask(self.ledger, proposed.payload_id, self.rules(), PLACE, self.now)
@@ -44,14 +52,14 @@ class Asking(Living):
         assert approval is not None
         return Rules(approval, approvers_of(approval, self.flow.file), {"bob"})
 
-    def answer(self, request: Request | None, answer: Answer | None) -> Published:
+    def answer(self, request: ApprovalRequest | None, answer: ApprovalAnswer | None) -> Published:
         return settle(
             self.ledger, group_id=self.group, task="deliver", tag="Scale", request=request, answer=answer,
             rules=self.rules(), before=["scale", "validate"], now=self.now + timedelta(hours=1),
         )  # fmt: skip
 
-    def yes(self, person: str | None = "ada") -> Answer:
-        return Answer(("Approve",), person, "as in May", self.now + timedelta(minutes=30))
+    def yes(self, person: str | None = "ada") -> ApprovalAnswer:
+        return ApprovalAnswer(("Approve",), person, "as in May", self.now + timedelta(minutes=30))
 
     def states(self) -> list[str]:  # type: ignore[override]
         return [row.state for row in self.payloads()]
@@ -98,11 +106,11 @@ def test_a_person_approves(asking: Asking) -> None:
     assert ask(asking.ledger, row.id, asking.rules(), PLACE, asking.now) is None, "there is nothing to ask any more"
 
 
-def void(asking: Asking, request: Request) -> dict[str, tuple[Request | None, Answer | None]]:
+def void(asking: Asking, request: ApprovalRequest) -> dict[str, tuple[ApprovalRequest | None, ApprovalAnswer | None]]:
     return {
         "marking the question as success": (None, None),
         "marking the question as success approves": (request, None),
-        "nobody has answered until": (request, Answer(("Approve",), None)),
+        "nobody has answered until": (request, ApprovalAnswer(("Approve",), None)),
         "mallory is not one of those": (request, asking.yes("mallory")),
         "bob is its author": (request, asking.yes("bob")),
         "the answer is about the content eeeeeeeeeeee": (replace(request, content_hash="e" * 64), asking.yes()),
@@ -126,7 +134,7 @@ def test_what_counts_for_nothing_publishes_nothing_and_can_be_asked_anew(asking:
 
 def test_a_rejection_is_final_for_the_revision(asking: Asking) -> None:
     request = asking.propose()
-    no = Answer(("Reject",), "bob", "endcap is off", asking.now)
+    no = ApprovalAnswer(("Reject",), "bob", "endcap is off", asking.now)
     for _ in range(2):
         with pytest.raises(NotPublished, match="is not published: bob has rejected it: endcap is off"):
             asking.answer(request, no)
@@ -144,7 +152,7 @@ def test_a_rejection_is_final_for_the_revision(asking: Asking) -> None:
 def test_after_the_time_nothing_is_approved(asking: Asking, late: str) -> None:
     request = asking.propose()
     at = asking.now + timedelta(hours=36, seconds=1)
-    answer = replace(asking.yes(), at=at) if late == "an answer" else Answer(("Reject",), None, at=at)
+    answer = replace(asking.yes(), at=at) if late == "an answer" else ApprovalAnswer(("Reject",), None, at=at)
     with pytest.raises(NotPublished, match=r"nobody has answered until 2026-05-0"):
         asking.answer(request, answer)
     assert asking.states() == ["expired"]
@@ -164,7 +172,7 @@ def test_yesterdays_approval_does_not_publish_todays_content(asking: Asking) -> 
 def test_two_who_answer_at_once(asking: Asking) -> None:
     """The first transaction wins; the other finds what it has done."""
     request = asking.propose()
-    answers = {"yes": asking.yes(), "no": Answer(("Reject",), "bob", "no", asking.now)}
+    answers = {"yes": asking.yes(), "no": ApprovalAnswer(("Reject",), "bob", "no", asking.now)}
     barrier, came = Barrier(2), {}
 
     def go(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A verdict on values: bound to content, and what does not meet it is not published (rule 65)."""
+"""A verdict on values: bound to content, and what does not meet it is not published (rule 69)."""
 
 from __future__ import annotations
 
