@@ -110,15 +110,15 @@ class Airflow:
 
     def dag(self, dag_id: str) -> Answer | None:
         """The DAG; ``None`` if Airflow has none of this id."""
-        return self._get(f"/dags/{_part(dag_id)}")
+        return self._get(f"/dags/{part(dag_id)}")
 
     def dag_run(self, dag_id: str, run_id: str) -> Answer | None:
         """The DAG run; ``None`` if Airflow has none of this id."""
-        return self._get(f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}")
+        return self._get(f"/dags/{part(dag_id)}/dagRuns/{part(run_id)}")
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, Answer]:
         """Task id → task instance."""
-        items = self._pages(f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/taskInstances", "task_instances")
+        items = self._pages(f"/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances", "task_instances")
         return {item["task_id"]: item for item in items}
 
     def import_errors(self) -> list[Answer]:
@@ -144,8 +144,8 @@ class Airflow:
             "reset_dag_runs": True,
             "prevent_running_task": True,
         }
-        answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/clearTaskInstances", json=body)
-        found = self._checked(answer)
+        answer = self.ask("POST", f"/api/v2/dags/{part(dag_id)}/clearTaskInstances", json=body)
+        found = self.checked(answer)
         return list(found.get("task_instances", []))
 
     def announce(self, extra: Mapping[str, object]) -> Answer:
@@ -168,11 +168,11 @@ class Airflow:
                 f"{listed} is paused: nothing was announced", f"unpause it: airflow dags unpause {names[0]}"
             )
         body = {"asset_id": known[0]["id"], "extra": dict(extra)}
-        return self._checked(self._ask("POST", "/api/v2/assets/events", json=body))
+        return self.checked(self.ask("POST", "/api/v2/assets/events", json=body))
 
     def edges(self, dag_id: str) -> dict[str, list[str]]:
         """Task id → the ids of the tasks right after it."""
-        found = self._get(f"/dags/{_part(dag_id)}/tasks") or {}
+        found = self._get(f"/dags/{part(dag_id)}/tasks") or {}
         return {item["task_id"]: list(item.get("downstream_task_ids") or ()) for item in found.get("tasks", [])}
 
     def add_new_tasks(self, dag_id: str, run_id: str) -> bool:
@@ -181,10 +181,10 @@ class Airflow:
         :returns: whether Airflow has such a DAG run.
         """
         body = {"dry_run": False, "only_new": True, "run_on_latest_version": True}
-        answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/clear", json=body)
+        answer = self.ask("POST", f"/api/v2/dags/{part(dag_id)}/dagRuns/{part(run_id)}/clear", json=body)
         if answer.status_code == 404:
             return False
-        self._checked(answer)
+        self.checked(answer)
         return True
 
     def see_it_go_on(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
@@ -202,8 +202,8 @@ class Airflow:
                 continue
             there = self.task_instances(dag_id, run_id)
             if any(task in there and there[task]["state"] is None for task in task_ids):
-                where = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
-                self._checked(self._ask("PATCH", where, json={"state": "queued"}))
+                where = f"/api/v2/dags/{part(dag_id)}/dagRuns/{part(run_id)}"
+                self.checked(self.ask("PATCH", where, json={"state": "queued"}))
 
     def clear_dag_run(self, dag_id: str, run_id: str) -> None:
         """Clear all tasks of a DAG run, so that they run again, from the newest version of the DAG.
@@ -211,8 +211,8 @@ class Airflow:
         :raises NotFound: Airflow has no such DAG run.
         """
         body = {"dry_run": False, "only_failed": False, "run_on_latest_version": True}
-        answer = self._ask("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}/clear", json=body)
-        self._checked(answer)
+        answer = self.ask("POST", f"/api/v2/dags/{part(dag_id)}/dagRuns/{part(run_id)}/clear", json=body)
+        self.checked(answer)
 
     def _pages(self, path: str, name: str) -> list[Answer]:
         items: list[Answer] = []
@@ -224,10 +224,16 @@ class Airflow:
                 return items
 
     def _get(self, path: str, parameters: Mapping[str, object] | None = None) -> Answer | None:
-        answer = self._ask("GET", f"/api/v2{path}", params=dict(parameters or {}))
-        return None if answer.status_code == 404 else self._checked(answer)
+        answer = self.ask("GET", f"/api/v2{path}", params=dict(parameters or {}))
+        return None if answer.status_code == 404 else self.checked(answer)
 
-    def _checked(self, answer: httpx.Response) -> Answer:
+    def checked(self, answer: httpx.Response) -> Answer:
+        """What an answer says.
+
+        :raises NotFound: there is no such thing.
+        :raises AirflowUnreachable: the token is refused, or it is no answer of Airflow's.
+        :raises CalibError: Airflow refuses it.
+        """
         code = answer.status_code
         if code in (401, 403):
             raise AirflowUnreachable(f"Airflow at {self.address} refuses the token ({code})", _TOKEN_HINT)
@@ -245,7 +251,12 @@ class Airflow:
             ) from error
         return found if isinstance(found, dict) else {}
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request with the token.
+
+        :param options: as :meth:`httpx.Client.request` takes them.
+        :raises AirflowUnreachable: nothing answers.
+        """
         if self._token is None:
             self._token = self._token_for_everybody()
         options["headers"] = {"Authorization": f"Bearer {self._token}"}
@@ -292,7 +303,8 @@ class Airflow:
         return answer
 
 
-def _part(text: str) -> str:
+def part(text: str) -> str:
+    """A part of an address."""
     return quote(text, safe="")
 
 
