@@ -83,7 +83,14 @@ from airflow_calib_provider.mirror.rebuild import RebuildProgress
 from airflow_calib_provider.mirror.status import TargetStatus
 from airflow_calib_provider.mirror.target import InfluxTarget
 from airflow_calib_provider.payloads.store import Published
-from airflow_calib_provider.planning.records import PlanDifference, PlannedGroup, PlannedLock, PlanRequest, SpecPlan
+from airflow_calib_provider.planning.records import (
+    PlanDifference,
+    PlannedDeadline,
+    PlannedGroup,
+    PlannedLock,
+    PlanRequest,
+    SpecPlan,
+)
 from airflow_calib_provider.rest.announcing import Announcement, announce_runs
 
 __all__ = [
@@ -122,6 +129,7 @@ __all__ = [
     "PayloadPair",
     "PlanDifference",
     "PlanRequest",
+    "PlannedDeadline",
     "PlannedGroup",
     "PlannedLock",
     "PreparedCampaign",

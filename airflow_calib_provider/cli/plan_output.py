@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from statistics import median
@@ -105,11 +105,19 @@ def _line(group: PlannedGroup) -> list[object]:
 
 
 def _shut(lock: PlannedLock) -> tuple[bool, timedelta]:
-    return lock.state != "opens", lock.shut_for or timedelta()
+    return lock.state not in ("opens", "overdue"), lock.shut_for or timedelta()
+
+
+THEN = {"fail": "fails", "go_on": "goes on", "last_good": "takes the last good"}
+"""What a task does when a deadline passes."""
 
 
 def _lock(lock: PlannedLock) -> str:
     said = f"{_duration(lock.shut_for)}, {lock.basis}" if lock.state == "opens" else lock.state
+    if lock.deadline is not None and lock.deadline.passed:
+        said = f"{_duration(lock.shut_for)}, then {THEN[lock.deadline.then]}"
+    elif lock.deadline is not None and lock.deadline.passed is None:
+        said = f"{lock.state}, until {lock.deadline.at:%Y-%m-%d %H:%M}, then {THEN[lock.deadline.then]}"
     return f"{lock.task} on {lock.what}: {said}"
 
 
@@ -120,12 +128,14 @@ def _show_locks(groups: Sequence[PlannedGroup]) -> None:
             of_lock[f"{group.workflow}.{lock.task}", lock.what].append((group, lock))
     if not of_lock:
         return
+    with_deadlines = any(lock.deadline is not None for pairs in of_lock.values() for _, lock in pairs)
     rows = []
     for (task, what), pairs in of_lock.items():
         known = [(shut, group.name) for group, lock in pairs if (shut := lock.shut_for) is not None]
         longest = max(known, default=None)
         bases = sorted({lock.basis for _, lock in pairs if lock.state == "opens"})
         counts = [sum(lock.state == state for _, lock in pairs) for state in ("shut", "never", "unknown")]
+        passed = [_passed([lock for _, lock in pairs])] if with_deadlines else []
         rows.append(
             [
                 task,
@@ -133,14 +143,22 @@ def _show_locks(groups: Sequence[PlannedGroup]) -> None:
                 len(pairs),
                 _median([shut for shut, _ in known]),
                 f"{_duration(longest[0])} ({longest[1]})" if longest else "",
+                *passed,
                 *counts,
                 _missing([lock for _, lock in pairs]),
                 ", ".join(bases),
             ]
         )
-    heads = ["task", "waits for", "groups", "median shut", "longest shut", "still shut", "never opens", "unknown"]
-    table([*heads, "first missing", "known from"], rows)
+    heads = ["task", "waits for", "groups", "median shut", "longest shut"]
+    more = ["still shut", "never opens", "unknown", "first missing", "known from"]
+    table([*heads, *(["deadline passes"] if with_deadlines else []), *more], rows)
     print(f"known from: {LOCKS_SAY}")
+
+
+def _passed(locks: Sequence[PlannedLock]) -> str:
+    """How often which end of the wait."""
+    ends = Counter(lock.deadline.then for lock in locks if lock.deadline is not None and lock.deadline.passed)
+    return ", ".join(f"{ends[then]} × {does}" for then, does in THEN.items() if ends[then])
 
 
 def _missing(locks: Sequence[PlannedLock]) -> str:
@@ -278,6 +296,7 @@ def _lock_of(lock: PlannedLock) -> dict[str, object]:
         "shut_seconds": lock.shut_for.total_seconds() if lock.shut_for is not None else None,
         "missing": [{"run": run, "why": why} for run, why in lock.missing],
         "why": lock.why or None,
+        "deadline": None if lock.deadline is None else vars(lock.deadline),
     }
 
 

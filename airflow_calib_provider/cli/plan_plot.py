@@ -12,8 +12,8 @@ from airflow_calib_provider.errors import CalibError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.patches import Patch
 
     from airflow_calib_provider.planning.records import PlannedGroup, SpecPlan
 
@@ -25,6 +25,7 @@ NAMED = 40
 
 STATES = {"closed": "#4c78a8", "forming": "#f2cf5b", "dropped": "#bab0ac"}
 SHUT = "#e45756"
+DEADLINE = "#222222"
 
 WIDE = 5.0
 """Points that a bar is high."""
@@ -64,7 +65,7 @@ def plot_plans(plans: Mapping[str, SpecPlan], file: Path) -> None:
                 _draw_times(axes, groups, plan.until)
             _finish_panel(axes, groups, title)
         drawn[-1].set_xlabel("run" if over_runs else "UTC")
-        figure.legend(handles=_legend(over_runs), fontsize="x-small", loc="outside upper right", ncols=4)
+        figure.legend(handles=_legend(over_runs), fontsize="x-small", loc="outside upper right", ncols=5)
         save_figure(figure, file)
 
 
@@ -87,6 +88,15 @@ def _draw_times(axes: Axes, groups: Sequence[PlannedGroup], until: datetime) -> 
         for place, group in enumerate(groups)
         if group.state == "closed" and group.closed_at and (opens := _opens(group, until)) > group.closed_at
     ]
+    passed = [
+        (lock.deadline.at, place)
+        for place, group in enumerate(groups)
+        for lock in group.locks
+        if lock.deadline is not None and lock.deadline.passed
+    ]
+    if passed:
+        moments: list[Any] = [one[0] for one in passed]
+        axes.scatter(moments, [one[1] for one in passed], c=DEADLINE, s=WIDE**2, marker="x", linewidths=1, zorder=3)
     if shut:
         begins: list[Any] = [one[1] for one in shut]
         ends: list[Any] = [one[2] for one in shut]
@@ -94,8 +104,8 @@ def _draw_times(axes: Axes, groups: Sequence[PlannedGroup], until: datetime) -> 
 
 
 def _opens(group: PlannedGroup, until: datetime) -> datetime:
-    """When the last of its locks opens, as far as that is known."""
-    times = [lock.opens_at or until for lock in group.locks if lock.state in ("opens", "shut")]
+    """Until when one of its locks holds it, as far as that is known."""
+    times = [lock.held_until or until for lock in group.locks if lock.state in ("opens", "overdue", "shut")]
     return max(times, default=group.opened_at)
 
 
@@ -109,10 +119,14 @@ def _finish_panel(axes: Axes, groups: Sequence[PlannedGroup], title: str) -> Non
         axes.set_ylabel(f"{len(groups)} groups", fontsize="x-small")
 
 
-def _legend(over_runs: bool) -> list[Patch]:
+def _legend(over_runs: bool) -> list[Artist]:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     closed = "a group's runs" if over_runs else "open until closed"
     named = {"closed": closed, "forming": "forming still", "dropped": "dropped"}
-    found = [Patch(color=colour, label=named[state]) for state, colour in STATES.items()]
-    return found if over_runs else [*found, Patch(color=SHUT, label="a lock is shut")]
+    found: list[Artist] = [Patch(color=colour, label=named[state]) for state, colour in STATES.items()]
+    if over_runs:
+        return found
+    passed = Line2D([], [], color=DEADLINE, marker="x", linestyle="none", label="its deadline passes")
+    return [*found, Patch(color=SHUT, label="a lock is shut"), passed]

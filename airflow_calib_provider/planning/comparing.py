@@ -161,12 +161,20 @@ def _lock_changes(was: Sequence[PlannedLock], now: Sequence[PlannedLock]) -> Ite
         named = f"{key[0]} waits for {key[2]}"
         if before is None or after is None:
             yield f"{named}{' no more' if after is None else f', {_lock(after)}'}"
-        elif (before.state, before.shut_for) != (after.state, after.shut_for):
+        elif (before.state, before.shut_for, _then(before)) != (after.state, after.shut_for, _then(after)):
             yield f"{named}: {_lock(before)} → {_lock(after)}"
 
 
+def _then(lock: PlannedLock) -> str:
+    """What the task does as the deadline passes while the lock is shut."""
+    return lock.deadline.then if lock.deadline is not None and lock.deadline.passed else ""
+
+
 def _lock(lock: PlannedLock) -> str:
-    return f"shut for {format_duration(lock.shut_for)}" if lock.shut_for is not None else lock.state
+    if lock.shut_for is None:
+        return lock.state
+    then = f", then {_then(lock)}" if _then(lock) else ""
+    return f"shut for {format_duration(lock.shut_for)}{then}"
 
 
 def _later(was: datetime, now: datetime) -> str:

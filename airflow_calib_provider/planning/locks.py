@@ -6,21 +6,31 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
-from airflow_calib_provider.domain.locks.deadlines import GO_ON, LAST_GOOD
+from airflow_calib_provider.domain.locks.deadlines import FAIL, WAITING, Limits
 from airflow_calib_provider.errors import KindError
+from airflow_calib_provider.planning.circles import Answers
+from airflow_calib_provider.planning.deadlines import FirstPlanned, FirstPublished, with_deadline
 from airflow_calib_provider.planning.past import Past
 from airflow_calib_provider.planning.records import (
     MIXED,
+    NEVER,
+    OPENS,
     PLANNED,
     RECORDED,
+    SHUT,
+    UNKNOWN,
     PlannedGroup,
     PlannedGrouping,
     PlannedLock,
 )
 from airflow_calib_provider.spec.kinds import lock_kind
 from airflow_calib_provider.spec.models import Lock, Need, Task, Workflow
+
+_Key = tuple[str, str, str, str]
+"""Of a task of a group."""
 
 QUIET = "quiet"
 _QUIET_STATES = ("dropped", "not_selected")
@@ -55,14 +65,21 @@ class LockTimes:
     :param groupings: all that the locks are about, also of workflows that are not shown.
     :param past: what counts as done.
     :param base: what has been done in the base campaign of a campaign to be.
+    :param until: where the clock of the plan ends.
     """
 
     def __init__(
-        self, workflows: Mapping[str, Workflow], groupings: Sequence[PlannedGrouping], past: Past, base: Past
+        self,
+        workflows: Mapping[str, Workflow],
+        groupings: Sequence[PlannedGrouping],
+        past: Past,
+        base: Past,
+        until: datetime,
     ) -> None:
         self._workflows = workflows
         self._past = past
         self._base = base
+        self._until = until
         self._groupings = {one.key: one for one in groupings}
         self._group_of = {
             (*one.key, run): group
@@ -77,9 +94,9 @@ class LockTimes:
         }
         self._closed_from = {key: [group.runs[0] for group in closed] for key, closed in self._closed.items()}
         self._publishers = _publishers(workflows)
-        self._begins: dict[tuple[str, str, str, str], datetime | None] = {}
+        self._answers = Answers[_Key]()
         self._published: dict[str, dict[int, datetime]] = {}
-        self._opened: dict[tuple[str, str, str, str], list[PlannedLock]] = {}
+        self._older: dict[str, tuple[FirstPublished, list[FirstPlanned]]] = {}
 
     def with_locks(self, grouping: PlannedGrouping) -> PlannedGrouping:
         """A grouping whose groups say what their tasks would have waited for."""
@@ -95,13 +112,13 @@ class LockTimes:
         return replace(grouping, groups=groups)
 
     def _locks(self, workflow: Workflow, task: Task, group: PlannedGroup) -> list[PlannedLock]:
-        key = (*group.key, task.name)
-        if key not in self._opened:
-            self._opened[key] = [
-                *(self._of_need(workflow, task, need, group) for need in workflow.outside_needs(task)),
-                *self._of_locks(task, group),
-            ]
-        return self._opened[key]
+        return self._answers.of_open(
+            (*group.key, task.name),
+            lambda: [*self._of_needs(workflow, task, group), *self._of_locks(task, group)],
+        )
+
+    def _of_needs(self, workflow: Workflow, task: Task, group: PlannedGroup) -> Iterable[PlannedLock]:
+        return (self._of_need(workflow, task, need, group) for need in workflow.outside_needs(task))
 
     def _of_need(self, workflow: Workflow, task: Task, need: Need, group: PlannedGroup) -> PlannedLock:
         label = self._workflows[workflow.name].tasks[need.task].policy.label if need.workflow == workflow.name else None
@@ -151,16 +168,55 @@ class LockTimes:
         return self._past.is_skipped(workflow, task, run)
 
     def _of_locks(self, task: Task, group: PlannedGroup) -> Iterable[PlannedLock]:
-        for lock in (leaf for one in task.locks for leaf in one.leaves()):
-            if lock.kind == "payload":
-                tag = str(lock.parameters["tag"])
-                answers = {run: self._payload_of(group.workflow, task, tag, run) for run in group.runs}
-                yield _lock(task.name, lock.kind, tag, group, answers)
-            elif lock.kind == "product":
-                answers = {run: self._product_of(group.workflow, task, lock, run) for run in group.runs}
-                yield _lock(task.name, lock.kind, _product(lock), group, answers)
+        for lock in task.locks:
+            leaves = [self._of_leaf(task, leaf, group) for leaf in lock.leaves()]
+            due = self._due(task, Limits.of_json(lock.limits), group) if lock.limits else None
+            if due is None or all(leaf.state == NEVER for leaf in leaves):
+                yield from leaves
             else:
-                yield self._recorded(task, lock, group) or _foreseen(task.name, lock, group)
+                yield from with_deadline(leaves, due, self._until, partial(self._outcome, lock, group, due))
+
+    def _of_leaf(self, task: Task, lock: Lock, group: PlannedGroup) -> PlannedLock:
+        if lock.kind == "payload":
+            tag = str(lock.parameters["tag"])
+            answers = {run: self._payload_of(group.workflow, task, tag, run) for run in group.runs}
+            return _lock(task.name, lock.kind, tag, group, answers)
+        if lock.kind == "product":
+            answers = {run: self._product_of(group.workflow, task, lock, run) for run in group.runs}
+            return _lock(task.name, lock.kind, _product(lock), group, answers)
+        return self._recorded(task, lock, group) or _foreseen(task.name, lock, group)
+
+    def _due(self, task: Task, limits: Limits, group: PlannedGroup) -> datetime | None:
+        """When a deadline passes; ``None``: its time does not run. Nobody asks before the task begins to wait."""
+        if group.state != "closed":
+            return None
+        waits_from = self._waits_from(self._workflows[group.workflow], task, group)
+        if waits_from is None:
+            return None
+        due = limits.due(group.end, group.closed_at, waits_from + limits.at_most if limits.since == WAITING else None)
+        return None if due is None else max(due, waits_from)
+
+    def _outcome(self, lock: Lock, group: PlannedGroup, at: datetime) -> str:
+        limits = Limits.of_json(lock.limits)
+        return limits.outcome(older=lock.kind != "payload" or self._has_older(str(lock.parameters["tag"]), group, at))
+
+    def _has_older(self, tag: str, group: PlannedGroup, at: datetime) -> bool:
+        """Whether a payload would be there that begins with the group's first run, or before it."""
+        if tag not in self._older:
+            recorded = [(first, made) for first, _, made in self._past.payloads.get(tag, ())]
+            recorded += [(0, made) for name, made in self._past.earlier.items() if name == tag]
+            planned = [
+                FirstPlanned(self._closed[key], partial(self._publication, workflow, task.name))
+                for workflow, task in self._publishers.get(tag, ())
+                if (key := (workflow.name, task.policy.label)) in self._closed
+            ]
+            self._older[tag] = FirstPublished(recorded), planned
+        published, planned = self._older[tag]
+        since = [published.since(group.runs[0]), *(one.since(group.runs[0]) for one in planned)]
+        return any(one is not None and one <= at for one in since)
+
+    def _publication(self, workflow: Workflow, task: str, group: PlannedGroup) -> tuple[datetime | None, bool]:
+        return self._answers.aside(lambda: self._could_begin(workflow.name, task, group))
 
     def _recorded(self, task: Task, lock: Lock, group: PlannedGroup) -> PlannedLock | None:
         """What was asked outside, as the same lock of the same runs stood."""
@@ -171,8 +227,8 @@ class LockTimes:
         what = lock_kind(lock.kind).words(lock.parameters)
         about = (task.name, lock.kind, what)
         if found.opened_at is None:
-            return PlannedLock(*about, "shut", RECORDED, group.closed_at, why=found.why)
-        return PlannedLock(*about, "opens", RECORDED, group.closed_at, max(found.opened_at, group.closed_at))
+            return PlannedLock(*about, SHUT, RECORDED, group.closed_at, why=found.why)
+        return PlannedLock(*about, OPENS, RECORDED, group.closed_at, max(found.opened_at, group.closed_at))
 
     def _product_of(self, workflow: str, task: Task, lock: Lock, run: int) -> _Answer:
         name, maker = str(lock.parameters["workflow"]), str(lock.parameters["task"])
@@ -223,34 +279,41 @@ class LockTimes:
     def _could_begin(self, workflow: str, task: str, group: PlannedGroup) -> datetime | None:
         """When a task of a group could have begun, were all before it done at once; ``None``: it could not."""
         key = (*group.key, task)
-        if key not in self._begins:
-            self._begins[key] = None  # what waits for itself never begins
-            self._begins[key] = self._begin_of(self._workflows[workflow], task, group)
-        return self._begins[key]
+        return self._answers.of_begin(key, lambda: self._begin_of(self._workflows[workflow], task, group))
 
     def _begin_of(self, workflow: Workflow, name: str, group: PlannedGroup) -> datetime | None:
         task = workflow.tasks.get(name)
-        if task is None or group.state != "closed" or group.closed_at is None:
+        if task is None or self._is_candidate(workflow.name, name, group):
             return None
-        if self._is_candidate(workflow.name, name, group):
+        waits_from = self._waits_from(workflow, task, group)
+        if waits_from is None:
             return None
-        times: list[datetime | None] = [group.closed_at]
-        times += [self._ended(workflow.name, before, group) for before in workflow.names_inside(task)]
-        times += self._opened_at(task, self._locks(workflow, task, group))
+        times = [waits_from, *self._opened_at(task, self._locks(workflow, task, group))]
+        known = [time for time in times if time is not None]
+        return max(known) if len(known) == len(times) else None
+
+    def _waits_from(self, workflow: Workflow, task: Task, group: PlannedGroup) -> datetime | None:
+        """When all before a task in its group would be done; ``None``: it would not."""
+        if group.state != "closed":
+            return None
+        times = [group.closed_at, *(self._ended(workflow.name, one, group) for one in workflow.names_inside(task))]
         known = [time for time in times if time is not None]
         return max(known) if len(known) == len(times) else None
 
     def _opened_at(self, task: Task, locks: Sequence[PlannedLock]) -> list[datetime | None]:
-        """When each thing opens that a task waits for, as far as a plan can foresee it; ``None``: it does not."""
+        """When nothing is waited for any more, as far as a plan can foresee it; ``None``: it is for ever."""
         n_needs = len(locks) - sum(len(lock.leaves()) for lock in task.locks)
         times = [lock.opens_at for lock in locks[:n_needs]]
         of_locks = iter(locks[n_needs:])
         for lock in task.locks:
             leaves = [next(of_locks) for _ in lock.leaves()]
-            known = [one.opens_at for one in leaves if one.state == "opens" and one.opens_at is not None]
-            if known:
+            known = [one.opens_at for one in leaves if one.state == OPENS and one.opens_at is not None]
+            passed = next((one.deadline for one in leaves if one.deadline is not None and one.deadline.passed), None)
+            if passed is not None:
+                times.append(None if passed.then == FAIL else passed.at)
+            elif known:
                 times.append(min(known))
-            elif lock.limits.get("then") not in (GO_ON, LAST_GOOD) and all(one.state != "unknown" for one in leaves):
+            elif all(one.state != UNKNOWN for one in leaves):
                 times.append(None)
         return times
 
@@ -268,10 +331,10 @@ def _foreseen(task: str, lock: Lock, group: PlannedGroup) -> PlannedLock:
     try:
         kind = lock_kind(lock.kind)
     except KindError as error:
-        return PlannedLock(task, lock.kind, lock.kind, "unknown", PLANNED, group.closed_at, why=error.message)
+        return PlannedLock(task, lock.kind, lock.kind, UNKNOWN, PLANNED, group.closed_at, why=error.message)
     what = kind.words(lock.parameters)
     if group.state != "closed" or group.closed_at is None:
-        return PlannedLock(task, lock.kind, what, "shut", PLANNED, None, why="the group is forming")
+        return PlannedLock(task, lock.kind, what, SHUT, PLANNED, None, why="the group is forming")
     state, opens_at, why = kind.foreseen(lock.parameters, group.closed_at, group.end)
     return PlannedLock(task, lock.kind, what, state, PLANNED, group.closed_at, opens_at, why=why)
 
@@ -291,8 +354,8 @@ def _lock(task: str, kind: str, what: str, group: PlannedGroup, answers: Mapping
     bases = {one.basis for one in wanted.values() if not one.status}
     basis = PLANNED if not bases else bases.pop() if len(bases) == 1 else MIXED
     if not wanted:
-        return PlannedLock(task, kind, what, "never", basis, group.closed_at)
+        return PlannedLock(task, kind, what, NEVER, basis, group.closed_at)
     if missing:
-        return PlannedLock(task, kind, what, "shut", basis, group.closed_at, missing=tuple(missing))
+        return PlannedLock(task, kind, what, SHUT, basis, group.closed_at, missing=tuple(missing))
     opens = max(one.at for one in wanted.values() if one.at is not None)
-    return PlannedLock(task, kind, what, "opens", basis, group.closed_at, opens)
+    return PlannedLock(task, kind, what, OPENS, basis, group.closed_at, opens)

@@ -35,6 +35,7 @@ class Past:
     :ivar groups: workflow, grouping and run → the id of the group that holds it.
     :ivar done: group's id and task → when it was done first.
     :ivar payloads: tag → intervals with the time of their publication.
+    :ivar earlier: tag → when the first payload was published that ends before the runs of the plan.
     :ivar locks: group's id and task → how its locks stood that are asked outside.
     :ivar values: by what a grouping waits for (:func:`~airflow_calib_provider.planning.values.key_of`) how runs stand.
     """
@@ -48,6 +49,7 @@ class Past:
     groups: Mapping[tuple[str, str, int], int] = field(default_factory=dict)
     done: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
     payloads: Mapping[str, Sequence[tuple[int, int, datetime]]] = field(default_factory=dict)
+    earlier: Mapping[str, datetime] = field(default_factory=dict)
     locks: Mapping[tuple[int, str], Sequence[RecordedLock]] = field(default_factory=dict)
     values: Mapping[str, Mapping[int, ValueStanding]] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ class Past:
             groups={key: group_id for key, group_id in self.groups.items() if key[0] not in workflows},
             done=self.done,
             payloads=self.payloads,
+            earlier=self.earlier,
         )
 
     def is_skipped(self, workflow: str, task: str, run: int) -> bool:
@@ -100,6 +103,7 @@ def read_past(connection: Connection, campaign: str, workflows: Iterable[str], s
         )
     ).all()
     known = {(one.workflow, one.label): one.first_seen_at for one in groupings}
+    having = [campaign, *([row.base_campaign] if row.base_campaign else [])]
     return Past(
         campaign=campaign,
         first_seen={one.workflow: one.first_seen_at for one in first_seen},
@@ -110,7 +114,8 @@ def read_past(connection: Connection, campaign: str, workflows: Iterable[str], s
         groups=held,
         done=_done(connection, set(held.values())),
         locks=recorded_locks(connection, campaign, set(held.values())),
-        payloads=_payloads(connection, [campaign, *([row.base_campaign] if row.base_campaign else [])], span),
+        payloads=_payloads(connection, having, span),
+        earlier=_earlier_payloads(connection, having, span),
     )
 
 
@@ -163,3 +168,9 @@ def _payloads(
     for row in connection.execute(query.order_by(payload.c.first_run)):
         found.setdefault(row.tag, []).append((row.first_run, row.last_run, row.published_at))
     return found
+
+
+def _earlier_payloads(connection: Connection, of_campaigns: Sequence[str], span: Span) -> dict[str, datetime]:
+    query = select(payload.c.tag, func.min(payload.c.published_at)).group_by(payload.c.tag)
+    here = (payload.c.campaign.in_(of_campaigns), payload.c.last_run < span[0], payload.c.state.in_(WAS_PUBLISHED))
+    return {row[0]: row[1] for row in connection.execute(query.where(*here)) if row[1] is not None}

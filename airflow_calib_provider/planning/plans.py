@@ -253,7 +253,7 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
             failed.add(name)
             troubles.append(f"workflow {name}: {error}")
     past = basis.past.without(needed) if finite else basis.past
-    times = LockTimes(specs.workflows, planned, past, basis.past)
+    times = LockTimes(specs.workflows, planned, past, basis.past, now)
     shown = [times.with_locks(one) for one in planned if one.workflow in chosen]
     return SpecPlan(basis.described, now, shown, troubles, specs.mistakes, frozenset(failed))
 

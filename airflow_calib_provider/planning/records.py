@@ -21,6 +21,9 @@ RECORDED, PLANNED, MIXED = "recorded", "planned", "mixed"
 """Where the opening of a lock is known from: the ledger's past, the plan alone, or some runs from either."""
 
 
+OPENS, OVERDUE, SHUT, NEVER, UNKNOWN = "opens", "overdue", "shut", "never", "unknown"
+"""How a lock ends, or does not."""
+
 ONLY_BEFORE, ONLY_AFTER, CHANGED, SAME = "only before", "only after", "changed", "same"
 MISTAKES_BEFORE, MISTAKES_AFTER = "mistakes before", "mistakes after"
 """What an edit may make of a workflow, and the first three of a group."""
@@ -49,16 +52,32 @@ class PlanRequest:
 
 
 @dataclass(frozen=True)
+class PlannedDeadline:
+    """Until when a lock is waited for; of locks of which one is enough, until when for any.
+
+    :ivar at: when the time is over; not before the task begins to wait.
+    :ivar then: what happens then: ``fail``, ``go_on`` or ``last_good``; ``fail`` also where ``last_good`` was wanted
+        and nothing older would be there.
+    :ivar passed: whether the lock is shut then; ``None``: it comes after the end of the plan, or nobody knows.
+    """
+
+    at: datetime
+    then: str
+    passed: bool | None
+
+
+@dataclass(frozen=True)
 class PlannedLock:
     """What a task of a group waits for beyond its own DAG.
 
     :ivar what: the task (``workflow.task``) or the tag.
-    :ivar state: ``opens``; ``shut``: not before the end of the plan; ``never``: nothing will ever open it;
-        ``unknown``: it is not one that a plan can foresee.
+    :ivar state: ``opens``; ``overdue``: not before its deadline; ``shut``: not before the end of the plan; ``never``:
+        nothing will ever open it; ``unknown``: it is not one that a plan can foresee.
     :ivar basis: :data:`RECORDED`, :data:`PLANNED` or :data:`MIXED`; as planned, a task ends when it can begin.
     :ivar shut_from: when the group closed, and so the lock alone held the task.
     :ivar missing: runs for which it is shut, each with why.
     :ivar why: why nobody knows it, or why it never opens.
+    :ivar deadline: ``None``: it is waited for for ever, or its time does not run.
     """
 
     task: str
@@ -70,13 +89,21 @@ class PlannedLock:
     opens_at: datetime | None = None
     missing: Sequence[tuple[int, str]] = ()
     why: str = ""
+    deadline: PlannedDeadline | None = None
+
+    @property
+    def held_until(self) -> datetime | None:
+        """When it opens, or when its deadline passes before that; ``None``: it is not known."""
+        if self.deadline is not None and self.deadline.passed:
+            return self.deadline.at
+        return self.opens_at
 
     @property
     def shut_for(self) -> timedelta | None:
-        """For how long it held the task; ``None``: it is not known, or it has not opened."""
-        if self.opens_at is None or self.shut_from is None:
+        """For how long it held the task; ``None``: it is not known, or it has not ended."""
+        if self.held_until is None or self.shut_from is None:
             return None
-        return max(timedelta(), self.opens_at - self.shut_from)
+        return max(timedelta(), self.held_until - self.shut_from)
 
 
 @dataclass(frozen=True)

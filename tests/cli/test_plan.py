@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,33 @@ def test_its_table(busy: World, calib: Calib) -> None:
     assert "every run is a group" in said
     assert "known from: recorded: " in said
     assert "run 4 is of a later fill" in calib.plain("spec", "plan", "--groups", "0", "-w", "demo")
+
+
+def test_deadlines_of_locks(listed: World, calib: Calib, tmp_path: Path) -> None:
+    limited = "{payload: {tag: Nobody}, at_most: 2h, then: %s}"
+    for name, then in (("waits", "go_on"), ("fails", "fail")):
+        text = f"""apiVersion: calib/v1
+workflow: {name}
+runs: {{source: daq, since: 1}}
+tasks:
+  fit: {{group_by: run, locks: [{limited % then}], jobs: {{command: [sh, -c, "true"]}}, products: {{c: c.txt}}}}
+"""
+        (listed.specs / f"{name}.yaml").write_text(text)
+    said = calib.plain("spec", "plan", "-w", "waits", "-w", "fails")
+    assert "deadline passes" in said
+    (line,) = [one for one in said.splitlines() if one.lstrip().startswith("waits.fit")]
+    assert re.search(r"Nobody +8 +2h +2h \(run-r\d\) +8 × goes on +0 +0 +0", line), line
+    assert "8 × fails" in said
+    assert "fit on Nobody: 2h, then goes on" in said
+    group = calib.json("spec", "plan", "-w", "waits")["groups"][0]
+    (lock,) = group["locks"]
+    assert (lock["state"], lock["shut_seconds"], lock["deadline"]["then"]) == ("overdue", 7200.0, "go_on")
+    assert lock["deadline"]["passed"] is True
+    assert lock["deadline"]["at"] > group["closed_at"]
+    file = tmp_path / "plan.svg"
+    calib.plain("spec", "plan", "-w", "waits", "--plot", str(file))
+    assert "its deadline passes" in file.read_text()
+    assert "deadline passes" not in calib.plain("spec", "plan", "-w", "demo")
 
 
 def test_without_a_ledger_the_sources_are_read(listed: World, calib: Calib) -> None:

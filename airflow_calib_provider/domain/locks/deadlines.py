@@ -53,6 +53,13 @@ class Limits:
         due = (end if self.since == RUN_END and end is not None else closed_at) + self.at_most
         return due if waits_until is None else max(due, waits_until)
 
+    def outcome(self, *, older: bool) -> str:
+        """What happens when the time is over: as it was stated, but that nothing can be taken where nothing is.
+
+        :param older: whether a payload is published that begins with the group's first run, or before it.
+        """
+        return FAIL if self.then == LAST_GOOD and not older else self.then
+
     def is_near(self, due: datetime, now: datetime) -> bool:
         """Whether not much of the time is left."""
         return due - now <= self.at_most / NEAR

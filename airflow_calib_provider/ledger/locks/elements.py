@@ -148,7 +148,7 @@ class Elements:
                 yield one.element, in_trouble(one.lock().kind, faults[one.lock()[:3]])
                 continue
             tag = {"tag": one.lock().parameters.get("tag")} if one.element in lacking else {}
-            if tag or one.limits.then == FAIL:
+            if one.limits.outcome(older=one.element not in lacking) == FAIL:
                 was = one.limits.words(one.due)
                 yield (
                     one.element,
