@@ -1,4 +1,4 @@
-"""Answers about tasks that may wait for each other in a circle, which a deadline or another lock opens.
+"""CircleAnswers about tasks that may wait for each other in a circle, which a deadline or another lock opens.
 
 Within a circle the answer depends on who asks: what waits for itself never begins. So an answer that came of a circle
 is kept together with the tasks of it, and holds only while none of them is being asked about.
@@ -21,7 +21,7 @@ class _Kept(NamedTuple, Generic[Key, T]):
     circle: frozenset[Key]
 
 
-class Answers(Generic[Key]):
+class CircleAnswers(Generic[Key]):
     """How the locks of tasks stand, and when tasks could begin, each found out once where that is possible."""
 
     def __init__(self) -> None:

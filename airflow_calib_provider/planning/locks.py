@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from airflow_calib_provider.domain.locks.deadlines import FAIL, WAITING, Limits
 from airflow_calib_provider.errors import KindError
-from airflow_calib_provider.planning.circles import Answers
+from airflow_calib_provider.planning.circles import CircleAnswers
 from airflow_calib_provider.planning.deadlines import FirstPlanned, FirstPublished, with_deadline
 from airflow_calib_provider.planning.past import Past
 from airflow_calib_provider.planning.records import (
@@ -94,7 +94,7 @@ class LockTimes:
         }
         self._closed_from = {key: [group.runs[0] for group in closed] for key, closed in self._closed.items()}
         self._publishers = _publishers(workflows)
-        self._answers = Answers[_Key]()
+        self._answers = CircleAnswers[_Key]()
         self._published: dict[str, dict[int, datetime]] = {}
         self._older: dict[str, tuple[FirstPublished, list[FirstPlanned]]] = {}
 
