@@ -39,7 +39,11 @@ fi
 case $host in *[!A-Za-z0-9._-]*) host=unknown ;; esac
 child='' order=- state=idle seen=0 failed=0
 # Hundredths of a second between two looks, at first.
-if [ "$by" = condor_chirp ]; then shortest=30; else shortest=10; fi
+if [ "$by" = condor_chirp ]; then shortest=30; else shortest=20; fi
+# Asked once, and not by each order.
+PYTHON_WRAPS=no
+! python3 -I -S -c 'import hashlib, resource' >/dev/null 2>&1 || PYTHON_WRAPS=yes
+export PYTHON_WRAPS
 
 # Sets t, in hundredths of a second since whenever.
 now() {
@@ -136,6 +140,7 @@ look() {
         done 2>/dev/null <"$file"
     fi
     now
+    looked=$t
     [ -n "$complete" ] || return 0
     heard=$t mailbox=$what
     # An older one was written by somebody who had slept: the next one is right again.
@@ -283,7 +288,7 @@ run() {
     while lives; do
         nap $pause
         now
-        pause=$(((t - begun) / 10 + shortest))
+        pause=$(((t - begun) / 10 + 10))
         [ $pause -lt 100 ] || pause=100
         keep_beating
         if [ $limit -gt 0 ] && [ $((t - begun)) -ge $((limit * 100)) ]; then
@@ -292,6 +297,7 @@ run() {
             code=124
             return
         fi
+        [ $((t - looked)) -ge 80 ] || continue
         if unwanted; then
             end_child
             return

@@ -319,7 +319,7 @@ def observed(mailbox: Mailbox, tmp_path: Path) -> tuple[str, str, str | None]:
 def test_it_never_asks_for_the_time_of_day(mailbox: Mailbox, start: Start, tmp_path: Path) -> None:
     """So that a clock that is wrong by a day changes nothing: how old a beat is, its file says."""
     (tmp_path / "bin").mkdir()
-    for name in ("date", "hwclock", "perl", "python3"):
+    for name in ("date", "hwclock", "perl", "stat"):
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/asked; exit 1\n")
         (tmp_path / "bin" / name).chmod(0o755)
     start(path=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
