@@ -204,11 +204,18 @@ class Mailbox:
         part = self.folder / ("refused" if refused else "taken")
         target = part / name
         if refused:
+            self._discard(name)
             short = os.fsdecode(os.fsencode(name)[:_LONGEST])
             numbers = (part / f"{short}.{n}" for n in range(1, 1000))
             target = next((one for one in (target, *numbers) if not one.exists()), target)
         with suppress(FileNotFoundError):  # by another watcher
             (self.folder / "results" / name).rename(target)
+
+    def _discard(self, name: str) -> None:
+        """What a result names that is not used is for nobody."""
+        with suppress(ValueError, FileNotFoundError):
+            for one in (self.folder / "outputs").glob(f"{HandedOver.parse(name)}.*.tar"):
+                one.unlink(missing_ok=True)
 
 
 def _text(file: Path) -> str | None:

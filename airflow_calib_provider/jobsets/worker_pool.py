@@ -121,7 +121,8 @@ class WorkerJudge(Judge):
         if seen.state is AttemptState.SUCCEEDED:
             # By itself, when nobody wanted it any more: only of one that was to be replaced.
             return self.replaced(job, seen, seen.reason or _LEFT, counted=False)
-        return self.replaced(job, seen, seen.reason or f"it has ended: {_how(seen)}", counted=True)
+        said = _ENDED.get(seen.exit_code or 0) or seen.reason or f"it has ended: {_how(seen)}"
+        return self.replaced(job, seen, said, counted=True)
 
     def replaced(
         self, job: Job, seen: Observation, reason: str, *, counted: bool
@@ -142,6 +143,14 @@ class WorkerJudge(Judge):
         """The change to be stored: a replacement is due at once."""
         return JobChange(before, after, seen, self.now if after.state is JobState.WAITING else None)
 
+
+_ENDED = {
+    70: "three programs have failed in it one after the other",
+    71: "the constants that it saw were not what they should be",
+    72: "it found no condor_chirp, or no tar, to reach the mailbox with",
+    75: "the mailbox was silent for too long",
+}
+"""What the exit codes of the program of a worker mean."""
 
 _FOR_EVER = RetryLimits(retries=1 << 30, infrastructure_retries=1 << 30)
 

@@ -253,3 +253,13 @@ def test_lists_of_its_own(tmp_path: Path) -> None:
         "CALIB_RUNS_FILE": "1\n",
         "CALIB_INPUTS": "x\n",
     }
+
+
+def test_what_a_refused_result_names_goes(mailbox: Mailbox) -> None:
+    """And nothing of another one."""
+    other = HandedOver(ORDER, Worker(0, 12))
+    for name in (NAME, other):
+        (mailbox.folder / "results" / str(name)).write_text("{}")
+        (mailbox.folder / "outputs" / f"{name}.1-2.tar").touch()
+    mailbox.put_away(str(NAME), refused=True)
+    assert [one.name for one in (mailbox.folder / "outputs").iterdir()] == [f"{other}.1-2.tar"]
