@@ -84,20 +84,29 @@ class SpecError(CalibError):
     :param expected: what would be right.
     :param suggestion: what to do, such as the nearest spelling.
     :param context: the line of the file, for display.
+    :param told_in: a file beside, whose mistakes are all that is wrong.
     """
 
     exit_code = 2
 
     def __init__(
-        self, message: str, place: Place | None = None, *, expected: str = "", suggestion: str = "", context: str = ""
+        self,
+        message: str,
+        place: Place | None = None,
+        *,
+        expected: str = "",
+        suggestion: str = "",
+        context: str = "",
+        told_in: str = "",
     ) -> None:
         message, expected, suggestion, context = (_cut(text) for text in (message, expected, suggestion, context))
         super().__init__(message, suggestion)
-        self.args = (message, place, expected, suggestion, context)
+        self.args = (message, place, expected, suggestion, context, told_in)
         self.place = place or Place()
         self.expected = expected
         self.suggestion = suggestion
         self.context = context
+        self.told_in = told_in
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_spec_error, self.args
@@ -128,8 +137,20 @@ def _cut(text: str) -> str:
     return f"{text[:300]} … ({len(text) - 400:,} more characters) … {text[-100:]}"
 
 
-def _rebuild_spec_error(message: str, place: Place, expected: str, suggestion: str, context: str) -> SpecError:
-    return SpecError(message, place, expected=expected, suggestion=suggestion, context=context)
+def _rebuild_spec_error(
+    message: str, place: Place, expected: str, suggestion: str, context: str, told_in: str = ""
+) -> SpecError:
+    return SpecError(message, place, expected=expected, suggestion=suggestion, context=context, told_in=told_in)
+
+
+def told_once(errors: Sequence[SpecError]) -> list[SpecError]:
+    """Mistakes without those that only say that another file has some, where these are among them."""
+    told = {error.file for error in errors if not error.told_in}
+    return [
+        error
+        for error in errors
+        if not error.told_in or error.file is None or error.file.with_name(error.told_in) not in told
+    ]
 
 
 class SpecErrors(CalibError):

@@ -29,7 +29,7 @@ Last = Annotated[
 ]
 RunsFrom = Annotated[
     str | None,
-    typer.Option("--runs-from", help="ledger or source; the ledger if left out, where there is one.", metavar="PLACE"),
+    typer.Option("--runs-from", help="ledger or source; the ledger if left out, where one has runs.", metavar="PLACE"),
 ]
 Finite = Annotated[
     bool, typer.Option("--finite", help="As a campaign to be: all runs are known at once and grouped completely.")
@@ -148,7 +148,18 @@ def _ledger(runs_from: str | None) -> Ledger | None:
             if ledger.file is not None and not ledger.file.exists():
                 print("there is no ledger: the run sources are read", file=sys.stderr)
                 return None
-    return open_ledger()
+    ledger = open_ledger()
+    if runs_from is None and _is_new(ledger):
+        print("the ledger has no runs yet: the run sources are read", file=sys.stderr)
+        return None
+    return ledger
+
+
+def _is_new(ledger: Ledger) -> bool:
+    from airflow_calib_provider.ledger.runs import is_any_known
+
+    with ledger.read() as connection:
+        return not is_any_known(connection)
 
 
 def _draw(plans: dict[str, SpecPlan], file: Path | None) -> None:

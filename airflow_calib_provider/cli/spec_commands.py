@@ -96,7 +96,7 @@ def _nothing_there(folder: Path) -> SpecError:
 
 
 def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
-    from airflow_calib_provider.errors import Place, SpecError, SpecErrors
+    from airflow_calib_provider.errors import Place, SpecError, SpecErrors, told_once
     from airflow_calib_provider.spec.loader import load_categories, load_folder, load_sources, load_workflow
 
     workflows: dict[str, Workflow] = {}
@@ -121,7 +121,7 @@ def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
             mistakes += error.errors
         except SpecError as error:
             mistakes.append(error)
-    return workflows, list({str(error): error for error in mistakes}.values())
+    return workflows, told_once(list({str(error): error for error in mistakes}.values()))
 
 
 def _show(workflows: Mapping[str, Workflow], warnings: Sequence[Warned], as_json: bool) -> None:

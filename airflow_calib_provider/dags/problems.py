@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_calib_provider.errors import SpecErrors
+from airflow_calib_provider.errors import SpecErrors, told_once
 from airflow_calib_provider.hooks.specs import another_teams
 from airflow_calib_provider.spec.cache import checked
 
@@ -23,5 +23,5 @@ def report_problems(stub: str, specs: str = "../workflow_specs") -> None:
     check = checked(folder)
     named = {item.name: (item.file, item.hash) for item in check.files if item.name is not None}
     # Airflow's UI does not show the import error of a stub whose name a stub with DAGs has in another bundle.
-    if errors := [*check.errors, *another_teams(folder, named)]:
+    if errors := [*told_once(check.errors), *another_teams(folder, named)]:
         raise SpecErrors(errors)

@@ -340,3 +340,8 @@ def runs_numbered(connection: Connection, number: int) -> list[Run]:
     """The runs of a number: one of each source that has it."""
     query = select_of(Run, tables.run).where(tables.run.c.number == number)
     return read_rows(connection, query.order_by(tables.run.c.source), Run)
+
+
+def is_any_known(connection: Connection) -> bool:
+    """Whether the ledger has a run of any source."""
+    return connection.execute(select(tables.run.c.number).limit(1)).first() is not None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_calib_provider.errors import CalibError, Place, SpecError
+from airflow_calib_provider.errors import CalibError, Place, SpecError, told_once
 from airflow_calib_provider.spec.loader import FolderCheck, check_folder
 
 TIMEOUT = 60
@@ -48,7 +48,7 @@ def specs_at(folder: Path, name: str) -> CommitSpecs:
         for file, blob in blobs.items():
             (copy / file).write_bytes(_git(folder, "cat-file", "blob", blob))
         check = check_folder(copy)
-        mistakes = [_moved(error, copy, f"{commit[:12]}:{prefix}") for error in check.errors if blobs]
+        mistakes = [_moved(error, copy, f"{commit[:12]}:{prefix}") for error in told_once(check.errors) if blobs]
     mistakes += [
         SpecError("it is a link in that commit, which is not followed", Place(Path(f"{commit[:12]}:{prefix}{file}")))
         for file in links
@@ -90,7 +90,8 @@ def _moved(error: SpecError, copy: Path, before: str) -> SpecError:
     named = Path(f"{before}{file.name if file.parent == copy else ''}")
     place = Place(named, error.line, error.column)
     said = [text.replace(f"{copy}/", before) for text in (error.message, error.expected, error.suggestion)]
-    return SpecError(said[0], place, expected=said[1], suggestion=said[2], context=error.context)
+    more = {"context": error.context, "told_in": error.told_in}
+    return SpecError(said[0], place, expected=said[1], suggestion=said[2], **more)
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_calib_provider.domain.grouping import Grouping
+from airflow_calib_provider.domain.reasons import listed
 from airflow_calib_provider.domain.run_ranges import RunRanges, parse_ranges
-from airflow_calib_provider.errors import CalibError, NotFound, SpecError, SpecErrors
+from airflow_calib_provider.errors import CalibError, NotFound, SpecError, SpecErrors, told_once
 from airflow_calib_provider.injection.selection import Admissions, Outcomes, Selector
 from airflow_calib_provider.ledger import campaigns
 from airflow_calib_provider.ledger.engine import Ledger
@@ -57,19 +58,20 @@ class PlanBasis:
     :ivar histories: source → its runs.
     :ivar described: source → the same for people.
     :ivar members: source → the runs of a campaign to be; ``None``: it is about the past.
+    :ivar troubles: source → why it cannot be read.
     """
 
     histories: Mapping[str, Sequence[KnownRun]]
     described: Mapping[str, PlannedRuns]
     past: Past
     members: Mapping[str, frozenset[int]] | None = None
-    troubles: Sequence[str] = field(default=())
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
 
 def specs_of(folder: Path) -> PlanSpecs:
     """The specs of a folder, as its files are now."""
     check = check_folder(folder)
-    return PlanSpecs.of(check, check.errors)
+    return PlanSpecs.of(check, told_once(check.errors))
 
 
 def plan_specs(ledger: Ledger | None, wanted: PlanRequest, now: datetime) -> SpecPlan:
@@ -96,8 +98,8 @@ def chosen_of(specs: PlanSpecs, wanted: PlanRequest, others: Iterable[str] = ())
         if name not in known:
             if specs.mistakes:
                 raise SpecErrors(specs.mistakes)
-            listed = f"it has {', '.join(sorted(known)) or 'none'}"
-            raise NotFound(f"{wanted.folder} has no workflow {name}", f"{nearest(name, known)} {listed}".strip())
+            has = f"it has {', '.join(sorted(known)) or 'none'}"
+            raise NotFound(f"{wanted.folder} has no workflow {name}", f"{nearest(name, known)} {has}".strip())
     if not known and specs.mistakes:
         raise SpecErrors(specs.mistakes)
     if not known:
@@ -115,15 +117,18 @@ def basis_of(
     ranges = parse_ranges(wanted.runs) if wanted.runs is not None else None
     last = wanted.last if ranges is None and not wanted.finite else 0
     names = {name for side in sides for name in planned_with(side, wanted.workflows, alone=wanted.finite)}
-    sources = sorted({side.workflows[name].runs.source for side in sides for name in names & side.workflows.keys()})
     histories: dict[str, Sequence[KnownRun]] = {}
     described: dict[str, PlannedRuns] = {}
-    troubles: list[str] = []
+    flows = [side.workflows[name] for side in sides for name in names & side.workflows.keys()]
+    sources = sorted({flow.runs.source for flow in flows})
+    troubles: dict[str, str] = {}
     for source in sources:
         try:
             runs = _runs(ledger, specs, source, ranges, last, wanted, now)
         except CalibError as error:
-            troubles.append(f"run source {source}: {str(error).removeprefix(f'the run source {source!r}: ')}")
+            said = str(error).removeprefix(f"the run source {source!r}: ")
+            concerned = listed(sorted({flow.name for flow in flows if flow.runs.source == source}))
+            troubles[source] = f"run source {source} (of {concerned}): {said}"
             continue
         meant = [one.row.number for one in runs if ranges is None or one.row.number in ranges]
         if meant:
@@ -131,11 +136,10 @@ def basis_of(
             histories[source] = history.at_once(runs, now) if wanted.finite else runs
             described[source] = PlannedRuns(source, basis, len(meant), meant[0], meant[-1])
     if not histories:
-        raise _no_runs(ledger, sources, wanted, troubles)
+        raise _no_runs(ledger, sources, wanted, list(troubles.values()))
     numbers = [one.row.number for runs in histories.values() for one in runs]
     asked = {name for side in sides for name in planned_with(side, wanted.workflows, alone=False)}
     past = _past(ledger, wanted, asked, (min(numbers), max(numbers)))
-    flows = [side.workflows[name] for side in sides for name in names & side.workflows.keys()]
     past = _with_values(ledger, past, wanted, flows, histories, now)
     members = None
     if wanted.finite:
@@ -236,7 +240,7 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
 
     :param chosen: the workflows that are shown; those that they wait for are planned with them.
     """
-    troubles, planned, failed = list(basis.troubles), list[PlannedGrouping](), set[str]()
+    troubles, planned, failed = list(basis.troubles.values()), list[PlannedGrouping](), set[str]()
     finite = basis.members is not None
     needed = planned_with(specs, chosen, alone=finite) if chosen else set()
     outcomes = Outcomes()
@@ -244,7 +248,7 @@ def plan_on(specs: PlanSpecs, chosen: Sequence[str], basis: PlanBasis, now: date
         workflow = specs.workflows[name]
         source = workflow.runs.source
         if source in specs.sources and source not in basis.histories:
-            if name in chosen and not basis.troubles:
+            if name in chosen and source not in basis.troubles:
                 troubles.append(f"workflow {name}: there are no runs of its source {source}")
             continue
         try:

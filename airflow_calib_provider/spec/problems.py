@@ -55,14 +55,33 @@ class Problems:
         """Whether a further mistake will be told, and not only counted."""
         return len(self.errors) < MAX_SHOWN
 
-    def add(self, message: str, where: Node | Position | Place, *, expected: Said = "", hint: Said = "") -> None:
-        """Record a mistake."""
+    def add(
+        self,
+        message: str,
+        where: Node | Position | Place,
+        *,
+        expected: Said = "",
+        hint: Said = "",
+        told_in: str = "",
+    ) -> None:
+        """Record a mistake.
+
+        :param told_in: a file beside, whose mistakes are all that is wrong.
+        """
         if not self.is_told:
             # Nobody reads it: the work of finding words for thousands of mistakes is not done.
             expected, hint = expected if isinstance(expected, str) else "", hint if isinstance(hint, str) else ""
-        self.errors.append(self.error(message, where, expected=expected, hint=hint))
+        self.errors.append(self.error(message, where, expected=expected, hint=hint, told_in=told_in))
 
-    def error(self, message: str, where: Node | Position | Place, *, expected: Said = "", hint: Said = "") -> SpecError:
+    def error(
+        self,
+        message: str,
+        where: Node | Position | Place,
+        *,
+        expected: Said = "",
+        hint: Said = "",
+        told_in: str = "",
+    ) -> SpecError:
         """The error that :meth:`add` would record."""
         place = self.place(where)
         expected = expected if isinstance(expected, str) else expected()
@@ -70,7 +89,7 @@ class Problems:
             expected = f"expected {expected}"
         suggestion = hint if isinstance(hint, str) else hint()
         context = line_of(self.lines, place.line)
-        return SpecError(message, place, expected=expected, suggestion=suggestion, context=context)
+        return SpecError(message, place, expected=expected, suggestion=suggestion, context=context, told_in=told_in)
 
     def place(self, where: Node | Position | Place) -> Place:
         """The start of a node as a place of this file."""

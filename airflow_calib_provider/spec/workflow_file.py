@@ -171,7 +171,7 @@ class _WorkflowReader:
             place = self.written.at("runs", "categories", number)
             if name in there.broken or not there.is_readable:
                 said = f"the category {name!r} has mistakes of its own"
-                self.problems.add(said, place, hint=f"see {CATEGORIES_FILE}")
+                self.problems.add(said, place, hint=f"see {CATEGORIES_FILE}", told_in=CATEGORIES_FILE)
             elif name not in there.known:
                 options = sorted({*there.known, *there.broken})
                 listed = one_of(options) if there.is_there else f"a file {CATEGORIES_FILE} with it"
@@ -203,7 +203,8 @@ class _WorkflowReader:
             return known[name] if known is not None else None
         node = self.written.at("runs", "source")
         if name in self.sources.broken:
-            self.problems.add(f"the run source {name!r} has mistakes of its own", node, hint=f"see {SOURCES_FILE}")
+            said = f"the run source {name!r} has mistakes of its own"
+            self.problems.add(said, node, hint=f"see {SOURCES_FILE}", told_in=SOURCES_FILE)
             return None
         options = sorted(known)
         self.problems.add(

@@ -42,6 +42,25 @@ def test_spec_check_shows_all_mistakes_at_once(world: World, calib: Calib) -> No
     assert "nowhere" in calib.fails("spec", "check", "nowhere", code=2)
 
 
+@pytest.mark.parametrize("paths", [(), ("workflow_specs/demo.yaml", "workflow_specs/third.yaml")])
+def test_spec_check_tells_a_mistake_of_sources_or_categories_once(
+    world: World, calib: Calib, paths: tuple[str, ...]
+) -> None:
+    sources = world.specs / "sources.yaml"
+    good = sources.read_text()
+    sources.write_text(good.replace("fill: int", "fill: itn"))
+    (told,) = [line for line in calib.fails("spec", "check", *paths, code=2).splitlines() if ".yaml:" in line]
+    assert told.startswith("workflow_specs/sources.yaml:5:")
+    sources.write_text(good)
+    (world.specs / "categories.yaml").write_text("apiVersion: calib/v1\ncategories: {bright: run.lumi >}\n")
+    for name in ("demo", "third"):
+        file = world.specs / f"{name}.yaml"
+        file.write_text(file.read_text().replace("source: daq,", "source: daq, categories: [bright],"))
+    (told,) = [line for line in calib.fails("spec", "check", *paths, code=2).splitlines() if ".yaml:" in line]
+    assert told.startswith("workflow_specs/categories.yaml:2:31: ")
+    assert [item["line"] for item in json.loads(calib("spec", "check", *paths, "--json").stdout)["errors"]] == [2]
+
+
 def test_spec_stubs(world: World, calib: Calib) -> None:
     assert calib("spec", "stubs", "--check").exit_code == 1
     assert not Path("dags").exists()

@@ -161,8 +161,46 @@ def test_wrong_command_lines(listed: World, calib: Calib) -> None:
     assert "runs.csv" in calib.fails("spec", "plan")
 
 
+def test_right_after_the_ledger_was_made_the_sources_are_read(world: World, calib: Calib) -> None:
+    world.runs(row(2), row(3), row(4, fill=2))
+    said = calib("spec", "plan", "-w", "demo")
+    assert said.exit_code == 0
+    assert said.stderr == "the ledger has no runs yet: the run sources are read\n"
+    assert "3 runs of daq (2–4), as their source lists them" in said.stdout
+    assert "the ledger has no runs of daq" in calib.fails("spec", "plan", "-w", "demo", "--runs-from", "ledger")
+    world.inject(row(2), row(3), row(4, fill=2))
+    said = calib("spec", "plan", "-w", "demo")
+    assert (said.stderr, "as the ledger learnt of them" in said.stdout) == ("", True)
+
+
+FAR = """apiVersion: calib/v1
+workflow: NAME
+runs: {source: far, since: 1}
+tasks:
+  fit: {group_by: run, jobs: {command: [sh, -c, "true"]}, products: {c: c.txt}}
+"""
+
+
+def test_a_source_that_cannot_be_read_is_told_once(listed: World, calib: Calib) -> None:
+    sources = listed.specs / "sources.yaml"
+    fields = "{start: time, end: time, completed: bool, fill: int}"
+    sources.write_text(f"{sources.read_text()}  far:\n    csv: {{path: far.csv}}\n    fields: {fields}\n")
+    for name in ("one", "two"):
+        (listed.specs / f"{name}.yaml").write_text(FAR.replace("NAME", name))
+    said = calib("spec", "plan", "-w", "one", "-w", "two", "-w", "demo")
+    warned = [line for line in said.stderr.splitlines() if line.startswith("warning")]
+    assert len(warned) == 1
+    assert warned[0].startswith("warning: run source far (of one, two): ")
+    assert "demo__run" in said.stdout
+    (listed.specs / "far.csv").write_text("number,start,end,fill,completed\n")
+    empty = calib("spec", "plan", "-w", "one", "-w", "two", "-w", "demo").stderr
+    assert [line.partition(":")[2].strip() for line in empty.splitlines() if "warning" in line] == [
+        f"workflow {name}: there are no runs of its source far" for name in ("one", "two")
+    ]
+
+
 def test_a_ledger_that_has_no_runs_of_the_source(world: World, calib: Calib) -> None:
-    assert "the ledger has no runs of daq" in calib.fails("spec", "plan")
+    assert "the ledger has no runs of daq" in calib.fails("spec", "plan", "--runs-from", "ledger")
     world.inject(row(2))
     assert "there is no campaign again" in calib.fails("spec", "plan", "-c", "again")
 
