@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from airflow_calib_provider.errors import SpecErrors, told_once
+from airflow_calib_provider.errors import SpecErrors
 from airflow_calib_provider.spec.cache import checked
 from airflow_calib_provider.spec.loader import load_folder, load_sources, load_workflow
 from airflow_calib_provider.spec.models import FieldType, InputsCommand, Need
@@ -447,18 +446,3 @@ def test_products_of_one_campaign_that_wait_for_each_other(campaign: str, is_cir
 def test_what_goes_on_without_closes_no_circle(tmp_path: Path) -> None:
     assert circle(tmp_path, A=", at_most: 3h, then: last_good") == []
     assert circle(tmp_path, A=", at_most: 3h, then: fail") != []
-
-
-def test_what_follows_from_the_mistakes_of_another_file_is_told_there_alone(folder: Path) -> None:
-    for name in ("a", "b"):
-        (folder / f"{name}.yaml").write_text(workflow(name, task("t"), "bad"))
-    (folder / "sources.yaml").write_text(SOURCES + "  bad: {csv: {}}\n")
-    workflows, mistakes = load_folder(folder)
-    assert workflows == {}
-    assert len(mistakes) == 3
-    (told,) = told_once(mistakes)
-    assert told.file == folder / "sources.yaml"
-    kept = pickle.loads(pickle.dumps(mistakes))
-    assert [str(one) for one in told_once(kept)] == [str(told)]
-    alone = [one for one in mistakes if one.file != folder / "sources.yaml"]
-    assert told_once(alone) == alone, "of a file alone it is all that is known"
