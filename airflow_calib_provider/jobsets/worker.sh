@@ -40,10 +40,6 @@ case $host in *[!A-Za-z0-9._-]*) host=unknown ;; esac
 child='' order=- state=idle seen=0 failed=0
 # Hundredths of a second between two looks, at first.
 if [ "$by" = condor_chirp ]; then shortest=30; else shortest=20; fi
-# Asked once, and not by each order.
-PYTHON_WRAPS=no
-! python3 -I -S -c 'import hashlib, resource' >/dev/null 2>&1 || PYTHON_WRAPS=yes
-export PYTHON_WRAPS
 
 # Sets t, in hundredths of a second since whenever.
 now() {
@@ -349,6 +345,10 @@ hand_over() {
 now
 born=$t heard=$t idle=$t last=-
 beat
+# Asked once, and not by each order.
+PYTHON_WRAPS=no
+! python3 -I -S -c 'import hashlib, resource' >/dev/null 2>&1 || PYTHON_WRAPS=yes
+export PYTHON_WRAPS
 while :; do
     look
     case $mailbox in

@@ -102,7 +102,9 @@ def workers_of(pool: Pool, what: str) -> dict[int, int]:
         with suppress(OSError, ValueError, StopIteration):
             if len(command) > 2 and command[1].endswith(what):
                 variables = Path(f"/proc/{number}/environ").read_text().split("\0")
-                found[next(int(one[10:]) for one in variables if one.startswith("CALIB_JOB="))] = number
+                worker = next(int(one[10:]) for one in variables if one.startswith("CALIB_JOB="))
+                # A part of the shell, which looks the same for a moment, began later.
+                found[worker] = min(number, found.get(worker, number))
     return found
 
 

@@ -68,15 +68,19 @@ class Reserving(Iterations):
             time.sleep(0.05)
 
 
-def workers_alive(home: Path) -> dict[int, int]:
-    """Worker → process."""
+def workers_alive(home: Path, group: str = "") -> dict[int, int]:
+    """Worker → process; with a group, of those of that group."""
     found = {}
     for place in Path("/proc").iterdir():
         try:
             words = (place / "cmdline").read_bytes().decode().split("\0") if place.name.isdigit() else []
             if len(words) > 2 and words[1].startswith(str(home)) and words[1].endswith("worker.sh"):
+                parent = (place / "stat").read_text().rpartition(") ")[2].split()[1]
+                if (Path("/proc") / parent / "cmdline").read_bytes().decode().split("\0")[:2] == words[:2]:
+                    continue  # a part of the shell, for a moment
                 variables = (place / "environ").read_bytes().decode().split("\0")
-                found[next(int(one[10:]) for one in variables if one.startswith("CALIB_JOB="))] = int(place.name)
+                if not group or f"CALIB_GROUP={group}" in variables:
+                    found[next(int(one[10:]) for one in variables if one.startswith("CALIB_JOB="))] = int(place.name)
         except (OSError, ValueError):
             continue
     return found
@@ -164,7 +168,8 @@ def test_killed_and_frozen_workers(place: Reserving, undisturbed: History) -> No
         time.sleep(0.1)
     assert standing.state == "done", standing
     assert place.history(generation) == undisturbed
-    assert place.replaced() == {0: 2, 1: 2, 2: 1}
+    told = [(row.job_index, row.n, row.reason) for row in place.rows(tables.attempt) if row.step == workers.WORKERS]
+    assert place.replaced() == {0: 2, 1: 2, 2: 1}, told
     said = {
         row.job_index: row.reason for row in place.rows(tables.attempt) if row.step == workers.WORKERS and row.n == 1
     }

@@ -15,6 +15,7 @@ from airflow_calib_provider.jobsets.kill import settle
 from airflow_calib_provider.ledger import tables, workers
 from tests import processes
 from tests.jobsets.iterations import SPEC, Iterations
+from tests.jobsets.test_reserved import workers_alive
 from tests.worlds import NO_DELAY
 
 COUNT, STEPS = 10, 15
@@ -40,21 +41,6 @@ def watch(folder: Path, generation: int) -> None:
     place.ledger.close()
 
 
-def workers_of(home: Path, group: str) -> dict[int, int]:
-    """Worker of a group → process."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (place / "cmdline").read_bytes().decode().split("\0")
-            variables = (place / "environ").read_bytes().decode().split("\0")
-        except (OSError, ValueError):
-            continue
-        is_worker = len(words) > 2 and words[1].startswith(str(home)) and words[1].endswith("worker.sh")
-        if is_worker and f"CALIB_GROUP={group}" in variables:
-            found[next(int(one[10:]) for one in variables if one.startswith("CALIB_JOB="))] = int(place.name)
-    return found
-
-
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_frozen_and_a_slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +64,7 @@ def test_two_frozen_and_a_slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         while not all(place.steps(one) and place.steps(one)[0].state == "judged" for one in (calm, disturbed)):
             assert time.monotonic() < end
             time.sleep(0.2)
-        alive = workers_of(home, "run-r2")
+        alive = workers_alive(home, "run-r2")
         for number in (1, 2):
             os.kill(alive[number], signal.SIGSTOP)
         for one in watchers:

@@ -57,7 +57,7 @@ def place(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def worker_process(home: Path, number: int) -> int:
     """The process of a worker, as this machine knows it."""
-    for found in Path("/proc").glob("[0-9]*"):
+    for found in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
         with suppress(OSError):
             words = (found / "cmdline").read_text().split("\0")
             variables = (found / "environ").read_text(errors="replace").split("\0")
