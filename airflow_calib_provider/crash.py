@@ -66,6 +66,9 @@ POINTS = frozenset(
         "payload.before_store",
         "payload.after_store",
         "payload.after_publish",
+        "message.before_send",
+        "message.after_send",
+        "message.after_record",
         "supervisor.after_start",
         "supervisor.job_started",
     }

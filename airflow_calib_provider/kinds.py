@@ -161,3 +161,10 @@ CONDITIONS_STORES = Kinds(
 PAYLOAD_STORES = Kinds("payload store", "payload_stores", {"embedded": "payloads.embedded:STORE"})
 DEFAULT_STORE = "embedded"
 """Where published files are kept if a workflow does not say."""
+
+CHANNELS = Kinds(
+    "channel",
+    "channels",
+    {"mattermost": "messages.mattermost_kind:KIND", "email": "messages.email_kind:KIND"},
+)
+"""Ways by which messages reach people."""

@@ -10,10 +10,11 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
+MATTERMOST = Integration("Mattermost", "https://docs.mattermost.com/", ("service",))
 
-OPERATORS = ("folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror")
+OPERATORS = ("folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror", "messages")
 LINKS = ("AwaitedLink", "SpecLink")
-TRIGGERS = ("job_set", "ledger_wait", "mirror")
+TRIGGERS = ("job_set", "ledger_wait", "mirror", "messages")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -25,8 +26,9 @@ def get_provider_info() -> dict[str, Any]:
     hooks = {
         INFLUXDB: ["airflow_calib_provider.hooks.influxdb"],
         CALIBRATION: ["airflow_calib_provider.hooks.connections"],
+        MATTERMOST: ["airflow_calib_provider.hooks.mattermost"],
     }
-    forms = [_influx_connection(), _http_connection()]
+    forms = [_influx_connection(), _http_connection(), _mattermost_connection()]
     for kind in (backend_kind(name) for name in BACKENDS.own):
         connection = kind.connection
         integration = connection.integration if connection and connection.integration else CALIBRATION
@@ -116,5 +118,23 @@ def _http_connection() -> dict[str, Any]:
             "header": form_field("Header", "string", "With header: its name, such as X-API-Key."),
             "verify": form_field("Check the certificate", "boolean", "Switch off for a self-signed one.", True),
             "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
+        },
+    }
+
+
+def _mattermost_connection() -> dict[str, Any]:
+    """The form of a connection to an incoming webhook; its fields are those of ``Mattermost``."""
+    return {
+        "connection-type": "calib_mattermost",
+        "hook-name": "Mattermost (calibration messages)",
+        "hook-class-name": "airflow_calib_provider.hooks.mattermost.MattermostHook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra", "host", "schema", "login", "port"],
+            "relabeling": {"password": "Address of the incoming webhook"},
+            "placeholders": {"password": "https://chat.example.org/hooks/xxxxxxxxxxxxxxxxxxxxxxxxxx"},
+        },
+        "conn-fields": {
+            "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
+            "plain_http": form_field("Allow http", "boolean", "Whoever listens could post there, too.", False),
         },
     }

@@ -72,6 +72,12 @@ SETTINGS = (
         least=0.001,
     ),
     Setting("MIRROR_PATIENCE", 3600, "seconds for which `calib_mirror` looks for its connection before it is skipped"),
+    Setting(
+        "MESSAGES_DAG_MINUTES",
+        10,
+        "how long a DAG run of `calib_messages` lasts; the next, which begins at once, reads `messages.yaml` anew",
+        least=0.01,
+    ),
     Setting("SAMPLE_INTERVAL", 60, "seconds between two looks at the figures of the system"),
     Setting("OPEN_PATIENCE", 120, "seconds for which `calib_inject` asks again for a DAG run that Airflow refused"),
     Setting(

@@ -58,6 +58,13 @@ def test_an_unknown_name_says_what_is_known() -> None:
 
 def test_this_package_names_no_entry_points_of_its_own() -> None:
     """Its members stand in the tables; entry points are for others."""
-    for table in (kinds.BACKENDS, kinds.GROUPINGS, kinds.LOCKS, kinds.RUN_SOURCES, kinds.PAYLOAD_STORES):
+    for table in (
+        kinds.BACKENDS,
+        kinds.GROUPINGS,
+        kinds.LOCKS,
+        kinds.RUN_SOURCES,
+        kinds.PAYLOAD_STORES,
+        kinds.CHANNELS,
+    ):
         owners = {point.dist.name for point in metadata.entry_points(group=table.group) if point.dist}
         assert "airflow-calib-provider" not in owners

@@ -14,7 +14,14 @@ import airflow_calib_provider
 from airflow_calib_provider import kinds
 
 PACKAGE = Path(airflow_calib_provider.__file__).parent
-TABLES = (kinds.BACKENDS, kinds.GROUPINGS, kinds.LOCKS, kinds.RUN_SOURCES, kinds.PAYLOAD_STORES)
+TABLES = (
+    kinds.BACKENDS,
+    kinds.GROUPINGS,
+    kinds.LOCKS,
+    kinds.RUN_SOURCES,
+    kinds.PAYLOAD_STORES,
+    kinds.CHANNELS,
+)
 
 OWN = {
     "condor": r"(backends/condor/.*|hooks/condor|operators/condor)\.py",
@@ -40,6 +47,8 @@ OWN = {
     "http": r"(runsources/http_(kind|pages)|(domain|ledger)/locks/http)\.py",
     "sql": r"runsources/sql_(kind|rows)\.py",
     "embedded": r"payloads/embedded\.py",
+    "mattermost": r"(messages/mattermost(_kind)?|hooks/mattermost)\.py",
+    "email": r"messages/email(_kind)?\.py",
 }
 """The files of each member."""
 

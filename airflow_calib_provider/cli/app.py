@@ -15,6 +15,7 @@ from airflow_calib_provider.cli import (
     explain_command,
     group_commands,
     job_commands,
+    message_commands,
     mirror_commands,
     new_command,
     orphan_commands,
@@ -79,6 +80,7 @@ app.add_typer(payload_commands.app, name="payload")
 app.add_typer(product_commands.app, name="products")
 app.add_typer(value_commands.app, name="values")
 app.add_typer(mirror_commands.app, name="mirror")
+app.add_typer(message_commands.app, name="messages")
 app.add_typer(db_commands.app, name="db")
 app.add_typer(backend_commands.app, name="backend")
 app.add_typer(airflow_commands.app, name="airflow")

@@ -126,7 +126,7 @@ def check(
     from airflow_calib_provider.cli.output import emit_json
 
     ledger = open_ledger()
-    start = _since(since)
+    start = since_when(since)
     target = _target(connection, url, bucket, org, database, user, token_file)
     with _bar("comparing", as_json) as show:
         report = api.check_mirror(ledger, target, since=start, tell=lambda done, total: show(done, total, ""))
@@ -183,7 +183,7 @@ def rebuild(
     if delete_first and since:
         raise typer.BadParameter("what is deleted must be filled from the beginning", param_hint="--delete-first")
     ledger = open_ledger()
-    start = _since(since)
+    start = since_when(since)
     target = _target(connection, url, bucket, org, database, user, token_file)
     deleted = api.delete_mirror(target) if delete_first else []
     if deleted and not as_json:
@@ -201,7 +201,7 @@ def rebuild(
         print(f"{done.events:,} events were mirrored to {done.place} as {done.points:,} points")
 
 
-def _since(text: str) -> datetime | None:
+def since_when(text: str) -> datetime | None:
     """A time; ``None`` where nothing is said.
 
     :raises typer.BadParameter: it is neither a duration nor a time.

@@ -97,7 +97,9 @@ def _nothing_there(folder: Path) -> SpecError:
 
 def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
     from airflow_calib_provider.errors import Place, SpecError, SpecErrors, told_once
+    from airflow_calib_provider.spec.language import MESSAGES_FILE
     from airflow_calib_provider.spec.loader import load_categories, load_folder, load_sources, load_workflow
+    from airflow_calib_provider.spec.messages_file import load_messages
 
     workflows: dict[str, Workflow] = {}
     mistakes: list[SpecError] = []
@@ -110,10 +112,14 @@ def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
                 loaded, errors = load_folder(path)
                 workflows |= loaded
                 mistakes += errors
+                if (path / MESSAGES_FILE).is_file():
+                    load_messages(path / MESSAGES_FILE)
             elif path.name == "sources.yaml":
                 load_sources(path)
             elif path.name == "categories.yaml":
                 load_categories(path)
+            elif path.name == MESSAGES_FILE:
+                load_messages(path)
             else:
                 workflow = load_workflow(path)
                 workflows[workflow.name] = workflow

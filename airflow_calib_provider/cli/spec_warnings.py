@@ -14,7 +14,7 @@ from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
-from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, SOURCES_FILE
+from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, MESSAGES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.loader import load_sources
 from airflow_calib_provider.spec.models import InputsCommand, Jobs, Lock, Task, Workflow
 from airflow_calib_provider.spec.positions import Document, Node, read_document
@@ -144,7 +144,7 @@ def _not_read(folder: Path) -> Iterator[Warned]:
         for name in sorted(names):
             file = Path(here, name)
             ours = file.suffix.lower() in (".yaml", ".yml") and not name.startswith((".#", "._"))
-            known = file in read or file in (folder / SOURCES_FILE, folder / CATEGORIES_FILE)
+            known = file in read or file in (folder / SOURCES_FILE, folder / CATEGORIES_FILE, folder / MESSAGES_FILE)
             if ours and not known and _looks_like_a_spec(file):
                 found.append(file)
     for file in found[:SHOWN]:

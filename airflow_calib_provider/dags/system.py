@@ -13,9 +13,10 @@ from airflow_calib_provider.hooks.group import AIRFLOW_RETRIES, airflow_retry_de
 from airflow_calib_provider.operators.backfill import CollectOperator, StartOperator
 from airflow_calib_provider.operators.campaign import CampaignOperator, CreateCampaignOperator
 from airflow_calib_provider.operators.inject import HousekeepingOperator, InjectOperator
+from airflow_calib_provider.operators.messages import MessagesOperator
 from airflow_calib_provider.operators.mirror import MirrorOperator
 from airflow_calib_provider.settings import number
-from airflow_calib_provider.spec.language import BACKFILL, BOX, INJECT, RUNS_ASSET
+from airflow_calib_provider.spec.language import BACKFILL, BOX, INJECT, MESSAGES, MESSAGES_FILE, RUNS_ASSET
 from airflow_calib_provider.spec.team import team_of
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
 
     Of a team (``team`` in ``sources.yaml``) only those that read its folder: ``calib_inject_<team>``,
     ``calib_campaign_<team>`` and ``calib_backfill_<team>``. The folder that names no team has those for the whole
-    ledger.
+    ledger. A folder with a ``messages.yaml`` also has ``calib_messages``.
 
     :param stub: ``__file__`` of the stub.
     :param specs: folder of the YAML files, relative to the stub.
@@ -38,6 +39,8 @@ def system_dags(stub: str, specs: str = "../workflow_specs") -> dict[str, DAG]:
     folder = str((Path(stub).resolve().parent / specs).resolve())
     team = team_of(Path(folder))
     of_folder = [_inject(folder, team), _campaign(folder, team), _backfill(folder, team)]
+    if (Path(folder) / MESSAGES_FILE).is_file():
+        of_folder.append(_messages(folder, team))
     return {dag.dag_id: dag for dag in (*of_folder, *([] if team else [_housekeeping(), _mirror()]))}
 
 
@@ -90,6 +93,18 @@ def _mirror() -> DAG:
     ) as mirror:
         MirrorOperator(task_id="mirror")
     return mirror
+
+
+def _messages(folder: str, team: str) -> DAG:
+    with _dag(
+        _named(MESSAGES, team),
+        "@continuous",
+        f"Tells people what has happened, by the channels of {MESSAGES_FILE}: chat, e-mail. It always runs, in the "
+        "triggerer, and begins anew every few minutes, when it reads the file.",
+        {},
+    ) as messages:
+        MessagesOperator(task_id="messages", specs=folder)
+    return messages
 
 
 def _campaign(folder: str, team: str) -> DAG:

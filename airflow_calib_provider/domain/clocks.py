@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
@@ -118,3 +118,20 @@ def _change_between(begin: datetime, end: datetime, zone: ZoneInfo) -> datetime:
 
 def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
     return at.astimezone(zone).utcoffset() or timedelta()
+
+
+def range_ends(not_from: str, not_until: str, zone: str, now: datetime) -> datetime | None:
+    """When a range of hours ends that it is in now; ``None``: it is in none.
+
+    :returns: in UTC.
+    """
+    clock = ZoneInfo(zone)
+    here = now.astimezone(clock)
+    begin, end = time.fromisoformat(not_from), time.fromisoformat(not_until)
+    wall = here.time().replace(tzinfo=None)
+    over_night = begin > end
+    is_inside = (wall >= begin or wall < end) if over_night else begin <= wall < end
+    if not is_inside:
+        return None
+    day = here.date() + timedelta(days=1 if over_night and wall >= begin else 0)
+    return instant(datetime.combine(day, end), clock)

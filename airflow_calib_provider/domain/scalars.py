@@ -193,6 +193,13 @@ def _tag(value: object) -> str:
     return found
 
 
+def _connection(value: object) -> str:
+    found = text(value, "the id of a connection")
+    if not CONNECTION.fullmatch(found):
+        raise unlike(value, "the id of an Airflow connection: letters, digits, '_', '-' and '.'")
+    return found
+
+
 def _number_hint(value: object) -> str:
     if isinstance(value, nodes.Scalar) and value.kind == "odd number":
         return "write it with plain decimal digits"
@@ -368,3 +375,6 @@ RunOrTime = Annotated[
     ),
 ]
 Plain = Annotated[str | bool | int | float, Reads(plain, _PLAIN_SCHEMA, "text, number, `true` or `false`")]
+ConnectionName = Annotated[
+    str, Reads(_connection, {"type": "string", "pattern": f"^{CONNECTION.pattern}$"}, "id of a connection")
+]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def task_connection(name: str) -> OutsideConnection | None:
     """A connection of this Airflow, for code in a task; ``None``: there is none."""
     try:
-        return _plain(name, BaseHook.get_connection(name))
+        return plain_connection(name, BaseHook.get_connection(name))
     except AirflowNotFoundException:
         return None
 
@@ -26,12 +26,13 @@ def task_connection(name: str) -> OutsideConnection | None:
 async def trigger_connection(name: str) -> OutsideConnection | None:
     """As :func:`task_connection`, for code in a trigger, where connections can be had in its event loop only."""
     try:
-        return _plain(name, await BaseHook.aget_connection(name))
+        return plain_connection(name, await BaseHook.aget_connection(name))
     except AirflowNotFoundException:
         return None
 
 
-def _plain(name: str, found: Connection) -> OutsideConnection:
+def plain_connection(name: str, found: Connection) -> OutsideConnection:
+    """A connection as the core knows it."""
     return OutsideConnection(
         name=name,
         kind=found.conn_type or "",
@@ -51,7 +52,7 @@ def http_service(connection: Connection) -> HttpService:
     """
     from airflow_calib_provider.outside.http import HttpService
 
-    return HttpService.of(_plain(str(connection.conn_id or ""), connection))
+    return HttpService.of(plain_connection(str(connection.conn_id or ""), connection))
 
 
 class JsonServiceHook(BaseHook):

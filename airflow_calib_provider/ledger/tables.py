@@ -27,6 +27,9 @@ from airflow_calib_provider.ledger.column_types import metadata as metadata
 from airflow_calib_provider.ledger.exclusion_tables import excluded_run as excluded_run
 from airflow_calib_provider.ledger.exclusion_tables import skip as skip
 from airflow_calib_provider.ledger.ids import one_of as one_of
+from airflow_calib_provider.ledger.message_tables import alarm as alarm
+from airflow_calib_provider.ledger.message_tables import message_channel as message_channel
+from airflow_calib_provider.ledger.message_tables import publication_deadline as publication_deadline
 from airflow_calib_provider.ledger.mirror_tables import mirror_set_aside as mirror_set_aside
 from airflow_calib_provider.ledger.mirror_tables import mirror_target as mirror_target
 from airflow_calib_provider.ledger.outside_tables import outside_answer as outside_answer

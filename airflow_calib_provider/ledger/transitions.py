@@ -142,6 +142,15 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "claimed": frozenset({"opened", "wanted", "claimed"}),
     },
     "skip": {None: frozenset({"skipped"})},
+    "alarm": {None: frozenset({"raised"}), "raised": frozenset({"cleared"}), "cleared": frozenset({"raised"})},
+    # To counting: its group has another edition.
+    "publication_deadline": {
+        None: frozenset({"counting"}),
+        "counting": frozenset({"near", "passed", "met"}),
+        "near": frozenset({"passed", "met", "counting"}),
+        "passed": frozenset({"met", "counting"}),
+        "met": frozenset({"counting"}),
+    },
     "excluded_run": {None: frozenset({"excluded"})},
 }
 

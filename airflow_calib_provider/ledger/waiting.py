@@ -30,6 +30,7 @@ from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.alarms import note_near
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.exclusions import Excluding, decisions, policy_of, standing_without
 from airflow_calib_provider.ledger.groups import UNBEGUN, TaskChange, change_tasks, touch_looked_at
@@ -315,6 +316,7 @@ def look_and_record(ledger: Ledger, keys: Sequence[Key]) -> dict[Key, Look]:
         with ledger.write() as connection:
             start_clocks(connection, looks, now)
             change_tasks(connection, changes, now, only=UNBEGUN)
+            note_near(connection, changes, now)
             touch_looked_at(connection, seen, now)
     return looks
 

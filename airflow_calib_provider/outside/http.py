@@ -221,7 +221,7 @@ class HttpClient:
         self._tries = tries
         self._bytes_left = self._max_bytes = max_bytes
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, **options)  # type: ignore[arg-type]
-        self._lines = _Lines()
+        self._lines = Sockets()
         self._pool.pool_classes_by_scheme = self._lines.pools()
         # What comes within each pause, but never to an end, ends no wait for the next byte.
         self._watch = threading.Timer(deadline.left(), self._lines.hang_up)
@@ -373,7 +373,7 @@ class HttpClient:
         return OutsideError(f"{self._clean(address)}: {said}", hint)
 
 
-class _Lines:
+class Sockets:
     """The sockets of a client, so that they can be hung up on while somebody waits for them."""
 
     def __init__(self) -> None:

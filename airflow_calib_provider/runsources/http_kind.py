@@ -12,11 +12,22 @@ from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.run import RunListing, RunRecord
-from airflow_calib_provider.domain.scalars import Filled, Flag, Plain, Reads, Text, mistake, text, unlike, whole
+from airflow_calib_provider.domain.scalars import (
+    ConnectionName,
+    Filled,
+    Flag,
+    Plain,
+    Reads,
+    Text,
+    mistake,
+    text,
+    unlike,
+    whole,
+)
 from airflow_calib_provider.outside.http import HTTP_CONNECTION, path_fault
 from airflow_calib_provider.runsources.base import block_of
 from airflow_calib_provider.runsources.object_keys import ObjectKeys, check_mapped, mapped_fields
-from airflow_calib_provider.runsources.remote_keys import ConnectionName, WatermarkKeys
+from airflow_calib_provider.runsources.remote_keys import WatermarkKeys
 from airflow_calib_provider.spec.kinds import RunSourceKind
 from airflow_calib_provider.spec.models import FieldType, RunSource
 

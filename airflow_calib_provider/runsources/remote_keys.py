@@ -12,17 +12,10 @@ from pydantic_core import PydanticCustomError
 from airflow_calib_provider.domain import nodes
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.quantities import parse_duration
-from airflow_calib_provider.domain.scalars import CONNECTION, Duration, Filled, Reads, integer, mistake, text, unlike
+from airflow_calib_provider.domain.scalars import Duration, Filled, Reads, integer, mistake, text, unlike
 
 LONGEST = timedelta(minutes=30)
 """That a source may take: the others of its injection wait as long."""
-
-
-def _connection(value: object) -> str:
-    found = text(value, "the id of a connection")
-    if not CONNECTION.fullmatch(found):
-        raise unlike(value, "the id of an Airflow connection: letters, digits, '_', '-' and '.'")
-    return found
 
 
 def _overlap(value: object) -> str | int:
@@ -36,9 +29,6 @@ def _overlap(value: object) -> str | int:
     return found
 
 
-ConnectionName = Annotated[
-    str, Reads(_connection, {"type": "string", "pattern": f"^{CONNECTION.pattern}$"}, "id of a connection")
-]
 _Overlap = Annotated[
     str | int, Reads(_overlap, {"type": ["string", "integer"], "minimum": 0}, "duration, or whole number")
 ]

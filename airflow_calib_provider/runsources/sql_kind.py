@@ -12,9 +12,9 @@ from pydantic import Field
 
 from airflow_calib_provider.domain.keys import Words
 from airflow_calib_provider.domain.run import RunListing, RunRecord
-from airflow_calib_provider.domain.scalars import Reads, filled, unlike
+from airflow_calib_provider.domain.scalars import ConnectionName, Reads, filled, unlike
 from airflow_calib_provider.runsources.base import block_of
-from airflow_calib_provider.runsources.remote_keys import ConnectionName, WatermarkKeys
+from airflow_calib_provider.runsources.remote_keys import WatermarkKeys
 from airflow_calib_provider.runsources.times import TimesKeys
 from airflow_calib_provider.spec.kinds import RunSourceKind
 from airflow_calib_provider.spec.models import RunSource

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_calib_provider.errors import KindError
-from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES, Kinds
+from airflow_calib_provider.kinds import BACKENDS, CHANNELS, GROUPINGS, LOCKS, RUN_SOURCES, Kinds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -220,6 +220,28 @@ class RunSourceKind:
         yield from ()
 
 
+class ChannelKind:
+    """A way by which messages reach people.
+
+    :ivar name: the key of its block in a channel.
+    :ivar keys: the model of that block.
+    :ivar loader: ``module:Class`` of the :class:`~airflow_calib_provider.messages.base.Channel`, which is made of the
+        block, as JSON has it, and of the connection.
+    """
+
+    name: str
+    keys: type[Keys]
+    loader: str
+
+    def connection(self, block: Mapping[str, object]) -> str:
+        """The Airflow connection that it needs; empty: none."""
+        return str(block.get("connection", ""))
+
+    def place(self, block: Mapping[str, object]) -> str:
+        """Where it leads, for people, without secrets."""
+        return f"{self.name} by {self.connection(block)}"
+
+
 def grouping_kind(name: str) -> GroupingKind:
     """The kind of groupings of a name.
 
@@ -254,6 +276,14 @@ def backend_kind(name: str) -> BackendKind:
     :raises KindError: there is none of this name, or it cannot be loaded.
     """
     return _checked(BACKENDS, name.partition(":")[0], BackendKind)
+
+
+def channel_kind(name: str) -> ChannelKind:
+    """The kind of channels of a name.
+
+    :raises KindError: there is none of this name, or it cannot be loaded.
+    """
+    return _checked(CHANNELS, name, ChannelKind)
 
 
 def _checked(table: Kinds, name: str, base: type[T]) -> T:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.settings import calib_home
-from airflow_calib_provider.spec.language import CATEGORIES_FILE, SOURCES_FILE
+from airflow_calib_provider.spec.language import CATEGORIES_FILE, MESSAGES_FILE, SOURCES_FILE
 from airflow_calib_provider.spec.models import Workflow
 from airflow_calib_provider.spec.regular import read_bytes
 
@@ -68,7 +68,7 @@ def good_workflow(path: Path) -> Workflow | None:
 
 def workflow_files(folder: Path) -> list[Path]:
     """The workflows' files of a folder. Hidden ones are no specs: editors and copies in progress leave them behind."""
-    names = (SOURCES_FILE, CATEGORIES_FILE)
+    names = (SOURCES_FILE, CATEGORIES_FILE, MESSAGES_FILE)
     return sorted(path for path in folder.glob("*.yaml") if path.name not in names and not path.name.startswith("."))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 API_VERSION = "calib/v1"
 SOURCES_FILE = "sources.yaml"
 CATEGORIES_FILE = "categories.yaml"
+MESSAGES_FILE = "messages.yaml"
 
 MAX_JOBS = 100_000
 """Of a job set."""
@@ -26,6 +27,9 @@ PICTURE = "convergence.svg"
 
 INJECT = "calib_inject"
 """The system DAG that records and groups runs."""
+
+MESSAGES = "calib_messages"
+"""The system DAG that tells people (rule 68)."""
 
 BACKFILL = "calib_backfill"
 """The system DAG that collects the runs of days (rule 58)."""

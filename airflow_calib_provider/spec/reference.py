@@ -20,12 +20,13 @@ from airflow_calib_provider.domain.groupings.base import FailedRunsKeys
 from airflow_calib_provider.domain.keys import BLOCKS, Keys, blocks_of, parts_of, type_of, words_of
 from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.scalars import OneOf, Reads
-from airflow_calib_provider.kinds import BACKENDS, GROUPINGS, LOCKS, RUN_SOURCES
+from airflow_calib_provider.kinds import BACKENDS, CHANNELS, GROUPINGS, LOCKS, RUN_SOURCES
 from airflow_calib_provider.spec import (
     failure_keys,
     iterate_keys,
     job_keys,
     lock_keys,
+    messages_file,
     product_keys,
     publish_keys,
     sources_keys,
@@ -80,6 +81,9 @@ def tables() -> dict[str, str]:
         "approve": [publish_keys.ApproveKeys],
         "verdict": [verdict_keys.LimitKeys],
         "Categories": [CategoriesKeys],
+        "Messages": [messages_file.MessagesKeys, messages_file.ChannelKeys],
+        "quiet": [messages_file.QuietKeys],
+        **{name: [CHANNELS.member(name).keys] for name in CHANNELS.own},
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],
         **{
             heading: [keys]

@@ -14,6 +14,7 @@ from airflow_calib_provider.domain.keys import Keys
 from airflow_calib_provider.domain.scalars import Schema
 from airflow_calib_provider.spec.categories_file import CategoriesKeys
 from airflow_calib_provider.spec.language import API_VERSION
+from airflow_calib_provider.spec.messages_file import MessagesKeys
 from airflow_calib_provider.spec.sources_keys import SourcesKeys
 from airflow_calib_provider.spec.task_keys import WorkflowKeys
 
@@ -43,21 +44,25 @@ class _Generator(GenerateJsonSchema):
 
 
 def schema() -> Schema:
-    """The schema of all kinds of files: a workflow's, ``sources.yaml`` and ``categories.yaml``."""
+    """The schema of all kinds of files: a workflow's, ``sources.yaml``, ``categories.yaml`` and ``messages.yaml``."""
     made = _Generator(by_alias=True, ref_template="#/$defs/{model}")
-    models: list[type[Keys]] = [WorkflowKeys, SourcesKeys, CategoriesKeys]
+    models: list[type[Keys]] = [WorkflowKeys, SourcesKeys, CategoriesKeys, MessagesKeys]
     references, defs = made.generate_definitions(
         [(model, "validation", model.__pydantic_core_schema__) for model in models]
     )
-    workflow, sources, categories = (references[model, "validation"] for model in models)
+    workflow, sources, categories, messages = (references[model, "validation"] for model in models)
     return {
         "$schema": DIALECT,
         "title": f"The language {API_VERSION}",
-        "description": "A workflow of calibrations, or the run sources or categories of a folder of workflows.",
+        "description": "A workflow of calibrations, or the run sources, categories or messages of a folder of them.",
         "type": "object",
         "if": {"required": ["sources"]},
         "then": sources,
-        "else": {"if": {"required": ["categories"]}, "then": categories, "else": workflow},
+        "else": {
+            "if": {"required": ["categories"]},
+            "then": categories,
+            "else": {"if": {"required": ["channels"]}, "then": messages, "else": workflow},
+        },
         "$defs": dict(sorted(defs.items())),
     }
 

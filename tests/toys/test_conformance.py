@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.kinds import load
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.outside.connections import OutsideConnection
 from airflow_calib_provider.settings import calib_home
 from airflow_calib_provider.spec.kinds import backend_kind
 from tests.backends.conformance import BackendConformance
 from tests.backends.local_kit import ROOT
 from tests.ledger.conformance import LockConformance
 from tests.ledger.making import T0
+from tests.messages.conformance import ChannelConformance
 from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
 from tests.payloads.conformance import PayloadStoreConformance
 from tests.postgres.fixture import database  # noqa: F401  on both
@@ -125,3 +128,21 @@ class TestPayloadStore(PayloadStoreConformance):
             (calib_home() / "drawer").write_text("a file where the folder should be")
 
         return stand_in_the_way
+
+
+class TestChannel(ChannelConformance):
+    @pytest.fixture
+    def block(self, tmp_path: Path) -> str:
+        return f"bottle: {{sea: {tmp_path / 'sea'}}}"
+
+    @pytest.fixture
+    def connection(self) -> OutsideConnection | None:
+        return None
+
+    @pytest.fixture
+    def arrived(self, tmp_path: Path) -> Callable[[], Sequence[str]]:
+        return lambda: [json.loads(line) for line in (tmp_path / "sea").read_text().splitlines()]
+
+    @pytest.fixture
+    def break_it(self, tmp_path: Path) -> Callable[[], None]:
+        return (tmp_path / "sea").mkdir

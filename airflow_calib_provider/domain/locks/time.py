@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from functools import cache
 from typing import Annotated, Any, ClassVar
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue
 from pydantic_core import PydanticCustomError
 
-from airflow_calib_provider.domain.clocks import DayTime, ZoneName, instant, odd_moment, odd_words
+from airflow_calib_provider.domain.clocks import DayTime, ZoneName, odd_moment, odd_words, range_ends
 from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.locks.base import BESIDE, Foreseen, LockKind
 from airflow_calib_provider.domain.scalars import WHAT, mistake
@@ -67,23 +66,6 @@ def odd_hour(at: str, zone: str) -> str:
     return f"{odd_words(found[1])} in {zone} on {found[0]:%Y-%m-%d}, when the clock changes"
 
 
-def opens_at(not_from: str, not_until: str, zone: str, now: datetime) -> datetime | None:
-    """When a lock opens that is shut now; ``None``: it is open.
-
-    :returns: in UTC.
-    """
-    clock = ZoneInfo(zone)
-    here = now.astimezone(clock)
-    begin, end = time.fromisoformat(not_from), time.fromisoformat(not_until)
-    wall = here.time().replace(tzinfo=None)
-    over_night = begin > end
-    is_shut = (wall >= begin or wall < end) if over_night else begin <= wall < end
-    if not is_shut:
-        return None
-    day = here.date() + timedelta(days=1 if over_night and wall >= begin else 0)
-    return instant(datetime.combine(day, end), clock)
-
-
 class TimeLockKind(LockKind):
     """Shut between two times of the day."""
 
@@ -111,7 +93,7 @@ class TimeLockKind(LockKind):
     def foreseen(self, parameters: Mapping[str, Any], closed_at: datetime, end: datetime | None) -> Foreseen:
         """Exactly."""
         begin, until, zone = (str(parameters[name]) for name in ("not_from", "not_until", "zone"))
-        return Foreseen("opens", opens_at(begin, until, zone, closed_at) or closed_at)
+        return Foreseen("opens", range_ends(begin, until, zone, closed_at) or closed_at)
 
 
 KIND = TimeLockKind()

@@ -1,0 +1,203 @@
+"""From events to messages: a pure function of events, and of facts about their groups."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from airflow_calib_provider.domain.page_addresses import PEOPLE, group_address, page_address
+from airflow_calib_provider.domain.reasons import Cause, Reason, render
+from airflow_calib_provider.ledger.rows import Event
+from airflow_calib_provider.messages.base import Message
+
+log = logging.getLogger(__name__)
+
+LONGEST = 1_500
+"""Characters of one part of a message: of a reason there may be thousands."""
+
+GroupKey = tuple[str, str, str]
+"""Campaign, workflow, group."""
+
+
+class GroupRuns(NamedTuple):
+    """The first and the last run of a group."""
+
+    first_run: int
+    last_run: int
+
+
+WANTED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("group_task", ("failed",)),
+    ("group_edition", ("stuck",)),
+    ("payload", ("candidate", "published")),
+    ("alarm", ("raised",)),
+    ("publication_deadline", ("near", "passed")),
+)
+"""Entity → states of which something may be told; all others are not even read."""
+
+_FOLLOWS = frozenset({"upstream_ended", "skipped"})
+"""Reasons of tasks that end since something else did, of which a message tells already."""
+
+_OF_ALARM = {
+    "spec_broken": "spec_broken",
+    "source_unreadable": "source_unreadable",
+    "backend_trouble": "stalled",
+    "held_jobs": "stalled",
+    "deadline_near": "deadline",
+}
+
+
+def reason_of(event: Event) -> Mapping[str, Any]:
+    """Why, structured; empty: the event does not say."""
+    found = event.data.get("reason")
+    return found if isinstance(found, dict) else {}
+
+
+def topic_of(event: Event) -> str:
+    """What a message about an event is about; empty: nobody is told of it."""
+    of = _TOPICS.get(event.entity)
+    return of(event) if of is not None else ""
+
+
+def _of_task(event: Event) -> str:
+    code = str(reason_of(event).get("code", ""))
+    if event.to_state != "failed" or event.from_state == "failed" or code in _FOLLOWS:
+        return ""
+    if code == "deadline_passed":
+        return "deadline"
+    return "not_converged" if code.startswith("iteration_") else "failed"
+
+
+def _of_payload(event: Event) -> str:
+    return {"candidate": "waiting_for_person", "published": "published"}.get(event.to_state or "", "")
+
+
+_TOPICS: dict[str, Callable[[Event], str]] = {
+    "group_task": _of_task,
+    "group_edition": lambda event: "waiting_for_person" if event.to_state == "stuck" else "",
+    "payload": _of_payload,
+    "alarm": lambda event: _OF_ALARM.get(str(event.data.get("code")), "") if event.to_state == "raised" else "",
+    "publication_deadline": lambda event: "deadline" if event.to_state in ("near", "passed") else "",
+}
+
+
+def group_of(event: Event) -> GroupKey | None:
+    """The group that an event is about."""
+    if event.campaign is None or event.workflow is None or event.group_name is None:
+        return None
+    return event.campaign, event.workflow, event.group_name
+
+
+def message_of(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) -> Message | None:
+    """The message about one event; ``None``: nobody is told of it.
+
+    :param link: Airflow's address; empty: there are no links.
+    """
+    topic = topic_of(event)
+    if not topic:
+        return None
+    key = group_of(event)
+    facts = groups.get(key) if key is not None else None
+    return Message(
+        key=f"event-{event.id}",
+        topic=topic,
+        event=event.id,
+        at=datetime.fromtimestamp(event.at / 1e9, UTC),
+        title=_short(_title(event, topic), 200),
+        where=_where(event, facts),
+        why=_short(_why(event)),
+        to_do=_short(_to_do(event)),
+        link=_address(event, link) if link else "",
+        thread="/".join(key) if key is not None else f"{topic}/{event.workflow or reason_of(event).get('source', '')}",
+    )
+
+
+def _title(event: Event, topic: str) -> str:
+    task = f"{event.workflow}.{event.task}" if event.task else event.workflow or ""
+    of = f"{task} {event.group_name}" if event.group_name else task
+    if event.entity == "payload":
+        said = f"{event.data.get('tag')} revision {event.data.get('revision')} for runs {_runs(event.data)}"
+        if event.to_state == "published":
+            return f"Published: {said}"
+        return f"Waits for a person: {said} is a candidate"
+    if event.entity == "publication_deadline":
+        what = "The deadline is near" if event.to_state == "near" else "The deadline has passed"
+        return f"{what}: {of}"
+    titles = {
+        "failed": f"Failed: {of}",
+        "not_converged": f"Did not converge: {of}",
+        "deadline": f"The deadline {'is near' if event.entity == 'alarm' else 'has passed'}: {of}",
+        "stalled": f"Stalled: {of}",
+        "spec_broken": f"The file of {event.workflow} has mistakes",
+        "source_unreadable": f"The run source {reason_of(event).get('source', '')} cannot be read",
+        "waiting_for_person": f"Waits for a person: {of}",
+    }
+    return titles.get(topic, of)
+
+
+def _where(event: Event, facts: GroupRuns | None) -> str:
+    runs = ""
+    if facts is not None:
+        runs = f"runs {facts.first_run}–{facts.last_run}" if facts.first_run != facts.last_run else ""
+        runs = runs or f"run {facts.first_run}"
+    parts = [event.workflow, event.task, event.group_name, runs]
+    parts.append(f"campaign {event.campaign}" if event.campaign and event.campaign != "prompt" else None)
+    return " · ".join(part for part in parts if part)
+
+
+def _why(event: Event) -> str:
+    reason = reason_of(event)
+    if event.entity == "payload":
+        return "it was made of late runs, or is not to be published by itself" if event.to_state == "candidate" else ""
+    if event.entity == "group_edition":
+        return "Airflow could not be made to run the amended group again"
+    return render(reason) if reason else ""
+
+
+def _to_do(event: Event) -> str:
+    if event.entity == "payload":
+        if event.to_state != "candidate":
+            return ""
+        campaign = f" --campaign {event.campaign}" if event.campaign != "prompt" else ""
+        return f"`calib payload publish {event.group_name} --workflow {event.workflow}{campaign}` publishes it"
+    if event.entity == "group_edition":
+        return f"`calib retry {event.group_name} --workflow {event.workflow}`"
+    reason: Reason = reason_of(event)
+    if not reason:
+        return ""
+    about = event.task or event.group_name or event.workflow or ""
+    state = "failed" if event.to_state == "failed" else "waiting"
+    place = {"workflow": event.workflow, "group": event.group_name, "task": event.task}
+    return Cause(about, reason, state, **place, campaign=event.campaign or "prompt").release  # type: ignore[arg-type]
+
+
+def _runs(data: Mapping[str, Any]) -> str:
+    first, last = data.get("first_run"), data.get("last_run")
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
+def _address(event: Event, link: str) -> str:
+    """The view of the page in Airflow's UI where it is seen."""
+    key = group_of(event)
+    if key is not None:
+        return group_address(link, *key, event.task)
+    return page_address(link, PEOPLE)
+
+
+def made(events: Sequence[Event], groups: Mapping[GroupKey, GroupRuns], link: str) -> list[Message]:
+    """The messages about events, in their order; one that cannot be understood keeps no other back."""
+    found = (_message_anyhow(event, groups, link) for event in events)
+    return [message for message in found if message is not None]
+
+
+def _message_anyhow(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) -> Message | None:
+    try:
+        return message_of(event, groups, link)
+    except Exception as error:  # whatever another version of this package has written into an event
+        log.exception("no message can be made of event %d, %s", event.id, event.entity)
+        at = datetime.fromtimestamp(event.at / 1e9, UTC)
+        what = " ".join(part for part in (event.workflow, event.task, event.group_name, event.to_state) if part)
+        why = f"event {event.id} cannot be told in words: {type(error).__name__}"
+        return Message(f"event-{event.id}", topic_of(event), event.id, at, what or event.entity, why=why)

@@ -1,0 +1,136 @@
+"""The deferred half of MessagesOperator: sends messages, all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_calib_provider.hooks.connections import trigger_connection
+from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
+from airflow_calib_provider.triggers.xcom import push
+
+if TYPE_CHECKING:
+    from airflow_calib_provider.messages.sender import Sender
+    from airflow_calib_provider.outside.connections import OutsideConnection
+    from airflow_calib_provider.spec.messages_file import ChannelSpec
+
+LOOK_AGAIN = 30.0
+"""Seconds between two looks at a connection, and at what is amiss."""
+
+
+class MessagesTrigger(BaseTrigger):
+    """Sends to all channels until it is time for the next DAG run. Whatever happens, it goes on.
+
+    :param channels: as declared, without secrets.
+    :param link: Airflow's address, where a channel names none.
+    :param until: seconds since 1970.
+    """
+
+    def __init__(self, channels: Sequence[Mapping[str, Any]], link: str, until: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.channels = [dict(channel) for channel in channels]
+        self.link = link
+        self.until = until
+        self._troubles: dict[str, str] = {}
+        self._said = ""
+
+    def serialize(self) -> tuple[str, dict[str, object]]:
+        """With these arguments a triggerer makes it again."""
+        arguments = {"channels": self.channels, "link": self.link, "until": self.until}
+        return f"{type(self).__module__}.{type(self).__name__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Send until the time is up; each channel by itself, so that a slow one delays no other."""
+        from airflow_calib_provider.spec.messages_file import ChannelSpec
+
+        tasks = [self._tell(ChannelSpec.of_json(channel)) for channel in self.channels]
+        await asyncio.gather(self._watch(), *tasks)
+        yield TriggerEvent({"state": "ended"})  # type: ignore[no-untyped-call]
+
+    async def _watch(self) -> None:
+        """Look what is amiss that is no state of a task."""
+        while time.time() < self.until:
+            try:
+                await asyncio.to_thread(_watch, await trigger_url())
+                await self._say("", "")
+            except Exception as error:  # noqa: BLE001 - such as a ledger that is down; it is looked again
+                self.log.warning("what is amiss could not be looked at: %s", _said(error))
+                await self._say("", f"what is amiss could not be looked at: {_said(error)}")
+            await self._sleep(LOOK_AGAIN)
+
+    async def _tell(self, channel: ChannelSpec) -> None:
+        """Send to one channel; when its connection is edited, by the new one."""
+        sender: Sender | None = None
+        known: OutsideConnection | None = None
+        look_at = 0.0
+        try:
+            while time.time() < self.until:
+                try:
+                    if time.monotonic() >= look_at:
+                        found, look_at = await _connection(channel), time.monotonic() + LOOK_AGAIN
+                        if sender is not None and found != known:
+                            await asyncio.to_thread(sender.release)
+                            sender = None
+                        known = found
+                    if sender is None:
+                        sender = await asyncio.to_thread(_sender, await trigger_url(), channel, known, self.link)
+                    step = await asyncio.to_thread(sender.step)
+                    pause, trouble = step.pause, step.trouble
+                except Exception as error:  # noqa: BLE001 - such as a ledger that is down; the events wait there
+                    pause, trouble = 5.0, f"a step failed: {_said(error)}"
+                    self.log.warning("%s: %s", channel.name, trouble)
+                await self._say(channel.name, trouble)
+                # A server may ask for a pause that is longer than people wait for an edited connection.
+                await self._sleep(min(pause, LOOK_AGAIN) if trouble else pause)
+        finally:
+            if sender is not None:
+                await asyncio.shield(asyncio.to_thread(sender.release))
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, min(seconds, self.until - time.time())))
+
+    async def _say(self, channel: str, trouble: str) -> None:
+        """Tell people, if it is something new."""
+        self._troubles[channel] = trouble
+        listed = [f"{name}: {said}" if name else said for name, said in sorted(self._troubles.items()) if said]
+        text = "; ".join(listed) or "sends to " + ", ".join(str(channel["name"]) for channel in self.channels)
+        if text != self._said:
+            self._said = text
+            self.log.info("messages: %s", text)
+            await push(self, "reason", text)
+
+
+async def _connection(channel: ChannelSpec) -> OutsideConnection | None:
+    """The connection of a channel; one without a type: there is none of its name."""
+    from airflow_calib_provider.outside.connections import OutsideConnection
+    from airflow_calib_provider.spec.kinds import channel_kind
+
+    name = channel_kind(channel.kind).connection(channel.block)
+    if not name:
+        return None
+    return await trigger_connection(name) or OutsideConnection(name, "")
+
+
+def _sender(url: str, channel: ChannelSpec, connection: OutsideConnection | None, link: str) -> Sender:
+    from airflow_calib_provider.messages.sender import Sender
+
+    return Sender(open_ledger(url), channel, connection, link=link)
+
+
+def _said(error: Exception) -> str:
+    """An error in words; what others raise may hold a secret of a connection."""
+    from airflow_calib_provider.errors import CalibError
+
+    return f"{type(error).__name__}: {error}" if isinstance(error, CalibError) else type(error).__name__
+
+
+def _watch(url: str) -> None:
+    from datetime import UTC, datetime
+
+    from airflow_calib_provider.ledger.alarms import watch
+
+    watch(open_ledger(url), datetime.now(UTC))
