@@ -37,6 +37,13 @@ from airflow_calib_provider.api.deciding import AddedRuns, Skipped, record_runs,
 from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
 from airflow_calib_provider.api.explaining import explain
 from airflow_calib_provider.api.job_logs import AttemptLog, job_log, jobs
+from airflow_calib_provider.api.messaging import (
+    ChannelStatus,
+    TriedChannel,
+    message_channels,
+    preview_messages,
+    try_channels,
+)
 from airflow_calib_provider.api.mirroring import (
     MirrorStatus,
     RebuiltMirror,
@@ -107,6 +114,7 @@ __all__ = [
     "CategorizedRun",
     "Cause",
     "Changes",
+    "ChannelStatus",
     "CheckReport",
     "ClearedEdition",
     "Compared",
@@ -148,6 +156,7 @@ __all__ = [
     "Steered",
     "StepRecord",
     "TargetStatus",
+    "TriedChannel",
     "UpgradedLedger",
     "Value",
     "ValuePair",
@@ -172,6 +181,7 @@ __all__ = [
     "job_log",
     "jobs",
     "ledger_version",
+    "message_channels",
     "mirror_status",
     "open_ledger",
     "orphans",
@@ -181,6 +191,7 @@ __all__ = [
     "plan_edit",
     "plan_specs",
     "prepare_campaign",
+    "preview_messages",
     "products",
     "publish_candidates",
     "rebuild_mirror",
@@ -193,6 +204,7 @@ __all__ = [
     "start_campaign",
     "status",
     "steps_made",
+    "try_channels",
     "update_campaign",
     "upgrade_ledger",
     "value_drift",

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
     from airflow_calib_provider.messages.mattermost import Mattermost
+
+
+def mattermost_webhook(connection: Connection) -> Mattermost:
+    """The webhook that a connection leads to.
+
+    :raises ChannelTrouble: its fields are not what they should be.
+    """
+    from airflow_calib_provider.hooks.connections import plain_connection
+    from airflow_calib_provider.messages.mattermost import Mattermost
+
+    return Mattermost({}, plain_connection(str(connection.conn_id or ""), connection))
 
 
 class MattermostHook(BaseHook):
@@ -30,11 +43,7 @@ class MattermostHook(BaseHook):
 
         :raises ChannelTrouble: the connection's fields are not what they should be.
         """
-        from airflow_calib_provider.hooks.connections import plain_connection
-        from airflow_calib_provider.messages.mattermost import Mattermost
-
-        found = self.get_connection(self.mattermost_conn_id)
-        return Mattermost({}, plain_connection(self.mattermost_conn_id, found))
+        return mattermost_webhook(self.get_connection(self.mattermost_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
         """Post a message to the webhook's channel; else what is wrong."""

@@ -186,6 +186,10 @@ def _address(event: Event, link: str) -> str:
     return page_address(link, PEOPLE)
 
 
+def _short(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def made(events: Sequence[Event], groups: Mapping[GroupKey, GroupRuns], link: str) -> list[Message]:
     """The messages about events, in their order; one that cannot be understood keeps no other back."""
     found = (_message_anyhow(event, groups, link) for event in events)

@@ -21,11 +21,17 @@ from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.hooks.condor import condor_settings
 from airflow_calib_provider.hooks.connections import http_service
 from airflow_calib_provider.hooks.influxdb import influx_target
+from airflow_calib_provider.hooks.mattermost import mattermost_webhook
 from airflow_calib_provider.provider_info import get_provider_info
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
-SETTINGS = {"calib_condor": condor_settings, "calib_http": http_service, "calib_influxdb": influx_target}
+SETTINGS = {
+    "calib_condor": condor_settings,
+    "calib_http": http_service,
+    "calib_influxdb": influx_target,
+    "calib_mattermost": mattermost_webhook,
+}
 VALUES: dict[str, dict[str, Any]] = {
     "calib_condor": {
         "schedd": "s1.example.org",
@@ -49,6 +55,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "ca_file": "/etc/ca.pem",
         "routes": {"value": "longer"},
     },
+    "calib_mattermost": {"ca_file": "/etc/ca.pem", "plain_http": True},
 }
 
 

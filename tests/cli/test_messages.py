@@ -47,7 +47,10 @@ def test_from_a_preview_to_a_message(busy: World, specs: Path, chat: FakeMatterm
     shown = calib.plain("messages", "preview", "shift")
     assert "Failed: demo.skim run-r5" in shown
     assert "2 of 2 jobs failed after all retries" in shown
-    assert "https://airflow.example.org/plugin/calib/calib/group?campaign=prompt&workflow=demo&name=run-r5#task-skim" in shown
+    assert (
+        "https://airflow.example.org/plugin/calib/calib/group?campaign=prompt&workflow=demo&name=run-r5#task-skim"
+        in shown
+    )
     found = calib.json("messages", "preview", "--since", "2h")
     assert [(one["channel"], one["topic"]) for one in found] == [("shift", "failed"), ("mail", "published")]
     assert "nothing would have been told" in calib.plain("messages", "preview", "--since", "2100-01-01")
