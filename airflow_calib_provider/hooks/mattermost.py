@@ -9,18 +9,18 @@ from airflow.sdk import BaseHook
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_calib_provider.messages.mattermost import Mattermost
+    from airflow_calib_provider.messages.mattermost import Mattermost, Webhook
 
 
-def mattermost_webhook(connection: Connection) -> Mattermost:
+def mattermost_webhook(connection: Connection) -> Webhook:
     """The webhook that a connection leads to.
 
     :raises ChannelTrouble: its fields are not what they should be.
     """
     from airflow_calib_provider.hooks.connections import plain_connection
-    from airflow_calib_provider.messages.mattermost import Mattermost
+    from airflow_calib_provider.messages.mattermost import Webhook
 
-    return Mattermost({}, plain_connection(str(connection.conn_id or ""), connection))
+    return Webhook.of(plain_connection(str(connection.conn_id or ""), connection))
 
 
 class MattermostHook(BaseHook):
@@ -43,7 +43,11 @@ class MattermostHook(BaseHook):
 
         :raises ChannelTrouble: the connection's fields are not what they should be.
         """
-        return mattermost_webhook(self.get_connection(self.mattermost_conn_id))
+        from airflow_calib_provider.hooks.connections import plain_connection
+        from airflow_calib_provider.messages.mattermost import Mattermost
+
+        found = self.get_connection(self.mattermost_conn_id)
+        return Mattermost({}, plain_connection(self.mattermost_conn_id, found))
 
     def test_connection(self) -> tuple[bool, str]:
         """Post a message to the webhook's channel; else what is wrong."""

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -42,6 +43,57 @@ _FIELDS = ("ca_file", "plain_http")
 _HINT = "give the webhook's address, https://…/hooks/…, as the connection's password"
 
 
+@dataclass(frozen=True)
+class Webhook:
+    """Where an incoming webhook is.
+
+    :ivar name: of the connection.
+    :ivar address: all of it is secret.
+    :ivar ca_file: the certificates that are trusted, instead of the system's.
+    :ivar plain_http: whether it need not be https.
+    """
+
+    name: str
+    address: str = field(repr=False)
+    ca_file: str = ""
+    plain_http: bool = False
+
+    @classmethod
+    def of(cls, connection: OutsideConnection) -> Webhook:
+        """What a connection says. What is wrong with its address is said without it.
+
+        :raises ChannelTrouble: it has another type, no address, or a field that it must not have.
+        """
+        name = f"the connection {connection.name}"
+        if connection.kind != CONNECTION_TYPE:
+            raise ChannelTrouble(f"{name} has the type {connection.kind!r}", f"give it the type {CONNECTION_TYPE!r}")
+        if unknown := sorted(set(connection.extra) - set(_FIELDS)):
+            raise ChannelTrouble(f"{name} has the unknown field {unknown[0][:60]!r}", f"there are {', '.join(_FIELDS)}")
+        plain_http = connection.extra.get("plain_http") in (True, "true", "True")
+        found = connection.password.strip()
+        if not _is_address(found):
+            raise ChannelTrouble(f"the password of {name} is no address", _HINT)
+        if found.startswith("http:") and not plain_http:
+            said = f"the address of {name} is not https: whoever listens could post there"
+            raise ChannelTrouble(said, "or allow it with the extra field plain_http")
+        return cls(connection.name, found, str(connection.extra.get("ca_file") or ""), plain_http)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        path = urlsplit(self.address).path
+        return tuple(part for part in (self.address, path, path.rpartition("/")[2]) if len(part) > 3)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_address and text.isascii() and text.isprintable() and " " not in text
+
+
 class Mattermost:
     """One incoming webhook.
 
@@ -54,18 +106,15 @@ class Mattermost:
         if connection is None:
             raise ChannelTrouble("the channel names no connection", _HINT)
         self._block = block
+        self._webhook = Webhook.of(connection)
         self._name = connection.name
-        self._address = _address(connection)
-        parts = urlsplit(self._address)
-        key = parts.path.rpartition("/")[2]
-        self._secrets = tuple(part for part in (self._address, parts.path, key) if len(part) > 3)
-        self._ca_file = str(connection.extra.get("ca_file") or "")
+        self._secrets = self._webhook.secrets
         self._pool, self._lines = self._made_pool()
 
     def _made_pool(self) -> tuple[urllib3.PoolManager, Sockets]:
         import urllib3
 
-        options: dict[str, Any] = {"ca_certs": self._ca_file} if self._ca_file else {}
+        options: dict[str, Any] = {"ca_certs": self._webhook.ca_file} if self._webhook.ca_file else {}
         pool = urllib3.PoolManager(maxsize=1, retries=False, cert_reqs="CERT_REQUIRED", **options)
         lines = Sockets()
         pool.pool_classes_by_scheme = lines.pools()
@@ -99,7 +148,7 @@ class Mattermost:
             timeout = urllib3.Timeout(connect=CONNECT, read=deadline.left())
             answer = self._pool.request(
                 "POST",
-                self._address,
+                self._webhook.address,
                 body=body,
                 headers={"Content-Type": "application/json"},
                 timeout=timeout,
@@ -165,31 +214,6 @@ def _button(link: str) -> dict[str, Any]:
 
 def _in_brackets(link: str) -> str:
     return link.replace("(", "%28").replace(")", "%29").replace(" ", "%20").replace("\\", "%5C")
-
-
-def _address(connection: OutsideConnection) -> str:
-    """The webhook's address. What is wrong with it is said without it."""
-    if connection.kind != CONNECTION_TYPE:
-        said = f"the connection {connection.name} has the type {connection.kind!r}"
-        raise ChannelTrouble(said, f"give it the type {CONNECTION_TYPE!r}")
-    if unknown := sorted(set(connection.extra) - set(_FIELDS)):
-        said = f"the connection {connection.name} has the unknown field {unknown[0][:60]!r}"
-        raise ChannelTrouble(said, f"there are {', '.join(_FIELDS)}")
-    found = connection.password.strip()
-    try:
-        parts = urlsplit(found)
-        host = parts.hostname or ""
-        is_address = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address or not found.isascii() or not found.isprintable() or " " in found:
-        raise ChannelTrouble(f"the password of the connection {connection.name} is no address", _HINT)
-    if parts.scheme == "http" and connection.extra.get("plain_http") not in (True, "true", "True"):
-        raise ChannelTrouble(
-            f"the address of the connection {connection.name} is not https: whoever listens could post there",
-            "or allow it with the extra field plain_http",
-        )
-    return found
 
 
 def _said(answer: str) -> str:
