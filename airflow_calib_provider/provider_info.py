@@ -10,7 +10,6 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
-MATTERMOST = Integration("Mattermost", "https://docs.mattermost.com/", ("service",))
 
 OPERATORS = ("folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror", "messages")
 LINKS = ("AwaitedLink", "SpecLink")
@@ -19,16 +18,15 @@ TRIGGERS = ("job_set", "ledger_wait", "mirror", "messages")
 
 def get_provider_info() -> dict[str, Any]:
     """Provider metadata, after Airflow's ``provider_info.schema.json``; a backend of another package brings its own."""
-    from airflow_calib_provider.kinds import BACKENDS
-    from airflow_calib_provider.spec.kinds import backend_kind
+    from airflow_calib_provider.kinds import BACKENDS, CHANNELS
+    from airflow_calib_provider.spec.kinds import backend_kind, channel_kind
 
     operators = {CALIBRATION: [f"airflow_calib_provider.operators.{name}" for name in OPERATORS]}
     hooks = {
         INFLUXDB: ["airflow_calib_provider.hooks.influxdb"],
         CALIBRATION: ["airflow_calib_provider.hooks.connections"],
-        MATTERMOST: ["airflow_calib_provider.hooks.mattermost"],
     }
-    forms = [_influx_connection(), _http_connection(), _mattermost_connection()]
+    forms = [_influx_connection(), _http_connection()]
     for kind in (backend_kind(name) for name in BACKENDS.own):
         connection = kind.connection
         integration = connection.integration if connection and connection.integration else CALIBRATION
@@ -37,6 +35,11 @@ def get_provider_info() -> dict[str, Any]:
             hooks.setdefault(integration, []).append(connection.hook.rpartition(".")[0])
             if not connection.of:
                 forms.append(connection.form())
+    for name in CHANNELS.own:
+        connection = channel_kind(name).connection_type
+        if connection:
+            hooks.setdefault(connection.integration or CALIBRATION, []).append(connection.hook.rpartition(".")[0])
+            forms.append(connection.form())
     sensors = {CALIBRATION: ["airflow_calib_provider.sensors.ledger_sensor"]}
     triggers = {CALIBRATION: [f"airflow_calib_provider.triggers.{name}" for name in TRIGGERS]}
     return {
@@ -118,23 +121,5 @@ def _http_connection() -> dict[str, Any]:
             "header": form_field("Header", "string", "With header: its name, such as X-API-Key."),
             "verify": form_field("Check the certificate", "boolean", "Switch off for a self-signed one.", True),
             "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
-        },
-    }
-
-
-def _mattermost_connection() -> dict[str, Any]:
-    """The form of a connection to an incoming webhook; its fields are those of ``Mattermost``."""
-    return {
-        "connection-type": "calib_mattermost",
-        "hook-name": "Mattermost (calibration messages)",
-        "hook-class-name": "airflow_calib_provider.hooks.mattermost.MattermostHook",
-        "ui-field-behaviour": {
-            "hidden-fields": ["extra", "host", "schema", "login", "port"],
-            "relabeling": {"password": "Address of the incoming webhook"},
-            "placeholders": {"password": "https://chat.example.org/hooks/xxxxxxxxxxxxxxxxxxxxxxxxxx"},
-        },
-        "conn-fields": {
-            "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
-            "plain_http": form_field("Allow http", "boolean", "Whoever listens could post there, too.", False),
         },
     }

@@ -47,8 +47,8 @@ OWN = {
     "http": r"(runsources/http_(kind|pages)|(domain|ledger)/locks/http)\.py",
     "sql": r"runsources/sql_(kind|rows)\.py",
     "embedded": r"payloads/embedded\.py",
-    "mattermost": r"(messages/mattermost(_kind)?|hooks/mattermost)\.py",
-    "email": r"messages/email(_kind)?\.py",
+    "mattermost": r"(messages/mattermost(_kind|_keys)?|hooks/mattermost)\.py",
+    "email": r"messages/email(_kind|_keys)?\.py",
 }
 """The files of each member."""
 

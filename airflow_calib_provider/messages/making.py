@@ -22,16 +22,17 @@ GroupKey = tuple[str, str, str]
 
 
 class GroupRuns(NamedTuple):
-    """The first and the last run of a group."""
+    """The first and the last run of a group, and whether they arrived late."""
 
     first_run: int
     last_run: int
+    late: bool = False
 
 
 WANTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("group_task", ("failed",)),
     ("group_edition", ("stuck",)),
-    ("payload", ("candidate", "published")),
+    ("payload", ("candidate", "validated", "approved", "published", "withdrawn")),
     ("alarm", ("raised",)),
     ("publication_deadline", ("near", "passed")),
 )
@@ -71,7 +72,15 @@ def _of_task(event: Event) -> str:
 
 
 def _of_payload(event: Event) -> str:
-    return {"candidate": "waiting_for_person", "published": "published"}.get(event.to_state or "", "")
+    if event.to_state in ("published", "withdrawn"):
+        return "published"
+    is_asked = event.data.get("asked") or event.data.get("reminded")
+    return "waiting_for_person" if is_asked or _is_new(event) else ""
+
+
+def _is_new(event: Event) -> bool:
+    """Whether it is a candidate that was made now: of late runs it waits for a person, others go on by themselves."""
+    return event.from_state is None and event.to_state == "candidate"
 
 
 _TOPICS: dict[str, Callable[[Event], str]] = {
@@ -100,6 +109,8 @@ def message_of(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) ->
         return None
     key = group_of(event)
     facts = groups.get(key) if key is not None else None
+    if event.entity == "payload" and _is_new(event) and not (facts and facts.late):
+        return None
     return Message(
         key=f"event-{event.id}",
         topic=topic,
@@ -119,9 +130,11 @@ def _title(event: Event, topic: str) -> str:
     of = f"{task} {event.group_name}" if event.group_name else task
     if event.entity == "payload":
         said = f"{event.data.get('tag')} revision {event.data.get('revision')} for runs {_runs(event.data)}"
-        if event.to_state == "published":
-            return f"Published: {said}"
-        return f"Waits for a person: {said} is a candidate"
+        if event.to_state in ("published", "withdrawn"):
+            return f"{event.to_state.capitalize()}: {said}"
+        if _is_new(event):
+            return f"Waits for a person: {said} is a candidate"
+        return f"{'Still waits' if event.data.get('reminded') else 'Waits'} for an approval: {said}"
     if event.entity == "publication_deadline":
         what = "The deadline is near" if event.to_state == "near" else "The deadline has passed"
         return f"{what}: {of}"
@@ -149,17 +162,17 @@ def _where(event: Event, facts: GroupRuns | None) -> str:
 
 def _why(event: Event) -> str:
     reason = reason_of(event)
-    if event.entity == "payload":
-        return "it was made of late runs, or is not to be published by itself" if event.to_state == "candidate" else ""
+    if event.entity == "payload" and _is_new(event):
+        return "it was made of late runs, and is not published by itself"
     if event.entity == "group_edition":
         return "Airflow could not be made to run the amended group again"
     return render(reason) if reason else ""
 
 
 def _to_do(event: Event) -> str:
-    if event.entity == "payload":
-        if event.to_state != "candidate":
-            return ""
+    if event.entity == "payload" and event.to_state in ("published", "withdrawn"):
+        return ""
+    if event.entity == "payload" and _is_new(event):
         campaign = f" --campaign {event.campaign}" if event.campaign != "prompt" else ""
         return f"`calib payload publish {event.group_name} --workflow {event.workflow}{campaign}` publishes it"
     if event.entity == "group_edition":

@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from airflow_calib_provider.spec.kinds import ChannelKind, ConnectionType, Integration, form_field
 
-from airflow_calib_provider.domain.keys import Keys, Words
-from airflow_calib_provider.domain.scalars import ConnectionName, Filled
-from airflow_calib_provider.spec.kinds import ChannelKind
+if TYPE_CHECKING:
+    from airflow_calib_provider.messages.mattermost_keys import MattermostKeys
 
-
-class MattermostKeys(Keys):
-    """The block ``mattermost``."""
-
-    says: ClassVar[str] = "by an incoming webhook"
-
-    connection: Annotated[
-        ConnectionName | None,
-        Words(missing="the id of an Airflow connection"),
-        Field(description="the Airflow connection, type `calib_mattermost`, whose password is the webhook's address"),
-    ] = None
-    channel: Annotated[
-        Filled | None,
-        Words(default="the webhook's"),
-        Field(description="another channel than the webhook's, where the webhook is not locked to its own"),
-    ] = None
-    username: Annotated[
-        Filled | None,
-        Words(default="the webhook's"),
-        Field(description="the name under which it posts, where the server allows that"),
-    ] = None
+CONNECTION = ConnectionType(
+    name="calib_mattermost",
+    settings="airflow_calib_provider.hooks.mattermost:mattermost_webhook",
+    hook="airflow_calib_provider.hooks.mattermost.MattermostHook",
+    title="Mattermost (calibration messages)",
+    integration=Integration("Mattermost", "https://docs.mattermost.com/", ("service",)),
+    behaviour={
+        "hidden-fields": ["extra", "host", "schema", "login", "port"],
+        "relabeling": {"password": "Address of the incoming webhook"},
+        "placeholders": {"password": "https://chat.example.org/hooks/xxxxxxxxxxxxxxxxxxxxxxxxxx"},
+    },
+    fields={
+        "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
+        "plain_http": form_field("Allow http", "boolean", "Whoever listens could post there, too.", False),
+    },
+)
+"""Its fields are those of :class:`~airflow_calib_provider.messages.mattermost.Webhook`."""
 
 
 class MattermostKind(ChannelKind):
     """Posts of an incoming webhook."""
 
     name = "mattermost"
-    keys = MattermostKeys
+    connection_type = CONNECTION
     loader = "airflow_calib_provider.messages.mattermost:Mattermost"
+
+    @property
+    def keys(self) -> type[MattermostKeys]:
+        """The model of its block."""
+        from airflow_calib_provider.messages.mattermost_keys import MattermostKeys
+
+        return MattermostKeys
 
     def place(self, block: Mapping[str, object]) -> str:
         """The connection, and the channel where it is named."""

@@ -79,7 +79,7 @@ def facts_of(connection: Connection, events: Iterable[Event]) -> dict[GroupKey, 
     """What messages say of the groups of events."""
     keys = sorted({key for row in events if (key := group_of(row)) is not None})
     found: dict[GroupKey, GroupRuns] = {}
-    columns = [run_group.c[name] for name in ("campaign", "workflow", "name", "lowest_run")]
+    columns = [run_group.c[name] for name in ("campaign", "workflow", "name", "lowest_run", "late")]
     columns += [run_group.c.first_run, run_group.c.last_run]
     for start in range(0, len(keys), _PARTS):
         part = [
@@ -88,5 +88,5 @@ def facts_of(connection: Connection, events: Iterable[Event]) -> dict[GroupKey, 
         ]
         for row in connection.execute(select(*columns).where(or_(*part))):
             first = row.first_run if row.lowest_run is None else row.lowest_run
-            found[row.campaign, row.workflow, row.name] = GroupRuns(first, row.last_run)
+            found[row.campaign, row.workflow, row.name] = GroupRuns(first, row.last_run, row.late)
     return found

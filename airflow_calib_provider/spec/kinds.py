@@ -224,14 +224,20 @@ class ChannelKind:
     """A way by which messages reach people.
 
     :ivar name: the key of its block in a channel.
-    :ivar keys: the model of that block.
+    :ivar keys: the model of that block; a property where importing the model takes long.
     :ivar loader: ``module:Class`` of the :class:`~airflow_calib_provider.messages.base.Channel`, which is made of the
         block, as JSON has it, and of the connection.
+    :ivar connection_type: the type of its connections, where that is one of its own.
     """
 
     name: str
-    keys: type[Keys]
     loader: str
+    connection_type: ConnectionType | None = None
+
+    @property
+    def keys(self) -> type[Keys]:
+        """The model of its block."""
+        raise NotImplementedError
 
     def connection(self, block: Mapping[str, object]) -> str:
         """The Airflow connection that it needs; empty: none."""

@@ -132,5 +132,8 @@ def _watch(url: str) -> None:
     from datetime import UTC, datetime
 
     from airflow_calib_provider.ledger.alarms import watch
+    from airflow_calib_provider.payloads.approvals import remind
 
-    watch(open_ledger(url), datetime.now(UTC))
+    ledger, now = open_ledger(url), datetime.now(UTC)
+    watch(ledger, now)
+    remind(ledger, now)

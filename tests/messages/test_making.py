@@ -22,7 +22,11 @@ from tests.ledger.making import facts, group_ids, put_runs, task, workflow
 from tests.messages.histories import LINK, fail, spec, take_runs
 
 AT = int(datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp() * 1e9)
-GROUPS = {("prompt", "zee", "fill-r4"): GroupRuns(4, 9)}
+GROUPS = {
+    ("prompt", "zee", "fill-r4"): GroupRuns(4, 9),
+    ("prompt", "zee", "late-r1"): GroupRuns(1, 1, late=True),
+    ("redo", "zee", "fill-r4"): GroupRuns(4, 9, late=True),
+}
 
 
 def event(entity: str, before: str | None, after: str, data: dict[str, Any] | None = None, **more: Any) -> Event:
@@ -44,7 +48,11 @@ ENDED = {"code": "iteration_diverging", "stage": 1, "phase": "had", "step": 4, "
         (event("group_task", "failed", "failed", {"reason": {"code": "error"}}), ""),
         (event("group_task", "processing", "done"), ""),
         (event("group_edition", "to_clear", "stuck"), "waiting_for_person"),
-        (event("payload", None, "candidate", {"tag": "T", "revision": 1}), "waiting_for_person"),
+        (event("payload", None, "candidate", {"tag": "T", "revision": 1}, group_name="late-r1"), "waiting_for_person"),
+        (event("payload", "validated", "validated", {"tag": "T", "asked": {"dag_id": "d"}}), "waiting_for_person"),
+        (event("payload", "validated", "validated", {"tag": "T", "reminded": True}), "waiting_for_person"),
+        (event("payload", "candidate", "validated", {"tag": "T", "by": "check"}), ""),
+        (event("payload", "published", "withdrawn", {"tag": "T", "revision": 1}), "published"),
         (event("payload", None, "published", {"tag": "T", "revision": 1}), "published"),
         (event("payload", "published", "superseded", {"tag": "T", "revision": 1}), ""),
         (event("alarm", None, "raised", {"code": "spec_broken"}), "spec_broken"),
@@ -88,7 +96,7 @@ def test_what_where_why_and_what_to_do() -> None:
         event(
             "payload", None, "candidate", {"tag": "T", "revision": 2, "first_run": 4, "last_run": 9}, campaign="redo"
         ),
-        {},
+        GROUPS,
         "",
     )
     assert other is not None

@@ -46,7 +46,7 @@ class BottleKind(ChannelKind):
     """Messages in a bottle."""
 
     name = "bottle"
-    keys = BottleKeys
+    keys = BottleKeys  # type: ignore[assignment]
     loader = "calib_toys.channel:Bottle"
 
     def place(self, block: Mapping[str, object]) -> str:
