@@ -70,11 +70,12 @@ COMMON = {
     "count",
     "window",
     "until",
+    "email",
 }
 """Words of the language and of Python too, so that a name with one of them in it says nothing."""
 
 OF_THE_LANGUAGE = {
-    "run", "task", "payload", "time", "file", "product", "json", "http", "sql", "count", "window", "until",
+    "run", "task", "payload", "time", "file", "product", "json", "http", "sql", "count", "window", "until", "email",
 }  # fmt: skip
 """Names that are tables, keys, variables, or modules of Python as well: only their files are looked for."""
 
