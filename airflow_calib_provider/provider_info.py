@@ -11,7 +11,7 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
 
-OPERATORS = ("folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror", "messages")
+OPERATORS = ("approve", "folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror", "messages")
 LINKS = ("AwaitedLink", "SpecLink")
 TRIGGERS = ("job_set", "ledger_wait", "mirror", "messages")
 
