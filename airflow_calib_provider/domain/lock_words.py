@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from airflow_calib_provider.domain.quantities import format_duration
+
+
+def _publish_by(params: Mapping[str, Any]) -> str:
+    left = int(params["left"])
+    lasts = format_duration(timedelta(seconds=max(60, abs(left)) // 60 * 60))
+    if left <= 0:
+        return f"it was to be published by {params['was']}: {lasts} ago"
+    near = ", which is near" if params["state"] == "near" else ""
+    return f"it is to be published by {params['was']}: {lasts} are left{near}"
+
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "lock_unknown": lambda p: f"the lock {p['lock']!r} is of a package that is not installed, or cannot be loaded",
+    "publish_by": _publish_by,
     "lock_trouble": lambda p: f"the lock {p['lock']!r} cannot be looked at: {p['said']}",
 }
 """Of what is no kind's own."""
@@ -16,6 +29,7 @@ RELEASES = {
     "lock_unknown": "installing that package wherever the ledger is looked at",
     "lock_trouble": "what the message asks for; it is looked at again by itself",
     "any_of": "one of these",
+    "publish_by": "its publication, which waits for what is told of its tasks",
     "deadline_passed": (
         "what was waited for; or another deadline in the spec, and the next calib_inject; then `calib retry`"
     ),

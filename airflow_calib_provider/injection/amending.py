@@ -28,7 +28,7 @@ from airflow_calib_provider.injection.amendments import (
     others_made_before,
     planned,
 )
-from airflow_calib_provider.ledger import editions, exclusions, skips, tables
+from airflow_calib_provider.ledger import editions, exclusions, publication_deadlines, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import TaskChange, change_tasks, group_by_id
 from airflow_calib_provider.ledger.payload_states import CURRENT
@@ -153,6 +153,7 @@ def _write(connection: Connection, change: Change, target: Group, wanted: Amendm
     said = {**data, "edition": row.edition + 1, "start": draft.start.isoformat() if draft.start else None}
     move(connection, group, [Move({"id": row.id}, "closed", "closed", subject, columns, said)])
     stale = _make_stale(connection, row, now)
+    publication_deadlines.again(connection, row.id, stale, now)
     editions.settle(connection, [row.id])
     asked = connection.execute(select(request.c.state).where(request.c.group_id == row.id)).scalar()
     if stale:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, delete, exists, or_, select, update
 
 from airflow_calib_provider.domain.locks.deadlines import WAITING, Limits
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import publication_deadlines, tables
 from airflow_calib_provider.ledger.groups import UNBEGUN, add_locks, add_tasks, columns_of_spec
 from airflow_calib_provider.ledger.rows import EditedTask, read_rows
 from airflow_calib_provider.ledger.transitions import Subject, append_events
@@ -90,6 +90,7 @@ def sync_tasks(connection: Connection, campaign: str, workflow: Workflow, now: d
         connection.execute(statement, [{**key, **row} for key, row in zip(keys, columns, strict=True)])
         add_locks(connection, workflow, edited)
         _go_on(connection, clocks)
+        publication_deadlines.follow(connection, edited)
     add_tasks(connection, workflow, added, now)
     data = {"spec_hash": workflow.hash}
     append_events(

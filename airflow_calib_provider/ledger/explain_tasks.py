@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from airflow_calib_provider.credentials.standing import is_lapse
 from airflow_calib_provider.domain.reasons import Cause
-from airflow_calib_provider.ledger import steps, tables
+from airflow_calib_provider.ledger import publication_deadlines, steps, tables
 from airflow_calib_provider.ledger.editions import is_stale, why_stale
 from airflow_calib_provider.ledger.explain_outside import asked_outside
 from airflow_calib_provider.ledger.generations import with_group
@@ -60,6 +60,7 @@ def task_causes(
     stale = [row for row in tasks if row.task in chosen and is_stale(row.state, row.reason)]
     why = why_stale(connection, group.id, group.edition) if stale else {}
     gone = {row.task for row in stale if spec is not None and row.task not in spec.tasks}
+    deadlines = publication_deadlines.of_group(connection, group.id) if group.state == "closed" else {}
     result.causes += [_cause(group, row, {**why, "code": "stale_gone"} if row.task in gone else why) for row in stale]
     for row in tasks:
         if row.task not in chosen:
@@ -73,6 +74,8 @@ def task_causes(
             result.causes += _processing(group, row, counts.get(row.task))
         else:
             result.causes.append(_ended(group, row))
+        if row.task in deadlines and (reason := deadlines[row.task].reason(now)):
+            result.causes.append(_cause(group, row, reason))
     return result
 
 

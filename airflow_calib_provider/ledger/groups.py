@@ -18,7 +18,7 @@ from airflow_calib_provider.domain.grouping import GroupDraft
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.kinds import NEEDS
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import publication_deadlines, tables
 from airflow_calib_provider.ledger.bulk import insert_rows
 from airflow_calib_provider.ledger.rows import Group, GroupTask, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
@@ -221,6 +221,7 @@ def add_tasks(
     ]
     move(connection, tables.group_task, moves)
     add_locks(connection, workflow, [(group_id, task) for group_id, _, tasks in wanted for task in tasks])
+    publication_deadlines.declare(connection, wanted)
 
 
 def columns_of_spec(workflow: Workflow, task: Task) -> dict[str, object]:

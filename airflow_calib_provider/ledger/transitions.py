@@ -143,13 +143,14 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
     },
     "skip": {None: frozenset({"skipped"})},
     "alarm": {None: frozenset({"raised"}), "raised": frozenset({"cleared"}), "cleared": frozenset({"raised"})},
-    # To counting: its group has another edition.
+    # To counting: its group was closed, or has another edition, or the file another deadline.
     "publication_deadline": {
         None: frozenset({"counting"}),
-        "counting": frozenset({"near", "passed", "met"}),
-        "near": frozenset({"passed", "met", "counting"}),
-        "passed": frozenset({"met", "counting"}),
-        "met": frozenset({"counting"}),
+        "counting": frozenset({"counting", "near", "passed", "met", "lifted"}),
+        "near": frozenset({"passed", "met", "counting", "lifted"}),
+        "passed": frozenset({"met", "counting", "lifted"}),
+        "met": frozenset({"counting", "lifted"}),
+        "lifted": frozenset({"counting"}),
     },
     "excluded_run": {None: frozenset({"excluded"})},
 }

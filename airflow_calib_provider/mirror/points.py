@@ -26,6 +26,7 @@ ENTITIES = (
     "campaign",
     "campaign_figures",
     "step",
+    "publication_deadline",
 )
 """Those of which points are made."""
 
@@ -303,6 +304,23 @@ class PointMaker:
 
     def _of_campaign_figures(self, row: Event) -> list[Point]:
         return [point("campaign", (row.campaign,), {**row.data, "event": row.id}, time_of(row))]
+
+    def _of_publication_deadline(self, row: Event) -> list[Point]:
+        """A publication's deadline, as those of locks are; it is none before its group is closed."""
+        data: Mapping[str, Any] = row.data
+        if "due" not in data:
+            return []
+        ends = datetime.fromisoformat(data["due"]).timestamp()
+        fields = {
+            "group": row.group_name,
+            "ends": int(ends),
+            "left": round(ends - row.at / 1e9, 3),
+            "near": row.to_state == "near",
+            "then": data.get("then"),
+            "event": row.id,
+        }
+        state = "waiting" if row.to_state in ("counting", "near") else row.to_state
+        return [point("deadline", (row.campaign, row.workflow, row.task, "publication", state), fields, time_of(row))]
 
     def _of_step(self, row: Event) -> list[Point]:
         """What was found of a step of an iteration: a point for each metric, or one if there is none."""

@@ -40,6 +40,7 @@ class InjectOperator(FolderOperator):
         """Inject every workflow; what is wrong with one keeps no other back, and fails the task in the end."""
         from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.inject import inject_folder
+        from airflow_calib_provider.ledger import publication_deadlines
 
         ledger = task_ledger()
         campaign = (context["params"].get("campaign") or "").strip() or None
@@ -62,6 +63,7 @@ class InjectOperator(FolderOperator):
         for line in report.waits:
             self.log.info("%s", line)
         self.log.info("%s", report)
+        publication_deadlines.watch(ledger, datetime.now(UTC))
         clear_amended(ledger, self.log)
         opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE"))
         problems = [*report.errors, *(str(error) for error in spec_errors)]

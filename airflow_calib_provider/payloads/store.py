@@ -21,7 +21,7 @@ from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.reasons import Reason, render
 from airflow_calib_provider.errors import CalibError, IllegalTransition, NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.kinds import DEFAULT_STORE
-from airflow_calib_provider.ledger import exclusions, tables
+from airflow_calib_provider.ledger import exclusions, publication_deadlines, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
 from airflow_calib_provider.ledger.payload_states import CANDIDATE, CURRENT, EXPIRED, PUBLISHED, SUPERSEDED, UNPUBLISHED
@@ -174,6 +174,8 @@ def _publish_row(
 def note_task(connection: Connection, group_id: int, task: str, made: Published, now: datetime) -> None:
     """What a publishing task has come to."""
     iov = {"first_run": made.iov.first, "last_run": made.iov.last}
+    if made.state == PUBLISHED:
+        publication_deadlines.met(connection, group_id, task)
     code = made.state if made.state == PUBLISHED else CANDIDATE
     reason = {"code": code, "tag": made.tag, "revision": made.revision, **iov}
     of_task = tables.group_task

@@ -205,6 +205,18 @@ class Approval(Model):
         return not self.users and not self.listed
 
 
+class PublishBy(Model):
+    """Until when it is to be published.
+
+    :ivar since: from when on it counts: ``run_end`` or ``group_closed``.
+    :ivar warn_before: so long before, people are told that it is near.
+    """
+
+    at_most: timedelta
+    since: str
+    warn_before: timedelta
+
+
 class Publish(Model):
     """What is published under which tag; the interval of validity is the group's (rule 25).
 
@@ -218,6 +230,7 @@ class Publish(Model):
     store: str = DEFAULT_STORE
     validated_by: str | None = None
     approve: Approval | None = None
+    by: PublishBy | None = None
 
     @property
     def asks_persons(self) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_calib_provider.domain.locks.deadlines import NEAR
+from airflow_calib_provider.domain.quantities import parse_duration
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import PayloadError
 from airflow_calib_provider.spec.language import SOURCES_FILE
-from airflow_calib_provider.spec.models import Approval, Publish
+from airflow_calib_provider.spec.models import Approval, Publish, PublishBy
 from airflow_calib_provider.spec.problems import Problems, nearest
-from airflow_calib_provider.spec.publish_keys import ApproveKeys, PublishKeys
+from airflow_calib_provider.spec.publish_keys import ApproveKeys, ByKeys, PublishKeys
 from airflow_calib_provider.spec.task_keys import WorkflowKeys
 from airflow_calib_provider.spec.written import Read
 
@@ -30,7 +33,19 @@ def publication(keys: PublishKeys) -> Publish:
         store=keys.store,
         validated_by=keys.validated_by,
         approve=_approval(keys.approve),
+        by=_by(keys.by),
     )
+
+
+def _by(keys: str | ByKeys | None) -> PublishBy | None:
+    if keys is None:
+        return None
+    if isinstance(keys, str):
+        since, _, lasts = keys.partition("+")
+        at_most = parse_duration(lasts.strip())
+        return PublishBy(at_most=at_most, since=since.strip(), warn_before=at_most / NEAR)
+    at_most = keys.at_most or timedelta()
+    return PublishBy(at_most=at_most, since=keys.since, warn_before=keys.near or at_most / NEAR)
 
 
 def _approval(keys: str | ApproveKeys | None) -> Approval | None:

@@ -9,6 +9,8 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Either, Keys, NotEmpty, Where, Words
+from airflow_calib_provider.domain.locks.deadlines import GROUP_CLOSED, RUN_END
+from airflow_calib_provider.domain.quantities import parse_duration
 from airflow_calib_provider.domain.scalars import (
     NAME_SCHEMA,
     WHAT,
@@ -78,6 +80,52 @@ class ApproveKeys(Keys):
             yield ("remind",), mistake(f"{WHAT} comes when the approval has expired", "less than expires")
 
 
+def _by(value: object) -> str:
+    expected = "from when on and how long, such as run_end + 36h"
+    found = text(value, expected)
+    since, plus, lasts = found.partition("+")
+    try:
+        is_fine = since.strip() in (RUN_END, GROUP_CLOSED) and bool(plus) and bool(parse_duration(lasts.strip()))
+    except ValueError:
+        is_fine = False
+    if not is_fine:
+        raise unlike(value, expected)
+    return found
+
+
+_SINCE = Annotated[Literal["run_end", "group_closed"], OneOf()]
+
+
+class ByKeys(Keys):
+    """``publish.by`` as a mapping."""
+
+    called: ClassVar[str] = "{above}.{key}"
+
+    at_most: Annotated[
+        Duration | None,
+        Words(missing="a duration such as 36h"),
+        Field(description="how long it may take, at most"),
+    ] = None
+    since: Annotated[
+        _SINCE,
+        Words(name="{above}.{key}"),
+        Field(
+            alias="from",
+            description="from when on that counts: the end of the group's last run, or when the group was closed",
+        ),
+    ] = "run_end"
+    near: Annotated[
+        Duration | None,
+        Words(default="a fifth of `at_most`"),
+        Field(description="so long before it is over, it is near, and told: [messages](messages.md#deadlines)"),
+    ] = None
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What is near from its begin on is never told as such."""
+        if self.near is not None and self.at_most is not None and self.near >= self.at_most:
+            yield ("near",), mistake(f"{WHAT} is as long as at_most", "less than at_most")
+
+
 class PublishKeys(Keys):
     """``publish``."""
 
@@ -113,4 +161,17 @@ class PublishKeys(Keys):
         Either(scalar=Annotated[Literal["automatic"], OneOf()], mapping=ApproveKeys),
         Words(type="`automatic`, or [approve](#approve)", default="none is needed"),
         Field(description="who must approve it: this rule, which is recorded, or a person"),
+    ] = None
+    by: Annotated[
+        str | ByKeys | None,
+        Either(
+            scalar=Annotated[
+                str, Reads(_by, {"type": "string", "pattern": r"^(run_end|group_closed) *\+ *\S"}, "text")
+            ],
+            mapping=ByKeys,
+        ),
+        Words(type="`run_end + 36h`, or [by](#by)", default="no deadline"),
+        Field(
+            description="until when it is to be published: people are told when that is near, and when it has passed"
+        ),
     ] = None

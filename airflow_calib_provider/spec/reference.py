@@ -80,6 +80,7 @@ def tables() -> dict[str, str]:
         "publish": [publish_keys.PublishKeys],
         "approve": [publish_keys.ApproveKeys],
         "verdict": [verdict_keys.LimitKeys],
+        "by": [publish_keys.ByKeys],
         "Categories": [CategoriesKeys],
         "Messages": [messages_file.MessagesKeys, messages_file.ChannelKeys],
         "quiet": [messages_file.QuietKeys],

@@ -131,9 +131,11 @@ def _said(error: Exception) -> str:
 def _watch(url: str) -> None:
     from datetime import UTC, datetime
 
+    from airflow_calib_provider.ledger import publication_deadlines
     from airflow_calib_provider.ledger.alarms import watch
     from airflow_calib_provider.payloads.approvals import remind
 
     ledger, now = open_ledger(url), datetime.now(UTC)
     watch(ledger, now)
+    publication_deadlines.watch(ledger, now)
     remind(ledger, now)

@@ -171,7 +171,7 @@ NO_COMMAND = {
     "no_workflow", "pool_full", "source_unreadable",
     # what the message says, the run source, or the site
     "lock_unknown", "lock_trouble", "dag_run_refused", "backend_trouble", "credential", "not_completed", "spec_clash",
-    "airflow_unreachable",
+    "airflow_unreachable", "publish_by",
     "metadatabase_down", "dag_run_missing", "payload", "lock", "not_read", "boundary_cuts", "before_boundaries",
     # the advice of each of its parts
     "several", "any_of",
