@@ -25,7 +25,7 @@ PRELOADED = [
     "rich.table",
     "airflow_calib_provider.cli.app",
     "airflow_calib_provider.rest.facts",
-    "airflow_calib_provider.cli.spec_warnings",
+    "airflow_calib_provider.spec.checks.spec_warnings",
     "airflow_calib_provider.injection.inject",
     "airflow_calib_provider.jobsets.kill",
     "airflow_calib_provider.jobsets.publish",

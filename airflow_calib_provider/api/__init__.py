@@ -27,6 +27,7 @@ from airflow_calib_provider.api.campaigning import (
     update_campaign,
 )
 from airflow_calib_provider.api.categorizing import CategorizedRun, RunCategories, run_categories
+from airflow_calib_provider.api.checking import CheckedDag, SpecCheck, check_specs
 from airflow_calib_provider.api.comparing import (
     CampaignComparison,
     PayloadPair,
@@ -36,6 +37,7 @@ from airflow_calib_provider.api.comparing import (
 from airflow_calib_provider.api.deciding import AddedRuns, Skipped, record_runs, skip_runs
 from airflow_calib_provider.api.drifting import Drift, drift_of, value_drift
 from airflow_calib_provider.api.explaining import explain
+from airflow_calib_provider.api.holding import payload_content, payload_for
 from airflow_calib_provider.api.job_logs import AttemptLog, job_log, jobs
 from airflow_calib_provider.api.messaging import (
     ChannelStatus,
@@ -116,6 +118,7 @@ __all__ = [
     "Changes",
     "ChannelStatus",
     "CheckReport",
+    "CheckedDag",
     "ClearedEdition",
     "Compared",
     "Drift",
@@ -151,6 +154,7 @@ __all__ = [
     "RunStatus",
     "Skipped",
     "SourceTrouble",
+    "SpecCheck",
     "SpecPlan",
     "StatusTable",
     "Steered",
@@ -169,6 +173,7 @@ __all__ = [
     "cancel_campaign",
     "check_mirror",
     "check_products",
+    "check_specs",
     "clear_amended",
     "close_campaign",
     "compare_campaigns",
@@ -186,6 +191,8 @@ __all__ = [
     "open_ledger",
     "orphans",
     "pause_campaign",
+    "payload_content",
+    "payload_for",
     "payload_path",
     "payloads",
     "plan_edit",

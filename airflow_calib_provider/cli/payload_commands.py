@@ -14,7 +14,6 @@ from airflow_calib_provider.cli.common import (
     Json,
     WorkflowName,
     examples,
-    existing_names,
     open_ledger,
     person,
 )
@@ -127,20 +126,11 @@ def get(
 
     With --json the content is not printed, but what is known about it, and where it lies.
     """
+    from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
-    from airflow_calib_provider.errors import NotFound
-    from airflow_calib_provider.ledger import names
-    from airflow_calib_provider.payloads import store
 
-    ledger = open_ledger()
-    existing_names(ledger, campaign)
-    with ledger.read() as connection:
-        try:
-            row = store.find(connection, campaign, tag, run)
-        except NotFound:
-            names.check_tag(connection, tag)
-            raise
-    content = _content(row)
+    row = api.payload_for(open_ledger(), tag, run, campaign=campaign)
+    content = api.payload_content(row)
     if output is not None:
         _write(output, content)
     if as_json:
@@ -163,22 +153,6 @@ def _about(row: Payload, output: Path | None, provenance: bool) -> dict[str, obj
     if output is not None:
         about["output"] = str(output)
     return {**about, "provenance": row.provenance} if provenance else about
-
-
-def _content(row: Payload) -> Path:
-    """:raises PayloadError: the store does not have the file any more, or its content is not what was published."""
-    import hashlib
-
-    from airflow_calib_provider.errors import PayloadError
-    from airflow_calib_provider.payloads import store
-
-    path = store.content_path(row)
-    if not path.is_file():
-        raise PayloadError(f"the payload's file {path} is gone", "is CALIB_HOME that of the installation?")
-    with path.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != row.content_hash:
-            raise PayloadError(f"the payload's file {path} is damaged", "restore it from a backup")
-    return path
 
 
 def _write(output: Path, content: Path) -> None:

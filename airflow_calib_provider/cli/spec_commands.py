@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,7 @@ from airflow_calib_provider.cli.common import SPECS, Json, Specs, examples
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from airflow_calib_provider.cli.spec_warnings import Warned
-    from airflow_calib_provider.errors import SpecError
-    from airflow_calib_provider.spec.models import Workflow
+    from airflow_calib_provider.api import CheckedDag
 
 app = typer.Typer(help="Workflows' YAML files.", no_args_is_help=True)
 
@@ -63,98 +61,27 @@ def check(
     Files of run sources and programs that are not on this machine are warnings: they may be on another one. So are
     files that look like specs and are not read: only *.yaml in the folder itself are.
     """
-    from airflow_calib_provider.cli.spec_data import mistakes_in_data
-    from airflow_calib_provider.cli.spec_warnings import warnings_of
+    from airflow_calib_provider import api
     from airflow_calib_provider.errors import SpecErrors
 
-    wanted = paths or [SPECS]
-    workflows, mistakes = _load(wanted)
-    mistakes += mistakes_in_data(workflows.values())
-    mistakes += [_nothing_there(path) for path in wanted if path.is_dir() and not _workflow_files(path)]
-    if mistakes:
-        raise SpecErrors(mistakes)
-    warnings = warnings_of(wanted, workflows)
-    if warnings and strict:
-        raise SpecErrors([item.error for item in warnings])
-    for item in warnings:
-        print(f"warning: {item.error}", file=sys.stderr)
-    _show(workflows, warnings, as_json)
+    found = api.check_specs(paths or [SPECS])
+    if found.mistakes or (found.warnings and strict):
+        raise SpecErrors(found.mistakes or found.warnings)
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    _show(found.dags, as_json)
 
 
-def _workflow_files(folder: Path) -> list[Path]:
-    from airflow_calib_provider.spec.known import workflow_files
-
-    return workflow_files(folder)
-
-
-def _nothing_there(folder: Path) -> SpecError:
-    from airflow_calib_provider.errors import Place, SpecError
-
-    others = sorted(file.name for file in folder.glob("*.yml"))
-    hint = f"rename {', '.join(others)}: their names must end in .yaml" if others else "name another folder"
-    return SpecError("there are no workflows", Place(folder), expected="expected files *.yaml", suggestion=hint)
-
-
-def _load(paths: Sequence[Path]) -> tuple[dict[str, Workflow], list[SpecError]]:
-    from airflow_calib_provider.errors import Place, SpecError, SpecErrors, told_once
-    from airflow_calib_provider.spec.language import MESSAGES_FILE
-    from airflow_calib_provider.spec.loader import load_categories, load_folder, load_sources, load_workflow
-    from airflow_calib_provider.spec.messages_file import load_messages
-
-    workflows: dict[str, Workflow] = {}
-    mistakes: list[SpecError] = []
-    for path in paths:
-        if not path.exists():
-            mistakes.append(SpecError("there is no such file or folder", Place(path), suggestion="name another one"))
-            continue
-        try:
-            if path.is_dir():
-                loaded, errors = load_folder(path)
-                workflows |= loaded
-                mistakes += errors
-                if (path / MESSAGES_FILE).is_file():
-                    load_messages(path / MESSAGES_FILE)
-            elif path.name == "sources.yaml":
-                load_sources(path)
-            elif path.name == "categories.yaml":
-                load_categories(path)
-            elif path.name == MESSAGES_FILE:
-                load_messages(path)
-            else:
-                workflow = load_workflow(path)
-                workflows[workflow.name] = workflow
-        except SpecErrors as error:
-            mistakes += error.errors
-        except SpecError as error:
-            mistakes.append(error)
-    return workflows, told_once(list({str(error): error for error in mistakes}.values()))
-
-
-def _show(workflows: Mapping[str, Workflow], warnings: Sequence[Warned], as_json: bool) -> None:
+def _show(dags: Sequence[CheckedDag], as_json: bool) -> None:
     from airflow_calib_provider.cli.output import emit_json, table
     from airflow_calib_provider.cli.root import mistake
 
-    lines: list[dict[str, Any]] = [
-        {
-            "workflow": workflow.name,
-            "dag_id": workflow.dag_id(grouping),
-            "grouping": grouping,
-            "kind": str(policy.kind),
-            "tasks": [task.name for task in workflow.tasks_of(grouping)],
-            "source": workflow.runs.source,
-            "file": workflow.file,
-            "hash": workflow.hash,
-            "warnings": [mistake(item.error) for item in warnings if item.concerns(workflow, grouping)],
-        }
-        for workflow in workflows.values()
-        for grouping, policy in workflow.groupings().items()
-    ]
     if as_json:
-        emit_json(lines)
+        emit_json([{**vars(dag), "warnings": [mistake(error) for error in dag.warnings]} for dag in dags])
         return
-    names = ("workflow", "dag_id", "grouping", "tasks", "source", "file")
-    rows = [[", ".join(line["tasks"]) if name == "tasks" else line[name] for name in names] for line in lines]
-    table(["workflow", "DAG", "grouping", "tasks", "run source", "file"], rows, empty="no workflows there")
+    heads = ["workflow", "DAG", "grouping", "tasks", "run source", "file"]
+    rows = [[dag.workflow, dag.dag_id, dag.grouping, ", ".join(dag.tasks), dag.source, dag.file] for dag in dags]
+    table(heads, rows, empty="no workflows there")
 
 
 @app.command(
@@ -233,9 +160,10 @@ def print_schema(as_json: Json = False) -> None:
 
 
 def _wanted(specs: Path, dags: Path) -> dict[Path, str]:
+    from airflow_calib_provider.api.checking import load_specs
     from airflow_calib_provider.errors import SpecErrors
 
-    workflows, mistakes = _load([specs])
+    workflows, mistakes = load_specs([specs])
     if mistakes:
         raise SpecErrors(mistakes)
     return stub_texts({workflow.name: Path(workflow.file) for workflow in workflows.values()}, specs, dags)

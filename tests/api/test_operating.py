@@ -15,7 +15,14 @@ from sqlalchemy import select
 from airflow_calib_provider import api
 from airflow_calib_provider.backends.local.backend import LocalBackend
 from airflow_calib_provider.domain.round_key import RoundKey
-from airflow_calib_provider.errors import AirflowUnreachable, BackendError, CommandLineError, LedgerError
+from airflow_calib_provider.errors import (
+    AirflowUnreachable,
+    BackendError,
+    CommandLineError,
+    LedgerError,
+    NotFound,
+    PayloadError,
+)
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.source_reads import note_unreadable
 from airflow_calib_provider.mirror.carrier import Carrier
@@ -37,6 +44,9 @@ __all__ = ["airflow", "busy", "calib", "database", "folder", "late", "spool", "w
     "name",
     [
         "status",
+        "payload_for",
+        "payload_content",
+        "check_specs",
         "jobs",
         "job_log",
         "run_categories",
@@ -87,6 +97,33 @@ def test_jobs_and_their_logs(busy: World, calib: Calib) -> None:
     assert log == api.job_log(busy.ledger, 2, "skim", 1, workflow="demo", attempt=1, generation=1)
     assert log.file.read_text() == b"".join(log.chunks()).decode()
     assert api.job_log(busy.ledger, 2, "skim", workflow="demo", stderr=True).text() == "a warning\n"
+
+
+def test_the_payload_of_a_run(busy: World, calib: Calib) -> None:
+    found = api.payload_for(busy.ledger, "Scale", 3)
+    assert (found.tag, found.first_run, found.last_run) == ("Scale", 2, 3)
+    assert api.payload_content(found).read_text() == calib.plain("payload", "get", "Scale", "3")
+    with pytest.raises(NotFound, match="no payload of Scale holds for run 5"):
+        api.payload_for(busy.ledger, "Scale", 5)
+    with pytest.raises(NotFound, match="scale") as caught:
+        api.payload_for(busy.ledger, "scale", 3)
+    assert "did you mean 'Scale'" in str(caught.value.hint)
+    api.payload_path(found).write_text("{}")
+    with pytest.raises(PayloadError, match="damaged"):
+        api.payload_content(found)
+
+
+def test_specs_are_checked(world: World, calib: Calib) -> None:
+    found = api.check_specs([Path("workflow_specs")])
+    told = calib.json("spec", "check")
+    assert [(dag.dag_id, list(dag.tasks), dag.hash) for dag in found.dags] == [
+        (line["dag_id"], line["tasks"], line["hash"]) for line in told
+    ]
+    assert found.mistakes == []
+    (world.specs / "third.yaml").write_text("apiVersion: calib/v1\nworkflow: third\nrunz: {}\n")
+    broken = api.check_specs([Path("workflow_specs")])
+    assert {error.file for error in broken.mistakes} == {Path("workflow_specs/third.yaml")}
+    assert {dag.workflow for dag in broken.dags} == {"demo", "other"}
 
 
 def test_categories_of_a_run(busy: World, calib: Calib) -> None:

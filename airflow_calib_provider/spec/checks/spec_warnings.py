@@ -9,9 +9,9 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from airflow_calib_provider.cli.command_warnings import HINT, above, as_here, taken_as_it_is, wrong_with_command
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
+from airflow_calib_provider.spec.checks.command_warnings import HINT, above, as_here, taken_as_it_is, wrong_with_command
 from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, MESSAGES_FILE, SOURCES_FILE
