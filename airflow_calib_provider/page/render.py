@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +43,7 @@ SHORT = 90
 """Characters of a reason in a cell; the whole of it is on the group's page, and where one points."""
 
 
+@lru_cache(500)
 def state(name: str | None, late: bool = False) -> Markup:
     """A state with its sign."""
     if not name:
@@ -55,6 +56,7 @@ def state(name: str | None, late: bool = False) -> Markup:
     return Markup(shown)  # noqa: S704 - each part of it is escaped
 
 
+@lru_cache(5_000)
 def moment(at: datetime | None) -> Markup:
     """A time, in UTC."""
     if at is None:

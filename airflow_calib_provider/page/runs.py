@@ -206,16 +206,17 @@ def _rows(connection: Connection, campaign: str, pairs: Collection[tuple[str, st
     ).all()
     members = {(row.workflow, row.grouping, row.source, row.run): row for row in found}
     ids = {row.group_id for row in found if row.state == "grouped"}
-    # What is done tells nothing that is shown, and is most of all.
-    reason = case((group_task.c.state.in_(TOLD), group_task.c.reason), else_=null())
-    about = (group_task.c.group_id, group_task.c.task, group_task.c.position, group_task.c.state, group_task.c.since)
-    query = select(*about, reason.label("reason"), group.c.late, group.c.workflow, group.c.grouping, group.c.name)
-    query = query.join(group, group.c.id == group_task.c.group_id).where(tables.one_of(group.c.id, ids))
-    tasks = {(row.group_id, row.task): row for row in connection.execute(query).all()}
     skips = select(skip.c.workflow, skip.c.task, skip.c.run, skip.c.at).where(
         skip.c.campaign == campaign, tables.one_of(skip.c.run, {row.number for row in runs})
     )
     at = {(row.workflow, row.task, row.run): row.at for row in connection.execute(skips).all()}
+    # What is done tells nothing that is shown, and is most of all; since when matters only to what was skipped.
+    reason = case((group_task.c.state.in_(TOLD), group_task.c.reason), else_=null()).label("reason")
+    since = group_task.c.since if at else null().label("since")
+    about = (group_task.c.group_id, group_task.c.task, group_task.c.position, group_task.c.state, since, reason)
+    query = select(*about, group.c.late, group.c.workflow, group.c.grouping, group.c.name)
+    query = query.join(group, group.c.id == group_task.c.group_id).where(tables.one_of(group.c.id, ids))
+    tasks = {(row.group_id, row.task): row for row in connection.execute(query).all()}
     return Rows(members, tasks, at, left_out(connection, campaign))
 
 
@@ -251,9 +252,10 @@ def _columns(
 def _lines(
     campaign: str, columns: Sequence[Column], runs: Sequence[Any], rows: Rows, sources: Mapping[str, Collection[str]]
 ) -> list[RunOfMatrix]:
+    groups = {key[0]: (row.workflow, row.name) for key, row in rows.tasks.items()}
     links = {
-        key[0]: view_address(GROUP, campaign=campaign, workflow=row.workflow, name=row.name)
-        for key, row in rows.tasks.items()
+        number: view_address(GROUP, campaign=campaign, workflow=workflow, name=name)
+        for number, (workflow, name) in groups.items()
     }
     said: dict[tuple[int, str], str] = {}
 
