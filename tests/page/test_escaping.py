@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.page.app import HEADERS
 from tests.cli.world import NOW, World
+from tests.page.conftest import As
 from tests.page.test_views import Text
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}\u202e\x1b[31m&amp;"
@@ -81,8 +82,8 @@ def test_attacks_are_text(evil: World, page: TestClient, view: str) -> None:
     assert "<script>alert(1)</script>" in str(Text(found.text)), "it is shown as it was written"
 
 
-ASKED = ("/runs?campaign=", "/runs?search=", "/runs?workflow=", "/runs?state=", "/group?name=", "/tag?tag=", "/nowhere/",
-         "/dag?dag_id=", "/dag-run?run_id=x&dag_id=", "/dag-run?dag_id=demo__run&run_id=")  # fmt: skip
+ASKED = ("/runs?campaign=", "/runs?search=", "/runs?workflow=", "/runs?state=", "/group?name=", "/tag?tag=",
+         "/nowhere/", "/dag?dag_id=", "/dag-run?run_id=x&dag_id=", "/dag-run?dag_id=demo__run&run_id=")  # fmt: skip
 
 
 def test_attacks_in_the_address_are_text(busy: World, page: TestClient) -> None:
@@ -119,3 +120,13 @@ def test_what_browsers_are_told(busy: World, page: TestClient) -> None:
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
+
+
+def test_a_ledger_that_is_away_is_said_and_no_more(busy: World, as_reader: As) -> None:
+    file = busy.ledger.file
+    assert file is not None
+    file.rename(file.with_suffix(".away"))
+    busy.ledger.close()
+    found = as_reader().get("/runs")
+    assert found.status_code == 503
+    assert str(file) not in found.text

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from demo.airflow_server import AirflowServer
 from fastapi.routing import APIRoute
 
 from airflow_calib_provider.page.app import FILES, router
-from tests.cli.conftest import _be_busy
-from tests.cli.world import World
-from tests.integration.harness import migrated_database
+from tests.page.site import Site, running
 from tests.page.some_dags import SOME
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
-
-HOUSE = Path(__file__).parents[2]
-
-USERS = {"boss": "admin", "guest": "viewer", SOME: "viewer"}
-
-STUB = "from airflow_calib_provider.dags.{of} import {made}\n\nglobals().update({made}(__file__))\n"
 
 ADDRESSES = {
     "/": ["/"],
@@ -49,92 +35,10 @@ ADDRESSES = {
 """Each route of the application, with addresses that it answers."""
 
 
-class Answer(NamedTuple):
-    status: int
-    text: str
-    headers: dict[str, str]
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-class Site:
-    """An API server whose people log in, beside a DAG processor, with the ledger of a small installation."""
-
-    def __init__(self, folder: Path) -> None:
-        self.world = World(folder)
-        _be_busy(self.world)
-        dags = folder / "dags"
-        dags.mkdir()
-        for name in ("demo", "other", "third"):
-            (dags / f"{name}.py").write_text(STUB.format(of="factory", made="workflow_dags"))
-        (dags / "calib_system.py").write_text(STUB.format(of="system", made="system_dags"))
-        environment = {
-            "CALIB_HOME": str(folder / "calib"),
-            "PYTHONPATH": str(HOUSE),
-            "AIRFLOW__CORE__AUTH_MANAGER": "tests.page.some_dags.SomeDags",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
-        }
-        self.airflow = AirflowServer(folder / "airflow", dags, environment)
-        (self.airflow.home / "airflow.db").write_bytes(migrated_database().read_bytes())
-        self.token = cache(self._token)
-        # What the server has of an attribute is asked with by its own methods.
-        self.airflow.token = lambda: self.token("boss")  # type: ignore[method-assign]
-
-    def start(self) -> None:
-        self.airflow.start("api-server", "dag-processor")
-        until = time.monotonic() + 300
-        while True:
-            try:
-                self.token("boss")
-            except OSError:
-                assert time.monotonic() < until, self.airflow.logs
-                self.airflow.check_alive()
-                time.sleep(0.5)
-            else:
-                break
-        self.airflow.wait_for_dags("demo__run", "demo__fill", "other__run", "third__run", "calib_inject")
-
-    def _token(self, user: str) -> str:
-        passwords = json.loads((self.airflow.home / "simple_auth_manager_passwords.json.generated").read_text())
-        body = json.dumps({"username": user, "password": passwords[user]}).encode()
-        request = urllib.request.Request(
-            f"{self.airflow.url}/auth/token", body, {"Content-Type": "application/json"}, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(json.load(answer)["access_token"])
-
-    def ask(self, path: str, user: str = "", *, by: str = "cookie", method: str = "GET") -> Answer:
-        """What somebody gets, by the cookie as in a browser, or by a token; ``user`` may be a token itself."""
-        token = self.token(user) if user in USERS else user
-        headers = {"Cookie": f"_token={token}"} if by == "cookie" else {"Authorization": f"Bearer {token}"}
-        request = urllib.request.Request(
-            f"{self.airflow.url}/calib{path}", headers=headers if user else {}, method=method
-        )
-        try:
-            with urllib.request.build_opener(NoRedirect).open(request, timeout=60) as answer:
-                return Answer(answer.status, answer.read().decode(), dict(answer.headers))
-        except urllib.error.HTTPError as error:
-            return Answer(error.code, error.read().decode(), dict(error.headers))
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CALIB_HOME", str(folder / "calib"))
-        patch.delenv("CALIB_LEDGER", raising=False)
-        patch.chdir(folder)
-        made = Site(folder)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.airflow.stop(patience=0)
-            made.world.ledger.close()
+    with running(tmp_path_factory.mktemp("site")) as made:
+        yield made
 
 
 def test_each_route_has_an_address_here() -> None:

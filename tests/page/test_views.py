@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from airflow_calib_provider.domain.page_addresses import group_address, page_address, tag_address
 from airflow_calib_provider.ledger import tables
 from tests.cli.world import World, late_fill
-from tests.page.conftest import As
+from tests.postgres.fixture import database  # noqa: F401  on both
 
 
 class Text(HTMLParser):
@@ -210,16 +210,6 @@ def test_an_empty_ledger_is_said(world: World, page: TestClient) -> None:
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(busy: World, page: TestClient, address: str) -> None:
     assert page.get(address).status_code == 422
-
-
-def test_a_ledger_that_is_away_is_said_and_no_more(busy: World, as_reader: As, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = busy.ledger.file
-    assert file is not None
-    file.rename(file.with_suffix(".away"))
-    busy.ledger.close()
-    found = as_reader().get("/runs")
-    assert found.status_code == 503
-    assert str(file) not in found.text
 
 
 def test_pages_are_made_for_everybody(busy: World, page: TestClient) -> None:
