@@ -50,9 +50,7 @@ def state(name: str | None, late: bool = False) -> Markup:
         return Markup("")
     sign = SIGNS.get(name, "•")
     said = escape(escaped(name.replace("_", " ")) + (" (late)" if late else ""))
-    shown = (
-        f'<span class="state state-{escape(name)}"><span class="sign" aria-hidden="true">{sign}</span> {said}</span>'
-    )
+    shown = f'<span class="state state-{escape(name)}"><span class="sign" aria-hidden="true">{sign}</span>{said}</span>'
     return Markup(shown)  # noqa: S704 - each part of it is escaped
 
 

@@ -44,5 +44,7 @@ class CalibPlugin(AirflowPlugin):
         _view("nav", MOUNT, RUNS, category="browse"),
         _view("dag", f"{MOUNT}-dag", f"{OF_DAG}?dag_id={{DAG_ID}}"),
         _view("dag_run", f"{MOUNT}-run", f"{OF_DAG_RUN}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}"),
-        _view("task", f"{MOUNT}-task", f"{OF_DAG_RUN}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}&task_id={{TASK_ID}}"),
+        _view(
+            "task_instance", f"{MOUNT}-task", f"{OF_DAG_RUN}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}&task_id={{TASK_ID}}"
+        ),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import expect
 
+from airflow_calib_provider.domain.page_addresses import PEOPLE, RUNS, group_address, page_address, tag_address
 from airflow_calib_provider.spec.language import AGAIN
 from tests.browser.person import LONG, PATIENCE, Person
 from tests.integration.harness import Installation
@@ -20,25 +21,28 @@ SIZE = (1280, 800)
 COLOURS = 64
 """Of each picture: what is flat stays flat, and a picture small."""
 
-NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed")
+OF_PAGE = ("ui-page-runs", "ui-page-group", "ui-page-tag", "ui-page-people")
+NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed", *OF_PAGE)
 WORKFLOW, FIRST = "ecal", 355100
 
 
 def prepare(installation: Installation) -> None:
-    """A workflow of four runs, the third of which fails."""
+    """A workflow of twelve runs, the third of which fails: of three sums one waits for it."""
     installation.add_workflow(WORKFLOW)
     installation.control_job(FIRST + 2, "always")
-    installation.add_runs(range(FIRST, FIRST + 4))
+    installation.add_runs(range(FIRST, FIRST + 12))
     assert installation.inject() == "success"
     failed = (f"{WORKFLOW}/run-r{FIRST + 2}", "work")
     installation.wait(lambda: installation.task_states().get(failed) == "failed", 300, "the failure")
     installation.wait_run_ended(f"{WORKFLOW}__run", f"prompt__run-r{FIRST + 2}")
+    published = [(f"{WORKFLOW}/sum-r{FIRST + n}", "deliver") for n in (4, 8)]
+    installation.wait(lambda: {installation.task_states().get(key) for key in published} == {"done"}, 300, "payloads")
 
 
 def draw(person: Person, folder: Path) -> Iterator[Path]:
     """Make all pictures, one after the other; the files."""
     person.page.set_viewport_size({"width": SIZE[0], "height": SIZE[1]})
-    for steps in (_campaign, _backfill, _waiting, _failed):
+    for steps in (_campaign, _backfill, _waiting, _failed, _page):
         person.go_home()
         for name in steps(person):
             yield _save(person, folder / f"{name}.png")
@@ -109,3 +113,23 @@ def _failed(person: Person) -> Iterator[str]:
     person.open_task("work")
     person.read_log("broken on purpose", "calib jobs logs")
     yield "ui-failed"
+
+
+def _page(person: Person) -> Iterator[str]:
+    """The page "Calibration", the last views of it in the dark."""
+    page, url = person.page, person.url
+    shown = page.frame_locator("iframe").get_by_role("heading", level=1)
+    group = group_address(url, "prompt", WORKFLOW, f"run-r{FIRST + 2}", "work")
+    views = (
+        ("ui-page-runs", page_address(url, RUNS, workflow=WORKFLOW)),
+        ("ui-page-group", group),
+        ("ui-page-tag", tag_address(url, "prompt", f"{WORKFLOW.title()}Constants")),
+        ("ui-page-people", page_address(url, PEOPLE)),
+    )
+    for name, address in views:
+        if name == "ui-page-tag":
+            page.evaluate("localStorage.setItem('theme', 'dark')")
+        page.goto(address)
+        expect(shown).to_be_visible(timeout=PATIENCE)
+        yield name
+    page.evaluate("localStorage.removeItem('theme')")

@@ -105,5 +105,5 @@ def test_of_the_dags_of_others_nothing_is_told(site: Site) -> None:
 def test_the_tabs_and_the_menu_are_known_to_airflow(site: Site) -> None:
     plugins = site.airflow.call("GET", "/api/v2/plugins")["plugins"]
     (ours,) = [one for one in plugins if one["name"] == "calib"]
-    assert {one["destination"] for one in ours["external_views"]} == {"nav", "dag", "dag_run", "task"}
+    assert {one["destination"] for one in ours["external_views"]} == {"nav", "dag", "dag_run", "task_instance"}
     assert site.airflow.call("GET", "/api/v2/plugins/importErrors")["import_errors"] == []
