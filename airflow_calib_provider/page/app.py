@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +32,7 @@ from airflow_calib_provider.page.parameters import (
 )
 from airflow_calib_provider.page.render import html
 from airflow_calib_provider.page.rights import Reader, Rights, rights_of
+from airflow_calib_provider.spec.language import APPROVE_SUFFIX, CANDIDATE_SUFFIX
 
 log = logging.getLogger(__name__)
 
@@ -221,8 +223,10 @@ def dag_run_view(request: Request, query: Annotated[DagRunQuery, Query()]) -> Re
     if found is None:
         return _page("nothing", said=f"The ledger has no group of the DAG run {query.run_id} of {query.dag_id}.")
     where = view_address(addresses.GROUP, campaign=found.campaign, workflow=found.workflow, name=found.name)
-    task = query.task_id.removesuffix(".locks").rpartition(".")[2]
-    return RedirectResponse(f"{where}#task-{task}" if task else where)
+    task = query.task_id
+    for suffix in (".locks", CANDIDATE_SUFFIX, APPROVE_SUFFIX):
+        task = task.removesuffix(suffix)
+    return RedirectResponse(f"{where}#task-{quote(task.replace('.', '+'))}" if task else where)
 
 
 @router.get("/{rest:path}")

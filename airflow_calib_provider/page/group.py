@@ -20,6 +20,7 @@ from airflow_calib_provider.ledger import steps, tables
 from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import Scope, explain_group
 from airflow_calib_provider.ledger.rows import Group, first_row, read_rows, select_of
+from airflow_calib_provider.page.decisions import decisions
 from airflow_calib_provider.page.rights import Reader, Rights
 from airflow_calib_provider.spec.kinds import lock_kind
 
@@ -77,6 +78,7 @@ class GroupView:
     :ivar causes: why it does not move.
     :ivar life: why it opened, and why it closed.
     :ivar request: its DAG run; ``None``: it was not asked for yet.
+    :ivar decisions: about its payloads.
     :ivar jobs: generation's id → state → how many of its present step.
     """
 
@@ -94,6 +96,7 @@ class GroupView:
     logs: Sequence[JobLog]
     iterated: Sequence[Iterated]
     payloads: Sequence[Any]
+    decisions: Sequence[Any]
     task_ids: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,7 +138,8 @@ def group_view(connection: Connection, found: Group, now: datetime) -> GroupView
         select(group_task).where(group_task.c.group_id == found.id).order_by(group_task.c.position)
     ).all()
     made = _generations(connection, found.id)
-    payloads = select(payload).where(payload.c.group_id == found.id)
+    query = select(payload).where(payload.c.group_id == found.id)
+    payloads = connection.execute(query.order_by(payload.c.task, payload.c.revision.desc())).all()
     return GroupView(
         group=found,
         dag_id=asked.dag_id if asked is not None else f"{found.workflow}__{found.grouping}",
@@ -150,7 +154,8 @@ def group_view(connection: Connection, found: Group, now: datetime) -> GroupView
         jobs=_job_states(connection, [row.id for row in made]),
         logs=_logs(connection, made),
         iterated=_iterated(connection, found.id, made),
-        payloads=connection.execute(payloads.order_by(payload.c.task, payload.c.revision.desc())).all(),
+        payloads=payloads,
+        decisions=decisions(connection, [row.id for row in payloads]),
         task_ids={row.task: airflow_task_id(row.task) for row in tasks},
     )
 

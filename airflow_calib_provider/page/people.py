@@ -11,12 +11,11 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from airflow_calib_provider.domain.reasons import Cause
 from airflow_calib_provider.ledger import editions, source_reads, spec_files, tables
+from airflow_calib_provider.ledger.payload_states import UNPUBLISHED
 from airflow_calib_provider.page.rights import Rights
 
 payload, group, group_task, generation = tables.payload, tables.run_group, tables.group_task, tables.generation
-
-UNDECIDED = ("candidate", "validated", "approved", "publishing")
-"""States of payloads that do not hold yet."""
+request = tables.dag_run_request
 
 LONG = timedelta(hours=24)
 """After which a task that waits is worth a look."""
@@ -96,9 +95,12 @@ def _groups(rights: Rights, *columns: Any) -> Select[Any]:
 
 
 def _undecided(connection: Connection, rights: Rights) -> FirstRows:
-    columns = (payload.c.tag, payload.c.first_run, payload.c.last_run, payload.c.revision, payload.c.state)
-    query = _groups(rights, *columns, payload.c.published_at.label("since"))
-    query = query.join(payload, payload.c.group_id == group.c.id).where(payload.c.state.in_(UNDECIDED))
+    """With the DAG run in which persons are asked, where they were."""
+    names = ("tag", "task", "first_run", "last_run", "revision", "state", "reason", "asked_at", "expires_at")
+    columns = (*(payload.c[name] for name in names), payload.c.published_at.label("since"))
+    query = _groups(rights, *columns, request.c.dag_id, request.c.run_id)
+    query = query.join(payload, payload.c.group_id == group.c.id).where(payload.c.state.in_(UNPUBLISHED))
+    query = query.outerjoin(request, request.c.group_id == group.c.id)
     return _listing(connection, query, payload.c.published_at)
 
 

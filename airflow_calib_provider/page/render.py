@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from airflow_calib_provider.domain import page_addresses
 from airflow_calib_provider.domain.escaping import escaped
 from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.spec.language import APPROVE_SUFFIX
 
 SIGNS: Mapping[str, str] = {
     "new": "○",
@@ -27,6 +28,12 @@ SIGNS: Mapping[str, str] = {
     "succeeded": "✓",
     "published": "✓",
     "approved": "✓",
+    "passed": "✓",
+    "asked": "?",
+    "withdrawn": "✗",
+    "expired": "–",
+    "void": "–",
+    "superseded": "–",
     "validated": "?",
     "candidate": "?",
     "failed": "✗",
@@ -101,6 +108,7 @@ def _environment() -> Environment:
         "of_airflow": of_airflow,
         "to": page_addresses.view_address,
         "why": render,
+        "approve": APPROVE_SUFFIX,
     }
     return made
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, func, or_, select
 from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.payload_states import PUBLISHED
+from airflow_calib_provider.page.decisions import decisions
 from airflow_calib_provider.page.rights import Rights
 
 payload, group, membership = tables.payload, tables.run_group, tables.membership
@@ -48,12 +49,13 @@ class Gap(NamedTuple):
 class TagView:
     """A part of a tag.
 
-    :ivar payloads: the newest runs first.
+    :ivar payloads: the newest runs first, :ivar decisions: and what was decided about them.
     :ivar following: the first run of the last one; ``None``: there are no older ones.
     """
 
     tag: str
     payloads: Sequence[Any]
+    decisions: Sequence[Any]
     gaps: Sequence[Gap]
     following: int | None
 
@@ -96,7 +98,13 @@ def tag_view(connection: Connection, rights: Rights, campaign: str, tag: str, be
     if not rows and before is None:
         raise NotFound(f"there is no tag {tag} in {campaign}, or none that you may read")
     gaps = _gaps(connection, campaign, rows)
-    return TagView(tag, rows, gaps, rows[-1].first_run if len(rows) == SIZE else None)
+    return TagView(
+        tag,
+        rows,
+        decisions(connection, [row.id for row in rows]),
+        gaps,
+        rows[-1].first_run if len(rows) == SIZE else None,
+    )
 
 
 def _gaps(connection: Connection, campaign: str, rows: Sequence[Any]) -> list[Gap]:

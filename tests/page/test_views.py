@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from airflow_calib_provider.domain.page_addresses import group_address, page_address, tag_address
 from airflow_calib_provider.ledger import tables
-from tests.cli.world import World, late_fill
+from tests.cli.world import NOW, World, late_fill
 from tests.postgres.fixture import database  # noqa: F401  on both
 
 
@@ -156,7 +156,7 @@ def test_a_tag_shows_intervals_gaps_and_revisions(busy: World, page: TestClient)
     assert "<title>gap: runs 4–5, 2 of them in groups</title>" in text
     assert "<title>runs 2–3, revision 1, superseded</title>" in text
     assert "<title>runs 2–3, revision 2, published</title>" in text
-    assert "2 ✓ published , 1 • superseded" in str(read(page, "/tag"))
+    assert "2 ✓ published , 1 – superseded" in str(read(page, "/tag"))
 
 
 def test_candidates_wait_for_a_person(world: World, page: TestClient) -> None:
@@ -164,6 +164,20 @@ def test_candidates_wait_for_a_person(world: World, page: TestClient) -> None:
     text = str(read(page, "/people"))
     assert "Payloads that do not hold yet 1" in text
     assert "Scale 3–3 ? candidate fill-r3 of demo" in text
+
+
+def test_decisions_stand_beside_what_they_are_about(world: World, page: TestClient) -> None:
+    late_fill(world)
+    world.open_dag_runs()
+    table = tables.payload_decision
+    about = {"payload_id": 1, "n": 1, "content_hash": "0", "at": NOW, "details": {}}
+    with world.ledger.write() as connection:
+        made = {"kind": "approval", "outcome": "rejected", "person": "anna", "comment": "a jump"}
+        connection.execute(insert(table).values(**about, **made))
+        connection.execute(update(tables.payload).values(asked_at=NOW, expires_at=NOW))
+    for address in ("/group?name=fill-r3", "/tag?tag=Scale"):
+        assert "Scale 3–3 revision 1 approval ✗ rejected anna a jump" in str(read(page, address))
+    assert "../dags/demo__fill/runs/prompt__fill-r3/tasks/deliver.approve" in read(page, "/people").links
 
 
 def test_what_waits_for_a_person(busy: World, page: TestClient) -> None:
