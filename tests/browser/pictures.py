@@ -21,8 +21,7 @@ SIZE = (1280, 800)
 COLOURS = 64
 """Of each picture: what is flat stays flat, and a picture small."""
 
-OF_PAGE = ("ui-page-runs", "ui-page-group", "ui-page-tag", "ui-page-people")
-NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed", *OF_PAGE)
+NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed")
 WORKFLOW, FIRST = "ecal", 355100
 
 
@@ -42,7 +41,7 @@ def prepare(installation: Installation) -> None:
 def draw(person: Person, folder: Path) -> Iterator[Path]:
     """Make all pictures, one after the other; the files."""
     person.page.set_viewport_size({"width": SIZE[0], "height": SIZE[1]})
-    for steps in (_campaign, _backfill, _waiting, _failed, _page):
+    for steps in (_campaign, _backfill, _waiting, _failed):
         person.go_home()
         for name in steps(person):
             yield _save(person, folder / f"{name}.png")
