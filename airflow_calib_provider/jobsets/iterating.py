@@ -41,7 +41,7 @@ from airflow_calib_provider.jobsets.step_jobs import (
     with_contract,
 )
 from airflow_calib_provider.jobsets.watched import Watched
-from airflow_calib_provider.jobsets.worker_pool import dismiss, is_out_of_workers, sweep
+from airflow_calib_provider.jobsets.worker_pool import dismiss, stuck, sweep
 from airflow_calib_provider.ledger import generations, steps
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.products import Kept
@@ -64,12 +64,12 @@ def step_on(ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watch
             made = steps.steps_of(connection, row.id)
             item = next(one for one in made if one.n == row.step)
             goes_on = item.state in ("measuring", "updating") and not _is_over(watched, row, item)
-            stuck = is_out_of_workers(watched) if goes_on else ""
-            if goes_on and not stuck:
+            why = stuck(watched, item) if goes_on else ""
+            if goes_on and not why:
                 return
             plan = steps.plan_of(connection, row.id)
-        if stuck:
-            _fail(ledger, backend_of, watched, {"code": "error", "message": f"step {item.n}: {stuck}"}, now)
+        if why:
+            _fail(ledger, backend_of, watched, {"code": "error", "message": f"step {item.n}: {why}"}, now)
             return
         watched.stale = True
         # What follows from a part that is over needs no look of its own.
@@ -161,7 +161,7 @@ def _update(ledger: Ledger, row: Generation, plan: StoredPlan, item: StepRow, ma
     phase = plan["phases"][item.phase]
     write_whole(folder / RESULTS, results_text(item, phase["measure"], row.folder), durable=True)
     known = {**known_of(plan, item, made), RESULTS_FILE: str(folder / RESULTS)}
-    definitions = with_contract(of_step(phase["update"]["definitions"], known), known)
+    definitions = with_contract(of_step(phase["update"]["definitions"], known), known, item.constants_hash)
     measured = measured_files(item, phase["measure"], row.folder)
     if measured and not phase["update"]["inputs"]:
         for definition in definitions:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from airflow_calib_provider.backends.scripts import NOT_ENTERED, any_of, shared_script, with_moved_paths
 from airflow_calib_provider.backends.wrapping import WRAPPER, wrapped
-from airflow_calib_provider.checksums import SUMS, checksum
+from airflow_calib_provider.checksums import SUMS
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import SubmissionRefused
 from airflow_calib_provider.jobsets.attempts import INPUTS
 
-CONSTANTS, INPUTS_FILE, RUNS_FILE = "CALIB_CONSTANTS", "CALIB_INPUTS", "CALIB_RUNS_FILE"
+CONSTANTS, DIGEST = "CALIB_CONSTANTS", "CALIB_CONSTANTS_SHA256"
+INPUTS_FILE, RUNS_FILE = "CALIB_INPUTS", "CALIB_RUNS_FILE"
 
 _FETCH = f"""\
 if [ -n "${{FETCHED_INPUTS:-}}" ]; then
@@ -41,8 +42,7 @@ def shared_order(job: JobSubmission, there: JobSubmission) -> str:
 
     :param there: the same job with the paths that they have.
     """
-    constants = job.environment.get(CONSTANTS)
-    head = _head(job, None if constants is None else f"{checksum(Path(constants))} {there.environment[CONSTANTS]}")
+    head = _head(job, there.environment.get(CONSTANTS))
     return "\n".join([*head, shared_script(there, [_FETCH] if INPUTS in there.lists else []), ""])
 
 
@@ -65,7 +65,7 @@ def carried_order(job: JobSubmission, step: int, generation: Path) -> str:
 
     constants = job.environment.get(CONSTANTS)
     head = [f"# file {mode:o} {place} {os.path.abspath(path)}" for path, (mode, place) in places.items()]  # noqa: PTH100
-    named = None if constants is None else f"{checksum(Path(constants))} {moved[constants]}"
+    named = None if constants is None else moved[constants]
     inner = "\n".join(
         [
             "CALIB_SCRATCH=$1",
@@ -93,8 +93,8 @@ def _head(job: JobSubmission, constants: str | None, files: Iterable[str] = ()) 
     head = []
     if job.timeout:
         head.append(f"# timeout {max(1, round(job.timeout))}")
-    if constants is not None:
-        head.append(f"# constants {constants}")
+    if constants is not None and DIGEST in job.environment:
+        head.append(f"# constants {job.environment[DIGEST]} {constants}")
     return [*head, *files, f"wrapper={shlex.quote(WRAPPER)}"]
 
 

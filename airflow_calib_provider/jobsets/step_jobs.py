@@ -33,7 +33,7 @@ def planned_of(plan: StoredPlan, following: Next, made: Sequence[StepRow]) -> Pl
     place = Planned(following.n, following.stage, following.phase, following.visit, file, digest, following.frozen, ())
     known = known_of(plan, place, made)
     definitions = of_step(plan["phases"][following.phase]["measure"]["definitions"], known)
-    return place._replace(definitions=with_contract(definitions, known))
+    return place._replace(definitions=with_contract(definitions, known, digest))
 
 
 def constants_of(plan: StoredPlan, which: ConstantsOf | None, made: Sequence[StepRow]) -> tuple[str, str]:
@@ -88,10 +88,14 @@ def known_of(plan: StoredPlan, item: StepRow | Planned, made: Sequence[StepRow])
     return known
 
 
-def with_contract(definitions: Iterable[Definition], known: Mapping[str, str]) -> list[Definition]:
-    """With the variables that jobs of a step have besides."""
+def with_contract(definitions: Iterable[Definition], known: Mapping[str, str], digest: str) -> list[Definition]:
+    """With the variables that jobs of a step have besides.
+
+    :param digest: of the constants, as the ledger has it.
+    """
     told = {
         "CALIB_CONSTANTS": known[CONSTANTS],
+        "CALIB_CONSTANTS_SHA256": digest,
         "CALIB_STEP": known[STEP],
         **({"CALIB_RESULTS_FILE": known[RESULTS_FILE]} if RESULTS_FILE in known else {}),
     }

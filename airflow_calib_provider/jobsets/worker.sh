@@ -11,8 +11,8 @@
 # what an order needs is fetched, what it leaves goes back as a tar file. That needs condor_chirp and tar.
 #
 # Exit codes: 0 it was told to stop, or is replaced, or its wall time is nearly over; 70 three programs have failed one
-# after the other; 71 the constants are not what they should be; 72 it cannot reach a mailbox from where it is; 75 the
-# mailbox was silent for GIVE_UP.
+# after the other; 71 the constants are not what they should be; 72 from where it is it cannot reach the mailbox, or
+# bring anything there; 75 the mailbox was silent for GIVE_UP.
 set -u
 me=$CALIB_JOB epoch=$CALIB_ATTEMPT every=$2 give_up=$3 wall=$4
 by=${MAILBOX_BY:-}
@@ -121,6 +121,13 @@ keep_beating() {
     [ $((t - beaten)) -lt $((every * 100)) ] || beat
 }
 
+# As nap, with signs of life.
+linger() {
+    nap "$1"
+    now
+    keep_beating
+}
+
 # Reads the mailbox: sets mailbox (go, stop, silent), mine (the epoch that it wants) and wanted (the order).
 look() {
     mailbox=silent mine=0 wanted=-
@@ -192,7 +199,7 @@ check_order() {
     until get "orders/$order"; do
         tries=$((tries + 1))
         [ $tries -lt 10 ] || return 1
-        nap $((10 * tries))
+        linger $((10 * tries))
     done
     script=$file
     [ "$by" = condor_chirp ] || return 0
@@ -219,7 +226,7 @@ fetch() {
             ask fetch "$path" "$here.part" && chmod "$mode" "$here.part" && mv "$here.part" "$here" && break
             asked=$((asked + 1))
             [ $asked -lt 5 ] || return 1
-            nap $((20 * asked))
+            linger $((20 * asked))
         done
         now
         keep_beating
@@ -236,7 +243,7 @@ check_constants() {
         [ "$(sha256 "$constants")" != "$digest_wanted" ] || return 0
         tries=$((tries + 1))
         [ $tries -lt 10 ] || return 1
-        nap $((10 * tries))
+        linger $((10 * tries))
         [ "$by" != condor_chirp ] || { rm -f "$constants" && fetch; }
     done
 }
@@ -311,7 +318,11 @@ bring() {
     [ -z "$left_file" ] && [ -d "$scratch/order" ] || return 0
     now
     bundle=$own/outputs.tar name=$order.w$me.e$epoch.$$-$t.tar
-    (cd "$scratch/order" && tar cf "$bundle" -- *) || return 1
+    if ! (cd "$scratch/order" && tar cf "$bundle" -- *); then
+        # As on a full disk of this machine, which nothing here would make empty.
+        echo "what $order has left cannot be packed on $host" >&2
+        leave 72
+    fi
     size=$(($(wc -c <"$bundle")))
     # That the folder can be written to is known before much is put there.
     ask put -mode cwt -perm 644 /dev/null "$box/outputs/$name" && ask put -perm 644 "$bundle" "$box/outputs/$name" || return 1

@@ -15,6 +15,7 @@ from datetime import datetime
 from sqlalchemy.exc import IntegrityError
 
 from airflow_calib_provider.backends.base import Backend, let_go
+from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.failure_policy import Decision
 from airflow_calib_provider.domain.iteration.reserving import (
@@ -44,6 +45,7 @@ from airflow_calib_provider.ledger import observed, rounds, throttle, workers
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.observed import JobChange
 from airflow_calib_provider.ledger.rows import Generation
+from airflow_calib_provider.ledger.steps import StepRow
 from airflow_calib_provider.ledger.workers import WORKERS, RefusedResult, WorkerSettings
 
 LIVING = (JobState.SUBMITTED, JobState.RUNNING, JobState.HELD)
@@ -144,10 +146,12 @@ class WorkerJudge(Judge):
         return JobChange(before, after, seen, self.now if after.state is JobState.WAITING else None)
 
 
+_OTHER_CONSTANTS = "the constants that it saw were not what they should be"
+
 _ENDED = {
     70: "three programs have failed in it one after the other",
-    71: "the constants that it saw were not what they should be",
-    72: "it found no condor_chirp, or no tar, to reach the mailbox with",
+    71: _OTHER_CONSTANTS,
+    72: "it could not reach the mailbox with condor_chirp and tar",
     75: "the mailbox was silent for too long",
 }
 """What the exit codes of the program of a worker mean."""
@@ -381,11 +385,17 @@ def _refuse(ledger: Ledger, row: Generation, mailbox: Mailbox, refused: Mapping[
         mailbox.put_away(file, refused=True)
 
 
-def is_out_of_workers(watched: Watched) -> str:
-    """Why a step cannot go on, if no worker is left; else empty."""
+def stuck(watched: Watched, item: StepRow) -> str:
+    """Why a step cannot go on: no worker is left, or none could work with the constants as they are; else empty."""
     if watched.crew is None:
         return ""
     jobs = watched.crew.all_jobs()
+    if any(job.reason == _OTHER_CONSTANTS for job in jobs):
+        # Each would spend a replacement on it, one after the other.
+        file = generation_folder(item.constants)
+        with suppress(OSError):
+            if checksum(file) != item.constants_hash:
+                return f"its constants are not what they were: {file}"
     if not jobs or any(not job.state.final for job in jobs):
         return ""
     said = next((job.reason for job in jobs if job.reason), "")

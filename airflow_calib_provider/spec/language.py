@@ -16,7 +16,7 @@ CONTRACT = (
 )  # fmt: skip
 """Variables that every job is given, which nobody sets otherwise."""
 
-OF_STEPS = ("CALIB_STEP", "CALIB_CONSTANTS", "CALIB_RESULTS_FILE")
+OF_STEPS = ("CALIB_STEP", "CALIB_CONSTANTS", "CALIB_CONSTANTS_SHA256", "CALIB_RESULTS_FILE")
 """Those that the jobs of what iterates are given besides."""
 
 PRESET = "preset"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from airflow_calib_provider.backends.condor.backend import CondorBackend
 from airflow_calib_provider.backends.condor.settings import CondorSettings
 from airflow_calib_provider.jobsets.folders import job_folder
 from airflow_calib_provider.ledger import tables, workers
-from tests.jobsets.iterations import MEASURE, SPEC, Iterations
+from tests.jobsets.iterations import SPEC, Iterations
 from tests.pool.pool import Pool
 
 pytestmark = [pytest.mark.condor, pytest.mark.timeout(900)]
@@ -85,76 +83,6 @@ def assert_empty(place: OnPool) -> None:
     while place.backend.rounds():
         assert time.monotonic() < end
         time.sleep(0.5)
-
-
-WITHIN = """\
-for file in "$CALIB_CONSTANTS" "$CALIB_OUT" "$CALIB_INPUTS" "$CALIB_RUNS_FILE" "$0"; do
-    case $file in "$_CONDOR_SCRATCH_DIR"/*) ;; *) echo "$file is not here" >&2; exit 9 ;; esac
-    [ -r "$file" ] || exit 8
-done
-"""
-
-
-def workers_of(pool: Pool, what: str) -> dict[int, int]:
-    """Worker → process, of those that do something: its number on this machine."""
-    found = {}
-    for number, command in pool.processes().items():
-        with suppress(OSError, ValueError, StopIteration):
-            if len(command) > 2 and command[1].endswith(what):
-                variables = Path(f"/proc/{number}/environ").read_text().split("\0")
-                worker = next(int(one[10:]) for one in variables if one.startswith("CALIB_JOB="))
-                # A part of the shell, which looks the same for a moment, began later.
-                found[worker] = min(number, found.get(worker, number))
-    return found
-
-
-def test_reserved_where_files_are_transferred(
-    place: OnPool, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One worker is killed and one frozen: the same constants as of jobs that nobody disturbs, on this machine."""
-    there = tmp_path / "here"
-    there.mkdir()
-    text = SPEC.replace("metrics: {mass: {target: 91.0, within: 0.1%}}", "visits: 3").replace("split: {count: 3}, ", "")
-    with monkeypatch.context() as patch:
-        patch.setenv("CALIB_HOME", str(there))
-        undisturbed = Iterations(there)
-        undisturbed.script("update", FROM_INPUTS)
-        undisturbed.write(text.replace("phases:", "workers: {count: 3}\n      phases:"))
-        generation = undisturbed.begin()
-        assert undisturbed.finish(generation, 120).state == "done"
-        wanted = undisturbed.history(generation)
-        undisturbed.ledger.close()
-    text = text.replace("group_by: run\n    iterate", "group_by: run\n    backend: condor\n    iterate")
-    for name in ("measure", "update"):
-        command = f'command: [sh, "{{{{ spec.folder }}}}/{name}.sh"]'
-        more = f"condor: {{transfer: true, files: ['{{{{ spec.folder }}}}/{name}.sh']}}, "
-        text = text.replace(command, f"{more}{command}")
-    place.write(text.replace("phases:", WORKERS.replace("lost_after: 20s", "lost_after: 8s")))
-    place.script("measure", f"{WITHIN}sleep 2\n{MEASURE}")
-    place.script("update", f'{WITHIN}mkdir -p "$CALIB_OUT/more"; echo x >"$CALIB_OUT/more/a file"\n{FROM_INPUTS}')
-    generation = place.begin()
-    end = time.monotonic() + 300
-    while not any(one.state == "judged" for one in place.steps(generation)):
-        place.step([generation])
-        assert time.monotonic() < end, place.rows(tables.job)
-        time.sleep(0.2)
-    alive = workers_of(pool, "worker.sh")
-    assert set(alive) == {0, 1, 2}
-    os.kill(alive[0], signal.SIGKILL)
-    os.kill(alive[1], signal.SIGSTOP)
-    standing = place.finish(generation, 300)
-    assert standing.state == "done", (standing, place.rows(tables.attempt))
-    assert place.history(generation) == wanted
-    attempts = [row for row in place.rows(tables.attempt) if row.step == workers.WORKERS]
-    said = {row.job_index: row.reason for row in attempts if row.n == 1}
-    assert said[1] == "no sign of life for 8 s"
-    assert {row.job_index: row.attempt for row in place.rows(tables.job) if row.step == workers.WORKERS}[2] == 1
-    (row,) = place.rows(tables.generation)
-    updated = job_folder(f"{row.folder}/step-001", 3)
-    assert (updated / "out" / "more" / "a file").read_text() == "x\n"
-    mailbox = updated.parents[1] / "workers" / "mailbox"
-    assert list((mailbox / "outputs").iterdir()) == []
-    assert_empty(place)
 
 
 @pytest.mark.parametrize("transfer", [False, True], ids=["shared", "transfer"])

@@ -117,6 +117,7 @@ def test_files_are_fetched_once_and_what_is_left_comes_back(
         folder = generation / f"step-00{step}" / "attempts" / f"job-00000-a{n}"
         environment = {
             "CALIB_CONSTANTS": str(constants),
+            "CALIB_CONSTANTS_SHA256": checksum(constants),
             "CALIB_INPUTS": str(folder / "inputs.txt"),
             "CALIB_OUT": str(folder / "out"),
         }
@@ -153,11 +154,24 @@ def test_constants_that_are_not_what_they_should_be(
 ) -> None:
     constants = tmp_path / "c.txt"
     constants.write_text("1\n")
-    job = submission(tmp_path / "a", environment={"CALIB_CONSTANTS": str(constants)}, files=(str(constants),))
+    environment = {"CALIB_CONSTANTS": str(constants), "CALIB_CONSTANTS_SHA256": "0" * 64}
+    job = submission(tmp_path / "a", environment=environment, files=(str(constants),))
     script = carried_order(job, 1, tmp_path / "g1")
     worker = start()
-    ask(mailbox, ORDER, script.replace(checksum(constants), "0" * 64))
+    ask(mailbox, ORDER, script)
     assert worker.wait(60) == 71
+
+
+def test_what_cannot_be_packed_is_for_another_worker(
+    mailbox: Mailbox, start: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """As on a machine whose disk is full."""
+    worker = start()
+    (tmp_path / "bin" / "tar").write_text("#!/bin/sh\nexit 2\n")
+    (tmp_path / "bin" / "tar").chmod(0o755)
+    name = ask(mailbox, ORDER, carried_order(submission(tmp_path / "a"), 1, tmp_path / "g1"))
+    assert worker.wait(60) == 72
+    assert mailbox.result(name) is None
 
 
 def test_a_file_that_cannot_be_fetched_is_no_fault_of_the_program(

@@ -246,6 +246,20 @@ def test_no_worker_is_left(place: Reserving) -> None:
     assert place.finish(generation, 180).state == "done"
 
 
+def test_constants_that_somebody_has_changed(place: Reserving) -> None:
+    """It fails with their name as soon as a worker has seen it, and not after all replacements."""
+    os.environ["CALIB_LOCAL_SLOTS"] = "1"
+    place.write(RESERVED.replace("count: 3, ", "count: 3, max_replacements: 500, "))
+    generation = place.begin()
+    place.until(generation, "s1.")
+    (constants,) = (place.home / "products").glob("*/*/*/*/constants/*")
+    constants.write_text("66\n")
+    standing = place.finish(generation, 120)
+    assert standing.state == "failed"
+    assert render(standing.reason) == f"step 1: its constants are not what they were: {constants}"
+    assert sum(place.replaced().values()) < 6
+
+
 def test_a_throttle_counts_places(place: Reserving, undisturbed: History) -> None:
     """As many workers as the campaign may have jobs: what they do needs no further ones."""
     steering.alter(place.ledger, "prompt", steering.Changes(max_jobs=3))
