@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select
@@ -28,6 +28,9 @@ ALARM = "alarm"
 AT_ONCE = 1_000
 """Rows that one transaction changes."""
 
+SOON = datetime(1970, 1, 1, tzinfo=UTC)
+"""When it is to be looked at one that does not count yet: as soon as its group takes no more runs."""
+
 deadline, group, group_task = tables.publication_deadline, tables.run_group, tables.group_task
 
 
@@ -50,13 +53,20 @@ class PublicationDeadline:
 
 
 def declare(connection: Connection, wanted: Iterable[tuple[int, Subject, Sequence[Task]]]) -> None:
-    """Write the deadlines of tasks of groups that are new."""
-    moves = [
-        _declared(group_id, about, task.name, task.publish.by)
-        for group_id, about, tasks_ in wanted
-        for task in tasks_
+    """Write the deadlines of tasks of groups that are new; there are none in campaigns of other than new data."""
+    found = [
+        (group_id, about, task.name, task.publish.by)
+        for group_id, about, some in wanted
+        for task in some
         if task.publish is not None and task.publish.by is not None
     ]
+    if not found:
+        return
+    of = tables.campaign
+    names = {about.campaign for _, about, _, _ in found}
+    query = select(of.c.name).where(of.c.name.in_(names), of.c.kind == STREAMED)
+    streamed = set(connection.execute(query).scalars())
+    moves = [_declared(*one) for one in found if one[1].campaign in streamed]
     move(connection, deadline, moves)
 
 
@@ -81,7 +91,7 @@ def follow(connection: Connection, edited: Sequence[tuple[int, Task]]) -> None:
             )
         elif (row.at_most, row.since, row.remind) != _columns(by):
             at_most, since, remind = _columns(by)
-            columns = {"at_most": at_most, "since": since, "remind": remind, "due": None, "look_at": None}
+            columns = {"at_most": at_most, "since": since, "remind": remind, "due": None, "look_at": SOON}
             move(connection, deadline, [_moved(row, COUNTING, columns)])
 
 
@@ -133,8 +143,8 @@ def of_group(connection: Connection, group_id: int) -> dict[str, PublicationDead
 
 
 def _due_now(now: datetime) -> Select[Any]:
-    begins = and_(deadline.c.state == COUNTING, deadline.c.due.is_(None), group.c.state.in_(["closed", "dropped"]))
-    return _with_group().where(or_(begins, deadline.c.look_at <= now)).order_by(deadline.c.group_id, deadline.c.task)
+    counts = or_(deadline.c.due.is_not(None), group.c.state != "forming")
+    return _with_group().where(deadline.c.look_at <= now, counts).order_by(deadline.c.group_id, deadline.c.task)
 
 
 def _with_group(ids: Iterable[int] | None = None) -> Select[Any]:
@@ -173,7 +183,7 @@ def _next(row: Any, now: datetime) -> Move:
 
 def _declared(group_id: int, about: Subject, task: str, by: PublishBy) -> Move:
     at_most, since, remind = _columns(by)
-    columns = {"at_most": at_most, "since": since, "remind": remind, "then": ALARM, "due": None, "look_at": None}
+    columns = {"at_most": at_most, "since": since, "remind": remind, "then": ALARM, "due": None, "look_at": SOON}
     subject = Subject(about.campaign, about.workflow, task, about.group_name)
     return Move({"group_id": group_id, "task": task}, None, COUNTING, subject, columns)
 

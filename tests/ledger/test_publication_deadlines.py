@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.ledger import groups, publication_deadlines, tables
+from airflow_calib_provider.ledger import campaigns, groups, publication_deadlines, tables
 from airflow_calib_provider.ledger.edited_specs import sync_tasks
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.publication_deadlines import of_group, watch
@@ -143,6 +143,17 @@ def test_a_group_that_takes_runs_has_all_the_time(tmp_path: Path, ledger: Ledger
     with ledger.write() as connection:
         connection.execute(update(tables.run_group).values(state="forming", closed_at=None))
     assert watch(ledger, END + 99 * HOUR) == 0
+    with ledger.write() as connection:
+        connection.execute(update(tables.run_group).values(state="closed", closed_at=END))
+    assert watch(ledger, END) == 1
+
+
+def test_a_finite_campaign_has_none(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        campaigns.create(connection, "redo", kind="finite", runs={"daq": [2]})
+    before = states(ledger)
+    put_runs(ledger, flow(BY), [facts(2)], "redo")
+    assert states(ledger) == before
 
 
 def test_the_mirror_has_it_beside_those_of_locks(ledger: Ledger, tmp_path: Path) -> None:

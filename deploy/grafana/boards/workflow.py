@@ -147,8 +147,8 @@ def _deadlines() -> AnyPanel:
     return rows(
         "Deadlines of what waits",
         "Until when each lock is waited for that is not waited for for ever, and what happens then: the task fails, "
-        "goes on without, or takes the last good payload. One that is near is yours: `calib explain GROUP` names what "
-        "is missing.",
+        "goes on without, or takes the last good payload; and until when a payload is to be published (publication), "
+        "which is told as an alarm. One that is near is yours: `calib explain GROUP` names what is missing.",
         table(
             select(
                 '"event", "group", "near", "then", "ends" * 1000 AS "ends"',
