@@ -76,7 +76,7 @@ def people_view(connection: Connection, rights: Rights, now: datetime) -> People
             (group_task.c.state == "waiting") & (group_task.c.since < now - LONG) & (group.c.state == "closed"),
             group_task.c.since,
         ),
-        _listing(connection, _groups(rights).where(editions.is_stuck(group.c.id)), group.c.id.desc()),
+        _stuck(connection, rights),
         _troubled(connection, rights),
         _files(connection, rights),
     )
@@ -108,6 +108,12 @@ def _tasks(connection: Connection, rights: Rights, which: ColumnElement[bool], o
     columns = (group_task.c.task, group_task.c.state, group_task.c.reason, group_task.c.since)
     query = _groups(rights, *columns).join(group_task, group_task.c.group_id == group.c.id).where(which)
     return _listing(connection, query, order)
+
+
+def _stuck(connection: Connection, rights: Rights) -> FirstRows:
+    edition = tables.group_edition
+    stuck = select(edition.c.group_id).where(edition.c.state == editions.STUCK)
+    return _listing(connection, _groups(rights).where(group.c.id.in_(stuck)), group.c.id.desc())
 
 
 def _troubled(connection: Connection, rights: Rights) -> FirstRows:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import update
 
+from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.page.app import FILES, router
 from tests.page.site import Site, running
 from tests.page.some_dags import SOME
@@ -107,3 +113,24 @@ def test_the_tabs_and_the_menu_are_known_to_airflow(site: Site) -> None:
     (ours,) = [one for one in plugins if one["name"] == "calib"]
     assert {one["destination"] for one in ours["external_views"]} == {"nav", "dag", "dag_run", "task_instance"}
     assert site.airflow.call("GET", "/api/v2/plugins/importErrors")["import_errors"] == []
+
+
+def test_the_ledger_of_a_connection_that_airflow_keeps_is_read(site: Site) -> None:
+    """As tasks do; the API server itself is no task."""
+    file = site.world.ledger.file
+    assert file is not None
+    other = file.with_name("other.db")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", [str(other)])
+    with Ledger(f"sqlite:///{other}") as ledger, ledger.write() as connection:
+        connection.execute(
+            update(tables.run_group).where(tables.run_group.c.name == "fill-r2").values(name="fill-moved")
+        )
+    body = {"connection_id": "calib_ledger", "conn_type": "generic", "extra": json.dumps({"url": f"sqlite:///{other}"})}
+    assert site.ask("/group?name=fill-moved", "boss").status == 404
+    site.airflow.call("POST", "/api/v2/connections", body)
+    try:
+        assert site.ask("/group?name=fill-moved", "boss").status == 200
+    finally:
+        site.airflow.call("DELETE", "/api/v2/connections/calib_ledger")
+    assert site.ask("/group?name=fill-r2", "boss").status == 200
