@@ -57,6 +57,7 @@ bench: install ## ratios beside a peer
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.announcing
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.starting
+	$(BIN)/python -m benchmarks.page
 
 pictures: install ## make the pictures of Airflow's UI in docs/pictures anew
 	$(BIN)/python -m tests.browser

@@ -1,4 +1,4 @@
-"""What a person may see: what belongs to the DAGs that Airflow lets them read, and nothing of the rest.
+"""What a person may see: what belongs to the DAGs that Airflow lets them read, and nothing of the rest (rule 67).
 
 Every statement of a view is cut down by these conditions, so that nothing of the rest is in its counts either. What a
 person may not see is not there for them: the answer is that to what does not exist.
