@@ -56,6 +56,18 @@ from airflow_calib_provider.api.mirroring import (
 )
 from airflow_calib_provider.api.orphaned import BackendTrouble, Orphan, Orphans, orphans
 from airflow_calib_provider.api.overview import RunStatus, StatusTable, status
+from airflow_calib_provider.api.payload_life import (
+    AnsweredPayload,
+    DecisionRecord,
+    PayloadRecord,
+    approve_payload,
+    check_payloads,
+    payload_consumers,
+    payload_record,
+    reject_payload,
+    rollback_payload,
+    withdraw_payload,
+)
 from airflow_calib_provider.api.planning import plan_edit, plan_specs
 from airflow_calib_provider.api.reading import (
     PROMPT,
@@ -91,6 +103,9 @@ from airflow_calib_provider.mirror.check import CheckReport, MirrorCounts
 from airflow_calib_provider.mirror.rebuild import RebuildProgress
 from airflow_calib_provider.mirror.status import TargetStatus
 from airflow_calib_provider.mirror.target import InfluxTarget
+from airflow_calib_provider.payloads.checking import CheckedPayload
+from airflow_calib_provider.payloads.comparison import OldAndNew
+from airflow_calib_provider.payloads.corrections import Consumer
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.planning.records import (
     PlanDifference,
@@ -107,6 +122,7 @@ __all__ = [
     "AddedRuns",
     "Amended",
     "Announcement",
+    "AnsweredPayload",
     "AttemptLog",
     "BackendTrouble",
     "Campaign",
@@ -119,8 +135,11 @@ __all__ = [
     "ChannelStatus",
     "CheckReport",
     "CheckedDag",
+    "CheckedPayload",
     "ClearedEdition",
     "Compared",
+    "Consumer",
+    "DecisionRecord",
     "Drift",
     "Found",
     "GroupRecord",
@@ -134,10 +153,12 @@ __all__ = [
     "MirrorCounts",
     "MirrorStatus",
     "NewCampaign",
+    "OldAndNew",
     "Orphan",
     "Orphans",
     "Payload",
     "PayloadPair",
+    "PayloadRecord",
     "PlanDifference",
     "PlanRequest",
     "PlannedDeadline",
@@ -168,10 +189,12 @@ __all__ = [
     "alter_campaign",
     "amend_group",
     "announce_runs",
+    "approve_payload",
     "campaign_progress",
     "campaigns",
     "cancel_campaign",
     "check_mirror",
+    "check_payloads",
     "check_products",
     "check_specs",
     "clear_amended",
@@ -193,7 +216,9 @@ __all__ = [
     "pause_campaign",
     "payload_content",
     "payload_for",
+    "payload_consumers",
     "payload_path",
+    "payload_record",
     "payloads",
     "plan_edit",
     "plan_specs",
@@ -203,8 +228,10 @@ __all__ = [
     "publish_candidates",
     "rebuild_mirror",
     "record_runs",
+    "reject_payload",
     "resume_campaign",
     "retry_group",
+    "rollback_payload",
     "run_categories",
     "runs",
     "skip_runs",
@@ -216,4 +243,5 @@ __all__ = [
     "upgrade_ledger",
     "value_drift",
     "values",
+    "withdraw_payload",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airflow_calib_provider.cli import payload_decisions
 from airflow_calib_provider.cli.common import (
     PROMPT,
     Campaign,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.ledger.rows import Payload
 
 app = typer.Typer(help="Published constants.", no_args_is_help=True)
+payload_decisions.register(app)
 
 COLUMNS = ("tag", "first_run", "last_run", "revision", "state", "content_hash", "file_name", "size")
 MORE = ("workflow", "task", "group_name", "published_at", "superseded_at")

@@ -148,6 +148,12 @@ def _publish(about: About) -> Iterator[str]:
         yield _line("calib payload publish", about.group, *about.where(task=False))
 
 
+def _approve(about: About) -> Iterator[str]:
+    if about.group is not None and "tag" in about.reason:
+        options = (str(about.reason["tag"]), "--group", about.group, *about.where(task=False))
+        yield _line("calib payload approve", *options)
+
+
 def _close(about: About) -> Iterator[str]:
     yield _line("calib campaign close", about.campaign, *(["--yes"] if about.campaign == PROMPT else []))
 
@@ -195,6 +201,7 @@ def _categories(about: About) -> Iterator[str]:
 
 _BUILD: Mapping[str, Callable[[About], Iterator[str]]] = {
     "calib group amend": _amend,
+    "calib payload approve": _approve,
     "calib payload publish": _publish,
     "calib retry": _retry,
     "calib runs categories": _categories,

@@ -25,7 +25,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 RELEASES: dict[str, str] = {
-    "not_validated": "other constants, or another limit in `verdict`, and then `calib retry`",
+    "not_validated": "other constants, or another limit in its verdict, and then `calib retry`",
     "awaits_approval": "one of them: `calib payload approve`, or Required Actions in Airflow",
     "not_approved": "`calib retry`: then they are asked anew",
 }

@@ -113,6 +113,13 @@ def _waiting(
         result.causes.append(_cause(group, row, reason, "waiting"))
     if pending:
         result.causes.append(_cause(group, row, {"code": "upstream", "tasks": pending}, "waiting"))
+    if (
+        row.state == "waiting"
+        and (row.reason or {}).get("code") == "awaits_approval"
+        and not (held or ended or pending)
+    ):
+        held = True
+        result.causes.append(_cause(group, row, row.reason or {}))
     if not held and not ended and not pending and group.state == "closed":
         result.ready.append(row.task)
 

@@ -22,6 +22,7 @@ SHARED = {
         "test_campaigns.py",
         "test_amending.py",
         "test_failed_runs.py",
+        "test_approval.py",
         "test_iterating.py",
         "test_kinds.py",
         "test_waiting.py",

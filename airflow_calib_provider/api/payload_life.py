@@ -1,0 +1,239 @@
+"""Payloads one by one: what is known of one, and what persons decide about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_calib_provider.api.reading import PROMPT, check_names
+from airflow_calib_provider.errors import CalibError, NotFound
+from airflow_calib_provider.ledger import names
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.groups import find_group
+from airflow_calib_provider.ledger.payload_states import CURRENT
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from airflow_calib_provider.ledger.rows import Payload
+    from airflow_calib_provider.payloads.checking import CheckedPayload
+    from airflow_calib_provider.payloads.comparison import OldAndNew
+    from airflow_calib_provider.payloads.corrections import Consumer
+    from airflow_calib_provider.payloads.store import Published
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """What was decided about a payload.
+
+    :ivar kind: ``validation``, ``request``, ``approval``, ``withdrawal`` or ``rollback``.
+    :ivar person: ``None``: a rule, or nobody.
+    :ivar content_hash: what it was decided about.
+    :ivar details: such as the values with what was asked of them.
+    """
+
+    kind: str
+    outcome: str
+    person: str | None
+    comment: str
+    at: datetime
+    content_hash: str
+    details: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class PayloadRecord:
+    """All that is known of a payload.
+
+    :ivar former: what holds, or held, for its runs without it; ``None``: nothing.
+    :ivar values: those that were reported in making either.
+    :ivar pictures: task, generation, job and file of the plots among the products it was made with.
+    """
+
+    payload: Payload
+    decisions: Sequence[DecisionRecord]
+    former: Payload | None
+    values: Sequence[OldAndNew]
+    pictures: Sequence[tuple[str, int, int, str]]
+
+
+@dataclass(frozen=True)
+class AnsweredPayload:
+    """A question that was answered.
+
+    :ivar option: ``Approve`` or ``Reject``.
+    :ivar person: whom Airflow has taken the answer from.
+    """
+
+    payload: Payload
+    option: str
+    person: str
+
+
+def payload_record(
+    ledger: Ledger,
+    tag: str,
+    *,
+    run: int | None = None,
+    group: str | None = None,
+    revision: int | None = None,
+    campaign: str = PROMPT,
+    workflow: str | None = None,
+) -> PayloadRecord:
+    """What is known of a payload: the newest revision, for a run or of a group.
+
+    :param run: one of its interval; else the newest of all.
+    :param revision: this one instead of the newest.
+    :raises NotFound: there is none.
+    """
+    from airflow_calib_provider.payloads import comparison, life
+
+    with ledger.read() as connection:
+        row = _chosen(connection, tag, run, group, revision, campaign, workflow)
+        decided = [
+            DecisionRecord(one.kind, one.outcome, one.person, one.comment, one.at, one.content_hash, one.details)
+            for one in life.decisions(connection, [row.id])
+        ]
+        old = comparison.former(connection, row)
+        compared = comparison.values(connection, row, old)
+        return PayloadRecord(row, decided, old, compared, comparison.pictures(connection, row))
+
+
+def approve_payload(
+    ledger: Ledger,
+    tag: str,
+    group: str,
+    *,
+    comment: str = "",
+    campaign: str = PROMPT,
+    workflow: str | None = None,
+) -> AnsweredPayload:
+    """Approve what a group has made: answers the question that Airflow has asked, with the token of this person.
+
+    What comes of it is decided by the publishing task.
+
+    :raises NotFound: there is no such payload, or nobody is asked about it.
+    :raises CalibError: somebody has answered already, or this person may not.
+    :raises AirflowUnreachable: Airflow does not answer, or refuses the token.
+    """
+    from airflow_calib_provider.payloads.approvals import APPROVE
+
+    return _answer(ledger, tag, group, APPROVE, comment, campaign, workflow)
+
+
+def reject_payload(
+    ledger: Ledger,
+    tag: str,
+    group: str,
+    *,
+    comment: str = "",
+    campaign: str = PROMPT,
+    workflow: str | None = None,
+) -> AnsweredPayload:
+    """As :func:`approve_payload`, for what shall not be published."""
+    from airflow_calib_provider.payloads.approvals import REJECT
+
+    return _answer(ledger, tag, group, REJECT, comment, campaign, workflow)
+
+
+def _answer(
+    ledger: Ledger, tag: str, group: str, option: str, comment: str, campaign: str, workflow: str | None
+) -> AnsweredPayload:
+    from airflow_calib_provider.payloads import life
+    from airflow_calib_provider.rest.asking import answer
+    from airflow_calib_provider.rest.client import Airflow
+
+    with ledger.read() as connection:
+        row = _chosen(connection, tag, None, group, None, campaign, workflow)
+        asked = [one for one in life.decisions(connection, [row.id]) if one.kind == "request"]
+    if row.reason is None or row.reason.get("code") != life.AWAITS or not asked:
+        raise NotFound(
+            f"nobody is asked about revision {row.revision} of {tag} of {group}, which is {row.state}",
+            f"`calib payload show {tag} --group {group}`",
+        )
+    if asked[-1].content_hash != row.content_hash:
+        raise CalibError(f"the question is about another content of {tag}", "wait until it is asked about this one")
+    place = asked[-1].details
+    with Airflow() as airflow:
+        person = answer(airflow, place["dag_id"], place["run_id"], place["task_id"], option, comment)
+    return AnsweredPayload(row, option, person)
+
+
+def payload_consumers(ledger: Ledger, payload: Payload) -> list[Consumer]:
+    """Who has read a payload by a lock on its tag: the latest done generation of each task."""
+    from airflow_calib_provider.payloads.corrections import consumers
+
+    with ledger.read() as connection:
+        return consumers(connection, payload)
+
+
+def withdraw_payload(ledger: Ledger, payload: Payload, *, reason: str, person: str) -> Payload:
+    """Take a payload back, so that it holds for no run; nothing is put in its place.
+
+    :raises PayloadError: it is not published, or no reason is given.
+    """
+    from airflow_calib_provider.payloads.corrections import withdraw
+
+    return withdraw(ledger, payload.id, person=person, reason=reason, now=datetime.now(UTC))
+
+
+def rollback_payload(
+    ledger: Ledger, payload: Payload, *, reason: str, person: str, revision: int | None = None
+) -> Published:
+    """Publish the content of a former revision again, as a new one.
+
+    :param revision: which; the newest before with other content.
+    :raises NotFound: there is no such revision that was published.
+    :raises PayloadError: no reason is given, or another group's payload holds for one of the runs.
+    """
+    from airflow_calib_provider.payloads.corrections import rollback
+
+    now = datetime.now(UTC)
+    return rollback(ledger, payload.id, person=person, reason=reason, now=now, revision=revision)
+
+
+def check_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str | None = None) -> Iterator[CheckedPayload]:
+    """Compare the files of payloads with what the ledger says, one after the other.
+
+    :param campaign: ``None``: of all; then, without a tag, files that nothing names are found, too.
+    :raises NotFound: there is no such campaign or tag.
+    """
+    from airflow_calib_provider.payloads.checking import check
+
+    with ledger.read() as connection:
+        if campaign is not None:
+            check_names(connection, campaign)
+        names.check_tag(connection, tag)
+    yield from check(ledger, campaign, tag)
+
+
+def _chosen(
+    connection: Connection,
+    tag: str,
+    run: int | None,
+    group: str | None,
+    revision: int | None,
+    campaign: str,
+    workflow: str | None,
+) -> Payload:
+    """The newest payload that is meant; one that is, or may become, valid before one that has ended."""
+    from airflow_calib_provider.payloads import store
+
+    check_names(connection, campaign, workflow)
+    names.check_tag(connection, tag)
+    of_group = find_group(connection, campaign, workflow, group).id if group is not None else None
+    rows = [
+        row
+        for row in store.listed(connection, campaign, tag, history=True)
+        if of_group in (None, row.group_id)
+        and (run is None or row.first_run <= run <= row.last_run)
+        and revision in (None, row.revision)
+    ]
+    if not rows:
+        named = {"revision": revision, "run": run, "group": group}
+        of = " and ".join(f"{word} {value}" for word, value in named.items() if value is not None)
+        hint = "`calib payload list --history` shows all"
+        raise NotFound(f"{campaign} has no payload of {tag}{f' for {of}' if of else ''}", hint)
+    return max(rows, key=lambda row: (row.state in CURRENT, row.first_run, row.revision))
