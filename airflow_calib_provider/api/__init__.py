@@ -84,6 +84,7 @@ from airflow_calib_provider.api.reading import (
     values,
 )
 from airflow_calib_provider.api.retrying import Retried, retry_group
+from airflow_calib_provider.api.staleness import RerunOutcome, rerun_stale, smallest_rerun, stale_payloads
 from airflow_calib_provider.api.stepping import MetricRecord, StepRecord, steps_made
 from airflow_calib_provider.api.storing import check_products
 from airflow_calib_provider.api.versions import LedgerVersion, UpgradedLedger, ledger_version, upgrade_ledger
@@ -106,6 +107,7 @@ from airflow_calib_provider.mirror.target import InfluxTarget
 from airflow_calib_provider.payloads.checking import CheckedPayload
 from airflow_calib_provider.payloads.comparison import OldAndNew
 from airflow_calib_provider.payloads.corrections import Consumer
+from airflow_calib_provider.payloads.staleness import Rerun, StalePayload
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.planning.records import (
     PlanDifference,
@@ -169,6 +171,8 @@ __all__ = [
     "Published",
     "RebuildProgress",
     "RebuiltMirror",
+    "Rerun",
+    "RerunOutcome",
     "Retried",
     "RunCategories",
     "RunLine",
@@ -177,6 +181,7 @@ __all__ = [
     "SourceTrouble",
     "SpecCheck",
     "SpecPlan",
+    "StalePayload",
     "StatusTable",
     "Steered",
     "StepRecord",
@@ -229,12 +234,15 @@ __all__ = [
     "rebuild_mirror",
     "record_runs",
     "reject_payload",
+    "rerun_stale",
     "resume_campaign",
     "retry_group",
     "rollback_payload",
     "run_categories",
     "runs",
     "skip_runs",
+    "smallest_rerun",
+    "stale_payloads",
     "start_campaign",
     "status",
     "steps_made",

@@ -24,6 +24,7 @@ from airflow_calib_provider.cli import (
     product_commands,
     run_commands,
     spec_commands,
+    stale_commands,
     status_command,
     steering_commands,
     step_commands,
@@ -92,4 +93,5 @@ status_command.register(app)
 explain_command.register(app)
 group_commands.register(app)
 steering_commands.register(app)
+stale_commands.register(app)
 step_commands.register(app)

@@ -17,7 +17,9 @@ from airflow_calib_provider.domain.verdicts import judge
 from airflow_calib_provider.jobsets.context import GroupContext
 from airflow_calib_provider.jobsets.folders import generation_folder, product_path
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.used import Used
 from airflow_calib_provider.payloads.life import Validation
+from airflow_calib_provider.payloads.lineage import lineage_of
 from airflow_calib_provider.spec.models import Task, Workflow
 
 generation, product, value = tables.generation, tables.product, tables.value
@@ -54,9 +56,7 @@ def _values(connection: Connection, ids: Iterable[int]) -> Mapping[str, list[flo
     return found
 
 
-def _fault(
-    connection: Connection, by: Task, context: GroupContext, file: Path, used: Iterable[Mapping[str, object]]
-) -> str:
+def _fault(connection: Connection, by: Task, context: GroupContext, file: Path, used: Iterable[Used]) -> str:
     """Why the verdict is about something else; empty: it is about this file."""
     made = [number for listed in context.used["generations"].values() for number in listed]
     folders = connection.execute(
@@ -67,7 +67,8 @@ def _fault(
     maker = next((row for row in folders if file.is_relative_to(generation_folder(row.folder))), None)
     if maker is None:
         return f"{file.name} comes from no task that is needed, so that {by.name} cannot have validated it"
-    if maker.id not in _all_used(connection, used):
+    read = {number for one in used for listed in one.get("generations", {}).values() for number in listed}
+    if maker.id not in lineage_of(connection, read).made:
         return f"{by.name} has looked at another generation of {maker.task} than {maker.n}, which is published"
     known = connection.execute(
         select(product.c.job_index, product.c.file, product.c.checksum).where(
@@ -80,22 +81,6 @@ def _fault(
     if checksum is not None and checksum != _digest(file):
         return f"{file.name} is not any more what {maker.task} has made and {by.name} has validated"
     return ""
-
-
-def _all_used(connection: Connection, used: Iterable[Mapping[str, object]]) -> set[int]:
-    """The generations that were used, and those that these were made from, and so on."""
-    found: set[int] = set()
-    left = _generations(used)
-    while left:
-        found |= left
-        query = select(generation.c.used).where(tables.one_of(generation.c.id, left))
-        left = _generations(connection.execute(query).scalars()) - found
-    return found
-
-
-def _generations(used: Iterable[Mapping[str, object]]) -> set[int]:
-    listed = (one.get("generations") for one in used)
-    return {number for of in listed if isinstance(of, dict) for ids in of.values() for number in ids}
 
 
 def _digest(file: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, select
@@ -86,3 +86,13 @@ def of_group(connection: Connection, group_id: int) -> Reason | None:
     rows = connection.execute(query).all()
     found = [(row.run, changes) for row in rows if (changes := changes_of(row))]
     return of_runs(rows[0].source, found) if found else None
+
+
+def changed_groups(connection: Connection, group_ids: Iterable[int]) -> set[int]:
+    """Those of these groups of whose runs the source says something else by now; one statement."""
+    query = (
+        select(membership.c.group_id, membership.c.record, membership.c.reason, *COLUMNS)
+        .join(run, and_(run.c.source == membership.c.source, run.c.number == membership.c.run))
+        .where(tables.one_of(membership.c.group_id, group_ids), membership.c.state == "grouped")
+    )
+    return {row.group_id for row in connection.execute(query) if changes_of(row)}

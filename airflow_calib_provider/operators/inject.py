@@ -41,6 +41,7 @@ class InjectOperator(FolderOperator):
         from airflow_calib_provider.errors import CalibError
         from airflow_calib_provider.injection.inject import inject_folder
         from airflow_calib_provider.ledger import publication_deadlines
+        from airflow_calib_provider.payloads.approvals import remind
 
         ledger = task_ledger()
         campaign = (context["params"].get("campaign") or "").strip() or None
@@ -65,6 +66,8 @@ class InjectOperator(FolderOperator):
         self.log.info("%s", report)
         publication_deadlines.watch(ledger, datetime.now(UTC))
         clear_amended(ledger, self.log)
+        if reminded := remind(ledger, datetime.now(UTC)):
+            self.log.info("reminded of %d payloads that wait for approval", reminded)
         opened = open_dag_runs(ledger, self.log, patience=number("OPEN_PATIENCE"))
         problems = [*report.errors, *(str(error) for error in spec_errors)]
         if problems:

@@ -30,6 +30,7 @@ from tests.cli.campaign_situations import (
 )
 from tests.cli.conftest import Calib
 from tests.cli.lock_situations import gone_on_without, too_late
+from tests.cli.payload_situations import asked_of, awaits_approval, not_published_as
 from tests.cli.run_situations import (
     category_shown,
     gone_on,
@@ -46,9 +47,7 @@ from tests.cli.situations import (
     added,
     added_later,
     amended,
-    asked_of,
     at_work,
-    awaits_approval,
     before_first_seen,
     before_it,
     began,
@@ -76,7 +75,6 @@ from tests.cli.situations import (
     mended,
     needing,
     not_found,
-    not_published_as,
     nothing_open,
     of_airflow,
     on_hold,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from airflow_calib_provider.backends.base import Backend
 from airflow_calib_provider.backends.local.backend import LocalBackend
@@ -65,6 +65,8 @@ class Living(WithJobs):
         self.tries = 0
         self.flow = self.edited(approve)
         put_runs(ledger, self.flow, [facts(1), facts(2)])
+        with ledger.write() as connection:  # as it was recorded with the groups
+            connection.execute(update(tables.run).values(start=None, end=None))
         self.group = group_ids(ledger, "run")["run-r1"]
 
     def edited(self, approve: str = "", **replaced: str) -> Workflow:
