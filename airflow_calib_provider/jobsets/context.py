@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.jobsets.folders import product_path
-from airflow_calib_provider.jobsets.locked import locked_payloads
+from airflow_calib_provider.jobsets.locked import former_payloads, locked_payloads
 from airflow_calib_provider.jobsets.needed import Needed, all_needed
 from airflow_calib_provider.ledger import exclusions, tables
 from airflow_calib_provider.ledger.groups import group_by_id
@@ -88,6 +88,9 @@ def gather(
     files, dropped = _files(connection, [row for item in needed.values() for row in item.generations])
     tasks, others = _products(files, workflow, task, needed)
     payloads, used_payloads = locked_payloads(connection, task, group.campaign, kept, gone_on)
+    former, used_former = former_payloads(connection, group.campaign, workflow.validated_by(task.name), group.span[0])
+    if used_former:
+        used_payloads["former"] = used_former
     variables: dict[str, object] = {
         "campaign": group.campaign,
         "workflow": workflow.name,
@@ -98,6 +101,7 @@ def gather(
         "tasks": tasks,
         "workflows": others,
         "payloads": payloads,
+        "former": former,
         "spec": {"folder": SPEC_FOLDER},
     }
     if task.policy.kind == "run":

@@ -11,7 +11,7 @@ from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.locks.deadlines import LAST_GOOD
 from airflow_calib_provider.errors import NotOpen
 from airflow_calib_provider.ledger.locks.base import NO_PAYLOAD, ledger_lock
-from airflow_calib_provider.ledger.rows import Used
+from airflow_calib_provider.ledger.rows import Used, UsedPayload
 from airflow_calib_provider.ledger.starting import not_open
 from airflow_calib_provider.payloads import store
 from airflow_calib_provider.spec.models import Lock, Task, locks_of_tags
@@ -56,6 +56,22 @@ def locked_payloads(
         used["payloads"] += [
             {"id": row.id, "tag": row.tag, "revision": row.revision, "hash": row.content_hash} for row in rows
         ]
+    return files, used
+
+
+def former_payloads(
+    connection: Connection, campaign: str, tags: Sequence[str], run: int
+) -> tuple[dict[str, list[str]], list[UsedPayload]]:
+    """Tag → the file that held for a run until now, else for runs before it; and what these are.
+
+    :param run: the first of a group.
+    """
+    files: dict[str, list[str]] = {}
+    used: list[UsedPayload] = []
+    for tag in tags:
+        rows = store.last_before(connection, campaign, tag, [run])[-1:]
+        files[tag] = [str(store.content_path(row)) for row in rows]
+        used += [{"id": row.id, "tag": tag, "revision": row.revision, "hash": row.content_hash} for row in rows]
     return files, used
 
 

@@ -19,7 +19,7 @@ from airflow_calib_provider.jobsets.folders import generation_folder, product_pa
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.used import Used
 from airflow_calib_provider.payloads.life import Validation
-from airflow_calib_provider.payloads.lineage import lineage_of
+from airflow_calib_provider.payloads.lineage import ancestors_of
 from airflow_calib_provider.spec.models import Task, Workflow
 
 generation, product, value = tables.generation, tables.product, tables.value
@@ -68,7 +68,7 @@ def _fault(connection: Connection, by: Task, context: GroupContext, file: Path, 
     if maker is None:
         return f"{file.name} comes from no task that is needed, so that {by.name} cannot have validated it"
     read = {number for one in used for listed in one.get("generations", {}).values() for number in listed}
-    if maker.id not in lineage_of(connection, read).made:
+    if maker.id not in ancestors_of(connection, read):
         return f"{by.name} has looked at another generation of {maker.task} than {maker.n}, which is published"
     known = connection.execute(
         select(product.c.job_index, product.c.file, product.c.checksum).where(

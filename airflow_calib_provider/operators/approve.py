@@ -58,12 +58,13 @@ class AskOperator(HITLOperator):
         publish = workflow.tasks[task].publish
         assert publish is not None
         assert publish.approve is not None
-        comment = Param("", type=["string", "null"], title="Comment", description="Stands in the ledger")
+        comment = Param("", type=["string", "null"], title="Comment", description="Stands in the ledger", source="task")
+        # Airflow gives an operator the params of its DAG: this form has none of them.
+        kwargs["params"] = {"comment": comment}
         super().__init__(
             subject=f"Publish {publish.tag}?",
             options=[APPROVE, REJECT],
             defaults=REJECT,
-            params={"comment": comment},
             response_timeout=publish.approve.expires,
             **kwargs,
         )

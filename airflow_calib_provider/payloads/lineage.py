@@ -85,6 +85,17 @@ def lineage_of(connection: Connection, ids: Iterable[int]) -> Lineage:
     return found
 
 
+def ancestors_of(connection: Connection, ids: Iterable[int]) -> set[int]:
+    """These generations, those that they were made from, and so on: a statement for each step back."""
+    found: set[int] = set()
+    left = set(ids)
+    while left:
+        found |= left
+        used = connection.execute(select(generation.c.used).where(tables.one_of(generation.c.id, left))).scalars()
+        left = {number for one in used for listed in one.get("generations", {}).values() for number in listed} - found
+    return found
+
+
 def _latest(connection: Connection, groups: Iterable[int]) -> dict[GroupTask, tuple[int, int]]:
     newest = (
         select(generation.c.group_id, generation.c.task, func.max(generation.c.n).label("n"))

@@ -335,6 +335,11 @@ class Workflow(Model):
         """Whether a task is run here, and not taken from the base campaign."""
         return f"{self.name}.{name}" not in self.from_base
 
+    def validated_by(self, name: str) -> list[str]:
+        """The tags of the publications that a task validates."""
+        publications = [task.publish for task in self.tasks.values() if task.publish is not None]
+        return [one.tag for one in publications if one.validated_by == name]
+
     def awaited_of(self, policy: Grouping) -> Need | None:
         """The task whose values a grouping waits for, as the campaign runs the workflow; ``None``: there is none."""
         task = self.tasks.get(policy.awaits) if policy.awaits else None

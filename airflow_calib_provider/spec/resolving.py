@@ -130,7 +130,9 @@ def check_templates(
         if task.needs_wrong:
             products[ANY] = {ANY: Leaf.VALUE}
             outside.append((ANY, ANY))
-        known = task_variables(policies[name], source, params, products, outside, locks_of_tags(task.locks))
+        validated = [one.publish.tag for one in tasks.values() if one.publish and one.publish.validated_by == name]
+        tags = locks_of_tags(task.locks)
+        known = task_variables(policies[name], source, params, products, outside, tags, validated)
         for template in task.templates:
             variables = {**known, "job": JOB} if template.with_job else of_locks if template.of_lock else known
             if template.of_phase:

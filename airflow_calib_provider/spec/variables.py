@@ -103,12 +103,14 @@ def task_variables(
     products: Mapping[str, Mapping[str, Leaf]],
     outside: Iterable[tuple[str, str]],
     locked_tags: Iterable[str],
+    validated_tags: Iterable[str] = (),
 ) -> dict[str, Known | Leaf]:
     """The variables of a task's templates, without ``job``.
 
     :param source: ``None`` when it is not known; then any field of a run is taken for known.
     :param products: of each task of this workflow that this one needs.
     :param outside: workflow and task of the needs in other workflows, whose products are not known here.
+    :param validated_tags: under which publications are that this task validates.
     """
     known: dict[str, Known | Leaf] = {
         "campaign": Leaf.TEXT,
@@ -120,6 +122,7 @@ def task_variables(
         "tasks": {task: {"products": names} for task, names in products.items()},
 
         "payloads": dict.fromkeys(locked_tags, Leaf.LIST),
+        "former": dict.fromkeys(validated_tags, Leaf.LIST),
         "spec": {"folder": Leaf.TEXT},
     }  # fmt: skip
     workflows: dict[str, dict[str, dict[str, Known]]] = {}

@@ -59,6 +59,30 @@ def plot_spectrum(spectrum_file: Path, out: Path) -> None:
     _save(figure, out)
 
 
+def plot_old_and_new(constants_file: Path, former_file: Path | None, out: Path) -> None:
+    """The scales of a group beside those that held before.
+
+    :param constants_file: ``constants.json`` of the group.
+    :param former_file: that of the group before; ``None``: there is none.
+    :param out: the PNG file.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axis = figure.subplots()
+    for file, label, marker, shift in ((constants_file, "new", "o", 0.06), (former_file, "old", "s", -0.06)):
+        if file is None:
+            continue
+        scales = [read_json(file)["scales"][region] for region in REGIONS]
+        places = np.arange(len(REGIONS)) + shift
+        values, errors = ([scale[key] for scale in scales] for key in ("value", "error"))
+        axis.errorbar(places, values, yerr=errors, fmt=marker, label=label)
+    axis.set_xticks(range(len(REGIONS)), REGIONS)
+    axis.set_ylabel("scale")
+    axis.legend(frameon=False)
+    _save(figure, out)
+
+
 def plot_scales(constants_files: Sequence[Path], out: Path, truth_file: Path | None = None) -> None:
     """The groups' scales, against time with the injected curve if there is a truth, else against run number.
 

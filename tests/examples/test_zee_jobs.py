@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from zee import closure, laser, plots, scale, select
+from zee import closure, laser, plots, scale, select, validate
 from zee.events import Selected, read_selected
 from zee.jobio import JobError, read_list, run_job
 from zee.report import compare, table
@@ -227,6 +227,28 @@ def test_closure(group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert abs(entry["pull"]) < 4
         assert entry["error"] > content["odd_refitted"]["scales"][region]["error"]
     assert reported(tmp_path / "report")["closure_EB"]["value"] == content["closure"]["EB"]["value"]
+
+
+def test_validation(group: Path, constants: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    closure.main([*arguments(group), "--out", str(tmp_path)])
+    known = ["--constants", str(constants), "--closure", str(tmp_path / "closure.json"), "--out", str(tmp_path)]
+    monkeypatch.setenv("CALIB_REPORT", str(tmp_path / "first"))
+    validate.main([*known, "--former", ""])
+    first = reported(tmp_path / "first")
+    assert first["jump"]["value"] == 0.0, "there was nothing before"
+    assert 0 < first["closure_pull"]["value"] < 4
+    content = json.loads(constants.read_text())
+    content["scales"]["EE"]["value"] /= 1.25
+    former = tmp_path / "former.json"
+    former.write_text(json.dumps(content))
+    monkeypatch.setenv("CALIB_REPORT", str(tmp_path / "second"))
+    validate.main([*known, "--former", str(former)])
+    assert reported(tmp_path / "second")["jump"]["value"] == pytest.approx(0.25)
+    assert (tmp_path / "old_and_new.png").read_bytes().startswith(b"\x89PNG")
+    former.write_text("{}")
+    with pytest.raises(JobError, match="is not a file of scales"):
+        validate.main([*known, "--former", str(former)])
 
 
 def test_pictures(constants: Path, data_set: Path, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""The tasks of a publication that persons approve."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from airflow_calib_provider.dags.factory import build_dag
+from airflow_calib_provider.operators.approve import AskOperator, answer_from, request_from
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest
+from airflow_calib_provider.spec.loader import load_workflow
+from tests.payloads.living import SOURCES, SPEC
+
+pytestmark = pytest.mark.airflow
+
+
+def test_the_question_stands_between_the_candidate_and_its_publication(tmp_path: Path) -> None:
+    (tmp_path / "sources.yaml").write_text(SOURCES)
+    text = SPEC.replace("FOLDER", "/x").replace(", APPROVE", ", approve: {by: conveners, expires: 36h}")
+    (tmp_path / "ecal.yaml").write_text(text)
+    dag = build_dag(load_workflow(tmp_path / "ecal.yaml"), "run")
+    ask = dag.get_task("deliver.approve")
+    assert isinstance(ask, AskOperator)
+    assert (ask.upstream_task_ids, ask.downstream_task_ids) == ({"deliver.candidate"}, {"deliver"})
+    assert dag.get_task("deliver.candidate").upstream_task_ids == {"scale", "validate"}
+    # The form has what is asked, and nothing of the DAG's own.
+    assert list(ask.serialized_params) == ["comment"]
+    assert (ask.response_timeout, ask.defaults) == (timedelta(hours=36), ["Reject"])
+    assert ask.ledger_task == "deliver"
+    assert not dag.get_task("deliver.candidate").outlets
+    assert dag.get_task("deliver").outlets
+
+
+def test_a_rule_asks_nobody(tmp_path: Path) -> None:
+    (tmp_path / "sources.yaml").write_text(SOURCES)
+    text = SPEC.replace("FOLDER", "/x").replace(", APPROVE", ", approve: automatic")
+    (tmp_path / "ecal.yaml").write_text(text)
+    assert build_dag(load_workflow(tmp_path / "ecal.yaml"), "run").task_ids == ["scale", "validate", "deliver"]
+
+
+@pytest.mark.parametrize("found", [None, {}, "x", {"chosen_options": []}, {"not_asked": "it is published"}])
+def test_what_is_no_answer(found: object) -> None:
+    assert answer_from(found) is None
+    assert request_from(found) is None
+
+
+def test_an_answer_as_airflow_keeps_it() -> None:
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    user = {"id": "ada", "name": "Ada"}
+    made = {"chosen_options": ["Approve"], "params_input": {"comment": None}, "responded_at": at}
+    assert answer_from({**made, "responded_by_user": user}) == ApprovalAnswer(("Approve",), "ada", "", at)
+    assert answer_from({**made, "responded_at": at.isoformat(), "responded_by_user": None}) == ApprovalAnswer(
+        ("Approve",), None, "", at
+    )
+    assert request_from({"payload_id": 3, "content_hash": "a"}) == ApprovalRequest(3, "a")
