@@ -87,10 +87,7 @@ def gather(
     records = [dict(member.record) for member in members if member.run in still]
     files, dropped = _files(connection, [row for item in needed.values() for row in item.generations])
     tasks, others = _products(files, workflow, task, needed)
-    payloads, used_payloads = locked_payloads(connection, task, group.campaign, kept, gone_on)
-    former, used_former = former_payloads(connection, group.campaign, workflow.validated_by(task.name), group.span[0])
-    if used_former:
-        used_payloads["former"] = used_former
+    payloads, former, used_payloads = _payloads(connection, workflow, task, group, kept, gone_on)
     variables: dict[str, object] = {
         "campaign": group.campaign,
         "workflow": workflow.name,
@@ -120,6 +117,23 @@ def gather(
         dropped=dropped,
         failed_runs=failed,
     )
+
+
+def _payloads(
+    connection: Connection,
+    workflow: Workflow,
+    task: Task,
+    group: Group,
+    runs: Sequence[int],
+    gone_on: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, list[str]], dict[str, list[str]], Used]:
+    """The files of locked tags, and of those that the task validates what held before; and what these are."""
+    files, used = locked_payloads(connection, task, group.campaign, runs, gone_on)
+    tags = workflow.validated_by(task.name)
+    former, compared = former_payloads(connection, group.campaign, tags, group.span[0])
+    if compared:
+        used["former"] = compared
+    return files, former, used
 
 
 def _parted(group: Group, members: Sequence[Member]) -> tuple[list[int], list[int]]:

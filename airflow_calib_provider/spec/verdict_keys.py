@@ -58,6 +58,8 @@ class LimitKeys(Keys):
     def limit(self) -> Limit | None:
         """What it means; ``None``: it could not be read."""
         if self.target is not None and self.within is not None:
+            if Metric("", self.target, self.within).mistake():
+                return None
             return Limit(target=self.target, tolerance=Metric("", self.target, self.within).tolerance)
         if len(self.between) == 2:
             return Limit(low=self.between[0], high=self.between[1], inclusive=True)
