@@ -158,12 +158,12 @@ LARGEST_TEXT = 1_000_000
 
 
 def _lines(row: Payload) -> list[str] | None:
-    from airflow_calib_provider.cli.payload_commands import _content
+    from airflow_calib_provider import api
 
     if row.size > LARGEST_TEXT:
         return None
     try:
-        return _content(row).read_text(encoding="utf-8").splitlines()
+        return api.payload_content(row).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         return None
 

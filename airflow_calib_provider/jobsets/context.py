@@ -100,9 +100,8 @@ def gather(
         "payloads": payloads,
         "former": former,
         "spec": {"folder": SPEC_FOLDER},
+        **({"run": records[0]} if task.policy.kind == "run" else {}),
     }
-    if task.policy.kind == "run":
-        variables["run"] = records[0]
     return GroupContext(
         campaign=group.campaign,
         workflow=workflow.name,
