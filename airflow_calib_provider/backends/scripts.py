@@ -10,7 +10,7 @@ import contextlib
 import functools
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from airflow_calib_provider.backends.wrapping import wrapped
@@ -74,10 +74,15 @@ def half_of_character(job: JobSubmission, error: UnicodeEncodeError) -> Submissi
     )
 
 
-def shared_script(job: JobSubmission, first: Iterable[str] = ()) -> str:
+Wrap = Callable[[JobSubmission, str], list[str]]
+"""The last lines of a job's script, of a job and what becomes it."""
+
+
+def shared_script(job: JobSubmission, first: Iterable[str] = (), wrap: Wrap = wrapped) -> str:
     """What a job executes that sees the same file system.
 
     :param first: lines that run before the command, in ``out``.
+    :param wrap: what stands between the batch system and the job.
 
     It makes its folder itself, with the permissions that it would have from this process: one for each job, on a file
     system that many share, costs more than all else of a submission. A job that is started again after an eviction
@@ -95,7 +100,7 @@ def shared_script(job: JobSubmission, first: Iterable[str] = ()) -> str:
             *[f"printf %s {shlex.quote(text)} >{name} || exit {NOT_ENTERED}" for name, text in job.lists.items()],
             f"mkdir out && cd out && : >../stdout && : >../stderr || exit {NOT_ENTERED}",
             *first,
-            *wrapped(job, inner),
+            *wrap(job, inner),
         ]
     )
 

@@ -91,10 +91,7 @@ def wrapped(job: JobSubmission, inner: str) -> list[str]:
     files = shlex.join(job.products)
     return [
         f"inner={shlex.quote(inner)}",
-        # Whoever starts many jobs one after the other has asked before.
-        "if case ${PYTHON_WRAPS:-} in yes) ;; no) false ;;",
-        "*) python3 -I -S -c 'import hashlib, resource' >/dev/null 2>&1 ;;",
-        "esac; then",
+        "if python3 -I -S -c 'import hashlib, resource' >/dev/null 2>&1; then",
         f'exec python3 -I -S -c "$wrapper" {job.timeout or 0:g} {len(job.products)} {files} sh -c "$inner" sh "$@"',
         "fi",
         'eval "$inner"',

@@ -13,13 +13,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from airflow_calib_provider.backends.scripts import NOT_ENTERED, any_of, shared_script, with_moved_paths
-from airflow_calib_provider.backends.wrapping import WRAPPER, wrapped
 from airflow_calib_provider.checksums import SUMS
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import SubmissionRefused
 from airflow_calib_provider.jobsets.attempts import INPUTS
 
 CONSTANTS, DIGEST = "CALIB_CONSTANTS", "CALIB_CONSTANTS_SHA256"
+LARGE = 1 << 30
+"""Bytes of a product that no worker is kept from its next order for."""
+
 INPUTS_FILE, RUNS_FILE = "CALIB_INPUTS", "CALIB_RUNS_FILE"
 
 _FETCH = f"""\
@@ -43,7 +45,7 @@ def shared_order(job: JobSubmission, there: JobSubmission) -> str:
     :param there: the same job with the paths that they have.
     """
     head = _head(job, there.environment.get(CONSTANTS))
-    return "\n".join([*head, shared_script(there, [_FETCH] if INPUTS in there.lists else []), ""])
+    return "\n".join([*head, shared_script(there, [_FETCH] if INPUTS in there.lists else [], _summed), ""])
 
 
 def carried_order(job: JobSubmission, step: int, generation: Path) -> str:
@@ -83,7 +85,7 @@ def carried_order(job: JobSubmission, step: int, generation: Path) -> str:
             f": >{INPUTS} || exit {NOT_ENTERED}",
             *(f"printf '%s\\n' {quoted(path)} >>{INPUTS}" for path in job.inputs),
             f"cd out || exit {NOT_ENTERED}",
-            *wrapped(job, inner),
+            *_summed(job, inner),
             "",
         ]
     )
@@ -95,7 +97,28 @@ def _head(job: JobSubmission, constants: str | None, files: Iterable[str] = ()) 
         head.append(f"# timeout {max(1, round(job.timeout))}")
     if constants is not None and DIGEST in job.environment:
         head.append(f"# constants {job.environment[DIGEST]} {constants}")
-    return [*head, *files, f"wrapper={shlex.quote(WRAPPER)}"]
+    return [*head, *files]
+
+
+def _summed(job: JobSubmission, inner: str) -> list[str]:
+    """The last lines of an order: the job, and the checksums of its products.
+
+    A worker sees to signals and time limits itself. A Python that is started for it in each step costs more than many a
+    step does; large products, and all where there is no ``sha256sum``, get theirs later, elsewhere.
+    """
+    if not job.products:
+        return [inner]
+    return [
+        f"inner={shlex.quote(inner)}",
+        'sh -c "$inner" sh "$@"',
+        "code=$?",
+        '[ "$code" = 0 ] && command -v sha256sum >/dev/null || exit "$code"',
+        f"for file in {shlex.join(job.products)}; do",
+        f'[ -f "$file" ] && [ $(($(wc -c <"$file"))) -lt {LARGE} ] || continue',
+        'digest=$(sha256sum <"$file") && printf "%s  %s\\n" "${digest%% *}" "$file"',
+        f"done >../{SUMS} 2>/dev/null",
+        "exit 0",
+    ]
 
 
 def _files(job: JobSubmission) -> list[str]:

@@ -356,10 +356,6 @@ hand_over() {
 now
 born=$t heard=$t idle=$t last=-
 beat
-# Asked once, and not by each order.
-PYTHON_WRAPS=no
-! python3 -I -S -c 'import hashlib, resource' >/dev/null 2>&1 || PYTHON_WRAPS=yes
-export PYTHON_WRAPS
 while :; do
     look
     case $mailbox in

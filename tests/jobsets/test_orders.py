@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.checksums import checksum
+from airflow_calib_provider.checksums import SUMS, checksum
 from airflow_calib_provider.domain.iteration.reserving import HandedOver, Order, Worker, current_text
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
 from airflow_calib_provider.errors import ProductError, SubmissionRefused
 from airflow_calib_provider.jobsets.arrivals import unpack
 from airflow_calib_provider.jobsets.mailbox import Mailbox
-from airflow_calib_provider.jobsets.orders import carried_order, with_own_lists
+from airflow_calib_provider.jobsets.orders import carried_order, shared_order, with_own_lists
 
 KEY = RoundKey("prompt", "w", "scale", "run-r1", 1, 1, 1)
 ORDER, WORKER = Order(1, 0, 1), Worker(0, 1)
@@ -277,3 +277,22 @@ def test_what_a_refused_result_names_goes(mailbox: Mailbox) -> None:
         (mailbox.folder / "outputs" / f"{name}.1-2.tar").touch()
     mailbox.put_away(str(NAME), refused=True)
     assert [one.name for one in (mailbox.folder / "outputs").iterdir()] == [f"{other}.1-2.tar"]
+
+
+@pytest.mark.parametrize("carried", [False, True], ids=["shared", "carried"])
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137)])
+def test_checksums_of_products(tmp_path: Path, script: str, code: int, *, carried: bool) -> None:
+    """Of those that are files, of a job that ended well; its end is its own."""
+    folder = tmp_path / "a"
+    write = "echo x >'a \\b'; mkdir d; echo y >d/e; mkfifo pipe; "
+    products = ("a \\b", "d/e", "pipe", "absent", "d")
+    job = submission(folder, command=("sh", "-c", write + script), products=products)
+    text = carried_order(job, 1, tmp_path / "g1") if carried else shared_order(job, job)
+    (tmp_path / "order.sh").write_text(text)
+    environment = {**os.environ, "_CONDOR_SCRATCH_DIR": str(tmp_path)}
+    assert subprocess.run(["sh", tmp_path / "order.sh"], env=environment, timeout=60).returncode == code
+    place = tmp_path / "order" if carried else folder
+    sums = place / SUMS
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    out = place / "out"
+    assert lines == ([f"{checksum(out / name)}  {name}" for name in products[:2]] if code == 0 else [])
