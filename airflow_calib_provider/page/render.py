@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -70,6 +70,16 @@ def moment(at: datetime | None) -> Markup:
     return Markup(f'<time datetime="{whole}" title="{whole}">{short}</time>')  # noqa: S704 - numbers
 
 
+def countdown(at: datetime | None) -> Markup:
+    """A time until which something is waited for, with how much of it is left."""
+    if at is None:
+        return Markup("")
+    left = (at - datetime.now(UTC)).total_seconds()
+    hours, minutes = divmod(max(0, int(left)) // 60, 60)
+    said = "passed" if left < 0 else f"in {hours} h" if hours >= 48 else f"in {hours} h {minutes} min"
+    return moment(at) + Markup(' <span class="note">{}</span>').format(said)
+
+
 def lines(text: str) -> Markup:
     """A text of several lines."""
     return Markup("<br>").join(escaped(line) for line in text.split("\n"))
@@ -103,6 +113,7 @@ def _environment() -> Environment:
     made.globals |= {
         "state": state,
         "moment": moment,
+        "countdown": countdown,
         "lines": lines,
         "shortened": shortened,
         "of_airflow": of_airflow,

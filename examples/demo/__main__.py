@@ -15,6 +15,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from airflow_calib_provider.domain.page_addresses import RUNS, page_address
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.ledger import schema
 from airflow_calib_provider.ledger.engine import Ledger
@@ -150,6 +151,7 @@ def _say_how_to_look(console: Console, server: AirflowServer, folder: Path, spec
     file = server.write_environment(folder / "environment")
     console.print(
         f"\nAirflow goes on running at [bold]{server.url}[/] (no login needed). Look at\n"
+        f"  • Browse → Calibration, {page_address(server.url, RUNS)}: runs, groups, payloads, what needs a person\n"
         "  • DAGs → zee__run: one column per run; zee__sum: one per group; the waiting task's XCom `reason`\n"
         f"  • the DAG's documentation: the YAML itself. Edit one in {_shown(specs)}: it changes at the next parse\n"
         "  • Assets: how the workflows hang together\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from html import unescape
 
 import pytest
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.page.app import HEADERS
+from airflow_calib_provider.page.render import countdown
 from tests.cli.world import NOW, World
 from tests.page.conftest import As
 from tests.page.test_views import Text
@@ -130,3 +132,17 @@ def test_a_ledger_that_is_away_is_said_and_no_more(busy: World, as_reader: As) -
     found = as_reader().get("/runs")
     assert found.status_code == 503
     assert str(file) not in found.text
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (timedelta(minutes=125, seconds=30), "in 2 h 5 min"),
+        (timedelta(days=3, seconds=30), "in 72 h"),
+        (-timedelta(seconds=1), "passed"),
+    ],
+)
+def test_what_is_left_of_a_time(left: timedelta, said: str) -> None:
+    shown = countdown(datetime.now(UTC) + left)
+    assert str(Text(str(shown))).endswith(f" {said}")
+    assert countdown(None) == ""
