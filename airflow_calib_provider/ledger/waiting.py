@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -38,6 +38,7 @@ from airflow_calib_provider.ledger.ids import IDS, one_of
 from airflow_calib_provider.ledger.locks.apart import look_of, said_of, shut, standing_of
 from airflow_calib_provider.ledger.locks.base import (
     LedgerLock,
+    LockRow,
     Look,
     Standing,
     ledger_lock,
@@ -105,15 +106,8 @@ def look_beside(
     forming: dict[Key, Any] = {}
     stopped: dict[int, Look] = {}
     excluding: dict[int, Excluding] = {}
-    others = {name: kind for name, kind in kinds.items() if name not in LOCKS.own}
     statement = standing_of_all(tuple(kinds), brief) if beside is None else statement_beside(kinds, beside, brief)
-    rows: list[Any] = list(connection.execute(statement, {"ids": sorted(set(ids))}).all())
-    themselves = []
-    if any(row[2] == OF_ITSELF for row in rows):
-        found = rows_of_themselves(connection, set(ids), answering(kinds))
-        themselves = [row for row in found if row[:2] in wanted]
-    rows += answered(connection, themselves, kinds)
-    rows += _of_others(connection, ids, others)
+    rows, themselves = _standing(connection, wanted, kinds, statement)
     for row in rows:  # thousands, in which to look a column up by its place takes a fifth of the time
         key, position = (row[0], row[1]), row[2]
         if position >= 0:
@@ -134,6 +128,37 @@ def look_beside(
     result.update(_without_failed(connection, excluding, details, result, elements, kinds, brief, now))
     result.update({key: stopped[key[0]] for key in result if key[0] in stopped})
     return result, apart
+
+
+def lock_looks(connection: Connection, group_id: int, tasks: Collection[str]) -> dict[tuple[str, int], Look]:
+    """How each single lock of a group's tasks stands, whatever else is enough, and whatever its deadline.
+
+    :returns: by task and position.
+    """
+    kinds = _kinds(connection, [group_id])
+    rows, _ = _standing(
+        connection, {(group_id, name) for name in tasks}, kinds, standing_of_all(tuple(kinds), brief=False)
+    )
+    details: dict[tuple[str, int], list[Any]] = defaultdict(list)
+    for row in rows:
+        if row[1] in tasks and row[2] >= 0:
+            details[row[1], row[2]].append(row)
+    return {place: _look_at_lock(of_lock, kinds) for place, of_lock in details.items()}
+
+
+def _standing(
+    connection: Connection, wanted: Collection[Key], kinds: Mapping[str, LedgerLock], statement: Select[Any]
+) -> tuple[list[Any], list[LockRow]]:
+    """How all locks of the groups of these tasks stand; those of the tasks that do not simply stand for themselves."""
+    ids = [group_id for group_id, _ in wanted]
+    rows: list[Any] = list(connection.execute(statement, {"ids": sorted(set(ids))}).all())
+    themselves = []
+    if any(row[2] == OF_ITSELF for row in rows):
+        found = rows_of_themselves(connection, set(ids), answering(kinds))
+        themselves = [row for row in found if row[:2] in wanted]
+    rows += answered(connection, themselves, kinds)
+    rows += _of_others(connection, ids, {name: kind for name, kind in kinds.items() if name not in LOCKS.own})
+    return rows, themselves
 
 
 def _excluding(row: Any) -> Excluding:

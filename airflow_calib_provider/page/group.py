@@ -19,7 +19,9 @@ from airflow_calib_provider.jobsets.folders import log_files
 from airflow_calib_provider.ledger import steps, tables
 from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import Scope, explain_group
+from airflow_calib_provider.ledger.locks.base import Look
 from airflow_calib_provider.ledger.rows import Group, first_row, read_rows, select_of
+from airflow_calib_provider.ledger.waiting import lock_looks
 from airflow_calib_provider.page.decisions import decisions
 from airflow_calib_provider.page.rights import Reader, Rights
 from airflow_calib_provider.spec.kinds import lock_kind
@@ -41,6 +43,7 @@ MOST_GENERATIONS, MOST_JOBS, MOST_RANGES, MOST_PICTURES = 50, 100, 200, 4
 class LockLine:
     """A lock of a task.
 
+    :ivar look: how it stands; ``None``: its task does not wait any more.
     :ivar choice: the position of the first of those of which one is enough.
     :ivar due: until when it is waited for, :ivar then: and what happens after that.
     """
@@ -48,6 +51,7 @@ class LockLine:
     task: str
     kind: str
     what: str
+    look: Look | None
     choice: int | None
     due: datetime | None
     then: str
@@ -149,7 +153,7 @@ def group_view(connection: Connection, found: Group, now: datetime) -> GroupView
         life=explained.life,
         request=asked,
         tasks=tasks,
-        locks=_locks(connection, found),
+        locks=_locks(connection, found, [row.task for row in tasks if row.state in ("new", "waiting")]),
         generations=made,
         jobs=_job_states(connection, [row.id for row in made]),
         logs=_logs(connection, made),
@@ -160,15 +164,19 @@ def group_view(connection: Connection, found: Group, now: datetime) -> GroupView
     )
 
 
-def _locks(connection: Connection, found: Group) -> list[LockLine]:
+def _locks(connection: Connection, found: Group, waiting: Sequence[str]) -> list[LockLine]:
+    """:param waiting: tasks that have not begun."""
     query = select(lock).where(lock.c.group_id == found.id).order_by(lock.c.task, lock.c.position)
-    return [_lock(row, found) for row in connection.execute(query).all()]
+    rows = connection.execute(query).all()
+    looks = lock_looks(connection, found.id, waiting) if rows and waiting else {}
+    return [_lock(row, found, looks.get((row.task, row.position))) for row in rows]
 
 
-def _lock(row: Any, found: Group) -> LockLine:
+def _lock(row: Any, found: Group, look: Look | None) -> LockLine:
     limits = Limits.of_json(row.limits) if row.limits else None
     due = limits.due(found.end, found.closed_at, row.deadline) if limits else None
-    return LockLine(row.task, row.kind, _words(row), row.choice, due, limits.then.replace("_", " ") if limits else "")
+    then = limits.then.replace("_", " ") if limits else ""
+    return LockLine(row.task, row.kind, _words(row), look, row.choice, due, then)
 
 
 def _words(row: Any) -> str:

@@ -37,6 +37,8 @@ SIGNS: Mapping[str, str] = {
     "validated": "?",
     "candidate": "?",
     "failed": "✗",
+    "never": "✗",
+    "open": "✓",
     "refused": "✗",
     "rejected": "✗",
     "skipped": "–",

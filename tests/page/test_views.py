@@ -132,7 +132,8 @@ def test_a_failed_group_leads_to_its_logs(busy: World, page: TestClient) -> None
 
 def test_a_waiting_group_says_for_what(busy: World, page: TestClient) -> None:
     text = str(read(page, "/group?name=run-r4&workflow=third"))
-    assert "laser payload Scale never task other.check" in text
+    assert "laser payload Scale … waiting 0 of 1 runs covered by payloads of Scale; missing 4 (no payload yet)" in text
+    assert "never task other.check ✗ never other.check selected none of the 1 runs" in text
     assert "third.laser of run-r4 : … waiting 0 of 1 runs covered by payloads of Scale; missing 4" in text
 
 
@@ -196,7 +197,7 @@ def test_what_waits_for_a_person(busy: World, page: TestClient) -> None:
 def test_campaigns_have_their_progress(busy: World, page: TestClient) -> None:
     found = read(page, "/campaigns")
     assert "runs?campaign=prompt&state=failed" in found.links
-    assert re.search(r"prompt • open 6 of \d+ tasks ended, 1 failed", str(found)), str(found)
+    assert re.search(r"prompt ✓ open 6 of \d+ tasks ended, 1 failed", str(found)), str(found)
     assert "demo.skim" in str(found)
 
 
