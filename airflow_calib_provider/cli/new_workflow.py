@@ -163,7 +163,7 @@ def _refuse_taken(answers: Answers, specs: Path, dags: Path) -> None:
         if one.name == answers.name:
             raise CalibError(f"there already: the workflow {answers.name} in {one.file}", "choose another name")
         for task in one.workflow.tasks.values() if one.workflow is not None else ():
-            if task.publish is not None and task.publish.tag == answers.tag:
+            if task.publish is not None and answers.tag in task.publish.tags:
                 raise CalibError(f"the tag {answers.tag} is published by {one.name} ({one.file})", "choose another tag")
 
 

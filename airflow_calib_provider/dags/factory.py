@@ -153,7 +153,7 @@ def _of_kind(workflow: Workflow, task: Task, task_id: str, common: Mapping[str, 
         publishes: type[PublishOperator] = PublishOperator
         if task.publish.asks_persons:
             from airflow_calib_provider.operators.approve import ApprovedOperator as publishes
-        return publishes(task_id=task_id, outlets=[_payload_asset(task.publish.tag)], **common)
+        return publishes(task_id=task_id, outlets=[_payload_asset(tag) for tag in task.publish.tags], **common)
     outlets = [_asset(workflow.name, task.name)]
     if any(policy.awaits == task.name for policy in workflow.groupings().values()):
         # The values of a run are news for calib_inject, which puts it into a group (rule 47).

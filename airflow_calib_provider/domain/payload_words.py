@@ -18,14 +18,23 @@ def _awaits(params: Mapping[str, Any]) -> str:
     return f"{_what(params)} (content {params['hash'][:12]}) waits for the approval of {who}{until}"
 
 
+def _publishing(params: Mapping[str, Any]) -> str:
+    said = f"; {params['said']}" if params.get("said") else ""
+    return f"is on its way to {' and '.join(params['stores'])}{said}"
+
+
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "not_validated": lambda p: f"{_what(p)} stays a candidate: {p['by']} says {listed(p['wrong'])}",
     "awaits_approval": _awaits,
+    "publishing": _publishing,
+    "store_refused": lambda p: f"{p['tag']} is not published: {p['said']}",
     "not_approved": lambda p: f"{_what(p)} is not published: {p['how']}",
 }
 
 RELEASES: dict[str, str] = {
     "not_validated": "other constants, or another limit in its verdict, and then `calib retry`",
+    "publishing": "nothing: it is taken further by Airflow's retry and by housekeeping",
+    "store_refused": "mend it in the store or in the spec, and then `calib retry`",
     "awaits_approval": "one of them: `calib payload approve`, or Required Actions in Airflow",
     "not_approved": "`calib retry`: then they are asked anew",
 }

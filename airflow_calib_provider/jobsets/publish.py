@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,21 @@ from airflow_calib_provider.jobsets.inputs import remedy, why_dropped
 from airflow_calib_provider.jobsets.products import check_published
 from airflow_calib_provider.jobsets.render import git_commit
 from airflow_calib_provider.jobsets.validating import validation_of
+from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import steps, tables
 from airflow_calib_provider.ledger.campaign_view import as_run
+from airflow_calib_provider.ledger.campaigns import PROMPT
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import ensure_task, group_by_id
+from airflow_calib_provider.ledger.payload_states import PUBLISHING, UNPUBLISHED
+from airflow_calib_provider.ledger.publications import on_their_way
 from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.starting import standing_of
-from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, not_published
-from airflow_calib_provider.payloads.store import Published, publish
+from airflow_calib_provider.payloads import intents
+from airflow_calib_provider.payloads.base import payload_store
+from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, by_id, not_published
+from airflow_calib_provider.payloads.publication import carry_out
+from airflow_calib_provider.payloads.store import Published, make_all_valid, note_task, publish
 from airflow_calib_provider.settings import products_folder
 from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.models import Publish as Publication
@@ -51,54 +59,143 @@ def publish_group(
     :raises RenderError: the file's template cannot be rendered.
     :raises NotOpen: the group is not closed, a lock is not open, or a task of its own DAG that it needs is not done.
     """
+    finish(ledger, group_id, task.name)
     with ledger.read() as connection:
         campaign = standing_of(connection, group_id, task.name).campaign
         flow = as_run(connection, campaign, workflow)
     params, workflow, task = stated_params(workflow, params), flow, flow.tasks[task.name]
     assert task.publish is not None
-    before = workflow.names_inside(task)
     with ledger.write() as connection:
         ensure_task(connection, workflow, group_id, task, now)
     with ledger.read() as connection:
         context = gather(connection, workflow, task, group_id, params, now=now)
-        group = group_by_id(connection, group_id)
         provenance = _provenance(connection, workflow, context, campaign)
-        file = _inside_products(render_value(task.publish.file, context.variables), context)
-        conditions = _conditions(connection, workflow, task.publish, context, file)
+        files = [
+            (tag, _inside_products(render_value(file, context.variables), context)) for tag, file in task.publish.files
+        ]
+        conditions = _conditions(connection, workflow, task.publish, context, files[0][1], campaign)
     if workflow.presets:
         provenance["preset"] = params.get(PRESET, workflow.preset)
-    iov = Iov(*group.span)
-    published = publish(
+    default = _default(task.publish, context)
+    made = []
+    for tag, file in files:
+        stores = stores_of(task.publish, tag, campaign, default)
+        more = {**provenance, **({intents.STORES: stores} if stores else {})}
+        made.append(_one(ledger, workflow, task, context, more, tag, file, conditions, now))
+    held = next((one for one in made if one.reason is not None), None)
+    if held is not None and held.reason is not None and held.reason["code"] != AWAITS:
+        raise not_published(held.reason)
+    if conditions is not None and conditions.together and held is None:
+        made = _together(ledger, group_id, made, now)
+    finish(ledger, group_id, task.name)
+    return _as_it_is(ledger, made)
+
+
+def _one(
+    ledger: Ledger,
+    workflow: Workflow,
+    task: Task,
+    context: GroupContext,
+    provenance: Mapping[str, object],
+    tag: str,
+    file: Path,
+    conditions: Conditions | None,
+    now: datetime,
+) -> Published:
+    """A payload, as far as it goes by itself."""
+    assert task.publish is not None
+    with ledger.read() as connection:
+        group = group_by_id(connection, context.group_id)
+    return publish(
         ledger,
-        tag=task.publish.tag,
+        tag=tag,
         file=file,
-        group_id=group_id,
+        group_id=group.id,
         task=task.name,
-        iov=iov,
+        iov=Iov(*group.span),
         provenance=provenance,
-        before=before,
+        before=workflow.names_inside(task),
         now=now,
         store=task.publish.store,
         edition=group.edition,
         failed_runs=context.failed_runs,
         then=(lambda at, of, made: advance(at, of, made, conditions, now)) if conditions is not None else None,
     )
-    if published.reason is not None and published.reason["code"] != AWAITS:
-        raise not_published(published.reason)
-    return published
+
+
+def _together(ledger: Ledger, group_id: int, made: Sequence[Published], now: datetime) -> list[Published]:
+    """Publish a set at once, or let it be on its way; what is published already stays."""
+    with ledger.write() as connection:
+        group = group_by_id(connection, group_id)
+        rows = [by_id(connection, one.payload_id) for one in made]
+        due = [row for row in rows if row.state in UNPUBLISHED and row.state != PUBLISHING]
+        if due and not group.late:
+            for row in make_all_valid(connection, group, due, now):
+                one = next(one for one in made if one.payload_id == row.id)
+                note_task(connection, group_id, row.task, replace(one, state=row.state), now)
+    return list(made)
+
+
+def _as_it_is(ledger: Ledger, made: Sequence[Published]) -> Published:
+    """The first of a set, as it is now."""
+    first = made[0]
+    with ledger.read() as connection:
+        row = by_id(connection, first.payload_id)
+    return replace(first, state=row.state, new=any(one.new for one in made))
+
+
+def finish(ledger: Ledger, group_id: int, task: str) -> None:
+    """Take further what a task has on its way to outside stores.
+
+    :raises PayloadStoreDown: it is not whole yet: try again.
+    :raises NotPublished: a store has refused it.
+    """
+    with ledger.read() as connection:
+        keys = on_their_way(connection, group_id, task)
+    for key in keys:
+        carry_out(ledger, key, lambda: datetime.now(UTC))
+
+
+def stores_of(
+    publication: Publication, tag: str, campaign: Campaign, default: tuple[str, str] | None
+) -> list[dict[str, Any]]:
+    """The outside stores that a payload is published to, for its provenance; only ``prompt`` writes there (rule 54)."""
+    if campaign.name != PROMPT:
+        return []
+    more: dict[str, Any] = {
+        **{"after": publication.after, "default": default},
+        **{"refuse_gaps": publication.refuse_gaps, "protect": publication.protect},
+    }
+    return [intents.Target(one.store, one.tag or tag, **more).as_dict() for one in publication.stores]
+
+
+def _default(publication: Publication, context: GroupContext) -> tuple[str, str] | None:
+    """Name and hash of what holds behind a group, which is kept where payloads are."""
+    if publication.after != "default" or not publication.stores:
+        return None
+    rendered = str(render_value(publication.default_file, context.variables))
+    digest, _ = payload_store(DEFAULT_STORE).keep(Path(rendered))
+    return Path(rendered).name, digest
 
 
 def _conditions(
-    connection: Connection, workflow: Workflow, publication: Publication, context: GroupContext, file: Path
+    connection: Connection,
+    workflow: Workflow,
+    publication: Publication,
+    context: GroupContext,
+    file: Path,
+    campaign: Campaign,
 ) -> Conditions | None:
     """What must hold before; ``None``: nothing, it is published at once."""
-    if publication.validated_by is None and publication.approve is None:
+    goes_out = bool(publication.stores) and campaign.name == PROMPT
+    together = bool(publication.more) or (goes_out and not publication.asks_persons)
+    if publication.validated_by is None and publication.approve is None and not together:
         return None
     validation = None
     if publication.validated_by is not None:
         by = workflow.tasks[publication.validated_by]
         validation = validation_of(connection, workflow, by, context, file)
-    return Conditions(validation, publication.approve)
+    return Conditions(validation, publication.approve, together)
 
 
 def _inside_products(rendered: object, context: GroupContext) -> Path:

@@ -35,6 +35,9 @@ from airflow_calib_provider.ledger.mirror_tables import mirror_target as mirror_
 from airflow_calib_provider.ledger.outside_tables import outside_answer as outside_answer
 from airflow_calib_provider.ledger.payload_tables import payload as payload
 from airflow_calib_provider.ledger.payload_tables import payload_decision as payload_decision
+from airflow_calib_provider.ledger.publication_tables import conditions_tag as conditions_tag
+from airflow_calib_provider.ledger.publication_tables import placement as placement
+from airflow_calib_provider.ledger.publication_tables import publication as publication
 from airflow_calib_provider.ledger.step_tables import iteration as iteration
 from airflow_calib_provider.ledger.step_tables import refused_result as refused_result
 from airflow_calib_provider.ledger.step_tables import step as step

@@ -69,10 +69,12 @@ class Conditions:
 
     :ivar validation: ``None``: nothing is validated.
     :ivar approval: ``None``: nobody must approve.
+    :ivar together: it is published with others of its set, by whoever brings these forward.
     """
 
     validation: Validation | None = None
     approval: Approval | None = None
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ def advance(connection: Connection, group: Group, made: Published, conditions: C
     if row.reason is None and conditions.approval is not None:
         row = _approved(connection, row, conditions.approval, now)
     if row.reason is None and not group.late:
+        if conditions.together:
+            return replace(made, state=row.state)
         row = store.make_valid(connection, group, row, now)
     made = replace(made, state=row.state, reason=row.reason)
     note(connection, group, row, made, now)

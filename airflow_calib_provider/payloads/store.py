@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select
+from sqlalchemy import Connection, Select, func, literal, or_, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
@@ -24,11 +24,21 @@ from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import exclusions, publication_deadlines, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
-from airflow_calib_provider.ledger.payload_states import CANDIDATE, CURRENT, EXPIRED, PUBLISHED, SUPERSEDED, UNPUBLISHED
+from airflow_calib_provider.ledger.payload_states import (
+    CANDIDATE,
+    CURRENT,
+    EXPIRED,
+    PUBLISHED,
+    PUBLISHING,
+    SUPERSEDED,
+    UNPUBLISHED,
+)
 from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one, move
+from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
+from airflow_calib_provider.payloads.covering import chosen, spanning
 
 payload = tables.payload
 
@@ -172,7 +182,9 @@ def _publish_row(
 
 
 def note_task(connection: Connection, group_id: int, task: str, made: Published, now: datetime) -> None:
-    """What a publishing task has come to."""
+    """What a publishing task has come to; of what is on its way to stores that was said already."""
+    if made.state == PUBLISHING:
+        return
     iov = {"first_run": made.iov.first, "last_run": made.iov.last}
     if made.state == PUBLISHED:
         publication_deadlines.met(connection, group_id, task)
@@ -222,9 +234,10 @@ def publish_candidates(
         for row in found:
             _refuse_outdated(group, row)
             refuse_held(row)
-            make_valid(connection, group, row, now, by=person)
+            row = make_valid(connection, group, row, now, by=person)
             iov = Iov(row.first_run, row.last_run)
-            done.append(Published(row.tag, iov, row.revision, row.content_hash, new=True, payload_id=row.id))
+            made = Published(row.tag, iov, row.revision, row.content_hash, True, row.state, row.id)
+            done.append(made)
             note_task(connection, group_id, row.task, done[-1], now)
     return done
 
@@ -232,17 +245,39 @@ def publish_candidates(
 def make_valid(connection: Connection, group: Group, row: Payload, now: datetime, **said_too: object) -> Payload:
     """Publish what is on its way, and end what its group has published under the tag before.
 
+    One that outside stores get, too, is on its way to them then, and is taken further by :mod:`.publication`.
+
     :param said_too: what the event says besides.
     :returns: the row as it is then.
     :raises PayloadError: its interval overlaps that of another group's payload.
     """
-    iov = Iov(row.first_run, row.last_run)
-    refuse_overlap(connection, group, row.tag, iov)
+    return make_all_valid(connection, group, [row], now, **said_too)[0]
+
+
+def make_all_valid(
+    connection: Connection, group: Group, rows: Sequence[Payload], now: datetime, **said_too: object
+) -> list[Payload]:
+    """As :func:`make_valid`, of a set."""
+    for row in rows:
+        refuse_overlap(connection, group, row.tag, Iov(row.first_run, row.last_run))
+    going = [row for row in rows if row.state != PUBLISHING and intents.targets_of(row)]
+    if not going:
+        return [_made_valid(connection, row, now, said_too) for row in rows]
+    told = [(row, {**_about(row), **said_too}) for row in going]
+    intents.intend(connection, group, told, now)
+    return [replace(row, state=PUBLISHING, reason=None) for row in rows]
+
+
+def _about(row: Payload) -> dict[str, object]:
+    return said(row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, row.size)
+
+
+def _made_valid(connection: Connection, row: Payload, now: datetime, said_too: Mapping[str, object]) -> Payload:
     here = _published(row.campaign, row.tag).where(payload.c.group_id == row.group_id)
     for old in read_rows(connection, here, Payload):
         end(connection, old, now)
     subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
-    data = {**said(row.tag, iov, row.revision, row.content_hash, row.size), **said_too}
+    data = {**_about(row), **said_too}
     columns = {"published_at": now, "reason": None, "remind_at": None}
     move(connection, payload, [Move({"id": row.id}, row.state, PUBLISHED, subject, columns, data)])
     return replace(row, state=PUBLISHED, published_at=now, reason=None)
@@ -382,15 +417,13 @@ def covering_each(
         return {}
     about = tables.campaign
     base = select(about.c.base_campaign).where(about.c.name == campaign).scalar_subquery()
-    places = [
-        _spanning(of, tag, wanted[0], wanted[-1]) for tag in sorted(set(tags)) for of in (literal(campaign), base)
-    ]
+    places = [spanning(of, tag, wanted[0], wanted[-1]) for tag in sorted(set(tags)) for of in (literal(campaign), base)]
     rows = read_rows(connection, with_group().where(or_(*places)).order_by(payload.c.first_run), Payload)
     found: dict[str, list[Payload]] = {}
     for tag in tags:
         here = [row for row in rows if row.tag == tag]
         own = [row for row in here if row.campaign == campaign]
-        found[tag] = _chosen(wanted, own, [row for row in here if row.campaign != campaign])
+        found[tag] = chosen(wanted, own, [row for row in here if row.campaign != campaign])
     return found
 
 
@@ -398,36 +431,9 @@ def last_before(connection: Connection, campaign: str, tag: str, runs: Iterable[
     """The newest published payloads that begin before runs which none covers: here or in the base campaign."""
     wanted = sorted(set(runs))
     base = select(tables.campaign.c.base_campaign).where(tables.campaign.c.name == campaign).scalar_subquery()
-    places = [_spanning(of, tag, wanted[0], wanted[-1]) for of in (literal(campaign), base)]
+    places = [spanning(of, tag, wanted[0], wanted[-1]) for of in (literal(campaign), base)]
     query = with_group().where(or_(*places)).order_by(payload.c.first_run, payload.c.campaign == campaign)
     rows = read_rows(connection, query, Payload)
     begins = [row.first_run for row in rows]
     found = {rows[place - 1].id: rows[place - 1] for run in wanted if (place := bisect_right(begins, run))}
     return list(found.values())
-
-
-def _spanning(of_campaign: ColumnElement[str], tag: str, first: int, last: int) -> ColumnElement[bool]:
-    """The published payloads that begin between two runs, and the last one that begins before them."""
-    other = payload.alias()
-    begins = select(func.max(other.c.first_run)).where(
-        other.c.campaign == of_campaign, other.c.tag == tag, other.c.state == PUBLISHED, other.c.first_run <= first
-    )
-    return and_(
-        payload.c.campaign == of_campaign,
-        payload.c.tag == tag,
-        payload.c.state == PUBLISHED,
-        payload.c.first_run.between(func.coalesce(begins.scalar_subquery(), first), last),
-    )
-
-
-def _chosen(runs: Iterable[int], *preferred: Sequence[Payload]) -> list[Payload]:
-    """Those that hold for the runs, of the first that has one; no two of one campaign overlap."""
-    begins = [[row.first_run for row in rows] for rows in preferred]
-    chosen: dict[int, Payload] = {}
-    for run in runs:
-        for rows, firsts in zip(preferred, begins, strict=True):
-            last = bisect_right(firsts, run) - 1
-            if last >= 0 and rows[last].last_run >= run:
-                chosen[rows[last].id] = rows[last]
-                break
-    return sorted(chosen.values(), key=lambda row: row.first_run)

@@ -344,7 +344,8 @@ def _publishers(workflows: Mapping[str, Workflow]) -> dict[str, list[tuple[Workf
     for workflow in workflows.values():
         for task in workflow.tasks.values():
             if task.publish is not None:
-                found.setdefault(task.publish.tag, []).append((workflow, task))
+                for tag in task.publish.tags:
+                    found.setdefault(tag, []).append((workflow, task))
     return found
 
 

@@ -220,7 +220,8 @@ def planned_with(specs: PlanSpecs, names: Iterable[str], *, alone: bool) -> set[
     for workflow in specs.workflows.values():
         for task in workflow.tasks.values():
             if task.publish is not None:
-                publishers.setdefault(task.publish.tag, set()).add(workflow.name)
+                for tag in task.publish.tags:
+                    publishers.setdefault(tag, set()).add(workflow.name)
     left = [name for name in (list(names) or list(specs.workflows)) if name in specs.workflows]
     found: set[str] = set()
     while left:

@@ -70,7 +70,8 @@ def _check_tags(files: Sequence[Loaded]) -> None:
     for loaded in files:
         for task in loaded.raw_tasks.values():
             if task.publish is not None and task.publish_tag is not None:
-                publishers.setdefault(task.publish.tag, []).append((loaded, task.publish_tag))
+                for tag in task.publish.tags:
+                    publishers.setdefault(tag, []).append((loaded, task.publish_tag))
     for tag, several in publishers.items():
         for loaded, node in several:
             others = [item for item in several if item[0].name != loaded.name]
@@ -181,10 +182,11 @@ def _is_product_here(names: Mapping[str, object]) -> bool:
 def _awaited_by_locks(raw: RawTask, good: dict[str, Loaded]) -> dict[str, str]:
     """The tasks for which the locks of a task wait for ever, each with the words for it."""
     publishers = {
-        task.publish.tag: f"{name}.{label}"
+        tag: f"{name}.{label}"
         for name, loaded in good.items()
         for label, task in loaded.raw_tasks.items()
         if task.publish is not None
+        for tag in task.publish.tags
     }
     found = {}
     for lock in raw.locks:

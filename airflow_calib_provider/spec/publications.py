@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from airflow_calib_provider.domain.locks.deadlines import NEAR
 from airflow_calib_provider.domain.quantities import parse_duration
@@ -23,13 +23,22 @@ if TYPE_CHECKING:
     from airflow_calib_provider.spec.tasks import RawTask
 
 
+_PROTECTED: dict[str | None, Literal["", "refuse", "move"]] = {None: "", "processed": "refuse", "move": "move"}
+
+
 def publication(keys: PublishKeys) -> Publish:
     """From what is written to what it means."""
-    assert keys.tag
-    assert keys.file
+    files = files_of(keys)
+    stores = [one.target() for one in keys.stores if one.store and not one.crossed() and not one.unreadable()]
     return Publish(
-        tag=keys.tag,
-        file=keys.file,
+        tag=files[0][0],
+        file=files[0][1],
+        more=tuple(files[1:]),
+        stores=tuple(one for one in stores if one is not None),
+        after=keys.after or "next",
+        default_file=keys.default or "",
+        protect=_PROTECTED[keys.protect],
+        refuse_gaps=keys.gaps == "refuse",
         store=keys.store,
         validated_by=keys.validated_by,
         approve=_approval(keys.approve),
@@ -46,6 +55,12 @@ def _by(keys: str | ByKeys | None) -> PublishBy | None:
         return PublishBy(at_most=at_most, since=since.strip(), warn_before=at_most / NEAR)
     at_most = keys.at_most or timedelta()
     return PublishBy(at_most=at_most, since=keys.since, warn_before=keys.near or at_most / NEAR)
+
+
+def files_of(keys: PublishKeys) -> list[tuple[str, str]]:
+    """The tags with the templates of their files, as far as they can be read."""
+    stated = [(one.tag, one.file) for one in keys.together] or [(keys.tag, keys.file)]
+    return [(tag, file) for tag, file in stated if tag and file]
 
 
 def _approval(keys: str | ApproveKeys | None) -> Approval | None:

@@ -20,6 +20,7 @@ from airflow_calib_provider.domain.scalars import (
     Name,
     OneOf,
     Reads,
+    Schema,
     Tag,
     Template,
     mistake,
@@ -28,6 +29,7 @@ from airflow_calib_provider.domain.scalars import (
     unlike,
 )
 from airflow_calib_provider.kinds import DEFAULT_STORE, PAYLOAD_STORES
+from airflow_calib_provider.spec.store_keys import SetKeys, StoreKeys
 
 
 def _store(value: object) -> str:
@@ -42,6 +44,7 @@ Store = Annotated[str, Reads(_store, NAME_SCHEMA, "name")]
 
 
 AUTOMATIC = "automatic"
+_FILE = 'a file, such as "{{ tasks.fit.products.constants }}"'
 
 
 class ApproveKeys(Keys):
@@ -131,14 +134,16 @@ class PublishKeys(Keys):
 
     tag: Annotated[
         Tag | None,
-        Words(missing="the tag to publish under"),
+        Words(default="required, without a `set`"),
         Field(description="only one task of all workflows publishes under a tag"),
     ] = None
-    file: Annotated[
-        Template | None,
-        Words(missing='a file, such as "{{ tasks.fit.products.constants }}"'),
-        Field(description="one file"),
-    ] = None
+    file: Annotated[Template | None, Words(default="required, without a `set`"), Field(description="one file")] = None
+    together: Annotated[
+        tuple[SetKeys, ...],
+        NotEmpty("two tags or more"),
+        Words(name="set", item="an element of set", type="list of [set](#publishset)", default=" "),
+        Field(alias="set", description="several tags instead, that are published all at once or not at all"),
+    ] = ()
     iov: Annotated[
         Annotated[Literal["group"], OneOf()],
         Field(description="the interval of validity: first to last run of the group, both included"),
@@ -175,3 +180,82 @@ class PublishKeys(Keys):
             description="until when it is to be published: people are told when that is near, and when it has passed"
         ),
     ] = None
+    stores: Annotated[
+        tuple[StoreKeys, ...],
+        Words(item="a store", type="list of [stores](#publishstores)", default="none"),
+        Field(description="outside stores that get it, too, in this order; all of them, or none"),
+    ] = ()
+    after: Annotated[
+        Annotated[Literal["hold", "default", "next"], OneOf()] | None,
+        Words(type="`hold`, `default` or `next`", default="`next`"),
+        Field(
+            description="what holds there behind the last run of a group: the payload until the next one begins, "
+            "`default`, or nothing until the next one comes. A store whose intervals have no ends holds on anyway"
+        ),
+    ] = None
+    default: Annotated[
+        Template | None,
+        Words(default=" "),
+        Field(description="the file that holds behind a group, with `after: default`"),
+    ] = None
+    protect: Annotated[
+        Annotated[Literal["processed", "move"], OneOf()] | None,
+        Words(type="`processed` or `move`", default="nothing is protected"),
+        Field(
+            description="what tasks with a lock on the tag began with is not changed in a store: that is refused, or "
+            "the interval begins behind the last such run"
+        ),
+    ] = None
+    gaps: Annotated[
+        Annotated[Literal["report", "refuse"], OneOf()],
+        Field(description="runs that no interval covers between this one and the one before it, in a store"),
+    ] = "report"
+
+    def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """One tag or a set; what belongs to stores needs one."""
+        yield from self._of_tags()
+        if self.has_set() and isinstance(self.approve, ApproveKeys):
+            yield ("approve",), mistake(f"{WHAT} is of one tag", "approve: automatic, or one tag", at_key=True)
+        for key in ("after", "default", "protect", "gaps"):
+            if self.has(key) and not self.has("stores"):
+                yield (key,), mistake(f"{WHAT} belongs to stores", "stores", at_key=True)
+        if self.after == "default" and not self.has("default"):
+            yield ("after",), mistake(f"{WHAT} names no file", "default: <a file>")
+        if self.has("default") and self.after != "default" and "after" not in self.unreadable():
+            yield ("default",), mistake(f"{WHAT} belongs to after: default", "after: default", at_key=True)
+        seen: list[str] = []
+        for number, one in enumerate(self.stores):
+            if one.tag and self.has_set():
+                yield ("stores", number, "tag"), mistake(f"{WHAT} is of one tag, and a set has several", "no tag")
+            if one.crossed() or one.unreadable() or not one.store:
+                continue
+            target = one.target()
+            if target is not None and target.store in seen:
+                yield ("stores", number), mistake(f"the store {target.store!r} is there twice", "each once")
+            seen.append(target.store if target is not None else "")
+
+    def has_set(self) -> bool:
+        """Whether there is a set, readable or not."""
+        return self.has("together") or self.has("set")
+
+    def _of_tags(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        if not self.has_set():
+            for key, expected in (("tag", "the tag to publish under"), ("file", _FILE)):
+                if not self.has(key):
+                    yield (), mistake(f"the key {key!r} is missing in {WHAT}", expected)
+            return
+        for key in ("tag", "file"):
+            if self.has(key):
+                yield (key,), mistake(f"{WHAT} stands in the set", "either tag and file, or a set", at_key=True)
+        tags = [one.tag for one in self.together]
+        if len(tags) == 1 and "set" not in self.unreadable():
+            yield ("set",), mistake("set has one tag", "tag and file, or two tags or more", at_key=True)
+        for number, tag in enumerate(tags):
+            if tag is not None and tag in tags[:number]:
+                yield ("set", number, "tag"), mistake(f"the tag {tag!r} is there twice", "each once")
+
+    @classmethod
+    def more_schema(cls) -> Schema:
+        """What :meth:`check` says, as JSON Schema."""
+        both = {"tag": False, "file": False}
+        return {"oneOf": [{"required": ["tag", "file"]}, {"required": ["set"], "properties": both}]}

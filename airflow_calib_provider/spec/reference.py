@@ -30,6 +30,7 @@ from airflow_calib_provider.spec import (
     product_keys,
     publish_keys,
     sources_keys,
+    store_keys,
     task_keys,
     verdict_keys,
 )
@@ -78,6 +79,8 @@ def tables() -> dict[str, str]:
         "iterate.sequence": [iterate_keys.StageKeys, iterate_keys.CornerKeys],
         "products": [product_keys.ProductKeys],
         "publish": [publish_keys.PublishKeys],
+        "publish.set": [store_keys.SetKeys],
+        "publish.stores": [store_keys.StoreKeys],
         "approve": [publish_keys.ApproveKeys],
         "verdict": [verdict_keys.LimitKeys],
         "by": [publish_keys.ByKeys],

@@ -279,10 +279,11 @@ def _check_tags(tasks: Mapping[str, RawTask], problems: Problems) -> None:
     for name, task in tasks.items():
         if task.publish is None or task.publish_tag is None:
             continue
-        other = publishers.setdefault(task.publish.tag, name)
-        if other != name:
-            problems.add(
-                f"the tasks {other!r} and {name!r} publish the same tag {task.publish.tag!r}",
-                task.publish_tag,
-                expected="one task for each tag",
-            )
+        for tag in task.publish.tags:
+            other = publishers.setdefault(tag, name)
+            if other != name:
+                problems.add(
+                    f"the tasks {other!r} and {name!r} publish the same tag {tag!r}",
+                    task.publish_tag,
+                    expected="one task for each tag",
+                )

@@ -33,6 +33,7 @@ from airflow_calib_provider.spec.policies import PolicyReader
 from airflow_calib_provider.spec.presets import params_of
 from airflow_calib_provider.spec.problems import Problems
 from airflow_calib_provider.spec.product_keys import drops_of, files_of
+from airflow_calib_provider.spec.publications import files_of as files_of_publication
 from airflow_calib_provider.spec.publications import publication
 from airflow_calib_provider.spec.task_keys import TaskKeys, WorkflowKeys
 from airflow_calib_provider.spec.templates import is_template, split_command
@@ -120,16 +121,17 @@ class TaskReader:
         if keys.iterate is not None:
             unsure = self.written.is_wrong(*where, "backend")
             IterationReader(self, task, (*where, "iterate"), unsure=unsure).read(keys.iterate)
-        if keys.publish is not None and keys.publish.tag and keys.publish.file:
+        if keys.publish is not None and files_of_publication(keys.publish):
             task.publish = publication(keys.publish)
-            task.publish_tag = self.written.at(*where, "publish", "tag")
+            key = "set" if keys.publish.together else "tag"
+            task.publish_tag = self.written.at(*where, "publish", key)
         only_publishes = keys.has("publish") and not (keys.has("jobs") or keys.has("iterate"))
         if only_publishes and not keys.needs and not task.needs_wrong:
             said = f"the task {name!r} publishes and needs nothing"
             self.problems.add(said, task.key, expected="needs: [<task that makes the file>]")
         if self.deep:
             task.templates.extend(self.templates((*where, "jobs"), keys.jobs))
-            task.templates.extend(self.texts((*where, "publish", "file")))
+            task.templates.extend(self._of_publication((*where, "publish"), keys))
         return task
 
     def _needs(self, keys: TaskKeys, task: RawTask, where: Where) -> None:
@@ -194,6 +196,12 @@ class TaskReader:
         if keys is not None:
             yield from self.of_defaults
             yield from self._of_settings(jobs, keys.blocks)
+
+    def _of_publication(self, where: Where, keys: TaskKeys) -> Iterator[TemplateText]:
+        yield from self.texts((*where, "file"))
+        yield from self.texts((*where, "default"))
+        for number in range(len(keys.publish.together) if keys.publish is not None else 0):
+            yield from self.texts((*where, "set", number, "file"))
 
     def _of_settings(self, where: Where, blocks: Iterable[str]) -> Iterator[TemplateText]:
         yield from self.texts((*where, "environment"), with_job=True)

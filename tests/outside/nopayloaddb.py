@@ -38,6 +38,7 @@ class Nopayloaddb(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    refusal = _Refused
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
@@ -49,6 +50,7 @@ class Nopayloaddb(ThreadingHTTPServer):
         self.count = 0
         self.faults: dict[int, tuple[str, int]] = {}
         self.last_id = 0
+        self.refusing = 0
 
     @property
     def url(self) -> str:

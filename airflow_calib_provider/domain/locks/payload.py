@@ -21,7 +21,7 @@ STORED = "stored_payload"
 
 
 def _store(value: object) -> str:
-    expected = f"kind:place, of {one_of(CONDITIONS_STORES.names())}, such as folder:/data/conditions"
+    expected = f"kind:place of {', '.join(CONDITIONS_STORES.names())}, such as folder:/data/conditions"
     found = text(value, expected)
     kind, separator, place = found.partition(":")
     if not separator or kind not in CONDITIONS_STORES:

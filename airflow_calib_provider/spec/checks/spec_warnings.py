@@ -75,7 +75,9 @@ def _for_ever(workflows: Mapping[str, Workflow]) -> Iterator[Warned]:
         for workflow in workflows.values()
         for task in workflow.tasks.values()
     }
-    publisher = {task.publish.tag: name for name, (_, task) in tasks.items() if task.publish is not None}
+    publisher = {
+        tag: name for name, (_, task) in tasks.items() if task.publish is not None for tag in task.publish.tags
+    }
     edges = {
         name: [f"{need.workflow or workflow.name}.{need.task}" for need in task.needs]
         + [publisher[tag] for lock in task.locks if (tag := _tag_of(lock)) in publisher]

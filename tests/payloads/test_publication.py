@@ -1,0 +1,218 @@
+"""A set is published everywhere or nowhere, whatever dies or refuses, and nobody ever sees half of it (rule 71)."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from airflow_calib_provider import crash
+from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.errors import NotPublished, PayloadStoreDown
+from airflow_calib_provider.jobsets.publish import stores_of
+from airflow_calib_provider.ledger import publications, tables
+from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.explain import Scope, explain_run
+from airflow_calib_provider.ledger.starting import standing_of
+from airflow_calib_provider.payloads.publication import finish_all
+from tests import processes
+from tests.outside.nopayloaddb import nopayloaddb
+from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, flow_of, publish
+
+POINTS = sorted(point for point in crash.POINTS if point.startswith("publication."))
+OF_REFUSALS = ("publication.after_refusal", "publication.after_return", "publication.after_back")
+
+
+@pytest.fixture
+def world(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outward]:
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    with nopayloaddb() as server:
+        yield Outward(tmp_path, ledger, server)
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_set_is_in_all_stores_and_in_the_ledger(world):
+    made = world.publish(world.groups[0], "a")
+    assert (made.state, made.tag) == ("published", "Scale")
+    assert world.states() == ["published"] * 2
+    world.is_whole()
+    world.publish(world.groups[1], "b")
+    world.publish(world.groups[0], "a2")
+    assert world.states() == ["superseded"] * 2 + ["published"] * 4
+    world.is_whole()
+    again = world.publish(world.groups[0], "a2")
+    assert not again.new
+    assert len(world.states()) == 6
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in OF_REFUSALS])
+def test_dying_at(world, point):
+    """Whoever comes next makes it whole, and the tags are shut until then."""
+    world.publish(world.groups[0], "a")
+    marks = world.folder / "marks"
+    marks.mkdir()
+    died = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
+    with Reader(world.url):
+        arguments = world.arguments(world.groups[0], "b")
+        assert processes.run(publish, *arguments, **died).returncode == -signal.SIGKILL
+        if point != "publication.after_publish":
+            assert world.states()[2:] == ["publishing"] * 2
+        assert finish_all(world.ledger, clock) == []
+    assert world.states() == ["superseded"] * 2 + ["published"] * 2
+    world.is_whole()
+
+
+@pytest.mark.parametrize("point", OF_REFUSALS)
+def test_dying_while_it_is_taken_back(world, point):
+    world.publish(world.groups[0], "a")
+    _refuses_attaching(world)
+    marks = world.folder / "marks"
+    marks.mkdir()
+    died = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
+    with Reader(world.url):
+        arguments = world.arguments(world.groups[0], "b")
+        assert processes.run(publish, *arguments, **died).returncode == -signal.SIGKILL
+        said = finish_all(world.ledger, clock)
+    assert len(said) == (point != "publication.after_back")
+    assert world.states() == ["published"] * 2 + ["candidate"] * 2
+    world.is_whole()
+
+
+def _refuses_attaching(world: Outward) -> None:
+    """The database refuses the second tag, after the first was done there."""
+    attach = world.server.attach
+
+    def refuse(data):
+        if world.server.lists[data["payload_list"]][1] == TAGS[1] and world.server.refusing:
+            world.server.refusing -= 1
+            raise type(world.server).refusal("Global Tag is frozen.")
+        return attach(data)
+
+    world.server.attach, world.server.refusing = refuse, 1
+
+
+def test_a_refusal_in_the_middle_takes_back_what_was_done(world):
+    world.publish(world.groups[0], "a")
+    _refuses_attaching(world)
+    with Reader(world.url), pytest.raises(NotPublished, match="Global Tag is frozen"):
+        world.publish(world.groups[0], "b")
+    assert world.states() == ["published"] * 2 + ["candidate"] * 2
+    world.is_whole()
+    assert world.publish(world.groups[0], "b").state == "published", "when it is mended"
+    world.is_whole()
+
+
+def test_a_store_that_is_away_is_waited_for_and_told(world):
+    world.publish(world.groups[0], "a")
+    (world.folder / "files").rename(world.folder / "gone")
+    with pytest.raises(PayloadStoreDown, match="files is not there"):
+        world.publish(world.groups[1], "b")
+    assert world.states()[2:] == ["publishing"] * 2
+    with world.ledger.read() as connection:
+        task = tables.group_task
+        row = connection.execute(select(task).where(task.c.group_id == world.groups[1])).one()
+        causes = explain_run(connection, Scope("prompt", clock()), 3).causes
+    assert (row.state, row.reason["code"]) == ("processing", "publishing")
+    said = [render(cause.reason) for cause in causes if cause.reason["code"] == "publishing"]
+    assert said
+    assert "on its way to git:conditions/main and nopayloaddb:npdb/PROMPT; " in said[0]
+    assert "files is not there" in said[0]
+    (world.folder / "gone").rename(world.folder / "files")
+    assert world.publish(world.groups[1], "b").state == "published"
+    world.is_whole()
+
+
+def test_what_is_changed_by_hand_is_told_and_nothing_is_done(world):
+    world.publish(world.groups[0], "a")
+    world.server.place("PROMPT", "Scale", "by-hand", 700, 800)
+    with pytest.raises(NotPublished, match=r"was changed there.*by-hand"):
+        world.publish(world.groups[1], "b")
+    assert world.states()[2:] == ["candidate"] * 2
+
+
+def test_what_was_there_before_stays(world):
+    world.server.place("PROMPT", "Scale", "old", 0, None)
+    world.publish(world.groups[1], "b")
+    world.publish(world.groups[0], "a")
+    listing = world.server.of_list(world.server.list_of("PROMPT", "Scale"))
+    found = sorted((one["major_iov"], one["major_iov_end"]) for one in listing)
+    assert found == [(0, 1), (1, 3), (3, 5)]
+
+
+def test_a_tag_has_one_writer(world):
+    world.publish(world.groups[0], "a")
+    with world.ledger.write() as connection:
+        connection.execute(update(tables.conditions_tag).values(workflow="other"))
+    with pytest.raises(NotPublished, match=r"other\.deliver in the campaign prompt writes"):
+        world.publish(world.groups[1], "b")
+
+
+def test_another_process_that_lives_is_not_overtaken(world):
+    world.publish(world.groups[0], "a")
+    holder = f"{socket.gethostname()[:60]}:{os.getppid()}:x"
+    with world.ledger.write() as connection:
+        held = {"holder": holder, "held_until": clock() + timedelta(minutes=5)}
+        connection.execute(update(tables.conditions_tag).values(**held))
+    with pytest.raises(PayloadStoreDown, match="another process publishes"):
+        world.publish(world.groups[1], "b")
+    with world.ledger.write() as connection:
+        connection.execute(update(tables.conditions_tag).values(held_until=clock() - timedelta(minutes=5)))
+    assert world.publish(world.groups[1], "b").state == "published"
+
+
+def test_gaps_are_refused_where_that_is_asked_for(world):
+    world.publish(world.groups[0], "a", refuse_gaps=True)
+    with pytest.raises(NotPublished, match=r"there is a gap before it, Scale: \[3, 4\]"):
+        world.publish(world.groups[2], "c", refuse_gaps=True)
+    world.publish(world.groups[1], "b", refuse_gaps=True)
+    assert world.publish(world.groups[2], "c", refuse_gaps=True).state == "published"
+
+
+def test_the_set_of_another_campaign_stays_in_the_ledger(world, ledger):
+    """Rule 54: the tags of a spec are those of prompt."""
+    publication = flow_of(world.folder).tasks["deliver"].publish
+    with ledger.read() as connection:
+        prompt = standing_of(connection, world.groups[0], "deliver").campaign
+    assert len(stores_of(publication, "Scale", prompt, None)) == 2
+    assert stores_of(publication, "Scale", replace(prompt, name="redo"), None) == []
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.long)])
+def test_rounds_of_deaths_and_refusals(world, rounds):
+    """Random groups, contents, deaths and faults of the database; in the end each store has what the ledger says."""
+    seed = int(os.environ.get("CALIB_TEST_SEED", random.randrange(10**6)))
+    chance = random.Random(seed)
+    print(f"CALIB_TEST_SEED={seed}")
+    with Reader(world.url):
+        for number in range(rounds):
+            marks = world.folder / f"marks{number}"
+            marks.mkdir()
+            died = {"CALIB_CRASH_AT": chance.choice([*POINTS, ""]), "CALIB_CRASH_FOLDER": str(marks)}
+            if chance.random() < 0.5:
+                what = chance.choice(["before", "after"])
+                world.server.faults[world.server.count + chance.randrange(1, 20)] = (what, 0)
+            order = chance.choice([(GIT, DATABASE), (DATABASE, GIT)])
+            arguments = world.arguments(chance.choice(world.groups[:4]), f"{number % 7}", stores=order)
+            processes.run(publish, *arguments, **died)
+            if chance.random() < 0.5:
+                finish_all(world.ledger, clock)
+        world.server.faults.clear()
+        for _ in range(3):
+            finish_all(world.ledger, clock)
+    with world.ledger.read() as connection:
+        assert publications.on_their_way(connection) == []
+    world.is_whole()
+    fsck = ["git", "-C", str(world.folder / "conditions.git"), "fsck", "--strict"]
+    assert subprocess.run(fsck, capture_output=True, check=False).returncode == 0
