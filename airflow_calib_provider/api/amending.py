@@ -100,10 +100,15 @@ def publish_candidates(
     :param tag: only that of this tag.
     :raises NotFound: there is no such campaign or group, or it has no candidate.
     :raises PayloadError: a payload that is published holds for one of the runs.
+    :raises PayloadStoreDown: an outside store does not answer: it is on its way, and taken further by housekeeping.
     """
+    from airflow_calib_provider.jobsets.publish import finish
     from airflow_calib_provider.payloads import store
 
     with ledger.read() as connection:
         check_names(connection, campaign, workflow)
         found = find_group(connection, campaign, workflow, group)
-    return store.publish_candidates(ledger, found.id, person=person, now=datetime.now(UTC), tag=tag)
+    made = store.publish_candidates(ledger, found.id, person=person, now=datetime.now(UTC), tag=tag)
+    for task in dict.fromkeys(one.task for one in made if one.task):
+        finish(ledger, found.id, task)
+    return made

@@ -87,8 +87,7 @@ def publish_group(
         raise not_published(held.reason)
     if conditions is not None and conditions.together and held is None:
         made = _together(ledger, group_id, made, now)
-    finish(ledger, group_id, task.name)
-    return _as_it_is(ledger, made)
+    return as_it_is(ledger, made, finish(ledger, group_id, task.name))
 
 
 def _one(
@@ -136,17 +135,20 @@ def _together(ledger: Ledger, group_id: int, made: Sequence[Published], now: dat
     return list(made)
 
 
-def _as_it_is(ledger: Ledger, made: Sequence[Published]) -> Published:
-    """The first of a set, as it is now."""
-    first = made[0]
+def as_it_is(ledger: Ledger, made: Sequence[Published], taken_further: bool) -> Published:
+    """The first of a set, as it is after what was on its way was taken further."""
+    first = replace(made[0], new=any(one.new for one in made))
+    if not taken_further:
+        return first
     with ledger.read() as connection:
         row = by_id(connection, first.payload_id)
-    return replace(first, state=row.state, new=any(one.new for one in made))
+    return replace(first, state=row.state, reason=row.reason)
 
 
-def finish(ledger: Ledger, group_id: int, task: str) -> None:
+def finish(ledger: Ledger, group_id: int, task: str) -> bool:
     """Take further what a task has on its way to outside stores.
 
+    :returns: whether there was anything.
     :raises PayloadStoreDown: it is not whole yet: try again.
     :raises NotPublished: a store has refused it.
     """
@@ -154,6 +156,7 @@ def finish(ledger: Ledger, group_id: int, task: str) -> None:
         keys = on_their_way(connection, group_id, task)
     for key in keys:
         carry_out(ledger, key, lambda: datetime.now(UTC))
+    return bool(keys)
 
 
 def stores_of(

@@ -107,6 +107,7 @@ class HousekeepingOperator(BaseOperator):
         from airflow_calib_provider.jobsets.storage import keep_house
         from airflow_calib_provider.ledger import generations
         from airflow_calib_provider.ledger.planner import refresh
+        from airflow_calib_provider.payloads.publication import finish_all
 
         ledger = task_ledger()
         now = datetime.now(UTC)
@@ -142,6 +143,7 @@ class HousekeepingOperator(BaseOperator):
         errors += cleaned.errors
         clear_amended(ledger, self.log)
         opened = open_dag_runs(ledger, self.log, thorough=True)
+        drift += finish_all(ledger, lambda: datetime.now(UTC))
         products = keep_house(ledger, now)
         errors += products.dropped.errors
         drift += products.drift

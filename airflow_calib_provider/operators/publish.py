@@ -50,6 +50,7 @@ class PublishOperator(BaseOperator):
         """Publish the group's product; doing it again publishes nothing twice."""
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
         from airflow_calib_provider.hooks.assets import tell_assets
+        from airflow_calib_provider.jobsets.publish import as_it_is, finish
 
         ledger = task_ledger()
         group = group_of(ledger, context, self._workflow)
@@ -60,7 +61,10 @@ class PublishOperator(BaseOperator):
                 spec = workflow.tasks.get(self._task_name)
                 if spec is None or spec.publish is None:
                     raise left_out(self._task_name, commit)
+                # What stopped half way to outside stores is taken further first: nothing else may come between.
+                finish(ledger, group.id, self._task_name)
                 published = self._publish(ledger, group, workflow, spec, context)
+                published = as_it_is(ledger, [published], finish(ledger, group.id, self._task_name))
         except LeftOut as error:
             return end_left_out(context, error)
         except (LedgerError, IllegalTransition, PayloadStoreDown):

@@ -53,6 +53,7 @@ class Published:
     :ivar new: False if the same content was published by the same task and group already.
     :ivar state: ``published``, or how far it is on its way there.
     :ivar reason: why it goes no further, but for that its runs came late.
+    :ivar task: that has made it; empty: whoever asks knows.
     """
 
     tag: str
@@ -63,6 +64,7 @@ class Published:
     state: str = PUBLISHED
     payload_id: int = 0
     reason: Reason | None = None
+    task: str = ""
 
 
 Then = Callable[[Connection, Group, Published], Published]
@@ -236,7 +238,7 @@ def publish_candidates(
             refuse_held(row)
             row = make_valid(connection, group, row, now, by=person)
             iov = Iov(row.first_run, row.last_run)
-            made = Published(row.tag, iov, row.revision, row.content_hash, True, row.state, row.id)
+            made = Published(row.tag, iov, row.revision, row.content_hash, True, row.state, row.id, None, row.task)
             done.append(made)
             note_task(connection, group_id, row.task, done[-1], now)
     return done

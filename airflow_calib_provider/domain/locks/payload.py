@@ -13,7 +13,7 @@ from airflow_calib_provider.domain.keys import Keys, Where, Words
 from airflow_calib_provider.domain.locks.base import BESIDE, LockKind, missing
 from airflow_calib_provider.domain.locks.outside_keys import LONGEST, SHORTEST
 from airflow_calib_provider.domain.quantities import format_duration
-from airflow_calib_provider.domain.scalars import WHAT, Duration, OneOf, Reads, Tag, mistake, one_of, text, unlike
+from airflow_calib_provider.domain.scalars import WHAT, Duration, OneOf, Reads, Tag, mistake, text, unlike
 from airflow_calib_provider.kinds import CONDITIONS_STORES
 
 STORED = "stored_payload"
