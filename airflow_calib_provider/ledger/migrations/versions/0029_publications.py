@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("changed_at", UtcDateTime, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["run_group.id"], name=op.f("fk_publication_group_id_run_group")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_publication")),
-        sa.UniqueConstraint("group_id", "task", "n", "position", name=op.f("uq_publication_group_id")),
+        sa.UniqueConstraint("group_id", "task", "n", "position", name=op.f("uq_publication_group_id_task_n_position")),
     )
     op.create_index(op.f("ix_publication_state"), "publication", ["state"])
     op.create_table(
