@@ -91,12 +91,9 @@ def intend(
 def _safe_run(connection: Connection, group: Group, tags: Sequence[str], target: Target) -> int | None:
     """Behind the last run that a task has begun with which reads one of these tags, here or there."""
     lock, task, of_group = tables.lock, tables.group_task, tables.run_group
-    here = (lock.c.kind == "payload") & lock.c.parameters["tag"].as_string().in_(tags)
-    there = (
-        (lock.c.kind == "stored_payload")
-        & (lock.c.parameters["tag"].as_string() == target.tag)
-        & (lock.c.parameters["store"].as_string() == target.store)
-    )
+    tag, store = (lock.c.parameters[name].as_string() for name in ("tag", "store"))
+    here = store.is_(None) & tag.in_(tags)
+    there = (store == target.store) & (tag == target.tag)
     query = (
         select(func.max(of_group.c.last_run))
         .join(lock, lock.c.group_id == of_group.c.id)
