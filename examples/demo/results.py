@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +14,10 @@ from zee.plots import plot_scales, plot_spectrum
 from zee.report import Row, compare
 from zee.scale import main as scale
 
+from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.payloads import store
+from airflow_calib_provider.payloads import life, store
 from demo.account import Account, constants_files, take_account
 from demo.scenario import Scenario
 
@@ -41,6 +43,9 @@ def show_synthetic(scenario: Scenario, ledger: Ledger, folder: Path, console: Co
     expected = {scenario.broken_run} == set(account.runs.get("excluded (skipped)", [])) and {scenario.late_run} == set(
         account.runs.get("late", [])
     )
+    refused = _refused(ledger)
+    console.print(f"refused by the validation: {'; '.join(refused) or 'nothing'}", soft_wrap=True)
+    expected = expected and len(refused) == 1
     if complete and good and expected:
         console.print("[green]all scales recovered; the sums of the account agree[/]")
         return 0
@@ -81,14 +86,41 @@ def _show_account(account: Account, console: Console) -> None:
 
 def _show_payloads(ledger: Ledger, campaign: str, console: Console) -> None:
     table = Table(title="Published payloads", title_justify="left")
-    for column in ("tag", "interval of validity", "revision", "group", "excluded runs", "content"):
+    for column in (
+        "tag",
+        "interval of validity",
+        "revision",
+        "group",
+        "excluded runs",
+        "validated",
+        "approved",
+        "content",
+    ):
         table.add_column(column)
     with ledger.read() as connection:
-        for row in store.listed(connection, campaign):
+        rows = store.listed(connection, campaign)
+        decided = {(one.payload_id, one.kind): one for one in life.decisions(connection, [row.id for row in rows])}
+        for row in rows:
+            validation, approval = (decided.get((row.id, kind)) for kind in ("validation", "approval"))
+            validated = _findings(validation.details["findings"]) if validation else ""
+            approved = (approval.person or approval.comment) if approval else ""
             excluded = ", ".join(str(run) for run in row.provenance.get("excluded_runs", []))
             iov = f"{row.first_run}–{row.last_run}"
-            table.add_row(row.tag, iov, str(row.revision), row.group_name, excluded, row.content_hash[:12])
+            table.add_row(
+                row.tag, iov, str(row.revision), row.group_name, excluded, validated, approved, row.content_hash[:12]
+            )
     console.print(table)
+
+
+def _refused(ledger: Ledger) -> list[str]:
+    """What was not published, and why."""
+    with ledger.read() as connection:
+        rows = store.listed(connection, "prompt", "ZeeScale", history=True)
+    return [render(row.reason) for row in rows if row.reason is not None]
+
+
+def _findings(found: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['name']} {', '.join(f'{value:.2g}' for value in one['values'])}" for one in found)
 
 
 def _plot(files: Sequence[Path], folder: Path, truth: Path | None, console: Console) -> None:

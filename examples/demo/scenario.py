@@ -9,6 +9,9 @@ from pathlib import Path
 
 from zee.simulate import Plan, RunData, simulate_runs, write_run, write_runs, write_truth
 
+SHIFTED = "ZEE_SHIFTED_RUNS"
+"""The variable of the mishap that is mended by an edit of the workflow's file."""
+
 
 @dataclass
 class Scenario:
@@ -19,6 +22,7 @@ class Scenario:
     :ivar broken_run: it fails for good, until it is skipped.
     :ivar late_run: it comes when later runs have been assigned already.
     :ivar slow_laser_run: the laser payload of its fill is delayed.
+    :ivar shifted_run: the constants of its group come out wrong, until the workflow's file is mended.
     """
 
     folder: Path
@@ -30,6 +34,7 @@ class Scenario:
     broken_run: int = 1009
     late_run: int = 1014
     slow_laser_run: int = 1011
+    shifted_run: int = 1018
     slow_laser_seconds: int = 20
     batch_ends: Sequence[int] = (1008, 1017, 1024)
 
@@ -57,6 +62,7 @@ class Scenario:
             "CALIB_ZEE_RUNS": str(self.runs_file.resolve()),
             "ZEE_FLAKY_RUNS": str(self.flaky_run),
             "ZEE_BROKEN_RUNS": str(self.broken_run),
+            SHIFTED: str(self.shifted_run),
             "ZEE_SLOW_LASER": f"{self.slow_laser_run} {self.slow_laser_seconds}",
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy import select
 
+from airflow_calib_provider.api import retry_group
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.injection.inject import close_campaign
 from airflow_calib_provider.ledger import campaigns, skips, tables
@@ -24,7 +26,7 @@ from airflow_calib_provider.runsources import read_source
 from airflow_calib_provider.spec.loader import load_folder, load_sources
 from demo import results
 from demo.airflow_server import AirflowServer
-from demo.scenario import Scenario
+from demo.scenario import SHIFTED, Scenario
 
 TOP = Path(__file__).resolve().parents[2]
 END_STATES = ("done", "failed", "skipped")
@@ -68,7 +70,7 @@ def _run_synthetic(
 
 
 def _stream(scenario: Scenario, specs: Path, watch: Watch) -> None:
-    """Runs come in batches; one breaks and is skipped; the data taking ends."""
+    """Runs come in batches; one breaks and is skipped; the data taking ends; what was refused is made again."""
     console, ledger = watch.console, watch.ledger
     for number, batch in enumerate(scenario.batches(), start=1):
         scenario.release(batch)
@@ -90,6 +92,23 @@ def _stream(scenario: Scenario, specs: Path, watch: Watch) -> None:
     console.print("the data taking ends: the campaign is closed, what was still forming is closed with it")
     watch.server.trigger("calib_inject")
     watch.until(lambda: watch.ended() and watch.nothing_wanted(), "every group to end")
+    _mend(specs, watch)
+
+
+def _mend(specs: Path, watch: Watch) -> None:
+    """What was refused is mended in the workflow's file, and made again."""
+    for row in watch.failed("zee", "deliver"):
+        watch.console.print(f"[yellow]refused[/]: {render(row.reason)}", soft_wrap=True)
+        file = specs / "zee.yaml"
+        file.write_text(re.sub(rf"({SHIFTED}:).*", r"\1 ''", file.read_text()))
+        watch.console.print(f"zee.yaml is mended, and `calib retry {row.name} --task scale` makes it again")
+        run = f"prompt__{row.name}"
+        # Airflow forgets a clear between the end of a task and that of its DAG run.
+        watch.until(lambda run=run: watch.server.run_state("zee__sum", run) == "failed", f"{run} to end")
+        os.environ["CALIB_AIRFLOW_URL"] = watch.server.url
+        retry_group(watch.ledger, row.name, tasks=["scale"], workflow="zee")
+        done = lambda name=row.name: watch.state("zee", name, "deliver") == "done"  # noqa: E731
+        watch.until(done, f"{row.name} to be published")
 
 
 def stream_cms(data: Path, folder: Path, ledger: Ledger) -> Play:
@@ -154,6 +173,10 @@ class Watch:
     def state(self, workflow: str, group: str, task: str) -> str | None:
         """State of one task of one group at the last look."""
         return next((r.state for r in self._rows if (r.workflow, r.name, r.task) == (workflow, group, task)), None)
+
+    def failed(self, workflow: str, task: str) -> list[Any]:
+        """The rows of a task that has failed, at the last look."""
+        return [r for r in self._rows if (r.workflow, r.task, r.state) == (workflow, task, "failed")]
 
     def ended(self) -> bool:
         """Whether nothing is left to be done."""

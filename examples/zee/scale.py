@@ -264,19 +264,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if applied is not None:
         events = apply_scales(events, applied)
     scales = measure(events, chosen.real_data, chosen.windows, chosen.tails)
-    write_json(
-        chosen.out / "constants.json",
-        constants(
-            scales,
-            parity=chosen.parity,
-            applied=None if applied is None else dict(zip(REGIONS, applied.tolist(), strict=True)),
-            laser_corrected=bool(chosen.laser),
-        ),
+    content = constants(
+        scales,
+        parity=chosen.parity,
+        applied=None if applied is None else dict(zip(REGIONS, applied.tolist(), strict=True)),
+        laser_corrected=bool(chosen.laser),
     )
+    write_json(chosen.out / "constants.json", _shifted(content))
     write_json(chosen.out / "spectrum.json", spectrum(scales))
     for warning in scales.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     _report(scales)
+
+
+def _shifted(content: dict[str, Any]) -> dict[str, Any]:
+    """On purpose wrong constants of the runs that ``ZEE_SHIFTED_RUNS`` names: EE is 10 % too large."""
+    if {*os.environ.get("ZEE_SHIFTED_RUNS", "").split()} & {str(run) for run in content["runs"]}:
+        content["scales"]["EE"]["value"] *= 1.1
+    return content
 
 
 def _report(scales: Scales) -> None:

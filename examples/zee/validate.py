@@ -2,7 +2,7 @@
 
 Command line: ``python -m zee.validate --constants FILE --closure FILE [--former FILE] --out DIR``; writes
 ``DIR/validation.json`` and ``DIR/old_and_new.png``, and reports ``closure_pull`` (the larger pull of both regions) and
-``jump`` (the larger relative change of a scale). Without former constants there is no jump: it is 0.
+``jump`` (the larger relative change of a scale). Where nothing was before, scales are compared with 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def jumps(new: FloatArray, old: FloatArray | None) -> FloatArray:
     :param new: widths s of the regions.
     :param old: those that held before; ``None``: there are none.
     """
-    return np.zeros(len(REGIONS)) if old is None else np.asarray(new / old - 1.0)
+    return np.asarray(new - 1.0 if old is None else new / old - 1.0)
 
 
 def pulls(path: Path) -> FloatArray:

@@ -78,11 +78,17 @@ def test_the_question_says_what_is_asked(installation: Installation) -> None:
     assert f"calib payload approve {TAG} --group {APPROVED}" in said
 
 
-def test_who_is_not_asked_cannot_answer(installation: Installation) -> None:
+def test_what_somebody_else_answers_counts_for_nothing(installation: Installation) -> None:
+    """This Airflow takes everybody for an administrator, and takes the answer; the ledger does not."""
     done = answered(installation, "mallory", "approve", TAG, "--group", APPROVED)
-    assert done.returncode != 0
-    assert "not one of its approvers" in done.stderr
+    assert "answered by mallory" in done.stdout
+    installation.wait(lambda: in_ledger(installation, APPROVED) == "failed", 200, "its task to fail")
     assert states(installation, APPROVED) == ["candidate"]
+    said = installation.calib("explain", APPROVED, "--workflow", WORKFLOW, "--task", "deliver")
+    assert "mallory is not one of those who may approve it (ada)" in said
+    installation.wait_run_ended(DAG, f"prompt__{APPROVED}")
+    installation.calib("retry", APPROVED, "--workflow", WORKFLOW)
+    installation.wait(lambda: in_airflow(installation, APPROVED) == "awaiting_input", 200, "it to be asked anew")
 
 
 def test_a_named_user_approves(installation: Installation) -> None:

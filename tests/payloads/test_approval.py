@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 
-from airflow_calib_provider.errors import CalibError, NotFound, NotPublished
+from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.errors import CalibError, NotFound, NotPublished, PayloadError
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.payloads import life, store
@@ -23,8 +25,11 @@ from airflow_calib_provider.payloads.approvals import (
     remind,
     settle,
 )
-from airflow_calib_provider.payloads.store import Published
+from airflow_calib_provider.payloads.store import Published, publish
+from airflow_calib_provider.spec.models import Approval
 from airflow_calib_provider.spec.publications import approvers_of
+from tests import processes
+from tests.ledger.making import group_ids
 from tests.payloads.living import Living
 
 APPROVE = "approve: {by: conveners, four_eyes: true, remind: 6h, expires: 36h}"
@@ -201,6 +206,45 @@ def test_reminders_come_as_often_as_asked_and_end_with_the_answer(asking: Asking
     assert asking.task().state == "waiting"
     asking.answer(request, asking.yes())
     assert remind(asking.ledger, at + timedelta(days=9)) == 0
+
+
+def test_another_groups_payload_holds_for_the_runs_by_then(asking: Asking) -> None:
+    request = asking.propose()
+    other = asking.folder / "other"
+    other.write_text("x")
+    group = group_ids(asking.ledger, "run")["run-r2"]
+    publish(
+        asking.ledger, tag="Scale", file=other, group_id=group, task="deliver", iov=Iov(1, 2), provenance={},
+        now=asking.now,
+    )  # fmt: skip
+    with pytest.raises(PayloadError, match=r"\[1, 1\] of Scale overlaps \[1, 2\], published for run-r2"):
+        asking.answer(request, asking.yes())
+    assert sorted(asking.states()) == ["published", "validated"]
+    with asking.ledger.read() as connection:
+        assert [one.kind for one in life.decisions(connection, [request.payload_id])] == ["validation", "request"]
+
+
+def _settle(url: str, group: int, request: ApprovalRequest, now: datetime) -> None:
+    rules = Rules(Approval(users=("ada",)), ["ada"])
+    answer = ApprovalAnswer(("Approve",), "ada", "", now)
+    settle(
+        Ledger(url), group_id=group, task="deliver", tag="Scale", request=request, answer=answer, rules=rules,
+        before=["scale", "validate"], now=now,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("point", ["payload.before_store", "payload.after_publish"])
+def test_dying_while_it_is_settled(asking: Asking, point: str) -> None:
+    request = asking.propose()
+    marks = asking.folder / "marks"
+    marks.mkdir()
+    url = asking.ledger.url.render_as_string(hide_password=False)
+    crash = {"CALIB_CRASH_AT": point, "CALIB_CRASH_FOLDER": str(marks)}
+    known = (url, asking.group, request, asking.now)
+    codes = [processes.run(_settle, *known, **crash).returncode for _ in range(2)]
+    assert codes == [-signal.SIGKILL, 0]
+    assert asking.states() == ["published"]
+    assert asking.told().count(("approved", "published")) == 1
 
 
 def test_authors(asking: Asking) -> None:
