@@ -89,6 +89,8 @@ class AskOperator(HITLOperator):
             self.log.info("there is no candidate: nobody is asked")
             return {"not_asked": "there is no candidate"}
         rules = rules_of(ledger, group, self._workflow.tasks[self._task_name], self._workflow, context)
+        if rules.approval.four_eyes and not rules.authors:
+            self.log.warning("four eyes are asked for, and no author is known: the approver's are the only ones")
         ti = context["ti"]
         place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         try:

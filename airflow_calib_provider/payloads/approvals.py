@@ -18,7 +18,7 @@ from airflow_calib_provider.errors import NotPublished
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.payload_states import APPROVED, EXPIRED, PUBLISHED, REJECTED, UNPUBLISHED
+from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, EXPIRED, PUBLISHED, REJECTED, UNPUBLISHED
 from airflow_calib_provider.ledger.rows import Group, Payload, read_rows
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.payloads import store
@@ -33,6 +33,7 @@ from airflow_calib_provider.payloads.life import (
     note,
     waits_for,
 )
+from airflow_calib_provider.payloads.staleness import among
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.spec.models import Approval
 
@@ -132,6 +133,7 @@ def settle(
     :raises PayloadError: another group's payload holds for one of the runs.
     """
     crash_point("payload.before_store", task)
+    changed = _changed(ledger, group_id, tag)
     with ledger.write() as connection:
         require_open(connection, group_id, task, before, now)
         group = group_by_id(connection, group_id)
@@ -140,7 +142,7 @@ def settle(
             row = by_id(connection, request.payload_id)
         if row is None:
             raise NotPublished(f"{group.name} has no candidate of {tag}", "`calib retry`", {"code": "error"})
-        made = _settled(connection, group, row, request, answer, rules, now)
+        made = _settled(connection, group, row, request, answer, rules, now, changed)
     crash_point("payload.after_publish", task)
     if made.reason is not None:
         raise not_published(made.reason)
@@ -155,10 +157,15 @@ def _settled(
     answer: ApprovalAnswer | None,
     rules: Rules,
     now: datetime,
+    changed: str,
 ) -> Published:
     if row.state not in UNPUBLISHED:
         return replace(_published(row, new=False), reason=row.reason)
     outcome, how = _worth(row, request, answer, rules)
+    if row.provenance.get("edition", 1) != group.edition:
+        changed = f"{group.name} was amended: it has edition {group.edition} by now"
+    if outcome == "approved" and changed:
+        outcome, how = "void", f"what it was made from has changed: {changed}"
     comment = answer.comment if answer is not None else ""
     person = answer.person if answer is not None else None
     decide(connection, row, PayloadDecision("approval", outcome, person, comment, {"how": how}), now)
@@ -167,12 +174,22 @@ def _settled(
         row = store.make_valid(connection, group, row, now, by=person)
     else:
         reason = {"code": "not_approved", **about(row), "how": how}
-        target = {"rejected": REJECTED, "expired": EXPIRED}.get(outcome, row.state)
-        ended = {"superseded_at": now} if target != row.state else {}
+        stays = CANDIDATE if changed else row.state
+        target = {"rejected": REJECTED, "expired": EXPIRED}.get(outcome, stays)
+        ended = {"superseded_at": now} if target in (REJECTED, EXPIRED) else {}
         row = go(connection, row, target, {"reason": reason, "remind_at": None, **ended}, by=person, reason=reason)
     made = _published(row, new=True)
     note(connection, group, row, made, now)
     return made
+
+
+def _changed(ledger: Ledger, group_id: int, tag: str) -> str:
+    """What a candidate was made from that is not any more what it was; empty: nothing."""
+    with ledger.read() as connection:
+        row = current(connection, group_id, tag)
+        found = among(connection, [row]) if row is not None and row.state in UNPUBLISHED else []
+    # What the source says of runs is no reason: the group keeps the metadata that it was made with.
+    return "; ".join(one.why[0] for one in found if one.reruns)
 
 
 def _worth(

@@ -61,18 +61,16 @@ class _Found:
             self.places.append(place)
 
 
-def stale(
-    connection: Connection, campaign: str, tag: str | None = None, payload_ids: Sequence[int] = ()
-) -> list[StalePayload]:
+def stale(connection: Connection, campaign: str, tag: str | None = None) -> list[StalePayload]:
     """The payloads of a campaign that are stale, those that others have read first.
 
     What was published before the ids of generations were kept with it cannot be told, and is left out.
-
-    :param payload_ids: these alone.
     """
-    rows = [row for row in store.listed(connection, campaign, tag) if row.state in CURRENT]
-    if payload_ids:
-        rows = [row for row in rows if row.id in payload_ids]
+    return among(connection, [row for row in store.listed(connection, campaign, tag) if row.state in CURRENT])
+
+
+def among(connection: Connection, rows: Sequence[Payload]) -> list[StalePayload]:
+    """Those of some payloads that are stale, as far as these alone tell."""
     lineage = lineage_of(connection, {number for row in rows for number in generations_of(row)})
     read = _Read(connection, lineage)
     changed = changed_groups(connection, {made.group_id for made in lineage.made.values()})

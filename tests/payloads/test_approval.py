@@ -10,9 +10,11 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
+from sqlalchemy import update
 
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import CalibError, NotFound, NotPublished, PayloadError
+from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.payloads import life, store
@@ -206,6 +208,27 @@ def test_reminders_come_as_often_as_asked_and_end_with_the_answer(asking: Asking
     assert asking.task().state == "waiting"
     asking.answer(request, asking.yes())
     assert remind(asking.ledger, at + timedelta(days=9)) == 0
+
+
+def test_what_it_was_made_from_has_changed_while_somebody_thought(asking: Asking) -> None:
+    request = asking.propose()
+    asking.tries += 1
+    asking.jobs("scale")
+    with pytest.raises(NotPublished, match="what it was made from has changed: scale of run-r1 has generation 2"):
+        asking.answer(request, asking.yes())
+    assert asking.states() == ["candidate"]
+    assert asking.told()[-1] == ("validated", "candidate")
+
+
+def test_the_group_was_amended_while_somebody_thought(asking: Asking) -> None:
+    request = asking.propose()
+    with asking.ledger.write() as connection:
+        connection.execute(update(tables.run_group).where(tables.run_group.c.id == asking.group).values(edition=2))
+        # As if all of the edition had been done again.
+        tasks = tables.group_task
+        connection.execute(update(tasks).where(tasks.c.group_id == asking.group).values(state="done"))
+    with pytest.raises(NotPublished, match="run-r1 was amended: it has edition 2 by now"):
+        asking.answer(request, asking.yes())
 
 
 def test_another_groups_payload_holds_for_the_runs_by_then(asking: Asking) -> None:
