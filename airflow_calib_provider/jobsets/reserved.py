@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow_calib_provider.backends.base import Backend, Elsewhere, carries
+from airflow_calib_provider.backends.base import Backend, Elsewhere, carries, let_go
 from airflow_calib_provider.backends.endings import why
 from airflow_calib_provider.backends.scripts import NOT_ENTERED
 from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, check_content, host_name
@@ -170,6 +170,14 @@ class Reserved:
         """
         if self.mailbox.orders_of(key) is None:
             self.inner.remove(key, jobs)
+
+    def dismiss(self, key: RoundKey, jobs: Iterable[int] | None, patience: float) -> None:
+        """As :meth:`remove`; it is the batch system that is given the patience.
+
+        :raises BackendError: as that of the batch system does.
+        """
+        if self.mailbox.orders_of(key) is None:
+            let_go(self.inner, key, jobs, patience)
 
     def rounds(self) -> Sequence[RoundKey]:
         """Those of the batch system."""

@@ -343,3 +343,16 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
         Mailbox(tmp_path / "mailbox").prepare()
     assert "reserve: false" in str(caught.value)
     assert not list((tmp_path / "mailbox" / "given").iterdir())
+
+
+def test_one_that_takes_long_to_go_is_not_waited_for(mailbox: Mailbox, tmp_path: Path) -> None:
+    """As one that is frozen: it goes later."""
+    backend = reserved(mailbox, tmp_path)
+    command = ("sh", "-c", f"trap '' TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done")
+    backend.submit(KEY, [submission(tmp_path / "a1", command=command, resources=Resources(cpus=1, memory=1 << 40))])
+    wait_for((tmp_path / "begun").exists)
+    began = time.monotonic()
+    backend.dismiss(KEY, None, 0.0)
+    assert time.monotonic() - began < 4, "the grace is 5 s"
+    assert not backend.poll({KEY: ""})[KEY].finished
+    wait_for(lambda: backend.poll({KEY: ""})[KEY].finished)
