@@ -47,11 +47,11 @@ def watch(ledger: Ledger, now: datetime) -> int:
     :returns: how many were raised or cleared.
     """
     with ledger.read() as connection:
-        changes = _changes(connection, now)
+        changes = pending(connection, now)
     if not changes:
         return 0
     with ledger.write() as connection:
-        changes = _changes(connection, now)  # another process may have been faster
+        changes = pending(connection, now)  # another process may have been faster
         move(connection, alarm, changes)
     return len(changes)
 
@@ -91,7 +91,8 @@ def _single(reason: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _single(inner)
 
 
-def _changes(connection: Connection, now: datetime) -> list[Move]:
+def pending(connection: Connection, now: datetime) -> list[Move]:
+    """What is to be raised, and what is to be cleared."""
     amiss = {one.key: one for one in _amiss(connection, now)}
     rows = {row.key: row for row in connection.execute(select(alarm).where(alarm.c.state == "raised")).all()}
     passed = set(_over(connection))

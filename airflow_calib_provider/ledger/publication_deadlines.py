@@ -121,10 +121,10 @@ def watch(ledger: Ledger, now: datetime) -> int:
     changed = 0
     while True:
         with ledger.read() as connection:
-            if connection.execute(_due_now(now).limit(1)).first() is None:
+            if connection.execute(pending(now).limit(1)).first() is None:
                 return changed
         with ledger.write() as connection:
-            rows = connection.execute(_due_now(now).limit(AT_ONCE)).all()
+            rows = connection.execute(pending(now).limit(AT_ONCE)).all()
             by_columns: dict[tuple[str, ...], list[Move]] = {}
             for row in rows:
                 made = _next(row, now)
@@ -142,9 +142,10 @@ def of_group(connection: Connection, group_id: int) -> dict[str, PublicationDead
     return {row.task: PublicationDeadline(row.state, row.due, _limits(row)) for row in rows}
 
 
-def _due_now(now: datetime) -> Select[Any]:
+def pending(now: datetime) -> Select[Any]:
+    """Those that begin to count, or of which something is to be said."""
     counts = or_(deadline.c.due.is_not(None), group.c.state != "forming")
-    return _with_group().where(deadline.c.look_at <= now, counts).order_by(deadline.c.group_id, deadline.c.task)
+    return _with_group().where(deadline.c.look_at <= now, counts).order_by(deadline.c.look_at)
 
 
 def _with_group(ids: Iterable[int] | None = None) -> Select[Any]:

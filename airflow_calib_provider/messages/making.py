@@ -143,7 +143,7 @@ def _title(event: Event, topic: str) -> str:
         "not_converged": f"Did not converge: {of}",
         "deadline": f"The deadline {'is near' if event.entity == 'alarm' else 'has passed'}: {of}",
         "stalled": f"Stalled: {of}",
-        "spec_broken": f"The file of {event.workflow} has mistakes",
+        "spec_broken": f"{reason_of(event).get('file') or event.workflow} cannot be used as it is",
         "source_unreadable": f"The run source {reason_of(event).get('source', '')} cannot be read",
         "waiting_for_person": f"Waits for a person: {of}",
     }

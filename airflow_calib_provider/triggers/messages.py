@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -88,7 +89,7 @@ class MessagesTrigger(BaseTrigger):
                 await self._sleep(min(pause, LOOK_AGAIN) if trouble else pause)
         finally:
             if sender is not None:
-                await asyncio.shield(asyncio.to_thread(sender.release))
+                await asyncio.shield(asyncio.to_thread(_end, sender))
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, min(seconds, self.until - time.time())))
@@ -119,6 +120,14 @@ def _sender(url: str, channel: ChannelSpec, connection: OutsideConnection | None
     from airflow_calib_provider.messages.sender import Sender
 
     return Sender(open_ledger(url), channel, connection, link=link)
+
+
+def _end(sender: Sender) -> None:
+    from airflow_calib_provider.errors import LedgerError
+
+    # Where the ledger cannot be written the lease ends by itself.
+    with suppress(LedgerError):
+        sender.release()
 
 
 def _said(error: Exception) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, TaskDeferred
+from airflow.sdk.exceptions import AirflowNotFoundException, TaskDeferred
 
 from airflow_calib_provider.dags.system import system_dags
 from airflow_calib_provider.hooks.mattermost import MattermostHook
+from airflow_calib_provider.hooks.told import ToldTrouble
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.operators.messages import MessagesOperator
 from airflow_calib_provider.triggers import messages as module
@@ -77,9 +78,9 @@ def test_there_is_a_dag_only_where_there_is_a_file(specs: Path, tmp_path: Path) 
     assert not [name for name in system_dags(stub, "../specs") if "messages" in name]
 
 
-def test_mistakes_end_the_task_and_say_where(specs: Path) -> None:
+def test_mistakes_end_the_try_and_say_where(specs: Path) -> None:
     (specs / "messages.yaml").write_text(TEXT.replace("shift", "7"))
-    with pytest.raises(AirflowFailException, match=r"messages\.yaml:3:3: "):
+    with pytest.raises(ToldTrouble, match=r"messages\.yaml:3:3: "):
         MessagesOperator(task_id="messages", specs=str(specs)).execute({})  # type: ignore[typeddict-item]
 
 

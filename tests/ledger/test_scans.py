@@ -16,6 +16,7 @@ from sqlalchemy import Connection, event, select
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.watched import GenerationWatch
 from airflow_calib_provider.ledger import (
+    alarms,
     backfill_days,
     campaign_progress,
     campaigns,
@@ -27,6 +28,7 @@ from airflow_calib_provider.ledger import (
     planner,
     present_jobs,
     products,
+    publication_deadlines,
     queries,
     results,
     skips,
@@ -39,13 +41,15 @@ from airflow_calib_provider.ledger import (
 )
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_group, explain_run
+from airflow_calib_provider.messages import outbox
 from airflow_calib_provider.payloads import store
+from airflow_calib_provider.spec.messages_file import ChannelSpec
 from benchmarks.ledger.growing import NOW, Growing
 from tests.postgres.places import once
 
 RUNS = 240
 LARGE = {"run", "membership", "run_group", "group_task", "lock", "generation", "job", "attempt", "round", "value"}
-LARGE |= {"product", "payload", "dag_run_request", "event", "skip", "campaign_run"}
+LARGE |= {"product", "payload", "dag_run_request", "event", "skip", "campaign_run", "publication_deadline"}
 
 SCOPE = Scope("prompt", now=NOW)
 
@@ -168,6 +172,14 @@ def _groups(hot: Hot) -> None:
     skips.members_of(connection, group, "check", ["skim"])
 
 
+def _told(hot: Hot) -> None:
+    alarms.pending(hot.connection, NOW)
+    hot.connection.execute(publication_deadlines.pending(NOW)).all()
+    found = outbox.after(hot.connection, 10, ChannelSpec("shift", "email", {}, (), ("ecal",), ("prompt",)))
+    outbox.facts_of(hot.connection, found.events)
+    outbox.first_since(hot.connection, NOW)
+
+
 HOT: dict[str, Callable[[Hot], object]] = {
     "look": lambda hot: waiting.look(hot.connection, hot.keys),
     "plan": lambda hot: openings.plan(hot.connection, NOW),
@@ -192,6 +204,7 @@ HOT: dict[str, Callable[[Hot], object]] = {
     "campaigns": lambda hot: campaigns.open_campaigns(hot.connection),
     "payload": lambda hot: store.covering(hot.connection, "prompt", "Fit", range(10, 90)),
     "products": lambda hot: _products(hot),
+    "messages": lambda hot: _told(hot),
     "watched": lambda hot: _watched(hot),
     "groups by name": lambda hot: _groups(hot),
 }

@@ -162,7 +162,7 @@ def test_what_is_amiss_is_raised_once_and_cleared(ledger: Ledger) -> None:
         ["source_unreadable", "spec_broken", "backend_trouble", "held_jobs"], "raised"
     )
     told = {one.topic: one for one in preview(ledger, spec(), now - timedelta(hours=1))}
-    assert told["spec_broken"].title == "The file of ecal has mistakes"
+    assert told["spec_broken"].title == "ecal.yaml cannot be used as it is"
     assert "ecal.yaml:1:1: x" in told["spec_broken"].why
     assert told["source_unreadable"].title == "The run source daq cannot be read"
     assert "2 jobs held: no memory" in told["stalled"].why
