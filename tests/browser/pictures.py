@@ -21,27 +21,29 @@ SIZE = (1280, 800)
 COLOURS = 64
 """Of each picture: what is flat stays flat, and a picture small."""
 
-NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed")
+OF_PAGE = ("ui-page-runs", "ui-page-group", "ui-page-tag", "ui-page-people")
+NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed", *OF_PAGE)
 WORKFLOW, FIRST = "ecal", 355100
 
 
 def prepare(installation: Installation) -> None:
-    """A workflow of twelve runs, the third of which fails: of three sums one waits for it."""
+    """A workflow of sixteen runs, of which two fail: of four sums each second one waits for its failed run."""
     installation.add_workflow(WORKFLOW)
-    installation.control_job(FIRST + 2, "always")
-    installation.add_runs(range(FIRST, FIRST + 12))
+    for n in (2, 9):
+        installation.control_job(FIRST + n, "always")
+    installation.add_runs(range(FIRST, FIRST + 16))
     assert installation.inject() == "success"
     failed = (f"{WORKFLOW}/run-r{FIRST + 2}", "work")
     installation.wait(lambda: installation.task_states().get(failed) == "failed", 300, "the failure")
     installation.wait_run_ended(f"{WORKFLOW}__run", f"prompt__run-r{FIRST + 2}")
-    published = [(f"{WORKFLOW}/sum-r{FIRST + n}", "deliver") for n in (4, 8)]
+    published = [(f"{WORKFLOW}/sum-r{FIRST + n}", "deliver") for n in (4, 12)]
     installation.wait(lambda: {installation.task_states().get(key) for key in published} == {"done"}, 300, "payloads")
 
 
 def draw(person: Person, folder: Path) -> Iterator[Path]:
     """Make all pictures, one after the other; the files."""
     person.page.set_viewport_size({"width": SIZE[0], "height": SIZE[1]})
-    for steps in (_campaign, _backfill, _waiting, _failed):
+    for steps in (_campaign, _backfill, _waiting, _failed, _page):
         person.go_home()
         for name in steps(person):
             yield _save(person, folder / f"{name}.png")
