@@ -62,6 +62,7 @@ from airflow_calib_provider.api.payload_life import (
     PayloadRecord,
     approve_payload,
     check_payloads,
+    check_stores,
     payload_consumers,
     payload_record,
     reject_payload,
@@ -107,6 +108,7 @@ from airflow_calib_provider.mirror.target import InfluxTarget
 from airflow_calib_provider.payloads.checking import CheckedPayload
 from airflow_calib_provider.payloads.comparison import OldAndNew
 from airflow_calib_provider.payloads.corrections import Consumer
+from airflow_calib_provider.payloads.drifting import StoreDrift
 from airflow_calib_provider.payloads.staleness import Rerun, StalePayload
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.planning.records import (
@@ -185,6 +187,7 @@ __all__ = [
     "StatusTable",
     "Steered",
     "StepRecord",
+    "StoreDrift",
     "TargetStatus",
     "TriedChannel",
     "UpgradedLedger",
@@ -202,6 +205,7 @@ __all__ = [
     "check_payloads",
     "check_products",
     "check_specs",
+    "check_stores",
     "clear_amended",
     "close_campaign",
     "compare_campaigns",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_calib_provider.payloads.checking import CheckedPayload
     from airflow_calib_provider.payloads.comparison import OldAndNew
     from airflow_calib_provider.payloads.corrections import Consumer
+    from airflow_calib_provider.payloads.drifting import StoreDrift
     from airflow_calib_provider.payloads.store import Published
 
 
@@ -172,7 +173,7 @@ def payload_consumers(ledger: Ledger, payload: Payload) -> list[Consumer]:
 def withdraw_payload(ledger: Ledger, payload: Payload, *, reason: str, person: str) -> Payload:
     """Take a payload back, so that it holds for no run; nothing is put in its place.
 
-    :raises PayloadError: it is not published, or no reason is given.
+    :raises PayloadError: it is not published, no reason is given, or outside stores have it, too.
     """
     from airflow_calib_provider.payloads.corrections import withdraw
 
@@ -187,11 +188,15 @@ def rollback_payload(
     :param revision: which; the newest before with other content.
     :raises NotFound: there is no such revision that was published.
     :raises PayloadError: no reason is given, or another group's payload holds for one of the runs.
+    :raises NotPublished: an outside store has refused it: nothing was changed.
+    :raises PayloadStoreDown: one does not answer: it is on its way, and taken further by housekeeping.
     """
+    from airflow_calib_provider.jobsets.publish import as_it_is, finish
     from airflow_calib_provider.payloads.corrections import rollback
 
     now = datetime.now(UTC)
-    return rollback(ledger, payload.id, person=person, reason=reason, now=now, revision=revision)
+    made = rollback(ledger, payload.id, person=person, reason=reason, now=now, revision=revision)
+    return as_it_is(ledger, [made], finish(ledger, payload.group_id, payload.task))
 
 
 def check_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str | None = None) -> Iterator[CheckedPayload]:
@@ -207,6 +212,16 @@ def check_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str | No
             check_names(connection, campaign)
         names.check_tag(connection, tag)
     yield from check(ledger, campaign, tag)
+
+
+def check_stores(ledger: Ledger, tag: str | None = None) -> Iterator[StoreDrift]:
+    """Compare what outside stores list with what the ledger says that was published there.
+
+    :param tag: only this one, as it is called there.
+    """
+    from airflow_calib_provider.payloads import drifting
+
+    return drifting.check_stores(ledger, tag)
 
 
 def _chosen(

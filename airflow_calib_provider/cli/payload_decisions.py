@@ -272,21 +272,29 @@ def check(
     campaign: Annotated[str | None, typer.Option("--campaign", "-c", help="Only this campaign; else all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the files of payloads with the ledger: missing, changed, unknown. The exit code is 1 if there are any."""
+    """Compare the files of payloads, and what outside stores list, with the ledger: missing, changed, unknown, drift.
+
+    The exit code is 1 if there is any difference.
+    """
     from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
 
-    found = list(api.check_payloads(open_ledger(), tag, campaign=campaign))
+    ledger = open_ledger()
+    found = list(api.check_payloads(ledger, tag, campaign=campaign))
+    drift = list(api.check_stores(ledger, tag)) if campaign in (None, PROMPT) else []
     if as_json:
-        emit_json([{"what": one.what, "path": str(one.path), **_which(one.payload)} for one in found])
+        files = [{"what": one.what, "path": str(one.path), **_which(one.payload)} for one in found]
+        emit_json([*files, *({"what": "drift", **vars(one)} for one in drift)])
     for one in () if as_json else found:
         named = (
             f": {one.payload.tag} revision {one.payload.revision} of {one.payload.group_name}" if one.payload else ""
         )
         print(f"{one.what}: {one.path}{named}")
-    if not found and not as_json:
+    for differs in () if as_json else drift:
+        print(f"drift: {differs.tag} in {differs.store}: {differs.said}")
+    if not found and not drift and not as_json:
         print("all files are as they were published")
-    raise typer.Exit(1 if found else 0)
+    raise typer.Exit(1 if found or drift else 0)
 
 
 def _which(row: Payload | None) -> dict[str, object]:

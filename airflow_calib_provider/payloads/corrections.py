@@ -13,10 +13,10 @@ from airflow_calib_provider.errors import NotFound, PayloadError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.payload_states import PUBLISHED, SUPERSEDED, WITHDRAWN
+from airflow_calib_provider.ledger.payload_states import CANDIDATE, PUBLISHED, SUPERSEDED, WITHDRAWN
 from airflow_calib_provider.ledger.rows import Payload, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one
-from airflow_calib_provider.payloads import life, store
+from airflow_calib_provider.payloads import intents, life, store
 from airflow_calib_provider.payloads.store import Published
 
 payload = tables.payload
@@ -61,7 +61,7 @@ def withdraw(ledger: Ledger, payload_id: int, *, person: str, reason: str, now: 
     """Take a payload back: it holds for no run any more.
 
     :raises NotFound: there is none.
-    :raises PayloadError: it is not published, or no reason is given.
+    :raises PayloadError: it is not published, no reason is given, or outside stores have it, too.
     """
     reason = _reason(reason)
     with ledger.write() as connection:
@@ -71,6 +71,9 @@ def withdraw(ledger: Ledger, payload_id: int, *, person: str, reason: str, now: 
         if row.state != PUBLISHED:
             said = f"revision {row.revision} of {row.tag} is {row.state}: there is nothing to be taken back"
             raise PayloadError(said, "`calib payload list --history` shows all revisions")
+        if stores := [target.store for target in intents.targets_of(row)]:
+            said = f"{row.tag} is in {' and '.join(stores)}, too, where something must hold in its place"
+            raise PayloadError(said, "`calib payload rollback` puts the content before there, too")
         life.decide(connection, row, life.PayloadDecision("withdrawal", "done", person, reason), now)
         return life.go(connection, row, WITHDRAWN, {"superseded_at": now}, by=person, comment=reason)
 
@@ -98,8 +101,9 @@ def rollback(
             raise NotFound(said, "`calib payload list --history` shows all revisions")
         iov = Iov(chosen.first_run, chosen.last_run)
         store.refuse_overlap(connection, group, row.tag, iov)
+        goes_out = bool(intents.targets_of(chosen))
         for old in all_of:
-            if old.state == PUBLISHED:
+            if old.state == PUBLISHED and not goes_out:
                 store.end(connection, old, now, by=person)
         said_of = {"of": chosen.revision, "instead_of": row.revision, "person": person, "reason": reason}
         key = {"campaign": row.campaign, "tag": row.tag, "group_id": row.group_id, "task": row.task}
@@ -112,10 +116,12 @@ def rollback(
         data = store.said(row.tag, iov, number, chosen.content_hash, chosen.size)
         subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
         event = {**data, "by": person, "comment": reason, "rollback": chosen.revision}
-        move = Move({**key, "revision": number}, None, PUBLISHED, subject, columns, event)
+        move = Move({**key, "revision": number}, None, CANDIDATE if goes_out else PUBLISHED, subject, columns, event)
         made = life.by_id(connection, insert_one(connection, payload, move))
         life.decide(connection, made, life.PayloadDecision("rollback", "done", person, reason, said_of), now)
-    return Published(made.tag, iov, number, made.content_hash, new=True, payload_id=made.id)
+        if goes_out:
+            made = store.make_valid(connection, group, made, now, by=person, comment=reason)
+    return Published(made.tag, iov, number, made.content_hash, new=True, state=made.state, payload_id=made.id)
 
 
 def _former(rows: list[Payload], now: Payload, revision: int | None) -> Iterator[Payload]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -13,17 +14,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
-from airflow_calib_provider import crash
+from airflow_calib_provider import api, crash
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.errors import NotPublished, PayloadStoreDown
+from airflow_calib_provider.errors import NotPublished, PayloadError, PayloadStoreDown
 from airflow_calib_provider.jobsets.publish import stores_of
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import standing_of
-from airflow_calib_provider.payloads.publication import finish_all
+from airflow_calib_provider.payloads.publication import finish_all, writable
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, flow_of, publish
@@ -137,9 +138,55 @@ def test_a_store_that_is_away_is_waited_for_and_told(world):
 def test_what_is_changed_by_hand_is_told_and_nothing_is_done(world):
     world.publish(world.groups[0], "a")
     world.server.place("PROMPT", "Scale", "by-hand", 700, 800)
+    (found,) = api.check_stores(world.ledger)
+    assert (found.store, found.tag, found.said) == (DATABASE.store, "Scale", "[700, 799] by-hand is not ours")
     with pytest.raises(NotPublished, match=r"was changed there.*by-hand"):
         world.publish(world.groups[1], "b")
     assert world.states()[2:] == ["candidate"] * 2
+
+
+def test_a_store_that_is_away_is_no_drift_of_the_others(world):
+    world.publish(world.groups[0], "a")
+    assert list(api.check_stores(world.ledger)) == []
+    (world.folder / "conditions.git").rename(world.folder / "gone")
+    found = list(api.check_stores(world.ledger, "Scale"))
+    assert [(one.store, one.said.partition(":")[0]) for one in found] == [(GIT.store, "cannot be asked")]
+
+
+def test_rollback_puts_the_former_content_into_the_stores(world):
+    world.publish(world.groups[0], "a")
+    world.publish(world.groups[0], "b")
+    row = api.payload_record(world.ledger, "Scale", run=1).payload
+    with pytest.raises(PayloadError, match="something must hold in its place"):
+        api.withdraw_payload(world.ledger, row, reason="wrong", person="ada")
+    made = api.rollback_payload(world.ledger, row, reason="wrong", person="ada")
+    assert (made.state, made.revision) == ("published", 3)
+    world.is_whole()
+    assert writable(DATABASE.store).look_up("Scale", 1).hash == made.content_hash
+
+
+def test_what_was_processed_is_protected(world):
+    """By a task of the campaign that has a lock on the tag, and has begun."""
+    world.publish(world.groups[0], "a")
+    with world.ledger.write() as connection:
+        lock = {"group_id": world.groups[0], "task": "deliver", "position": 7, "kind": "payload"}
+        connection.execute(insert(tables.lock).values(**lock, parameters={"tag": "Errors"}))
+    with pytest.raises(NotPublished, match="runs below 3 were processed already"):
+        world.publish(world.groups[0], "b", protect="refuse")
+    assert world.publish(world.groups[1], "c", protect="refuse").state == "published"
+    world.is_whole()
+
+
+def test_a_default_holds_behind_the_last_group(world):
+    default = world.folder / "default.json"
+    default.write_text("nothing known")
+    world.publish(world.groups[0], "a", after="default", default_file=str(default))
+    world.publish(world.groups[1], "b", after="default", default_file=str(default))
+    store = writable(GIT.store)
+    kept = [(one.first_run, one.last_run) for one in store.current("Scale")]
+    assert kept == [(1, 2), (3, 4), (5, None)]
+    assert store.current("Scale")[-1].hash == hashlib.sha256(b"nothing known").hexdigest()
+    assert list(api.check_stores(world.ledger)) == []
 
 
 def test_what_was_there_before_stays(world):
