@@ -188,8 +188,10 @@ def _unpause(about: About) -> Iterator[str]:
 
 
 def _amend(about: About) -> Iterator[str]:
-    if about.group is not None and "run" in about.reason:
-        options = (about.group, "--add", str(about.reason["run"]), *about.where(task=False))
+    reason = about.reason
+    runs = reason["runs"] if reason.get("code") == "all_left_out" else [reason["run"]] if "run" in reason else []
+    if about.group is not None and runs:
+        options = (about.group, "--add", ",".join(map(str, runs)), *about.where(task=False))
         yield f'{_line("calib group amend", *options)} --reason "..."'
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_calib_provider.domain.listing import listed
+
 
 def _edited(params: Mapping[str, Any]) -> str:
     """That the categories are other ones by now than those that have decided."""
@@ -29,6 +31,10 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "failed_run": lambda p: (
         f"left out: {p['failed']} failed for it at {p['at']}{': ' + p['said'] if p.get('said') else ''}"
     ),
+    "all_left_out": lambda p: (
+        f"nothing is left to process: it went on without {listed(p['runs'])} before, and the group has no other run "
+        "that is not skipped"
+    ),
 }
 
 RELEASES: dict[str, str] = {
@@ -42,4 +48,5 @@ RELEASES: dict[str, str] = {
     "not_listed": "a campaign of its own, if its source lists it again and it is completed",
     "incomplete_too_long": "a campaign of its own, after the run was completed",
     "failed_run": "an amendment, when it is done there: `calib group amend`",
+    "all_left_out": "an amendment that takes them in: `calib group amend`",
 }

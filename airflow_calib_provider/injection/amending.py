@@ -233,7 +233,8 @@ def _write_members(connection: Connection, plan: AmendmentPlan, wanted: Amendmen
         _member(target, run, "grouped", "removed", None, removed) for run in plan.target.removed
     ]
     move(connection, member, moves)
-    exclusions.readmit(connection, target, [*plan.target.added, *plan.target.removed], target.edition + 1)
+    for one in plan.changes:
+        exclusions.readmit(connection, one.group, [*one.added, *one.removed], one.group.edition + 1)
 
 
 def _member(target: Group, run: int, state: str, wanted: str, group_id: int | None, reason: Reason) -> Move:

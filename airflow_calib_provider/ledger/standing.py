@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Integer, Select, String, and_, case, cast, func, literal, null, or_, select, union_all
+from sqlalchemy import Integer, Select, String, and_, case, cast, exists, func, literal, null, or_, select, union_all
 
 from airflow_calib_provider.kinds import LOCKS
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.ids import IDS, one_of
-from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, ledger_lock, of_no_kind
+from airflow_calib_provider.ledger.locks.base import QUIET, LedgerLock, ledger_lock, of_no_kind, skipped
 from airflow_calib_provider.ledger.locks.elements import is_any_of_itself
 
 FORMING = ""
@@ -27,10 +27,14 @@ EXCLUDING = -4
 OF_ITSELF = -5
 """In place of a lock's position: there are locks of which more must be read."""
 
+LEFT_OUT = -6
+"""In place of a lock's position: a run that the task went on without, of a group that has no other runs by now."""
+
 ENDLESS = 1
 """In place of a run, of a forming group: nobody knows when one of its runs has ended."""
 
 lock, membership, group = tables.lock, tables.membership, tables.run_group
+left_out = tables.excluded_run
 
 
 @lru_cache(16)
@@ -77,7 +81,7 @@ def statement_beside(kinds: Mapping[str, LedgerLock], beside: Select[Any] | None
         members.label("n"),
     ).where(one_of(group.c.id, IDS), group.c.state != "closed")
     optional = [part for part in (None if brief else missing, beside) if part is not None]
-    beyond = (_of_stopped(), _of_excluding(members), _of_themselves(kinds))
+    beyond = (_of_stopped(), _of_excluding(members), _of_left_out(), _of_themselves(kinds))
     union = counted.union_all(forming, *beyond, *optional).subquery()
     return select(union).order_by(union.c.group_id, union.c.task, union.c.position, union.c.run)
 
@@ -125,6 +129,38 @@ def _of_excluding(members: Any) -> Select[Any]:
         one_of(group.c.id, IDS),
         group.c.state == "closed",
         group.c.policy[("failed_runs", "exclude")].as_float().is_not(None),
+    )
+
+
+def _of_left_out() -> Select[Any]:
+    """The runs that tasks of closed groups went on without, where there are no others any more.
+
+    A person has removed these, or skipped them.
+    """
+    member, before = membership.alias("member"), left_out.alias("before")
+    of_task = (before.c.group_id == left_out.c.group_id, before.c.task == left_out.c.task)
+    other = exists().where(
+        member.c.group_id == left_out.c.group_id,
+        member.c.state == "grouped",
+        ~exists().where(*of_task, before.c.run == member.c.run),
+        ~skipped(group.c.workflow, left_out.c.task, run=member.c.run),
+    )
+    return (
+        select(
+            left_out.c.group_id,
+            left_out.c.task,
+            literal(LEFT_OUT).label("position"),
+            *(literal("").label(name) for name in ("kind", "what", "status")),
+            left_out.c.run,
+            literal(1).label("n"),
+        )
+        .join(group, group.c.id == left_out.c.group_id)
+        .where(
+            one_of(left_out.c.group_id, IDS),
+            group.c.state == "closed",
+            ~skipped(group.c.workflow, left_out.c.task, run=left_out.c.run),
+            ~other,
+        )
     )
 
 

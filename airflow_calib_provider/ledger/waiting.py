@@ -55,6 +55,7 @@ from airflow_calib_provider.ledger.standing import (
     BESIDE,
     ENDLESS,
     EXCLUDING,
+    LEFT_OUT,
     OF_ITSELF,
     STOPPED,
     answering,
@@ -106,6 +107,7 @@ def look_beside(
     forming: dict[Key, Any] = {}
     stopped: dict[int, Look] = {}
     excluding: dict[int, Excluding] = {}
+    left_out: dict[Key, list[int]] = defaultdict(list)
     statement = standing_of_all(tuple(kinds), brief) if beside is None else statement_beside(kinds, beside, brief)
     rows, themselves = _standing(connection, wanted, kinds, statement)
     for row in rows:  # thousands, in which to look a column up by its place takes a fifth of the time
@@ -119,6 +121,8 @@ def look_beside(
             stopped[row.group_id] = _stopped(row)
         elif position == EXCLUDING:
             excluding[row.group_id] = _excluding(row)
+        elif position == LEFT_OUT:
+            left_out[key].append(row.run)
         elif key in wanted and position != OF_ITSELF:
             forming[key] = row
     result: dict[Key, Look] = {key: Look("open") for key in wanted}
@@ -126,6 +130,13 @@ def look_beside(
     elements = Elements(connection, themselves, kinds)
     result.update(_look_at_tasks(details, elements, kinds))
     result.update(_without_failed(connection, excluding, details, result, elements, kinds, brief, now))
+    result.update(
+        {
+            key: Look("waiting", {"code": "all_left_out", "runs": runs})
+            for key, runs in left_out.items()
+            if key in result and result[key].state == "open"
+        }
+    )
     result.update({key: stopped[key[0]] for key in result if key[0] in stopped})
     return result, apart
 

@@ -19,6 +19,18 @@ def left_out(place: Place) -> tuple[str, ...]:
     return ("3", "--workflow", "demo", "--no-airflow")
 
 
+def only_left_out(place: Place) -> tuple[str, ...]:
+    """As above, and then a person takes the other run out of the group."""
+    left_out(place)
+    place.calib("group", "amend", "fill-r2", "--workflow", "demo", "--remove", "2", "--reason", "bad")
+    return ("fill-r2", "--workflow", "demo", "--no-airflow")
+
+
+def taken_in_alone(place: Place) -> None:
+    assert place.world.group("fill-r2").edition == 3
+    assert place.state("fill-r2", "scale") == "new"
+
+
 def taken_in(place: Place) -> None:
     assert place.world.group("fill-r2").edition == 2
     assert place.state("fill-r2", "scale") == "new"

@@ -36,7 +36,9 @@ from tests.cli.run_situations import (
     gone_on,
     in_no_category,
     left_out,
+    only_left_out,
     taken_in,
+    taken_in_alone,
     value_awaited,
     value_failed,
     value_not_reported,
@@ -143,6 +145,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "stale_cleared": [Scenario(amended(lambda at, row: editions.settle(at, [row.group_id])), scale_began)],
     "stale_stuck": [Scenario(amended(editions.give_up), scale_began)],
     "failed_run": [Scenario(left_out, taken_in)],
+    "all_left_out": [Scenario(only_left_out, taken_in_alone)],
     "in_no_category": [Scenario(in_no_category, category_shown, stays=True)],
     "value_awaited": [Scenario(value_awaited, gone_on, stays=True)],  # the next one
     "value_failed": [Scenario(value_failed, gone_on)],

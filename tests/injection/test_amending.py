@@ -16,7 +16,7 @@ from airflow_calib_provider.errors import CalibError, IllegalTransition, NotOpen
 from airflow_calib_provider.injection import amending, amendments
 from airflow_calib_provider.injection.amending import Amended
 from airflow_calib_provider.jobsets.publish import _amendments
-from airflow_calib_provider.ledger import campaigns, editions, groups, skips, tables
+from airflow_calib_provider.ledger import campaigns, editions, exclusions, groups, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.locks.base import Look
 from airflow_calib_provider.ledger.waiting import FORMING, look
@@ -143,6 +143,15 @@ def test_some_runs_of_a_group_of_late_runs(world: Amending) -> None:
     done(world.ledger, world.id("fill-r4"), "scale")
     world.make("fill-r4", "run 5", Iov(5, 5))
     assert world.of("payload", "fill-r4") == ["expired", "candidate"]
+
+
+def test_a_group_that_loses_a_run_that_it_went_on_without_does_not_count_it_any_more(world: Amending) -> None:
+    at = {"group_id": world.id("fill-r4"), "task": "scale", "reason": {"code": "failed_run"}, "at": world.now}
+    with world.ledger.write() as connection:
+        connection.execute(tables.excluded_run.insert(), [{**at, "run": run} for run in (4, 5)])
+    world.amend("fill-r1", add=[4])
+    with world.ledger.read() as connection:
+        assert [row.run for row in exclusions.recorded_in(connection, at["group_id"])] == [5]
 
 
 def test_runs_that_are_late_and_in_no_group(ledger: Ledger, tmp_path: Path) -> None:

@@ -334,3 +334,21 @@ def test_a_publication_goes_on_without_them_too(story: Story) -> None:
         rows = connection.execute(select(tables.excluded_run.c.task, tables.excluded_run.c.run)).all()
     assert (said["excluded_runs"], list(said["failed_runs"])) == ([8], ["8"])
     assert [tuple(row) for row in rows] == [("direct", 8)]
+
+
+def test_where_only_left_out_runs_stay_it_waits_until_they_are_taken_in(story: Story) -> None:
+    story.fail(7)
+    story.finish()
+    story.redo(7)
+    others = [run for run in range(1, 11) if run != 7]
+    with story.ledger.write() as connection:
+        skips.add(connection, "prompt", "ecal", others[:-1], reason="x", person="ada", now=T0)
+    assert story.look().state == "open"
+    api.amend_group(story.ledger, "fill-r1", remove=others[-1:], reason="bad", person="ada")
+    seen = story.look()
+    assert (seen.state, seen.reason) == ("waiting", {"code": "all_left_out", "runs": [7]})
+    with pytest.raises(NotOpen, match=r"it went on without 7 before"):
+        story.begin(max_tries=9)
+    api.amend_group(story.ledger, "fill-r1", add=[7], reason="repaired", person="ada")
+    assert story.look().state == "open"
+    assert story.finish(max_tries=10).runs == [7]

@@ -315,12 +315,14 @@ def _looked(kind: LedgerLock, what: str, told: tuple[tuple[str, int | None, int]
 _KEY: tuple[Column[Any], ...] = (lock.c.group_id, lock.c.task, lock.c.position, lock.c.kind)
 
 
-def skipped(workflow: object, task: object, campaign: object = group.c.campaign) -> ColumnElement[bool]:
+def skipped(
+    workflow: object, task: object, campaign: object = group.c.campaign, run: object = membership.c.run
+) -> ColumnElement[bool]:
     """Whether a person skipped the run, for a task or a whole workflow; part of a statement with group and run."""
     return exists().where(
         skip.c.campaign == campaign,
         skip.c.workflow == workflow,
-        skip.c.run == membership.c.run,
+        skip.c.run == run,
         skip.c.task.in_(["", task]),
     )
 
