@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, update
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from airflow_calib_provider.domain.page_addresses import group_address, page_address, tag_address
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.page.parameters import DagQuery, DagRunQuery, GroupQuery, RunsQuery, TagQuery
 from tests.cli.world import NOW, World, late_fill
 from tests.postgres.fixture import database  # noqa: F401  on both
 
@@ -252,3 +254,13 @@ def test_addresses_inside_of_airflow(airflow: str, path: str) -> None:
     assert tag_address(airflow, "prompt", "A b&c") == f"{base}/tag?campaign=prompt&tag=A+b%26c"
     found = group_address(airflow, "prompt", "ecal", "fill-r1", "scale")
     assert found == f"{base}/group?campaign=prompt&workflow=ecal&name=fill-r1#task-scale"
+
+
+def test_the_docs_name_every_view_and_parameter() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "page.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \|(.*)\|$", text, re.M))
+    queries = {"runs": RunsQuery, "group": GroupQuery, "tag": TagQuery, "dag": DagQuery, "dag-run": DagRunQuery}
+    paging = {"before", "source", "offset"}
+    assert set(rows) == {*queries, "campaigns", "people"}
+    for view, query in queries.items():
+        assert set(re.findall(r"`([a-z_]+)`", rows[view])) - {"prompt"} == set(query.model_fields) - paging, view
