@@ -42,7 +42,8 @@ def flow_of(folder: Path, **options: Any) -> Workflow:
     made = workflow("ecal", task("deliver", fill(), publish="Scale", file="x"))
     files = [(tag, str(folder / "products" / tag)) for tag in TAGS]
     options = {"stores": (GIT, DATABASE), **options}
-    publish = Publish(tag=files[0][0], file=files[0][1], more=(files[1],), **options)
+    options = {"more": (files[1],), **options}
+    publish = Publish(tag=files[0][0], file=files[0][1], **options)
     tasks = {"deliver": made.tasks["deliver"].model_copy(update={"publish": publish})}
     return made.model_copy(update={"tasks": tasks})
 

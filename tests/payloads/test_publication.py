@@ -19,12 +19,14 @@ from sqlalchemy import insert, select, update
 from airflow_calib_provider import api, crash
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import NotPublished, PayloadError, PayloadStoreDown
-from airflow_calib_provider.jobsets.publish import stores_of
+from airflow_calib_provider.jobsets.publish import as_it_is, finish, stores_of
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import standing_of
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.publication import finish_all, writable
+from airflow_calib_provider.spec.models import Approval
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, flow_of, publish
@@ -234,6 +236,29 @@ def test_the_set_of_another_campaign_stays_in_the_ledger(world, ledger):
         prompt = standing_of(connection, world.groups[0], "deliver").campaign
     assert len(stores_of(publication, "Scale", prompt, None)) == 2
     assert stores_of(publication, "Scale", replace(prompt, name="redo"), None) == []
+
+
+def test_what_persons_approve_goes_to_the_stores_then(world):
+    approval = Approval(users=("ada",))
+    waits = world.publish(world.groups[0], "a", more=(), approve=approval)
+    assert (waits.state, waits.reason["code"]) == ("candidate", "awaits_approval")
+    assert writable(DATABASE.store).current("Scale") == []
+    settled = settle(
+        world.ledger,
+        group_id=world.groups[0],
+        task="deliver",
+        tag="Scale",
+        request=ApprovalRequest(waits.payload_id, waits.content_hash),
+        answer=ApprovalAnswer(("Approve",), "ada", "fine", clock()),
+        rules=Rules(approval, ("ada",), set()),
+        before=(),
+        now=clock(),
+    )
+    assert settled.state == "publishing"
+    assert world.states() == ["publishing"]
+    made = as_it_is(world.ledger, [settled], finish(world.ledger, world.groups[0], "deliver"))
+    assert made.state == "published"
+    world.is_whole()
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.long)])
