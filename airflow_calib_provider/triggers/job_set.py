@@ -49,9 +49,14 @@ def advance_all(url: str, generation_ids: Sequence[int]) -> Mapping[int, Generat
 
 
 def worth_a_look(standings: Mapping[int, GenerationStanding]) -> list[int]:
-    """Those for which reserved workers have handed over what their next step waits for."""
+    """Those for which reserved workers have handed over what their next step waits for.
+
+    Of one in trouble that may lie there for long: it is looked at with all others.
+    """
     return [
-        number for number, standing in standings.items() if standing.awaited is not None and standing.awaited.here()
+        number
+        for number, standing in standings.items()
+        if standing.awaited is not None and not standing.trouble and standing.awaited.here()
     ]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from airflow_calib_provider.errors import BackendError
 from airflow_calib_provider.jobsets.advance import GenerationStanding
+from airflow_calib_provider.jobsets.mailbox import AwaitedResults
 from airflow_calib_provider.ledger.waiting import Look
 from airflow_calib_provider.sensors import ledger_sensor
 from airflow_calib_provider.sensors.ledger_sensor import RunGroupSensor
@@ -87,6 +89,22 @@ def test_a_glance_leads_to_an_early_look_at_what_is_worth_it() -> None:
     assert 1 <= len(early) <= 2
     assert looked[both[0] + 1][0] - looked[both[0]][0] < 2
     assert looked[both[1]][0] - looked[both[0]][0] > 2.9
+
+
+def test_what_is_worth_an_early_look(tmp_path: Path) -> None:
+    """Results enough; but not of one in trouble, for which they lie there until somebody mends it."""
+    awaited = AwaitedResults(str(tmp_path), 2)
+    standings = {
+        1: GenerationStanding(1, "running", None, {}, awaited=awaited),
+        2: GenerationStanding(2, "running", None, {}, "the disk is full", awaited=awaited),
+        3: GenerationStanding(3, "running", None, {}),
+        4: GenerationStanding(4, "running", None, {}, awaited=AwaitedResults(str(tmp_path / "absent"), 1)),
+    }
+    (tmp_path / ".part").touch()
+    (tmp_path / "s1.j0.a1.w0.e1").touch()
+    assert job_set.worth_a_look(standings) == []
+    (tmp_path / "s1.j1.a1.w1.e1").touch()
+    assert job_set.worth_a_look(standings) == [1]
 
 
 def test_what_can_never_open_goes_back_to_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
