@@ -194,6 +194,8 @@ def _judge(
         promote(row.folder, {job.index: job.accepted_attempt or 0}, row.group_name)
         folder = job_folder(row.folder, job.index)
         updated = folder / "out" / plan["file"]
+        if updated.is_dir():
+            raise ProductError(f"{plan['file']} is a folder, and constants are one file")
         digest = checksum(updated)
         report = told_of_iteration(folder / "report.jsonl")
     except (ProductError, OSError) as error:

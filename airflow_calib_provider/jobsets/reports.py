@@ -108,9 +108,12 @@ def told_of_iteration(file: Path) -> dict[str, Any] | None:
     :raises ProductError: the report cannot be read.
     """
     found = None
-    for line in _lines(file):
+    for number, line in enumerate(_lines(file), start=1):
         if line.strip():
-            item = _object(line)
+            try:
+                item = _object(line)
+            except (ValueError, RecursionError) as error:  # changed since it was accepted
+                raise ProductError(f"{file.name}:{number}: not a valid line ({error}): {line[:120]}") from error
             found = item if _is_of_iteration(item) else found
     return found
 

@@ -13,6 +13,9 @@ from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.folders import generation_folder, job_folder
 from airflow_calib_provider.spec.language import PICTURE
 
+_LONGEST = 180
+"""Bytes of a name that more is written around, of the 255 that there may be."""
+
 
 def relative(file: Path) -> str:
     """A file in the products folder, relative to it."""
@@ -50,7 +53,7 @@ def keep_start(source: Path, place: Path) -> tuple[Path, str]:
     """
     try:
         digest = checksum(source)
-        target = place / f"{digest[:12]}-{source.name}"
+        target = place / f"{digest[:12]}-{_tame(source.name)}"
         if not target.exists():
             place.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}")
@@ -64,6 +67,12 @@ def keep_start(source: Path, place: Path) -> tuple[Path, str]:
     except OSError as error:
         raise ProductError(f"the first constants cannot be read: {error}") from error
     return target, digest
+
+
+def _tame(name: str) -> str:
+    """A name as it can stand in a line of an order, with more around it; its end tells of what kind it is."""
+    printable = "".join(one if one.isprintable() else "_" for one in name)
+    return printable.encode("utf-8", "replace")[-_LONGEST:].decode("utf-8", "ignore")
 
 
 def write_whole(file: Path, text: str, *, durable: bool = False) -> None:

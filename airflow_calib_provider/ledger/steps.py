@@ -32,6 +32,9 @@ generation, job, attempt, step, value = (
 EVENTS = "events"
 """The value by which a job says on how many events its result rests."""
 
+_MOST_EVENTS = 10**18
+"""What is above it is as good as that: jobs report any number, and a ledger cannot keep each."""
+
 
 class PhasePart(TypedDict):
     """The job set that measures, or the update: what a generation's row has of it, and its jobs."""
@@ -260,7 +263,7 @@ def _events(connection: Connection, item: StepRow, indices: Sequence[int]) -> in
     here = (value.c.generation_id == item.generation_id, value.c.step == item.n, value.c.name == EVENTS)
     query = select(func.sum(value.c.value)).where(*here, tables.one_of(value.c.job_index, indices))
     found = connection.execute(query).scalar()
-    return None if found is None else int(found)
+    return None if found is None else int(max(-_MOST_EVENTS, min(found, _MOST_EVENTS)))
 
 
 def start_update(

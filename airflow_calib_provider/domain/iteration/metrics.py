@@ -163,10 +163,10 @@ def _metrics(
     if len(found) > MOST:
         return {}, [f"{len(found)} metrics are reported, of at most {MOST}"], []
     names = [metric.name for metric in declared] or [str(name) for name in found]
-    problems = []
+    problems = [f"{_shown(name)} is no name of a metric: {_NAMED}" for name in names if not _is_name(name)]
     if missing := [name for name in names if name not in found]:
         problems.append(_told(missing, "missing"))
-    if extra := [str(name) for name in found if name not in names]:
+    if extra := [str(name) if _is_name(str(name)) else _shown(name) for name in found if name not in names]:
         problems.append(f"{_told(extra, 'not declared')} (declared: {_all(names)})")
     metrics, infinite = {}, []
     for name in (name for name in names if name in found):
@@ -199,8 +199,16 @@ def _measured(item: object, name: str) -> tuple[Measured, list[str], list[str]]:
     return Measured(numbers.get("value") or 0.0, numbers.get("error")), problems, infinite
 
 
+_NAMED = "of 1 to 120 characters that can be stored"
+
+
+def _is_name(text: str) -> bool:
+    """Whether the ledger can keep it: no database has half a character, and not each a NUL."""
+    return 0 < len(text) <= 120 and text == text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
 def _keys(item: Mapping[str, object], known: Collection[str], what: str) -> list[str]:
-    extra = sorted(str(key) for key in item if key not in known)
+    extra = sorted(str(key) if _is_name(str(key)) else _shown(key) for key in item if key not in known)
     return [f"{what} has unknown keys: {listed(extra)}"] if extra else []
 
 
