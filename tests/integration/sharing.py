@@ -10,6 +10,7 @@ SHARED = {
         "test_browser_tasks.py",
         "test_clicks.py",
         "test_files.py",
+        "test_messages.py",
         "test_mirror.py",
         "test_people.py",
     ),
