@@ -15,6 +15,7 @@ from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.ledger import campaigns, groups, publication_deadlines, tables
 from airflow_calib_provider.ledger.edited_specs import sync_tasks
 from airflow_calib_provider.ledger.engine import Ledger
+from airflow_calib_provider.ledger.explain import Scope, explain_group
 from airflow_calib_provider.ledger.publication_deadlines import of_group, watch
 from airflow_calib_provider.messages.preview import preview
 from airflow_calib_provider.mirror.outbox import after
@@ -185,3 +186,21 @@ def test_an_edit_of_the_file_is_followed(ledger: Ledger) -> None:
     assert states(ledger)[-1] == "lifted"
     assert edit(BY) == END + 36 * HOUR
     assert states(ledger)[-1] == "counting"
+
+
+def test_it_is_explained_with_the_time_that_is_left(ledger: Ledger, tmp_path: Path) -> None:
+    def said(now: datetime) -> list[str]:
+        with ledger.read() as connection:
+            found = explain_group(connection, Scope("prompt", now=now), "run-r1")
+        return [cause.text for cause in found.causes if cause.code == "publish_by"]
+
+    assert said(END) == [], "it takes runs, as far as anybody has looked"
+    watch(ledger, END)
+    assert said(END + 6 * HOUR) == [
+        "it is to be published by 2026-01-02 13:50:00 UTC, 1d12h from run end: 1d6h are left"
+    ]
+    watch(ledger, END + 31 * HOUR)
+    assert said(END + 31 * HOUR)[0].endswith(": 5h are left, which is near")
+    assert said(END + 37 * HOUR)[0].startswith("it was to be published by 2026-01-02 13:50:00 UTC")
+    publish(ledger, tmp_path)
+    assert said(END + 37 * HOUR) == []
