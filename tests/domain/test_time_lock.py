@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_calib_provider.domain.locks.time import odd_hour, opens_at
+from airflow_calib_provider.domain.clocks import range_ends
+from airflow_calib_provider.domain.locks.time import odd_hour
 
 ZURICH = ZoneInfo("Europe/Zurich")
 
@@ -26,7 +27,7 @@ ZURICH = ZoneInfo("Europe/Zurich")
     ],
 )
 def test_a_night_when_the_clock_changes(at: str, opens: str | None) -> None:
-    found = opens_at("22:00", "06:00", "Europe/Zurich", datetime.fromisoformat(at).replace(tzinfo=UTC))
+    found = range_ends("22:00", "06:00", "Europe/Zurich", datetime.fromisoformat(at).replace(tzinfo=UTC))
     assert found == (None if opens is None else datetime.fromisoformat(opens).replace(tzinfo=UTC))
 
 
@@ -44,13 +45,13 @@ def test_it_opens_when_it_says_and_no_earlier(begin: str, end: str, zone: str, a
     if begin == end or odd_hour(begin, zone) or odd_hour(end, zone):
         return
     now = at.replace(tzinfo=UTC)
-    found = opens_at(begin, end, zone, now)
+    found = range_ends(begin, end, zone, now)
     wall = f"{now.astimezone(ZoneInfo(zone)):%H:%M}"
     assert (found is not None) == (begin <= wall < end if begin < end else not end <= wall < begin)
     if found is not None:
         assert now < found <= now + timedelta(hours=25)
-        assert opens_at(begin, end, zone, found) is None
-        assert opens_at(begin, end, zone, found - timedelta(minutes=1)) == found
+        assert range_ends(begin, end, zone, found) is None
+        assert range_ends(begin, end, zone, found - timedelta(minutes=1)) == found
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -333,10 +334,10 @@ def test_bad_sources(case: dict[str, Any], tmp_path: Path) -> None:
 def test_two_hundred_workflows_load_fast(folder: Path) -> None:
     for number in range(200):
         (folder / f"w{number}.yaml").write_text(workflow(f"w{number}", "".join(task(f"t{i}") for i in range(10))))
-    start = datetime.now(UTC)
+    start = time.process_time()
     workflows, errors = load_folder(folder)
     assert (len(workflows), errors) == (200, [])
-    assert datetime.now(UTC) - start < timedelta(seconds=20)
+    assert time.process_time() - start < 20
 
 
 def test_a_policy_is_named_once_and_used_by_name(folder: Path) -> None:
