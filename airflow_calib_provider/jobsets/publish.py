@@ -39,6 +39,7 @@ from airflow_calib_provider.settings import products_folder
 from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.models import Publish as Publication
 from airflow_calib_provider.spec.models import Task, Workflow
+from airflow_calib_provider.spec.overrides import OUTSIDE
 from airflow_calib_provider.spec.templates import render_value
 
 
@@ -79,7 +80,7 @@ def publish_group(
     default = _default(task.publish, context)
     made = []
     for tag, file in files:
-        stores = stores_of(task.publish, tag, campaign, default)
+        stores = stores_of(workflow.name, task.publish, tag, campaign, default)
         more = {**provenance, **({intents.STORES: stores} if stores else {})}
         made.append(_one(ledger, workflow, task, context, more, tag, file, conditions, now))
     held = next((one for one in made if one.reason is not None), None)
@@ -160,16 +161,20 @@ def finish(ledger: Ledger, group_id: int, task: str) -> bool:
 
 
 def stores_of(
-    publication: Publication, tag: str, campaign: Campaign, default: tuple[str, str] | None
+    workflow: str, publication: Publication, tag: str, campaign: Campaign, default: tuple[str, str] | None
 ) -> list[dict[str, Any]]:
-    """The outside stores that a payload is published to, for its provenance; only ``prompt`` writes there (rule 54)."""
-    if campaign.name != PROMPT:
+    """The outside stores that a payload is published to, for its provenance.
+
+    Only ``prompt`` writes to the tags that a spec names; another campaign to those that it was created with (rule 54).
+    """
+    own = campaign.overrides.get(workflow, {}).get(OUTSIDE + tag)
+    if campaign.name != PROMPT and not own:
         return []
     more: dict[str, Any] = {
         **{"after": publication.after, "default": default},
         **{"refuse_gaps": publication.refuse_gaps, "protect": publication.protect},
     }
-    return [intents.Target(one.store, one.tag or tag, **more).as_dict() for one in publication.stores]
+    return [intents.Target(one.store, str(own or one.tag or tag), **more).as_dict() for one in publication.stores]
 
 
 def _default(publication: Publication, context: GroupContext) -> tuple[str, str] | None:
@@ -190,7 +195,7 @@ def _conditions(
     campaign: Campaign,
 ) -> Conditions | None:
     """What must hold before; ``None``: nothing, it is published at once."""
-    goes_out = bool(publication.stores) and campaign.name == PROMPT
+    goes_out = bool(stores_of(workflow.name, publication, publication.tag, campaign, None))
     together = bool(publication.more) or (goes_out and not publication.asks_persons)
     if publication.validated_by is None and publication.approve is None and not together:
         return None

@@ -1,4 +1,4 @@
-"""What a campaign sets otherwise than its workflows' files: params, the preset, the backend, resources (rule 54).
+"""What a campaign sets otherwise than its workflows' files: params, preset, backend, resources, tags (rule 54).
 
 An override is a place of the YAML file (``params.window``, ``preset``, ``backend``, ``resources.memory``) and a value.
 The file is read with the value in its place, so that the language itself says what is wrong with it.
@@ -6,6 +6,7 @@ The file is read with the value in its place, so that the language itself says w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.workflow_file import Sources, read_workflow
 
 PARAMS, BACKEND, RESOURCES = "params.", "backend", "resources."
+OUTSIDE = "stores."
+"""Before one of our tags: under which one a campaign publishes it to the stores of the spec."""
+
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 
 MOST = 200
 """Overrides of a campaign."""
@@ -55,7 +60,22 @@ def sorted_out(
                 found.setdefault(workflow, {})[place] = _typed(place, value, concerned[workflow])
             except ValueError as error:
                 mistakes.append(f"{key}: {error}")
+    for workflow, set_here in found.items() if not mistakes else ():
+        mistakes += _half_sets(workflows[workflow], set_here)
     return found, list(dict.fromkeys(mistakes))
+
+
+def _published(workflow: Workflow) -> list[tuple[str, ...]]:
+    """The sets of tags that go to outside stores."""
+    return [task.publish.tags for task in workflow.tasks.values() if task.publish is not None and task.publish.stores]
+
+
+def _half_sets(workflow: Workflow, places: Overrides) -> Iterator[str]:
+    """A set goes to stores as a whole."""
+    for tags in _published(workflow):
+        missing = [tag for tag in tags if OUTSIDE + tag not in places]
+        if missing and len(missing) < len(tags):
+            yield f"{workflow.name}: {', '.join(tags)} are published together, and there is no {OUTSIDE}{missing[0]}"
 
 
 def _place(name: str, workflow: Workflow) -> str | None:
@@ -64,6 +84,9 @@ def _place(name: str, workflow: Workflow) -> str | None:
         return PARAMS + name
     if name == PRESET and workflow.presets:
         return PRESET
+    if name.startswith(OUTSIDE):
+        known = any(name.removeprefix(OUTSIDE) in tags for tags in _published(workflow))
+        return name if known else None
     is_setting = name == BACKEND or (name.startswith(RESOURCES) and name in _resources())
     return name if is_setting and any(task.jobs for task in workflow.tasks.values()) else None
 
@@ -74,6 +97,7 @@ def _resources() -> list[str]:
 
 def _unknown(key: str, name: str, concerned: Mapping[str, Workflow], workflows: Mapping[str, Workflow]) -> str:
     names = [*dict.fromkeys(param for item in concerned.values() for param in item.params)]
+    names += [OUTSIDE + tag for item in concerned.values() for tags in _published(item) for tag in tags]
     names += [*([PRESET] if any(item.presets for item in concerned.values()) else []), BACKEND, *_resources()]
     qualified = [f"{workflow}.{param}" for workflow, item in workflows.items() for param in item.params]
     hint = nearest(name, names) or nearest(key, qualified)
@@ -83,6 +107,8 @@ def _unknown(key: str, name: str, concerned: Mapping[str, Workflow], workflows: 
 
 def _typed(place: str, value: object, workflow: Workflow) -> object:
     """:raises ValueError: the value is of another type than is declared."""
+    if place.startswith(OUTSIDE):
+        return _outside_tag(value, workflow)
     if not place.startswith(PARAMS):
         read = read_text(value) if isinstance(value, str) else value
         if isinstance(read, int) and not isinstance(read, bool):
@@ -91,6 +117,17 @@ def _typed(place: str, value: object, workflow: Workflow) -> object:
             raise ValueError(f"{value!r} is neither a text nor a whole number")
         return value
     return as_declared(workflow.params[place.removeprefix(PARAMS)], value, texts=True)
+
+
+def _outside_tag(value: object, workflow: Workflow) -> str:
+    """:raises ValueError: it is no tag, or one that the spec names."""
+    if not isinstance(value, str) or not _TAG.fullmatch(value):
+        raise ValueError(f"{value!r} is no tag: letters, digits, `_`, `-`, `.`")
+    named = {tag for tags in _published(workflow) for tag in tags}
+    named |= {one.tag for task in workflow.tasks.values() if task.publish is not None for one in task.publish.stores}
+    if value in named:
+        raise ValueError(f"{value} is a tag that the file names, to which only `prompt` publishes")
+    return value
 
 
 def unfit(workflow: Workflow, overrides: Overrides) -> list[str]:
@@ -148,7 +185,9 @@ def overridden(workflow: Workflow, overrides: Overrides, *, source: RunSource | 
 
 def _with(root: nodes.Mapping, overrides: Overrides) -> nodes.Mapping:
     # Params of a preset are set in the one that holds then.
-    for place in sorted(overrides, key=lambda place: place != PRESET):
+    # What is published under which tag is said when it is, not by the file.
+    stated = [place for place in overrides if not place.startswith(OUTSIDE)]
+    for place in sorted(stated, key=lambda place: place != PRESET):
         for path in _paths(root, place):
             root = _put(root, path, overrides[place])
     return root

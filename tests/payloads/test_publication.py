@@ -27,6 +27,7 @@ from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.publication import finish_all, writable
 from airflow_calib_provider.spec.models import Approval
+from airflow_calib_provider.spec.overrides import sorted_out
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, flow_of, publish
@@ -234,8 +235,30 @@ def test_the_set_of_another_campaign_stays_in_the_ledger(world, ledger):
     publication = flow_of(world.folder).tasks["deliver"].publish
     with ledger.read() as connection:
         prompt = standing_of(connection, world.groups[0], "deliver").campaign
-    assert len(stores_of(publication, "Scale", prompt, None)) == 2
-    assert stores_of(publication, "Scale", replace(prompt, name="redo"), None) == []
+    redo = replace(prompt, name="redo")
+    assert len(stores_of("ecal", publication, "Scale", prompt, None)) == 2
+    assert stores_of("ecal", publication, "Scale", redo, None) == []
+    flow = flow_of(world.folder)
+    given = {"stores.Scale": "Scale_redo", "stores.Errors": "Errors_redo"}
+    found, mistakes = sorted_out(given, {"ecal": flow})
+    assert (found, mistakes) == ({"ecal": given}, [])
+    own = stores_of("ecal", publication, "Scale", replace(redo, overrides=found), None)
+    assert [(one["store"], one["tag"]) for one in own] == [(GIT.store, "Scale_redo"), (DATABASE.store, "Scale_redo")]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stores.Scale": "Errors", "stores.Errors": "E"}, "only `prompt` publishes"),
+        ({"stores.Scale": "S"}, "there is no stores.Errors"),
+        ({"stores.Scales": "S"}, "stores.Scale"),
+        ({"stores.Scale": "a b", "stores.Errors": "E"}, "is no tag"),
+    ],
+    ids=str,
+)
+def test_tags_of_a_campaign_that_cannot_be_meant(tmp_path, given, said):
+    (mistake,) = sorted_out(given, {"ecal": flow_of(tmp_path)})[1]
+    assert said in mistake
 
 
 def test_what_persons_approve_goes_to_the_stores_then(world):
