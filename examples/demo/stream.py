@@ -100,7 +100,7 @@ def _mend(specs: Path, watch: Watch) -> None:
     for row in watch.failed("zee", "deliver"):
         watch.console.print(f"[yellow]refused[/]: {render(row.reason)}", soft_wrap=True)
         file = specs / "zee.yaml"
-        file.write_text(re.sub(rf"({SHIFTED}:).*", r"\1 ''", file.read_text()))
+        file.write_text(re.sub(rf"({SHIFTED}:).*", r"\1 none", file.read_text()))
         watch.console.print(f"zee.yaml is mended, and `calib retry {row.name} --task scale` makes it again")
         run = f"prompt__{row.name}"
         # Airflow forgets a clear between the end of a task and that of its DAG run.
