@@ -72,6 +72,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.
 def test_demo_recovers_what_was_injected(kept: tuple[subprocess.Popen[str], Path]) -> None:
     process, folder = kept
     output = read_until(process, "Ctrl-C stops it.", 840)
+    assert "refused by the validation: ZeeScale revision 1 for runs 1016–1022 stays a candidate" in output
     assert "all scales recovered; the sums of the account agree" in output
     assert (folder / "plots" / "scales.png").stat().st_size > 10_000
 
