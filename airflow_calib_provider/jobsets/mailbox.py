@@ -31,6 +31,7 @@ from pathlib import Path
 from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, current_text
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.jobsets.freshness import age_of
 from airflow_calib_provider.jobsets.step_files import write_whole
 
 _PARTS = ("rounds", "orders", "given", "beats", "results", "outputs", "taken", "refused")
@@ -171,9 +172,11 @@ class Mailbox:
         found = {}
         for number in wanted:
             with suppress(OSError, ValueError):
-                text, changed = _said(self.folder / "beats" / str(number))
+                file = self.folder / "beats" / str(number)
+                text, changed = _said(file)
                 epoch, order, state, host = text.split()
-                found[number] = Beat(Worker(number, int(epoch)), order, state, host, max(0.0, here - changed))
+                age = age_of(str(file), (text, changed), here - changed)
+                found[number] = Beat(Worker(number, int(epoch)), order, state, host, age)
         return found
 
     def result(self, name: HandedOver) -> object:

@@ -318,11 +318,19 @@ bring() {
     [ -z "$left_file" ] && [ -d "$scratch/order" ] || return 0
     now
     bundle=$own/outputs.tar name=$order.w$me.e$epoch.$$-$t.tar
-    if ! (cd "$scratch/order" && tar cf "$bundle" -- *); then
-        # As on a full disk of this machine, which nothing here would make empty.
-        echo "what $order has left cannot be packed on $host" >&2
-        leave 72
-    fi
+    tries=0
+    # A bundle without stdout is taken for one that is cut, and a program may have removed that.
+    until (cd "$scratch/order" && { [ -f stdout ] || : >stdout; } && tar cf "$bundle" -- *); do
+        tries=$((tries + 1))
+        if [ $tries -ge 3 ]; then
+            # As on a full disk of this machine, which nothing here would make empty.
+            echo "what $order has left cannot be packed on $host" >&2
+            leave 72
+        fi
+        # Files that the program made unreadable, or whatever it has left running still writes.
+        chmod -R u+rX "$scratch/order" 2>/dev/null
+        linger 100
+    done
     size=$(($(wc -c <"$bundle")))
     # That the folder can be written to is known before much is put there.
     ask put -mode cwt -perm 644 /dev/null "$box/outputs/$name" && ask put -perm 644 "$bundle" "$box/outputs/$name" || return 1

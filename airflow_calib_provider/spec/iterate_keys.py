@@ -158,6 +158,11 @@ class UpdateKeys(JobsKeys):
         """It is one job."""
         if self.has("split"):
             yield ("split",), mistake("an update is split", "expected one job: measure is what is split")
+        if self.has("quorum"):
+            yield (
+                ("quorum",),
+                mistake("an update has a quorum", "expected none: it is one job, and measure has several"),
+            )
 
 
 class PhaseKeys(Keys):

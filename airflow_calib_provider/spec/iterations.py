@@ -74,6 +74,9 @@ class IterationReader:
                 if made == file:
                     said = f"products.{product} is {made!r}, which are the constants"
                     self.problems.add(said, self.written.at(*here, key, "products", product), expected="another file")
+                elif product == "constants":
+                    said = f"products.{product} is {made!r}, and the constants are {file!r}"
+                    self.problems.add(said, self.written.at(*here, key, "products", product), expected="another name")
         if measure is None or update is None or keys.measure is None or keys.update is None:
             return None
         return PhaseJobs(

@@ -6,6 +6,7 @@ import io
 import os
 import random
 import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -145,3 +146,25 @@ def test_a_result_of_nothing_is_a_result(tmp_path: Path, text: str) -> None:
     mailbox.prepare()
     (mailbox.folder / "results" / str(NAME)).write_text(text)
     assert mailbox.result(NAME) is not None
+
+
+@pytest.mark.parametrize("off", [-86_400, 0, 86_400])
+def test_a_clock_that_is_a_day_off(tmp_path: Path, off: int) -> None:
+    """Where files have the time of the machine that wrote them: who writes is alive, and who does not is not."""
+    mailbox = Mailbox(tmp_path / "mailbox")
+    mailbox.prepare()
+
+    def beat(turn: int) -> None:
+        (mailbox.folder / "beats" / "0").write_text("1 - idle host\n")
+        os.utime(mailbox.folder / "beats" / "0", (0, time.time() + off + turn))
+
+    def age() -> float:
+        return mailbox.beats([0])[0].age
+
+    beat(0)
+    assert age() < 5 or off < 0
+    time.sleep(0.3)
+    beat(1)
+    assert age() < 0.29, "it has changed since"
+    time.sleep(0.3)
+    assert 0.29 < age() < 5, "it has not"

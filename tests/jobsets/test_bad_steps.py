@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,13 @@ import pytest
 
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import ProductError
+from airflow_calib_provider.jobsets.folders import generation_folder
 from airflow_calib_provider.jobsets.reports import told_of_iteration
 from airflow_calib_provider.jobsets.step_files import keep_start
+from airflow_calib_provider.ledger import tables
 from tests.jobsets.iterations import MEASURE, SPEC, Iterations
 
+WORKERS = "reserve: true, heartbeat: 1s, lost_after: 60s"
 FIXED = SPEC.replace("metrics: {mass: {target: 91.0, within: 0.1%}}", "visits: 1")
 
 
@@ -72,3 +77,31 @@ def test_a_pipe_is_no_first_constants(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ProductError, match="first constants"):
         keep_start(tmp_path / "pipe", tmp_path / "kept")
+
+
+@pytest.mark.parametrize("reserve", ["true", "false"])
+def test_files_of_any_name(place: Iterations, reserve: str) -> None:
+    """Blanks, quotes and what a shell would run are characters as any other."""
+    odd = """a  b'c"$(touch ran)`touch ran`;%s&.txt"""
+    text = FIXED.replace("split: {count: 3}, ", "").replace("visits: 1", "visits: 2")
+    text = text.replace(
+        "phases:", f"workers: {{count: 2, {WORKERS if reserve == 'true' else 'reserve: false'}}}\n      phases:"
+    )
+    text = text.replace("start.txt", "start of\\nit's.txt").replace(
+        "products: {hist: h.txt}", f"products: {{hist: {json.dumps(odd)}}}"
+    )
+    place.write(text.replace("c.txt", odd.replace("'", "''").join("''")))
+    (place.specs / "start of\nit's.txt").write_text("1\n")
+    name = shlex.quote(odd)
+    place.script("measure", f'cat "$CALIB_CONSTANTS" > "$CALIB_OUT"/{name}; echo $CALIB_JOB >> "$CALIB_OUT"/{name}')
+    place.script(
+        "update",
+        f'cat "$CALIB_CONSTANTS" > "$CALIB_OUT"/{name}; grep -c hist "$CALIB_RESULTS_FILE" >> "$CALIB_OUT"/{name}',
+    )
+    generation = place.begin()
+    standing = place.finish(generation, 120)
+    assert standing.state == "done", standing
+    (row,) = place.rows(tables.generation)
+    (kept,) = generation_folder(f"prompt/zee/scale/run-r1/g{row.n}").glob("job-00000/out/a*")
+    assert (kept.name, kept.read_text()) == (odd, "1\n2\n2\n")
+    assert not list(place.specs.parent.rglob("ran"))

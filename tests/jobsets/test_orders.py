@@ -174,6 +174,23 @@ def test_what_cannot_be_packed_is_for_another_worker(
     assert mailbox.result(name) is None
 
 
+def test_what_changes_while_it_is_packed_is_packed_again(
+    mailbox: Mailbox, start: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """And a program that removes all that is in its folder is no reason for its worker to go."""
+    worker = start()
+    (tmp_path / "bin" / "tar").write_text(
+        '#!/bin/sh\n[ -e "$0.tried" ] || { touch "$0.tried"; exit 1; }\nexec /bin/tar "$@"\n'
+    )
+    (tmp_path / "bin" / "tar").chmod(0o755)
+    job = submission(tmp_path / "a", command=("sh", "-c", "rm -rf ../*"))
+    name = ask(mailbox, ORDER, carried_order(job, 1, tmp_path / "g1"))
+    said = result(mailbox, name)
+    unpack(mailbox.folder / "outputs", name, said, tmp_path / "attempt")
+    assert [one.name for one in (tmp_path / "attempt").iterdir()] == ["stdout"]
+    assert worker.poll() is None
+
+
 def test_a_file_that_cannot_be_fetched_is_no_fault_of_the_program(
     mailbox: Mailbox, start: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
