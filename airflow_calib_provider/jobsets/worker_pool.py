@@ -394,8 +394,11 @@ def stuck(watched: Watched, item: StepRow) -> str:
         # Each would spend a replacement on it, one after the other.
         file = generation_folder(item.constants)
         with suppress(OSError):
-            if checksum(file) != item.constants_hash:
-                return f"its constants are not what they were: {file}"
+            try:
+                if checksum(file) != item.constants_hash:
+                    return f"its constants are not what they were: {file}"
+            except (FileNotFoundError, PermissionError) as error:
+                return f"its constants cannot be read: {error}"
     if not jobs or any(not job.state.final for job in jobs):
         return ""
     said = next((job.reason for job in jobs if job.reason), "")

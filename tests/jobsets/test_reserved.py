@@ -246,17 +246,23 @@ def test_no_worker_is_left(place: Reserving) -> None:
     assert place.finish(generation, 180).state == "done"
 
 
-def test_constants_that_somebody_has_changed(place: Reserving) -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
+def test_constants_that_somebody_has_changed(place: Reserving, *, gone: bool) -> None:
     """It fails with their name as soon as a worker has seen it, and not after all replacements."""
     os.environ["CALIB_LOCAL_SLOTS"] = "1"
     place.write(RESERVED.replace("count: 3, ", "count: 3, max_replacements: 500, "))
     generation = place.begin()
     place.until(generation, "s1.")
     (constants,) = (place.home / "products").glob("*/*/*/*/constants/*")
-    constants.write_text("66\n")
+    said = f"step 1: its constants are not what they were: {constants}"
+    if gone:
+        constants.unlink()
+        said = f"step 1: its constants cannot be read: [Errno 2] No such file or directory: '{constants}'"
+    else:
+        constants.write_text("66\n")
     standing = place.finish(generation, 120)
     assert standing.state == "failed"
-    assert render(standing.reason) == f"step 1: its constants are not what they were: {constants}"
+    assert render(standing.reason) == said
     assert sum(place.replaced().values()) < 6
 
 
