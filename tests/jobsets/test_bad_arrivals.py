@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_calib_provider.domain.iteration.reserving import HandedOver, Order, Worker
+from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, lost
 from airflow_calib_provider.errors import ProductError
 from airflow_calib_provider.jobsets.arrivals import unpack
 from airflow_calib_provider.jobsets.mailbox import Mailbox
@@ -168,3 +168,11 @@ def test_a_clock_that_is_a_day_off(tmp_path: Path, off: int) -> None:
     assert age() < 0.29, "it has changed since"
     time.sleep(0.3)
     assert 0.29 < age() < 5, "it has not"
+
+
+@pytest.mark.parametrize("running", [-86_400.0, 400.0, 86_400.0])
+def test_a_clock_of_a_watcher_that_is_a_day_off(running: float) -> None:
+    """Whoever has stored when the worker began: it is alive or lost by its signs of life."""
+    worker = Worker(0, 1)
+    for age, found in ((10.0, []), (301.0, [worker])):
+        assert lost({0: Beat(worker, "-", "idle", "host", age)}, {worker: running}, 300) == found
