@@ -23,6 +23,11 @@ class RoundKey:
     def __str__(self) -> str:
         return f"{self.campaign}.{self.workflow}.{self.task}.{self.group}.g{self.generation}.s{self.step}.r{self.round}"
 
+    @property
+    def of_workers(self) -> bool:
+        """Whether it is one of reserved workers, which are jobs of a step below 0."""
+        return self.step < 0
+
     @classmethod
     def parse(cls, text: str) -> RoundKey:
         """The inverse of ``str(key)``.

@@ -249,7 +249,7 @@ def test_no_worker_is_left(place: Reserving) -> None:
 @pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
 def test_constants_that_somebody_has_changed(place: Reserving, *, gone: bool) -> None:
     """It fails with their name as soon as a worker has seen it, and not after all replacements."""
-    os.environ["CALIB_LOCAL_SLOTS"] = "1"
+    os.environ["CALIB_LOCAL_SLOTS"] = "2"
     place.write(RESERVED.replace("count: 3, ", "count: 3, max_replacements: 500, "))
     generation = place.begin()
     place.until(generation, "s1.")
@@ -264,6 +264,24 @@ def test_constants_that_somebody_has_changed(place: Reserving, *, gone: bool) ->
     assert standing.state == "failed"
     assert render(standing.reason) == said
     assert sum(place.replaced().values()) < 6
+
+
+def test_the_update_finds_a_slot(place: Reserving) -> None:
+    """One that is a job of its own: workers leave a slot of the machine to it."""
+    os.environ["CALIB_LOCAL_SLOTS"] = "2"
+    place.write(RESERVED.replace("update: {", "update: {resources: {memory: 3GB}, "))
+    generation = place.begin()
+    assert place.finish(generation, 60).state == "done"
+
+
+def test_a_machine_with_one_slot(place: Reserving) -> None:
+    """Workers would keep it from their own update: they do not begin."""
+    os.environ["CALIB_LOCAL_SLOTS"] = "1"
+    standing = place.finish(place.begin(), 60)
+    assert standing.state == "failed"
+    said = render(standing.reason)
+    assert "a reserved worker takes 1 of 1 slots of this machine, and one must stay for other jobs" in said
+    assert "reserve: false; or CALIB_LOCAL_SLOTS of at least 2" in said
 
 
 def test_a_throttle_counts_places(place: Reserving, undisturbed: History) -> None:

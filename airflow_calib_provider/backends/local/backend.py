@@ -18,7 +18,7 @@ from airflow_calib_provider.backends.local.processes import Host
 from airflow_calib_provider.domain.observation import RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission
-from airflow_calib_provider.errors import BackendError, SettingError
+from airflow_calib_provider.errors import BackendError, SettingError, SubmissionRefused
 
 _REMOVAL_PATIENCE = 30.0
 
@@ -66,9 +66,11 @@ class LocalBackend:
         """Submit the jobs under this key, or find that they already are: the second call changes nothing.
 
         :param options: nothing can be said about this backend.
+        :raises SubmissionRefused: they are reserved workers, and would take all of the machine.
         :raises BackendError: they cannot be submitted; nothing was.
         """
         folders.check(jobs)
+        self._check_workers(key, jobs)
         folder = self._folder(key)
         try:
             if not folder.path.is_dir():
@@ -80,6 +82,13 @@ class LocalBackend:
         # The round is submitted. What fails from here on is for the next poll to repair or to report.
         with contextlib.suppress(OSError, BackendError):
             tend(folder, self.host)
+
+    def _check_workers(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> None:
+        """Workers leave one slot to others (:class:`~airflow_calib_provider.backends.local.slots.WorkersSlots`)."""
+        cpus = max((job.resources.cpus for job in jobs), default=1)
+        if key.of_workers and cpus >= self.slots:
+            said = f"a reserved worker takes {cpus} of {self.slots} slots of this machine, and one must stay for other jobs"
+            raise SubmissionRefused(said, f"reserve: false; or CALIB_LOCAL_SLOTS of at least {cpus + 1}")
 
     def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:
         """Look at several rounds at once; the cost of one without news is a look at its log's end and at its lock.

@@ -103,3 +103,48 @@ class Slots:
         """Stop waiting: there is nothing to start now."""
         self._give_up_turn()
         fcntl.flock(self._waiting, fcntl.LOCK_UN)
+
+
+class WorkersSlots:
+    """The part of a supervisor of reserved workers, which keep for days what they have: all of them never take the last
+    slot of the host, so that their own updates, and the jobs of others, can run.
+
+    A worker takes one of the places that workers may have, and only then waits for a slot: it never has the turn to wait
+    for one that another worker keeps.
+
+    :param folder: as that of :class:`Slots`.
+    :param count: slots of the host.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.count = count - 1
+        self._slots = Slots(folder, count)
+        self._places = Slots(folder / "workers", self.count)
+        self._place: list[int] = []
+
+    def take(self, wanted: int) -> list[int] | None:
+        """As :meth:`Slots.take`."""
+        if len(self._place) != wanted:
+            self._give_up_place()
+            self._place = self._places.take(wanted) or []
+        if not self._place:
+            self._slots.withdraw()
+            return None
+        if (taken := self._slots.take(wanted)) is None:
+            return None
+        place, self._place = self._place, []
+        return [*taken, *place]
+
+    def _give_up_place(self) -> None:
+        self._places.release(self._place)
+        self._place = []
+
+    def release(self, taken: list[int]) -> None:
+        """Give slots back, and the place with them."""
+        self._slots.release(taken)
+
+    def withdraw(self) -> None:
+        """Stop waiting: there is nothing to start now."""
+        self._give_up_place()
+        self._places.withdraw()
+        self._slots.withdraw()

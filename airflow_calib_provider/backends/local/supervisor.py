@@ -20,7 +20,7 @@ from airflow_calib_provider.backends import environment, log
 from airflow_calib_provider.backends.local import processes
 from airflow_calib_provider.backends.local.folder import RoundFolder, Submission, read_request
 from airflow_calib_provider.backends.local.job import Outcome, RunningJob, start
-from airflow_calib_provider.backends.local.slots import LOOK, Slots
+from airflow_calib_provider.backends.local.slots import LOOK, Slots, WorkersSlots
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass
 from airflow_calib_provider.domain.round_key import RoundKey
@@ -46,9 +46,11 @@ class Supervisor:
     def __init__(self, folder: RoundFolder, submission: Submission, record: log.Record) -> None:
         self._folder = folder
         self._submission = submission
-        self._group = RoundKey.parse(folder.path.name).group
+        key = RoundKey.parse(folder.path.name)
+        self._group = key.group
         self._host = processes.Host.here().name
-        self._slots = Slots(folder.path.parent / "slots" / self._host, submission.slots)
+        of_round = WorkersSlots if key.of_workers else Slots
+        self._slots = of_round(folder.path.parent / "slots" / self._host, submission.slots)
         self._writer = log.Writer(folder.events)
         self._unwritten: deque[log.LogEvent] = deque()
         self._queue = deque(job for job in submission.jobs if job.index not in record.ended)
