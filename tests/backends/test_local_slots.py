@@ -31,7 +31,8 @@ def test_the_last_slot_is_not_for_workers(tmp_path: Path) -> None:
     assert second
     assert in_turn(one.take) is None
     assert in_turn(other.take) is None
-    assert (of_job := in_turn(job.take))
+    of_job = in_turn(job.take)
+    assert of_job
     job.release(of_job)
     job.withdraw()
     one.release(first)
@@ -55,6 +56,8 @@ def test_jobs_first(tmp_path: Path) -> None:
 def test_workers_that_would_take_all_of_it(tmp_path: Path, cpus: int, slots: int) -> None:
     key = RoundKey("prompt", "zee", "scale", "run-r1", 1, -1, 0)
     worker = JobSubmission(0, 1, ("true",), {}, tmp_path / "job", Resources(cpus))
-    with pytest.raises(SubmissionRefused, match=f"takes {cpus} of {slots} slots of this machine, and one must stay"):
+    with pytest.raises(
+        SubmissionRefused, match=f"takes {cpus} of {slots} slots of this machine, and one must stay for others"
+    ):
         LocalBackend(tmp_path / "spool", slots=slots).submit(key, [worker])
     assert not (tmp_path / "spool").exists()

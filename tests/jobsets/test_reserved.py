@@ -280,7 +280,7 @@ def test_a_machine_with_one_slot(place: Reserving) -> None:
     standing = place.finish(place.begin(), 60)
     assert standing.state == "failed"
     said = render(standing.reason)
-    assert "a reserved worker takes 1 of 1 slots of this machine, and one must stay for other jobs" in said
+    assert "a reserved worker takes 1 of 1 slots of this machine, and one must stay for others" in said
     assert "reserve: false; or CALIB_LOCAL_SLOTS of at least 2" in said
 
 

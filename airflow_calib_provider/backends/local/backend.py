@@ -87,7 +87,7 @@ class LocalBackend:
         """Workers leave one slot to others (:class:`~airflow_calib_provider.backends.local.slots.WorkersSlots`)."""
         cpus = max((job.resources.cpus for job in jobs), default=1)
         if key.of_workers and cpus >= self.slots:
-            said = f"a reserved worker takes {cpus} of {self.slots} slots of this machine, and one must stay for other jobs"
+            said = f"a reserved worker takes {cpus} of {self.slots} slots of this machine, and one must stay for others"
             raise SubmissionRefused(said, f"reserve: false; or CALIB_LOCAL_SLOTS of at least {cpus + 1}")
 
     def poll(self, rounds: Mapping[RoundKey, str]) -> Mapping[RoundKey, RoundObservations]:

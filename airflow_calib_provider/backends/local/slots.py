@@ -106,11 +106,11 @@ class Slots:
 
 
 class WorkersSlots:
-    """The part of a supervisor of reserved workers, which keep for days what they have: all of them never take the last
-    slot of the host, so that their own updates, and the jobs of others, can run.
+    """The part of a supervisor of reserved workers in the slots of its host.
 
-    A worker takes one of the places that workers may have, and only then waits for a slot: it never has the turn to wait
-    for one that another worker keeps.
+    They keep for days what they have: all of them never take the last slot, so that their own updates, and the jobs of
+    others, can run. A worker takes one of the places that workers may have, and only then waits for a slot: it never
+    has the turn to wait for one that another worker keeps.
 
     :param folder: as that of :class:`Slots`.
     :param count: slots of the host.

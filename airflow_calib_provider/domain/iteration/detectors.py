@@ -5,8 +5,9 @@ In this order, the first that holds; u and d are those of
 
 1. ``failed``, ``not_finite``: there is no result, or none that can be compared. At once.
 2. ``not_enough_data``: fewer events than ``min_events``, or a metric that counts has an error above half of its
-   tolerance, so that luck would decide. At once: with an error of a whole tolerance, 15 % of sequences that end three
-   tolerances off would be called converged.
+   tolerance, and is inside or at most three errors outside, so that luck would decide. At once: with an error of a whole
+   tolerance, 15 % of sequences that end three tolerances off would be called converged. What is further off is outside
+   whatever the luck, so that the other rules can say where it goes.
 3. The same constants again, of which there is nothing more to be learned: outside it is ``stalled``; inside it is
    ``no_change``, if they are those with which the phase began. If earlier steps have changed them this is an ending as
    any other, by the next rule: what the phase has found is new.
@@ -34,6 +35,9 @@ from airflow_calib_provider.domain.iteration.phases import Detectors, JudgedStep
 
 HALF = 0.5
 """The largest error of a metric, in tolerances."""
+
+SURE = 3.0
+"""So many errors from where it is good a metric is outside, whatever the luck."""
 
 LOOK_BACK = 6
 """Steps that ``oscillating`` and ``stalled`` look at."""
@@ -103,7 +107,9 @@ def _lacking(phase: Phase, step: JudgedStep, frozen: Sequence[str]) -> Found | N
         return EndingName.NOT_ENOUGH_DATA, None, {"n_events": events, "min_events": least}
     for metric in phase.metrics:
         error = _reported(step).metrics[metric.name].error
-        if error is not None and error > HALF * metric.tolerance and metric.name not in frozen:
+        if error is None or error <= HALF * metric.tolerance or metric.name in frozen:
+            continue
+        if abs(step.deviations[metric.name]) <= 1 + SURE * error / metric.tolerance:
             return EndingName.NOT_ENOUGH_DATA, metric.name, {"error": error, "tolerance": metric.tolerance}
     return None
 

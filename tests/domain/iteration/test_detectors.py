@@ -100,6 +100,17 @@ def test_what_oscillates_says_by_how_much_to_damp() -> None:
     assert ended(fit(), [20.0, damped]) == ("converged", 2)
 
 
+def test_an_update_of_the_wrong_sign_is_diverging_whatever_its_errors() -> None:
+    """The error counts only where it could change the verdict."""
+    errors = [0.12, 0.3, 0.76, 1.9]
+    values = [reported(value, error) for value, error in zip([25.0, 57.0, 146.0, 380.0], errors, strict=True)]
+    assert ended(fit(), values) == ("diverging", 4)
+    assert ended(fit(), [reported(4.01, 1.0)]) is None
+    assert ended(fit(), [reported(-3.99, 1.0)]) == ("not_enough_data", 1)
+    assert ended(fit(), [reported(0.0, 0.51)]) == ("not_enough_data", 1)
+    assert ended(fit("a", "b"), [reported({"a": 50.0, "b": 0.5}, 0.6)]) == ("not_enough_data", 1)
+
+
 def test_no_sign_change_through_nothing() -> None:
     assert ended(fit(), [20, -20, 20, 0.0]) == ("converged", 4)
     assert oscillating([20, -20, 20, -20, 20, -20], Detectors()) is not None
