@@ -80,8 +80,9 @@ def missing_runs(reason: Mapping[str, Any]) -> list[Missing]:
 
 
 def _commands(short: str, about: About) -> str:
-    build = _BUILD.get(short)
-    found = list(build(about)) if build is not None else []
+    command, *options = short.split(" --")
+    build = _BUILD.get(command)
+    found = [" --".join([line, *options]) for line in build(about)] if build is not None else []
     if not found:
         return f"`{short}`"
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

@@ -40,7 +40,10 @@ def _forming(params: Mapping[str, Any]) -> str:
 def _jobs_failed(params: Mapping[str, Any]) -> str:
     jobs = listed([f"job {index}: {why}" for index, why in params["failed"]], 3)
     if params.get("update"):
-        return f"{iteration_words.place(params)}the update failed after all retries ({jobs})"
+        return f"{iteration_words.place(params)}the update failed after all retries: {params['failed'][0][1]}"
+    if params.get("made_by"):
+        none = f"none of {params['n_jobs']} jobs could measure with what the update of step {params['made_by']} made"
+        return f"{iteration_words.place(params)}{none} ({jobs})"
     many = f"{params['n_failed']} of {params['n_jobs']} jobs failed after all retries ({jobs})"
     return f"{iteration_words.place(params)}{many}"
 
@@ -146,6 +149,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "jobs": lambda p: (
         iteration_words.place(p)
         + ", ".join(f"{n} {state}" for state, n in p["states"].items())
+        + (f", waiting for {p['awaited']}" if p.get("awaited") else "")
         + f" (generation {p['generation']})"
     ),
     **iteration_words.TEXTS,
@@ -435,7 +439,7 @@ def _words(reason: Mapping[str, Any], state: str) -> str:
         return "nothing: a skip cannot be taken back; `calib skip` ends this one, too"
     if code == "jobs_failed" and state == "processing":
         return "`calib jobs logs` shows why; when the other jobs have ended, `calib retry`"
-    if code in iteration_words.TEXTS:
+    if code in iteration_words.TEXTS or (code == "jobs_failed" and reason.get("made_by")):
         return iteration_words.to_try(reason)
     lock = None if code in TEXTS else lock_of(reason)
     return RELEASES.get(code, "") if lock is None else str(lock.release)

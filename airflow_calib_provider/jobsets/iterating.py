@@ -73,7 +73,7 @@ def step_on(ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watch
             return
         watched.stale = True
         # What follows from a part that is over needs no look of its own.
-        if item.state == "measuring" and _freeze(ledger, backend_of, watched, item, now):
+        if item.state == "measuring" and _freeze(ledger, backend_of, watched, item, made, now):
             made, item = _again(ledger, row)
         if item.state == "frozen":
             _update(ledger, row, plan, item, made)
@@ -100,7 +100,12 @@ def _is_over(watched: Watched, row: Generation, item: StepRow) -> bool:
 
 
 def _freeze(
-    ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watched, item: StepRow, now: datetime
+    ledger: Ledger,
+    backend_of: Callable[[str], Backend],
+    watched: Watched,
+    item: StepRow,
+    made: Sequence[StepRow],
+    now: datetime,
 ) -> bool:
     """:returns: whether it is frozen now; else it has failed."""
     row = watched.row
@@ -108,7 +113,10 @@ def _freeze(
     good = [job for job in jobs if job.state is JobState.SUCCEEDED]
     others = [job for job in jobs if job.state is not JobState.SUCCEEDED]
     if len(good) < jobs_needed(row.quorum, item.n_jobs):
-        _fail(ledger, backend_of, watched, _failed_jobs(item, others, item.n_jobs), now)
+        reason = _failed_jobs(item, others, item.n_jobs)
+        if not good and (maker := _maker(item, made)) is not None:
+            reason = {**reason, "made_by": maker}  # to measure again would fail again
+        _fail(ledger, backend_of, watched, reason, now)
         return False
     accepted = [(job.index, job.accepted_attempt or 0) for job in good]
     try:
@@ -124,6 +132,11 @@ def _freeze(
         steps.freeze(connection, row, item, accepted, left_out, now)
     crash_point("step.after_freeze", row.group_name)
     return True
+
+
+def _maker(item: StepRow, made: Sequence[StepRow]) -> int | None:
+    """The step whose update made the constants that a step measures with; ``None``: they are the first ones."""
+    return next((one.n for one in made if one.n < item.n and one.updated == item.constants), None)
 
 
 def _failed_jobs(item: StepRow, failed: Sequence[Job], n_jobs: int) -> Reason:
@@ -205,7 +218,10 @@ def _judge(
     phase = legs.legs[legs.index(item.stage, item.phase)].phase
     outcome: Reported | Fault = Reported()
     if report is None and (phase.metrics or phase.verdict):
-        said = 'its update has told nothing in CALIB_REPORT, such as {"metrics": {"<name>": {"value": 91.1}}}'
+        what = "no metrics" if phase.metrics else "no verdict"
+        told = what if (folder / "report.jsonl").is_file() else "nothing"
+        such = '"verdict": "iterate"' if phase.verdict else '"metrics": {"<name>": {"value": 91.1}}'
+        said = f"its update has told {told} in CALIB_REPORT, such as {{{such}}}"
         outcome = Fault(EndingName.FAILED, said)
     elif report is not None:
         outcome = read_report(report, phase.metrics, verdict=phase.verdict)

@@ -18,6 +18,7 @@ from airflow_calib_provider.ledger.live_reasons import LiveReason, live_reasons
 from airflow_calib_provider.ledger.locks.base import Look
 from airflow_calib_provider.ledger.rows import Generation, Group, GroupTask, JobRecord, read_rows, select_of
 from airflow_calib_provider.ledger.waiting import look
+from airflow_calib_provider.spec.kinds import backend_kind
 from airflow_calib_provider.spec.models import Workflow
 
 generation, job = tables.generation, tables.job
@@ -182,7 +183,9 @@ def _processing(group: Group, row: GroupTask, counts: _Counts | None) -> list[Ca
     if counts is None:
         return causes or [_cause(group, row, stored or {"code": "running"})]
     number = counts.generation.n
-    causes.append(_cause(group, row, {"code": "jobs", "generation": number, "states": counts.states, **counts.place}))
+    waits = backend_kind(counts.generation.backend).awaited if "submitted" in counts.states else ""
+    reason = {"code": "jobs", "generation": number, "states": counts.states, **counts.place}
+    causes.append(_cause(group, row, {**reason, "awaited": waits} if waits else reason))
     if counts.generation.trouble:
         said = counts.generation.trouble
         reason = {"code": "backend_trouble", "backend": counts.generation.backend, "message": said}

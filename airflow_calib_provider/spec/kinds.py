@@ -114,6 +114,7 @@ class BackendKind:
     :ivar connection: the Airflow connection that says where it is; there may be several, ``<name>:<connection id>``.
     :ivar operators: modules with operators for hand-written DAGs.
     :ivar release: what a person does with a held job, in words.
+    :ivar awaited: what submitted jobs wait for, where it is always the same; empty: the backend says it of each.
     """
 
     name: str
@@ -121,6 +122,7 @@ class BackendKind:
     connection: ConnectionType | None = None
     operators: Sequence[str] = ()
     release: str = "releasing it"
+    awaited: str = ""
 
     @property
     def keys(self) -> type[Keys] | None:

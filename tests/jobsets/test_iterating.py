@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.domain.reasons import Cause, render
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.folders import generation_folder, job_folder
@@ -21,7 +21,7 @@ from airflow_calib_provider.jobsets.publish import publish_group
 from airflow_calib_provider.ledger import generations, tables
 from airflow_calib_provider.payloads import store
 from tests import processes
-from tests.jobsets.iterations import MEASURE, SPEC, Iterations, hash_of, work
+from tests.jobsets.iterations import MEASURE, SPEC, UPDATE, Iterations, hash_of, work
 
 TELL = 'echo "{\\"metrics\\": {\\"mass\\": {\\"value\\": $VALUE, \\"error\\": $ERROR}}}" >> "$CALIB_REPORT"'
 
@@ -143,7 +143,11 @@ def test_endings_by_name(place: Iterations, line: str, ending: str, n_steps: int
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("true", "its update has told nothing in CALIB_REPORT"),
+        ("true", "its update has told nothing in CALIB_REPORT, such as {"),
+        (
+            'echo "{\\"type\\": \\"value\\", \\"name\\": \\"mass\\", \\"value\\": 91}" >> "$CALIB_REPORT"',
+            'its update has told no metrics in CALIB_REPORT, such as {"metrics": {"<name>": {"value": 91.1}}}',
+        ),
         ('echo "{\\"metrics\\": {}}" >> "$CALIB_REPORT"', "mass"),
         ('echo "{\\"metrics\\": {\\"mas\\": {\\"value\\": 1}}}" >> "$CALIB_REPORT"', "mas"),
         ('echo "{\\"metrics\\": {\\"mass\\": {\\"value\\": \\"91\\"}}}" >> "$CALIB_REPORT"', "91"),
@@ -163,8 +167,32 @@ def test_an_update_that_writes_nothing(place: Iterations) -> None:
     standing = place.finish(place.begin(), 60)
     assert standing.state == "failed"
     said = render(standing.reason)
-    assert said.startswith("stage 1, fit, step 1: the update failed after all retries"), said
-    assert "c.txt" in said
+    assert said == "stage 1, fit, step 1: the update failed after all retries: product constants: c.txt is missing"
+
+
+def test_constants_that_cannot_be_measured_with(place: Iterations) -> None:
+    """What made them is blamed, and gone back to: to measure with them again would fail again."""
+    place.write(SPEC.replace("split: {count: 3},", "split: {count: 3}, retries: 0,"))
+    place.script("measure", f"grep -q '^[0-9]' \"$CALIB_CONSTANTS\" || exit 9\n{MEASURE}")
+    place.script("update", f'{UPDATE}echo garbage > "$CALIB_OUT/c.txt"\n')
+    generation = place.begin()
+    reason = place.finish(generation, 60).reason
+    none = "stage 1, fit, step 2: none of 3 jobs could measure with what the update of step 1 made (job 0: exit code 9"
+    assert render(reason).startswith(none)
+    advice = Cause("run-r1", dict(reason or {}), "failed", group="run-r1", workflow="zee", task="scale").release
+    assert "`calib retry run-r1 --task scale --workflow zee --from-step 1`" in advice
+    place.script("update", UPDATE)
+    with place.ledger.write() as connection:
+        generations.want_rerun(connection, place.group(), ["scale"], "from_step:1")
+    assert place.begin(max_tries=1) == generation
+    assert place.finish(generation, 120).state == "done"
+
+
+def test_first_constants_that_cannot_be_measured_with(place: Iterations) -> None:
+    """No update is to blame."""
+    place.write(SPEC.replace("split: {count: 3},", "split: {count: 3}, retries: 0,"))
+    place.script("measure", "exit 9")
+    assert "step 1: 3 of 3 jobs failed after all retries" in render(place.finish(place.begin(), 60).reason)
 
 
 def test_what_failed_goes_on(place: Iterations) -> None:

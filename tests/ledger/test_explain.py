@@ -367,7 +367,7 @@ CASES: list[tuple[Callable[[World], Explanation], str, str]] = [
     (upstream, "upstream", "waits for scale in its own DAG run"),
     (upstream_failed, "upstream_ended", "scale is failed"),
     (upstream_failed, "error", "cannot render"),
-    (jobs_running, "jobs", "1 running, 1 submitted"),
+    (jobs_running, "jobs", "1 running, 1 submitted, waiting for a slot of its machine (CALIB_LOCAL_SLOTS)"),
     (retrying, "retry_pending", "1 jobs failed and are tried again, the first at"),
     (jobs_failed, "jobs_failed", "job 1: killed by signal 9"),
     (killed, "killed", "Airflow's state is failed"),

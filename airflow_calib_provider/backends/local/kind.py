@@ -11,6 +11,7 @@ class LocalKind(BackendKind):
     """Jobs on this machine: neither a connection nor keys of its own."""
 
     name = "local"
+    awaited = "a slot of its machine (CALIB_LOCAL_SLOTS)"
     loader = "airflow_calib_provider.backends.local.backend:LocalBackend"
 
     def reserves(self, block: Mapping[str, object]) -> str:

@@ -5,9 +5,9 @@ In this order, the first that holds; u and d are those of
 
 1. ``failed``, ``not_finite``: there is no result, or none that can be compared. At once.
 2. ``not_enough_data``: fewer events than ``min_events``, or a metric that counts has an error above half of its
-   tolerance, and is inside or at most three errors outside, so that luck would decide. At once: with an error of a whole
-   tolerance, 15 % of sequences that end three tolerances off would be called converged. What is further off is outside
-   whatever the luck, so that the other rules can say where it goes.
+   tolerance, and is inside or at most three errors outside, so that luck would decide. At once: with an error of a
+   whole tolerance, 15 % of sequences that end three tolerances off would be called converged. What is further off is
+   outside whatever the luck, so that the other rules can say where it goes.
 3. The same constants again, of which there is nothing more to be learned: outside it is ``stalled``; inside it is
    ``no_change``, if they are those with which the phase began. If earlier steps have changed them this is an ending as
    any other, by the next rule: what the phase has found is new.

@@ -131,8 +131,9 @@ RELEASES: dict[str, str] = {
     ),
     "iteration_oscillating": "a smaller params.damping, used by the update: it corrects too much; then `calib retry`",
     "iteration_diverging": (
-        "an update whose steps have the right sign and are not too long (params.damping); better constants to begin "
-        "with; then `calib retry`"
+        "an update whose steps have the right sign and are not too long (params.damping), then "
+        "`calib retry --from-step BEST`, which goes on from the best step; or better constants to begin with, then "
+        "`calib retry --all`: no other retry takes them"
     ),
     "iteration_not_finite": "what makes the value, mostly a fit without data or a division by zero; then `calib retry`",
     "iteration_not_enough_data": (
@@ -147,7 +148,12 @@ RELEASES: dict[str, str] = {
 def to_try(reason: Mapping[str, Any]) -> str:
     """What a person can try, with the numbers of this ending; empty where it is good, and for other reasons."""
     code = str(reason.get("code"))
-    words = RELEASES.get(code, "")
+    if made_by := reason.get("made_by"):
+        back = f"`calib retry --from-step {made_by}`"
+        return (
+            f"`calib jobs logs` shows why: if the constants are at fault, the update, then {back}; else `calib retry`"
+        )
+    words = RELEASES.get(code, "").replace("BEST", str(reason.get("best")))
     if code == "iteration_oscillating" and "damping" in reason:
         return words.replace("a smaller params.damping", f"{reason['damping']:.2f} times the params.damping of now")
     if code == "iteration_stalled" and reason.get("unchanged"):

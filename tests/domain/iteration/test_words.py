@@ -112,4 +112,7 @@ def test_what_to_try() -> None:
     assert "else kept it there" in to_try(end(fit(), [20.0] * 6).reason())
     assert to_try(end(fit(), [9.0, 0.5]).reason()) == ""
     assert to_try({"code": "jobs_failed"}) == ""
+    best = end(fit(), [5.0, 3.0, 60.0, 60.0]).reason()
+    assert "`calib retry --from-step 2`, which goes on from the best step" in to_try(best)
+    assert "`calib retry --all`: no other retry takes them" in to_try(best)
     assert to_try({}) == ""
