@@ -51,7 +51,12 @@ SETTINGS = (
         "DAG runs per DAG, of other campaigns than `prompt`, for which Airflow is to start a task at a time",
         least=1,
     ),
-    Setting("LOCAL_SLOTS", None, "CPUs that jobs of the local backend take at once on a host", least=1),
+    Setting(
+        "LOCAL_SLOTS",
+        None,
+        "CPUs that jobs of the local backend take at once on a host; reserved workers leave one",
+        least=1,
+    ),
     Setting("LOCAL_GRACE", 5, "seconds between SIGTERM and SIGKILL when a local job is removed or times out"),
     Setting("RETRY_DELAY", 10, "seconds before a job's second attempt; doubled each time"),
     Setting("AIRFLOW_RETRY_DELAY", 30, "seconds before Airflow tries a crashed task again"),
