@@ -23,7 +23,20 @@ def _publishing(params: Mapping[str, Any]) -> str:
     return f"is on its way to {' and '.join(params['stores'])}{said}"
 
 
+def _published(params: Mapping[str, Any]) -> str:
+    extends = params.get("extends")
+    return f"published {_what(params)}" + (f", which extends {extends}" if extends else "")
+
+
+def _unchanged(params: Mapping[str, Any]) -> str:
+    runs = f"for runs {params['first_run']}–{params['last_run']}"
+    of = f"revision {params['revision']} of {params['group']}"
+    return f"published nothing {runs}: the content of {listed(params['tags'])} is that of {of}"
+
+
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "published": _published,
+    "unchanged": _unchanged,
     "not_validated": lambda p: f"{_what(p)} stays a candidate: {p['by']} says {listed(p['wrong'])}",
     "awaits_approval": _awaits,
     "publishing": _publishing,

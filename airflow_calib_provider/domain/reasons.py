@@ -161,7 +161,6 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "done": lambda p: (
         "all jobs succeeded" if not p.get("left_out") else f"quorum reached; left out: jobs {listed(p['left_out'])}"
     ),
-    "published": lambda p: f"published {p['tag']} revision {p['revision']} for runs {p['first_run']}–{p['last_run']}",
     "jobs_failed": _jobs_failed,
     "killed": lambda p: f"killed by a user: Airflow's state is {p['airflow_state']}",
     "marked_success": lambda p: "marked as success by a person; all declared products exist",

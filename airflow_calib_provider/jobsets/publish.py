@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
 
+from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.iteration.endings import EndingName
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import PayloadError, ProductError
 from airflow_calib_provider.jobsets.begin import stated_params
@@ -34,13 +36,17 @@ from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
 from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, by_id, not_published
 from airflow_calib_provider.payloads.publication import carry_out
-from airflow_calib_provider.payloads.store import Published, make_all_valid, note_task, publish
+from airflow_calib_provider.payloads.store import EXTENDS, Published, make_all_valid, note_task, publish
+from airflow_calib_provider.payloads.unchanged import extended, skip
 from airflow_calib_provider.settings import products_folder
 from airflow_calib_provider.spec.language import PRESET
 from airflow_calib_provider.spec.models import Publish as Publication
 from airflow_calib_provider.spec.models import Task, Workflow
 from airflow_calib_provider.spec.overrides import OUTSIDE
 from airflow_calib_provider.spec.templates import render_value
+
+ITERATION_UNCHANGED = f"iteration_{EndingName.NO_CHANGE.value}"
+"""The code of the reason of an iteration that has changed nothing."""
 
 
 def publish_group(
@@ -77,11 +83,14 @@ def publish_group(
         conditions = _conditions(connection, workflow, task.publish, context, files[0][1], campaign)
     if workflow.presets:
         provenance["preset"] = params.get(PRESET, workflow.preset)
+    unchanged = _unchanged(ledger, workflow, task, context, provenance, files, now)
+    if isinstance(unchanged, Published):
+        return unchanged
     default = _default(task.publish, context)
     made = []
     for tag, file in files:
         stores = stores_of(workflow.name, task.publish, tag, campaign, default)
-        more = {**provenance, **({intents.STORES: stores} if stores else {})}
+        more = {**provenance, **({intents.STORES: stores} if stores else {}), **unchanged.get(tag, {})}
         made.append(_one(ledger, workflow, task, context, more, tag, file, conditions, now))
     held = next((one for one in made if one.reason is not None), None)
     if held is not None and held.reason is not None and held.reason["code"] != AWAITS:
@@ -89,6 +98,45 @@ def publish_group(
     if conditions is not None and conditions.together and held is None:
         made = _together(ledger, group_id, made, now)
     return as_it_is(ledger, made, finish(ledger, group_id, task.name))
+
+
+def _unchanged(
+    ledger: Ledger,
+    workflow: Workflow,
+    task: Task,
+    context: GroupContext,
+    provenance: Mapping[str, Any],
+    files: Sequence[tuple[str, Path]],
+    now: datetime,
+) -> Published | dict[str, dict[str, object]]:
+    """What becomes of content that the payloads before the group have, too.
+
+    :returns: how the task has ended, if nothing is published; else, of each tag that extends one, what its provenance
+        says.
+    """
+    assert task.publish is not None
+    endings = [one.get("iteration", {}).get("code") for one in provenance["made_by"]]
+    wanted = task.publish.no_change or ("extend" if ITERATION_UNCHANGED in endings else "publish")
+    if wanted == "publish":
+        return {}
+    contents = {tag: checksum(file) for tag, file in files}
+    with ledger.read() as connection:
+        group = group_by_id(connection, context.group_id)
+        found = {tag: extended(connection, group, tag, digest) for tag, digest in contents.items()}
+    if wanted == "skip" and all(found.values()):
+        ended = skip(
+            ledger,
+            group.id,
+            task.name,
+            contents,
+            before=workflow.names_inside(task),
+            now=now,
+            edition=group.edition,
+            failed_runs=context.failed_runs,
+        )
+        if ended is not None:
+            return ended
+    return {tag: {EXTENDS: one} for tag, one in found.items() if one is not None}
 
 
 def _one(
@@ -130,9 +178,11 @@ def _together(ledger: Ledger, group_id: int, made: Sequence[Published], now: dat
         rows = [by_id(connection, one.payload_id) for one in made]
         due = [row for row in rows if row.state in UNPUBLISHED and row.state != PUBLISHING]
         if due and not group.late:
-            for row in make_all_valid(connection, group, due, now):
-                one = next(one for one in made if one.payload_id == row.id)
-                note_task(connection, group_id, row.task, replace(one, state=row.state), now)
+            states = {row.id: row.state for row in make_all_valid(connection, group, due, now)}
+            made = [replace(one, state=states.get(one.payload_id, one.state)) for one in made]
+            for one in made:
+                if one.payload_id in states:
+                    note_task(connection, group_id, rows[0].task, one, now)
     return list(made)
 
 

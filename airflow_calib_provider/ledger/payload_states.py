@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, exists
+from sqlalchemy import ColumnElement, exists, or_
 
 from airflow_calib_provider.ledger import tables
 
@@ -21,13 +21,19 @@ ONLY_A_CANDIDATE = f"only a {CANDIDATE}, not published"
 CURRENT = (*UNPUBLISHED, PUBLISHED)
 """The newest of their groups: some may become valid, a published one is."""
 
+UNCHANGED = "unchanged"
+"""The code of the reason of a task that is done without a payload: the content is that of the one before its group."""
+
 WAS_PUBLISHED = (PUBLISHED, SUPERSEDED)
 """States of what is valid, or was: a need of the task that made it is satisfied."""
 
 
 def has_published(group_id: ColumnElement[int], task: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether a task of a group has published; a candidate does not count (rule 50)."""
-    return _exists(group_id, task, WAS_PUBLISHED)
+    """Whether a task of a group has published, or had nothing new to publish; a candidate does not count (rule 50)."""
+    of = tables.group_task.alias("unchanged")
+    here = (of.c.group_id == group_id, of.c.task == task, of.c.state == "done")
+    unchanged = exists().where(*here, of.c.reason["code"].as_string() == UNCHANGED)
+    return or_(_exists(group_id, task, WAS_PUBLISHED), unchanged)
 
 
 def has_candidate(group_id: ColumnElement[int], task: ColumnElement[str]) -> ColumnElement[bool]:

@@ -37,7 +37,10 @@ class CandidateOperator(PublishOperator):
     """Makes the candidate that persons are asked about, after its validation."""
 
     def _said(self, published: Published) -> dict[str, str | int]:
-        return {**super()._said(published), "payload_id": published.payload_id, "hash": published.content_hash}
+        said = super()._said(published)
+        if not published.payload_id:  # nothing is new: nobody is asked
+            return said
+        return {**said, "payload_id": published.payload_id, "hash": published.content_hash}
 
 
 class AskOperator(HITLOperator):

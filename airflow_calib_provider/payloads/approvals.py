@@ -35,6 +35,7 @@ from airflow_calib_provider.payloads.life import (
 )
 from airflow_calib_provider.payloads.staleness import among
 from airflow_calib_provider.payloads.store import Published
+from airflow_calib_provider.payloads.unchanged import standing
 from airflow_calib_provider.spec.models import Approval
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -141,6 +142,8 @@ def settle(
         if row is None and request is not None:
             row = by_id(connection, request.payload_id)
         if row is None:
+            if (nothing := standing(connection, group, task, tag)) is not None:
+                return nothing
             raise NotPublished(f"{group.name} has no candidate of {tag}", "`calib retry`", {"code": "error"})
         made = _settled(connection, group, row, request, answer, rules, now, changed)
     crash_point("payload.after_publish", task)

@@ -45,6 +45,9 @@ payload = tables.payload
 STORE = "store"
 """In the provenance: the payload store, if it is another one than the default."""
 
+EXTENDS = "extends"
+"""In the provenance: the payload before the group, which has the same content."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -191,7 +194,10 @@ def note_task(connection: Connection, group_id: int, task: str, made: Published,
     if made.state == PUBLISHED:
         publication_deadlines.met(connection, group_id, task)
     code = made.state if made.state == PUBLISHED else CANDIDATE
-    reason = {"code": code, "tag": made.tag, "revision": made.revision, **iov}
+    told = payload.c.provenance[(EXTENDS, "group")].as_string()
+    extends = connection.execute(select(told).where(payload.c.id == made.payload_id)).scalar()
+    more = {EXTENDS: extends} if extends else {}
+    reason = {"code": code, "tag": made.tag, "revision": made.revision, **iov, **more}
     of_task = tables.group_task
     here = (of_task.c.group_id == group_id, of_task.c.task == task)
     state = connection.execute(select(of_task.c.state).where(*here)).scalar()

@@ -71,7 +71,8 @@ class Publish(Model):
     :ivar protect: whether runs that were processed with what is there keep it: refuse what would change them, or begin
         behind them.
     :ivar refuse_gaps: an interval must join the one before it.
-    :ivar skips_no_change: content that the interval before has is not published again.
+    :ivar no_change: what becomes of content that the payload before the group has, too; ``None``: what an iteration
+        made that ended ``no_change`` extends, all else is published as any other.
     """
 
     tag: str
@@ -87,7 +88,7 @@ class Publish(Model):
     default_file: str = ""
     protect: Literal["", "refuse", "move"] = ""
     refuse_gaps: bool = False
-    skips_no_change: bool = False
+    no_change: Literal["publish", "skip", "extend"] | None = None
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:

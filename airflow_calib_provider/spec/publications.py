@@ -39,6 +39,7 @@ def publication(keys: PublishKeys) -> Publish:
         default_file=keys.default or "",
         protect=_PROTECTED[keys.protect],
         refuse_gaps=keys.gaps == "refuse",
+        no_change=keys.no_change,
         store=keys.store,
         validated_by=keys.validated_by,
         approve=_approval(keys.approve),

@@ -210,15 +210,21 @@ class PublishKeys(Keys):
         Annotated[Literal["report", "refuse"], OneOf()],
         Field(description="runs that no interval covers between this one and the one before it, in a store"),
     ] = "report"
+    no_change: Annotated[
+        Annotated[Literal["publish", "skip", "extend"], OneOf()] | None,
+        Words(type="`publish`, `skip` or `extend`", default="`publish`, or `extend` after an iteration without change"),
+        Field(
+            description="what becomes of content that the payload before the group has, too: it is published as any "
+            "other, nothing is published, or it is published and told as an extension of that one"
+        ),
+    ] = None
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """One tag or a set; what belongs to stores needs one."""
         yield from self._of_tags()
         if self.has_set() and isinstance(self.approve, ApproveKeys):
             yield ("approve",), mistake(f"{WHAT} is of one tag", "approve: automatic, or one tag", at_key=True)
-        for key in ("after", "default", "protect", "gaps"):
-            if self.has(key) and not self.has("stores"):
-                yield (key,), mistake(f"{WHAT} belongs to stores", "stores", at_key=True)
+        yield from self._together()
         if self.after == "default" and not self.has("default"):
             yield ("after",), mistake(f"{WHAT} names no file", "default: <a file>")
         if self.has("default") and self.after != "default" and "after" not in self.unreadable():
@@ -233,6 +239,14 @@ class PublishKeys(Keys):
             if target is not None and target.store in seen:
                 yield ("stores", number), mistake(f"the store {target.store!r} is there twice", "each once")
             seen.append(target.store if target is not None else "")
+
+    def _together(self) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """What belongs to other keys, or contradicts them."""
+        for key in ("after", "default", "protect", "gaps"):
+            if self.has(key) and not self.has("stores"):
+                yield (key,), mistake(f"{WHAT} belongs to stores", "stores", at_key=True)
+        if self.no_change == "skip" and self.gaps == "refuse" and self.after in (None, "next"):
+            yield ("no_change",), mistake(f"{WHAT} leaves gaps, which are refused", "after: hold, or no gaps: refuse")
 
     def has_set(self) -> bool:
         """Whether there is a set, readable or not."""
