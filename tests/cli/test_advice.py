@@ -126,6 +126,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "publish_failed": [Scenario(publication_failed, published)],
     "not_validated": [Scenario(not_published_as("not_validated", by="validate", wrong=["jump is 1"]), published)],
     "not_approved": [Scenario(not_published_as("not_approved", how="ada has rejected it"), published)],
+    "store_refused": [Scenario(not_published_as("store_refused", said="the branch is protected"), published)],
     "awaits_approval": [Scenario(awaits_approval, asked_of, stays=True)],
     "marked_success_without_products": [Scenario(marked, cleared_scale, stays=True)],
     "needs": [Scenario(needing), Scenario(of_base, skipped_here_alone)],
@@ -178,7 +179,7 @@ NO_COMMAND = {
     "no_workflow", "pool_full", "source_unreadable",
     # what the message says, the run source, or the site
     "lock_unknown", "lock_trouble", "dag_run_refused", "backend_trouble", "credential", "not_completed", "spec_clash",
-    "airflow_unreachable", "publish_by",
+    "airflow_unreachable", "publish_by", "publishing",
     "metadatabase_down", "dag_run_missing", "payload", "lock", "not_read", "boundary_cuts", "before_boundaries",
     # the advice of each of its parts
     "several", "any_of",
