@@ -33,11 +33,13 @@ class Retried:
     :ivar dag_id: Airflow's DAG, and
     :ivar run_id: its DAG run.
     :ivar cleared: the ids of the tasks that were cleared in it, or added to it.
+    :ivar discarded: the numbers of the steps of an iteration that are made anew.
     """
 
     dag_id: str
     run_id: str
     cleared: Sequence[str]
+    discarded: Sequence[int] = ()
 
 
 def retry_group(
@@ -71,10 +73,10 @@ def retry_group(
     _refuse_contradictions(tasks, every_job, same_version, from_step, from_phase)
     with ledger.read() as connection:
         check_names(connection, campaign, workflow)
-    again = None
+    back = None
     if from_step is not None or from_phase is not None:
         one = tasks[0] if tasks else None
-        again = step_to_go_back_to(ledger, group, campaign, workflow, one, from_step, from_phase)
+        back = step_to_go_back_to(ledger, group, campaign, workflow, one, from_step, from_phase)
     with ledger.read() as connection:
         dag_id, run_id, found = _standing(connection, campaign, workflow, group, tasks)
     with Airflow() as airflow:
@@ -83,7 +85,7 @@ def retry_group(
         clearing = to_clear(standing, [airflow_task_id(name) for name in tasks])
         if not clearing.tasks and not added:
             raise CalibError(f"no task of {group} has failed", "name one with --task to run it again all the same")
-        how = "all" if every_job else "same_version" if same_version else again
+        how = "all" if every_job else "same_version" if same_version else back.rerun if back else None
         cleared = []
         with _told(ledger, campaign, workflow, group, [*clearing.before, *clearing.tasks], how):
             if clearing.before:
@@ -92,7 +94,8 @@ def retry_group(
                 cleared += airflow.clear(dag_id, run_id, clearing.tasks, downstream=downstream)
         if added and cleared:  # the new tasks had brought it to life before; nothing is to be taken back any more
             airflow.see_it_go_on(dag_id, run_id, [str(item["task_id"]) for item in cleared])
-    return Retried(dag_id, run_id, sorted({str(item["task_id"]) for item in cleared} | added))
+    ids = sorted({str(item["task_id"]) for item in cleared} | added)
+    return Retried(dag_id, run_id, ids, back.discarded if back else ())
 
 
 def _refuse_contradictions(

@@ -151,6 +151,22 @@ def _record(
     )
 
 
+@dataclass(frozen=True)
+class GoingBack:
+    """From which step on an iteration is to be made anew.
+
+    :ivar discarded: the numbers of the steps that count for nothing any more then.
+    """
+
+    step: int
+    discarded: Sequence[int]
+
+    @property
+    def rerun(self) -> str:
+        """What a generation remembers of it."""
+        return f"{steps.FROM_STEP}{self.step}"
+
+
 def step_to_go_back_to(
     ledger: Ledger,
     group: str,
@@ -159,8 +175,8 @@ def step_to_go_back_to(
     task: str | None,
     step: int | None,
     phase: str | None,
-) -> str:
-    """What a generation remembers of a person's wish to go on from a step, or from the beginning of a phase.
+) -> GoingBack:
+    """A person's wish to go on from a step, or from the beginning of a phase.
 
     :param phase: its name, or ``STAGE.PHASE``.
     :raises NotFound: nothing iterates there, or there is no such step.
@@ -178,7 +194,7 @@ def step_to_go_back_to(
             known = ", ".join(dict.fromkeys(f"{one.stage}.{one.phase}" for one in live))
             raise NotFound(f"no step of {phase} was made", f"made were steps of {known}")
         step = mine[0].n
-    if step not in [one.n for one in live]:
+    if step is None or step not in [one.n for one in live]:
         raise NotFound(f"there is no step {step}", f"there are {', '.join(str(one.n) for one in live)}")
     with ledger.read() as connection:
         meant = results.meant(connection, campaign, workflow, group, None, task)
@@ -187,4 +203,4 @@ def step_to_go_back_to(
     if state != "failed":
         hint = "`calib retry` without it begins a done one anew"
         raise CalibError(f"it is {state}: only what has failed goes on from a step", hint)
-    return f"{steps.FROM_STEP}{step}"
+    return GoingBack(step, [one.n for one in live if one.n >= step])

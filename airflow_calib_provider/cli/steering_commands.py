@@ -130,6 +130,8 @@ def retry(
         emit_json(vars(found))
     else:
         print(f"cleared in the DAG run {found.run_id} of {found.dag_id}: {', '.join(found.cleared) or 'nothing'}")
+        if found.discarded:
+            print(f"steps that are made anew, and stay listed as discarded: {', '.join(map(str, found.discarded))}")
 
 
 def _refuse_contradictions(

@@ -111,7 +111,9 @@ def _results(item: StepRecord) -> str:
 
 
 def _metric(name: str, item: StepRecord) -> str:
+    from airflow_calib_provider.domain.iteration.words import tolerances
+
     one = item.metrics[name]
     error = f" ± {one.error:.2g}" if one.error is not None else ""
-    off = f" ({one.deviation:+.2f} tolerances)" if one.deviation is not None else ""
+    off = f" ({tolerances(one.deviation, '+.{}f', 2)} tolerances)" if one.deviation is not None else ""
     return f"{name} {one.value:.6g}{error}{off}"

@@ -438,7 +438,7 @@ def _words(reason: Mapping[str, Any], state: str) -> str:
         return "nothing: a skip cannot be taken back; `calib skip` ends this one, too"
     if code == "jobs_failed" and state == "processing":
         return "`calib jobs logs` shows why; when the other jobs have ended, `calib retry`"
-    if code in iteration_words.TEXTS or (code == "jobs_failed" and reason.get("made_by")):
+    if code in iteration_words.TEXTS or reason.get("made_by") or reason.get("no_worker"):
         return iteration_words.to_try(reason)
     lock = None if code in TEXTS else lock_of(reason)
     return RELEASES.get(code, "") if lock is None else str(lock.release)

@@ -41,7 +41,7 @@ from airflow_calib_provider.jobsets.step_jobs import (
     with_contract,
 )
 from airflow_calib_provider.jobsets.watched import Watched
-from airflow_calib_provider.jobsets.worker_pool import dismiss, stuck, sweep
+from airflow_calib_provider.jobsets.worker_pool import NO_WORKER, dismiss, stuck, sweep
 from airflow_calib_provider.ledger import generations, steps
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.products import Kept
@@ -69,7 +69,8 @@ def step_on(ledger: Ledger, backend_of: Callable[[str], Backend], watched: Watch
                 return
             plan = steps.plan_of(connection, row.id)
         if why:
-            _fail(ledger, backend_of, watched, {"code": "error", "message": f"step {item.n}: {why}"}, now)
+            reason: Reason = {"code": "error", "message": f"step {item.n}: {why}"}
+            _fail(ledger, backend_of, watched, {**reason, "no_worker": True} if NO_WORKER in why else reason, now)
             return
         watched.stale = True
         # What follows from a part that is over needs no look of its own.

@@ -385,6 +385,9 @@ def _refuse(ledger: Ledger, row: Generation, mailbox: Mailbox, refused: Mapping[
         mailbox.put_away(file, refused=True)
 
 
+NO_WORKER = "no worker is left"
+
+
 def stuck(watched: Watched, item: StepRow) -> str:
     """Why a step cannot go on: no worker is left, or none could work with the constants as they are; else empty."""
     if watched.crew is None:
@@ -402,4 +405,4 @@ def stuck(watched: Watched, item: StepRow) -> str:
     if not jobs or any(not job.state.final for job in jobs):
         return ""
     said = next((job.reason for job in jobs if job.reason), "")
-    return f"no worker is left: {said}"
+    return f"{NO_WORKER}: {said}"

@@ -71,7 +71,10 @@ class Problems:
         if not self.is_told:
             # Nobody reads it: the work of finding words for thousands of mistakes is not done.
             expected, hint = expected if isinstance(expected, str) else "", hint if isinstance(hint, str) else ""
-        self.errors.append(self.error(message, where, expected=expected, hint=hint, told_in=told_in))
+        error = self.error(message, where, expected=expected, hint=hint, told_in=told_in)
+        if self.is_told and any((one.message, one.place) == (message, error.place) for one in self.errors):
+            return  # of an anchor that stands in several places
+        self.errors.append(error)
 
     def error(
         self,

@@ -286,6 +286,10 @@ def _hint(use: Use, depth: int, options: Known, known: Known) -> str:
     if depth == 0:
         homes = [name for name, parts in known.items() if isinstance(parts, Mapping) and root in parts]
         return f"did you mean '{homes[0]}.{root}'?" if homes else ""
+    if root == "phases" and depth == 1:
+        return f"what another phase leaves can be used where this one needs it: needs: [{use.path[1]}]"
+    if root == "phases" and depth == 3 and not options:
+        return f"the update of {use.path[1]} leaves no products: declare them in update: {{products: {{…}}}} there"
     if root in ("tasks", "workflows"):
         return "a task's products can be used where it is among 'needs'" if depth <= 3 else ""
     if root == "payloads":

@@ -105,6 +105,7 @@ def test_the_commands_of_what_iterates(complete: World, calib: Calib) -> None:
     edit(complete, "    jobs: {command: [echo, hello]}\n", ITERATE)
     lines = [line.partition("demo.yaml:")[2].partition(";")[0] for line in warned(calib)]
     assert lines == [
+        "13:54: the first constants /start.json do not exist",
         "15:41: the program /nowhere/measure does not exist",
         "15:80: the program jobs/update.sh is looked for in the folder where it is started, not beside this file",
         "16:58: $CALIB_OUT stays as it is: no shell reads it",

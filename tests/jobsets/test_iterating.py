@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from airflow_calib_provider.api.stepping import step_to_go_back_to
 from airflow_calib_provider.domain.reasons import Cause, render
 from airflow_calib_provider.jobsets.begin import begin
 from airflow_calib_provider.jobsets.cleaning import clean
@@ -216,8 +217,10 @@ def test_back_to_a_step(place: Iterations) -> None:
     place.reports(TELL, "VALUE=92.0 ERROR=0.01")
     generation = place.begin()
     assert place.finish(generation, 120).state == "failed"
+    back = step_to_go_back_to(place.ledger, "run-r1", "prompt", None, "scale", 3, None)
+    assert back.discarded == [3, 4, 5, 6]
     with place.ledger.write() as connection:
-        generations.want_rerun(connection, place.group(), ["scale"], "from_step:3")
+        generations.want_rerun(connection, place.group(), ["scale"], back.rerun)
     place.begin(max_tries=1)
     place.finish(generation, 120)
     states = [one.state for one in place.steps(generation)]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.domain.reasons import Cause, render
 from airflow_calib_provider.jobsets.advance import advance
 from airflow_calib_provider.jobsets.cleaning import clean
 from airflow_calib_provider.jobsets.kill import settle
@@ -242,6 +242,9 @@ def test_no_worker_is_left(place: Reserving) -> None:
     assert (standing.state, said.partition(":")[0]) == ("failed", "step 1"), said
     assert "no worker is left" in said, said
     assert "no replacement is left, of 1" in said, said
+    release = Cause("run-r1", dict(standing.reason or {}), "failed").release
+    assert "resources.memory" in release
+    assert "max_replacements" in release
     assert place.begin(max_tries=1) == generation, "a clear goes on with new workers"
     assert place.finish(generation, 180).state == "done"
 

@@ -18,13 +18,22 @@ def _at(params: Mapping[str, Any]) -> str:
     return f"stage {params['stage']}, {params['phase']}, step {params['step']}{visit}"
 
 
+def tolerances(d: float, form: str, digits: int) -> str:
+    """How far off something is, with so many digits more as tell whether it is inside: 1.0003, and not 1.
+
+    :param form: of the number, such as ``.{}g``; :param digits: at least so many.
+    """
+    texts = (f"{d:{form.format(n)}}" for n in range(digits, digits + 12))
+    return next((text for text in texts if (abs(float(text)) <= 1) == (abs(d) <= 1)), f"{d!r}")
+
+
 def _worst(params: Mapping[str, Any]) -> str:
     """``mass_eb is 91.6 ± 0.05, 1.8 tolerances off``."""
     if params.get("u") is None or not params.get("metric"):
         return ""
     value = f" is {params['value']:.6g}" if "value" in params else ""
     error = f" ± {params['error']:.2g}" if value and "error" in params else ""
-    return f"{params['metric']}{value}{error}, {params['u']:.3g} tolerances off"
+    return f"{params['metric']}{value}{error}, {tolerances(params['u'], '.{}g', 3)} tolerances off"
 
 
 def _but_best(params: Mapping[str, Any]) -> str:
@@ -129,9 +138,9 @@ RELEASES: dict[str, str] = {
         "an update that changes what the metric depends on: it ends beside the target as if something else kept it "
         "there; or a larger tolerance; then `calib retry`"
     ),
-    "iteration_oscillating": "a smaller params.damping, used by the update: it corrects too much; then `calib retry`",
+    "iteration_oscillating": "an update that corrects less: it corrects too much; then `calib retry`",
     "iteration_diverging": (
-        "an update whose steps have the right sign and are not too long (params.damping), then "
+        "an update whose steps have the right sign and are not too long, then "
         "`calib retry --from-step BEST`, which goes on from the best step; or better constants to begin with, then "
         "`calib retry --all`: no other retry takes them"
     ),
@@ -145,9 +154,18 @@ RELEASES: dict[str, str] = {
 """What to try, by code; endings that are good have none."""
 
 
+NO_WORKER = (
+    "what ended them: a larger resources.memory if they were killed for it (SIGKILL), a machine that keeps them, or a "
+    "higher max_replacements; then `calib retry`"
+)
+"""What to try where no reserved worker is left."""
+
+
 def to_try(reason: Mapping[str, Any]) -> str:
     """What a person can try, with the numbers of this ending; empty where it is good, and for other reasons."""
     code = str(reason.get("code"))
+    if reason.get("no_worker"):
+        return NO_WORKER
     if made_by := reason.get("made_by"):
         back = f"`calib retry --from-step {made_by}`"
         return (
@@ -155,7 +173,9 @@ def to_try(reason: Mapping[str, Any]) -> str:
         )
     words = RELEASES.get(code, "").replace("BEST", str(reason.get("best")))
     if code == "iteration_oscillating" and "damping" in reason:
-        return words.replace("a smaller params.damping", f"{reason['damping']:.2f} times the params.damping of now")
+        return words.replace(
+            "corrects less", f"corrects {reason['damping']:.2f} times what it does now, as by a damping"
+        )
     if code == "iteration_stalled" and reason.get("unchanged"):
         return "the update, which finds nothing to change although it is not good; then `calib retry`"
     return words

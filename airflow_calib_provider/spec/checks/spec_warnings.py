@@ -202,6 +202,7 @@ def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
     document = read_document(Path(workflow.file))
     for task in workflow.tasks.values():
         found = (
+            *_of_start(task, folder),
             *_of_jobs(task, folder),
             *_of_publication(task, workflow),
             *_of_late_runs(task, workflow),
@@ -214,6 +215,18 @@ def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
                 continue
             told.add((place, message))
             yield Warned(SpecError(message, place, suggestion=hint), workflow=workflow.name, task=task.name)
+
+
+def _of_start(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """First constants of an iteration that are not there."""
+    start = task.iteration.start if task.iteration is not None else None
+    if start is None or start.file is None:
+        return
+    text = _plain(start.file, folder)
+    if text is not None and Path(text).is_absolute() and not Path(text).is_file():
+        keys = ("else",) if start.payload is not None else ("from", "file")
+        said = f"the first constants {os.path.normpath(text)} do not exist"
+        yield ("iterate", "constants", *keys), said, "the first step cannot begin before they do"
 
 
 def _of_jobs(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...], str, str]]:

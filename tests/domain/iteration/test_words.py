@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -9,7 +10,7 @@ from airflow_calib_provider.domain.iteration.detectors import judge
 from airflow_calib_provider.domain.iteration.endings import ADVANCES, EndingName, PhaseEnd
 from airflow_calib_provider.domain.iteration.metrics import Fault, Reported
 from airflow_calib_provider.domain.iteration.phases import Phase
-from airflow_calib_provider.domain.iteration.words import RELEASES, TEXTS, to_try
+from airflow_calib_provider.domain.iteration.words import RELEASES, TEXTS, to_try, tolerances
 from tests.domain.iteration.making import fit, judged, made, reported
 from tests.domain.iteration.test_detectors import geometric
 
@@ -104,9 +105,18 @@ def test_every_ending_has_its_words_and_every_bad_one_what_to_try() -> None:
     assert {str(one.reason()["code"]) for one, _ in SAID} == set(TEXTS)
 
 
+def test_what_is_hardly_outside_does_not_look_good() -> None:
+    assert tolerances(1.00003, "+.{}f", 2) == "+1.00003"
+    assert tolerances(-1.00003, "+.{}f", 2) == "-1.00003"
+    assert tolerances(1.0, "+.{}f", 2) == "+1.00"
+    assert tolerances(3.14159, ".{}g", 3) == "3.14"
+    assert tolerances(math.nextafter(1, 2), ".{}g", 3) == "1.0000000000000002"
+    assert "m is 1.0003, 1.0003 tolerances off" in reasons.render(end(fit(max_steps=2), [9.0, 1.0003]).reason())
+
+
 def test_what_to_try() -> None:
     assert to_try(end(fit(), geometric(-0.95)).reason()).startswith(
-        "0.51 times the params.damping of now, used by the up"
+        "an update that corrects 0.51 times what it does now, as by a damping: it corrects too much; then"
     )
     assert "which finds nothing to change" in to_try(unchanged(2.0).reason())
     assert "else kept it there" in to_try(end(fit(), [20.0] * 6).reason())
