@@ -70,6 +70,16 @@ class Frugal(Protocol):
         """
 
 
+@runtime_checkable
+class OfOneMachine(Protocol):
+    """A backend whose jobs share one machine.
+
+    :ivar slots: cpus that they may take together.
+    """
+
+    slots: int
+
+
 def carries(backend: Backend, options: Mapping[str, object]) -> bool:
     """Whether the jobs of a round share no files with this side, so that the batch system carries them.
 

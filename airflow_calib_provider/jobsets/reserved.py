@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow_calib_provider.backends.base import Backend, Elsewhere, carries, let_go
+from airflow_calib_provider.backends.base import Backend, Elsewhere, OfOneMachine, carries, let_go
 from airflow_calib_provider.backends.endings import why
 from airflow_calib_provider.backends.scripts import NOT_ENTERED
 from airflow_calib_provider.domain.iteration.reserving import Beat, HandedOver, Order, Worker, check_content, host_name
 from airflow_calib_provider.domain.observation import AttemptState, FailureClass, Observation, RoundObservations
 from airflow_calib_provider.domain.round_key import RoundKey
 from airflow_calib_provider.domain.submission import JobSubmission, Resources
-from airflow_calib_provider.errors import BackendError, ProductError
+from airflow_calib_provider.errors import BackendError, ProductError, SubmissionRefused
 from airflow_calib_provider.jobsets.arrivals import unpack
 from airflow_calib_provider.jobsets.folders import attempt_folder, generation_folder
 from airflow_calib_provider.jobsets.mailbox import Mailbox
@@ -74,6 +74,7 @@ class Reserved:
             if self.mailbox.orders_of(key) is not None:
                 return
             if not self._fit(jobs, options or {}):
+                self._check_room(jobs)
                 _make_folders(jobs)
                 own = map(with_own_lists, jobs) if carries(self.inner, options or {}) else jobs
                 self.inner.submit(key, list(own), options)
@@ -84,6 +85,19 @@ class Reserved:
         except OSError as error:
             hint = "is the disk full, or the folder not writable?"
             raise BackendError(f"{key} cannot be put into {self.mailbox.folder}: {error}", hint) from error
+
+    def _check_room(self, jobs: Sequence[JobSubmission]) -> None:
+        """On one machine a job that asks for more than the workers leave would wait for them, and they for it."""
+        if not isinstance(self.inner, OfOneMachine):
+            return
+        slots, cpus, n = self.inner.slots, self.crew.resources.cpus, len(self.crew.present)
+        kept = cpus * min(n, (slots - 1) // cpus)
+        asked = max(job.resources.cpus for job in jobs)
+        if asked > slots - kept:
+            said = f"it asks for {asked} cpus, and the reserved workers keep {kept} of {slots} slots of this machine"
+            raise SubmissionRefused(
+                said, f"fewer of them, fewer cpus, or CALIB_LOCAL_SLOTS of at least {asked + n * cpus}"
+            )
 
     def _scripts(self, key: RoundKey, jobs: Sequence[JobSubmission]) -> list[tuple[Order, str]]:
         orders = [Order(key.step, job.index, job.attempt) for job in jobs]

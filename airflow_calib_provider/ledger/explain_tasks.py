@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from airflow_calib_provider.credentials.standing import is_lapse
 from airflow_calib_provider.domain.reasons import Cause
+from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.ledger import publication_deadlines, steps, tables
 from airflow_calib_provider.ledger.editions import is_stale, why_stale
 from airflow_calib_provider.ledger.explain_outside import asked_outside
@@ -174,6 +175,14 @@ def _jobs(connection: Connection, group_id: int, now: datetime) -> dict[str, _Co
     return result
 
 
+def _awaited(backend: str) -> str:
+    """What all submitted jobs of a backend wait for; empty: it differs, or this installation has no such backend."""
+    try:
+        return backend_kind(backend).awaited
+    except KindError:
+        return ""
+
+
 def _processing(group: Group, row: GroupTask, counts: _Counts | None) -> list[Cause]:
     stored = row.reason or {}
     reason: dict[str, object]
@@ -183,7 +192,7 @@ def _processing(group: Group, row: GroupTask, counts: _Counts | None) -> list[Ca
     if counts is None:
         return causes or [_cause(group, row, stored or {"code": "running"})]
     number = counts.generation.n
-    waits = backend_kind(counts.generation.backend).awaited if "submitted" in counts.states else ""
+    waits = _awaited(counts.generation.backend) if "submitted" in counts.states else ""
     reason = {"code": "jobs", "generation": number, "states": counts.states, **counts.place}
     causes.append(_cause(group, row, {**reason, "awaited": waits} if waits else reason))
     if counts.generation.trouble:

@@ -277,6 +277,21 @@ def test_the_update_finds_a_slot(place: Reserving) -> None:
     assert place.finish(generation, 60).state == "done"
 
 
+def test_an_update_larger_than_what_workers_leave(place: Reserving) -> None:
+    """It would wait for them for ever: it is refused, and with enough slots it is made."""
+    os.environ["CALIB_LOCAL_SLOTS"] = "2"
+    place.write(RESERVED.replace("update: {", "update: {resources: {cpus: 2}, ").replace("count: 3,", "count: 1,"))
+    generation = place.begin()
+    standing = place.finish(generation, 60)
+    assert standing.state == "failed"
+    said = render(standing.reason)
+    assert "it asks for 2 cpus, and the reserved workers keep 1 of 2 slots of this machine" in said
+    assert "CALIB_LOCAL_SLOTS of at least 3" in said
+    os.environ["CALIB_LOCAL_SLOTS"] = "3"
+    assert place.begin(max_tries=1) == generation
+    assert place.finish(generation, 60).state == "done"
+
+
 def test_a_machine_with_one_slot(place: Reserving) -> None:
     """Workers would keep it from their own update: they do not begin."""
     os.environ["CALIB_LOCAL_SLOTS"] = "1"
