@@ -94,7 +94,7 @@ from tests.cli.situations import (
     unheard_of,
     valid,
 )
-from tests.cli.step_situations import iterated
+from tests.cli.step_situations import began_elsewhere, iterated
 from tests.cli.test_airflow import FakeAirflow, airflow  # noqa: F401 - airflow is a fixture
 from tests.cli.world import NOW, SOURCES, World
 
@@ -118,7 +118,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "iteration_max_steps": [Scenario(iterated("max_steps", max_steps=30), began)],
     "iteration_stalled": [Scenario(iterated("stalled"), began)],
     "iteration_oscillating": [Scenario(iterated("oscillating", left=0.95, damping=0.5), began)],
-    "iteration_diverging": [Scenario(iterated("diverging", how="far", limit=10.0), began)],
+    "iteration_diverging": [Scenario(iterated("diverging", how="far", limit=10.0), began_elsewhere)],
     "iteration_not_finite": [Scenario(iterated("not_finite", said="metric mass: NaN"), began)],
     "iteration_not_enough_data": [Scenario(iterated("not_enough_data", error=0.3, tolerance=0.5), began)],
     "iteration_failed": [Scenario(iterated("failed", said="there is no report"), began)],

@@ -26,6 +26,7 @@ FIXED = SPEC.replace("metrics: {mass: {target: 91.0, within: 0.1%}}", "visits: 1
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Iterations]:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("CALIB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CALIB_LOCAL_SLOTS", "4")
     made = Iterations(tmp_path / "home")
     yield made
     made.ledger.close()
