@@ -69,6 +69,8 @@ POINTS = frozenset(
         "message.before_send",
         "message.after_send",
         "message.after_record",
+        "fallback.before_commit",
+        "fallback.after_commit",
         "publication.after_put",
         "publication.after_plan",
         "publication.before_apply",

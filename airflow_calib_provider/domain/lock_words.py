@@ -12,10 +12,11 @@ from airflow_calib_provider.domain.quantities import format_duration
 def _publish_by(params: Mapping[str, Any]) -> str:
     left = int(params["left"])
     lasts = format_duration(timedelta(seconds=max(60, abs(left)) // 60 * 60))
+    fallback = "; then the payload before the group takes its place" if params.get("then") == "fallback" else ""
     if left <= 0:
-        return f"it was to be published by {params['was']}: {lasts} ago"
+        return f"it was to be published by {params['was']}: {lasts} ago{fallback}"
     near = ", which is near" if params["state"] == "near" else ""
-    return f"it is to be published by {params['was']}: {lasts} are left{near}"
+    return f"it is to be published by {params['was']}: {lasts} are left{near}{fallback}"
 
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {

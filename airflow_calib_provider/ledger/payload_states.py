@@ -21,6 +21,12 @@ ONLY_A_CANDIDATE = f"only a {CANDIDATE}, not published"
 CURRENT = (*UNPUBLISHED, PUBLISHED)
 """The newest of their groups: some may become valid, a published one is."""
 
+FALLBACK = "fallback"
+"""The kind of the decision that the payload before a group holds for it, as its own was not published in time."""
+
+FALLBACK_OF = "fallback_of"
+"""In the provenance of such a payload: which one it is."""
+
 UNCHANGED = "unchanged"
 """The code of the reason of a task that is done without a payload: the content is that of the one before its group."""
 
@@ -33,7 +39,20 @@ def has_published(group_id: ColumnElement[int], task: ColumnElement[str]) -> Col
     of = tables.group_task.alias("unchanged")
     here = (of.c.group_id == group_id, of.c.task == task, of.c.state == "done")
     unchanged = exists().where(*here, of.c.reason["code"].as_string() == UNCHANGED)
-    return or_(_exists(group_id, task, WAS_PUBLISHED), unchanged)
+    # Until its own is published the payload before the group may hold: that is not what was asked of the task.
+    own = exists().where(
+        payload.c.group_id == group_id,
+        payload.c.task == task,
+        payload.c.state.in_(WAS_PUBLISHED),
+        ~fell_back(payload.c.id),
+    )
+    return or_(own, unchanged)
+
+
+def fell_back(payload_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether a payload is the one before its group, published as its own was not in time."""
+    decision = tables.payload_decision
+    return exists().where(decision.c.payload_id == payload_id, decision.c.kind == FALLBACK)
 
 
 def has_candidate(group_id: ColumnElement[int], task: ColumnElement[str]) -> ColumnElement[bool]:

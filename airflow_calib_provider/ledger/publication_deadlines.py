@@ -22,8 +22,8 @@ COUNTING, NEAR, PASSED, MET, LIFTED = "counting", "near", "passed", "met", "lift
 STREAMED = "streamed"
 """The kind of campaigns that take new data: what others process ended long ago, as late runs may have."""
 
-ALARM = "alarm"
-"""What happens when it has passed: people are told."""
+FALLBACK = "fallback"
+"""What happens when it has passed, besides that people are told: the payload before the group takes its place."""
 
 AT_ONCE = 1_000
 """Rows that one transaction changes."""
@@ -89,10 +89,8 @@ def follow(connection: Connection, edited: Sequence[tuple[int, Task]]) -> None:
             move(
                 connection, deadline, [_declared(key[0], Subject(of.campaign, of.workflow, None, of.name), key[1], by)]
             )
-        elif (row.at_most, row.since, row.remind) != _columns(by):
-            at_most, since, remind = _columns(by)
-            columns = {"at_most": at_most, "since": since, "remind": remind, "due": None, "look_at": SOON}
-            move(connection, deadline, [_moved(row, COUNTING, columns)])
+        elif any(getattr(row, name) != value for name, value in _columns(by).items()):
+            move(connection, deadline, [_moved(row, COUNTING, {**_columns(by), "due": None, "look_at": SOON})])
 
 
 def again(connection: Connection, group_id: int, task_names: Iterable[str], now: datetime) -> None:
@@ -183,15 +181,14 @@ def _next(row: Any, now: datetime) -> Move:
 
 
 def _declared(group_id: int, about: Subject, task: str, by: PublishBy) -> Move:
-    at_most, since, remind = _columns(by)
-    columns = {"at_most": at_most, "since": since, "remind": remind, "then": ALARM, "due": None, "look_at": SOON}
+    columns = {**_columns(by), "due": None, "look_at": SOON}
     subject = Subject(about.campaign, about.workflow, task, about.group_name)
     return Move({"group_id": group_id, "task": task}, None, COUNTING, subject, columns)
 
 
 def _moved(row: Any, target: str, columns: Mapping[str, object], now: datetime | None = None) -> Move:
     due = columns.get("due", row.due)
-    data: dict[str, object] = {"then": row.then}
+    data: dict[str, object] = {"then": columns.get("then", row.then)}
     if isinstance(due, datetime):
         data |= {"due": due.isoformat()}
         if now is not None:
@@ -204,9 +201,9 @@ def _counting(row: Any, due: datetime) -> dict[str, object]:
     return {"due": due, "look_at": due - timedelta(seconds=row.remind)}
 
 
-def _columns(by: PublishBy) -> tuple[int, str, int]:
-    at_most = int(by.at_most.total_seconds())
-    return at_most, by.since, int(by.warn_before.total_seconds())
+def _columns(by: PublishBy) -> dict[str, object]:
+    remind = int(by.warn_before.total_seconds())
+    return {"at_most": int(by.at_most.total_seconds()), "since": by.since, "remind": remind, "then": by.then}
 
 
 def _limits(row: Any) -> Limits:
@@ -222,4 +219,5 @@ def _due(row: Any, limits: Limits) -> datetime:
 
 def _said(due: datetime, limits: Limits, state: str, now: datetime) -> Mapping[str, object]:
     left = int((due - now).total_seconds())
-    return {"code": "publish_by", "at": due.isoformat(), "left": left, "state": state, "was": limits.words(due)}
+    then = {"then": FALLBACK} if limits.then == FALLBACK else {}
+    return {"code": "publish_by", "at": due.isoformat(), "left": left, "state": state, "was": limits.words(due), **then}

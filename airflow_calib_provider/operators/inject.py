@@ -42,6 +42,7 @@ class InjectOperator(FolderOperator):
         from airflow_calib_provider.injection.inject import inject_folder
         from airflow_calib_provider.ledger import publication_deadlines
         from airflow_calib_provider.payloads.approvals import remind
+        from airflow_calib_provider.payloads.fallback import fall_back
 
         ledger = task_ledger()
         campaign = (context["params"].get("campaign") or "").strip() or None
@@ -65,6 +66,8 @@ class InjectOperator(FolderOperator):
             self.log.info("%s", line)
         self.log.info("%s", report)
         publication_deadlines.watch(ledger, datetime.now(UTC))
+        for line in fall_back(ledger, lambda: datetime.now(UTC)):
+            self.log.warning("%s", line)
         clear_amended(ledger, self.log)
         if reminded := remind(ledger, datetime.now(UTC)):
             self.log.info("reminded of %d payloads that wait for approval", reminded)

@@ -13,7 +13,7 @@ from airflow_calib_provider.errors import NotFound, PayloadError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.payload_states import CANDIDATE, PUBLISHED, SUPERSEDED, WITHDRAWN
+from airflow_calib_provider.ledger.payload_states import CANDIDATE, FALLBACK_OF, PUBLISHED, SUPERSEDED, WITHDRAWN
 from airflow_calib_provider.ledger.rows import Payload, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one
 from airflow_calib_provider.payloads import intents, life, store
@@ -110,7 +110,7 @@ def rollback(
         columns = {
             **{"first_run": iov.first, "last_run": iov.last, "content_hash": chosen.content_hash, "size": chosen.size},
             **{"file_name": chosen.file_name, "workflow": row.workflow, "published_at": now, "superseded_at": None},
-            "provenance": {**chosen.provenance, "rollback": {**said_of, "at": now.isoformat()}},
+            "provenance": {**_of_content(chosen), "rollback": {**said_of, "at": now.isoformat()}},
         }
         number = all_of[0].revision + 1
         data = store.said(row.tag, iov, number, chosen.content_hash, chosen.size)
@@ -122,6 +122,11 @@ def rollback(
         if goes_out:
             made = store.make_valid(connection, group, made, now, by=person, comment=reason)
     return Published(made.tag, iov, number, made.content_hash, new=True, state=made.state, payload_id=made.id)
+
+
+def _of_content(row: Payload) -> dict[str, object]:
+    """A provenance, as that of what was put there on purpose."""
+    return {name: value for name, value in row.provenance.items() if name != FALLBACK_OF}
 
 
 def _former(rows: list[Payload], now: Payload, revision: int | None) -> Iterator[Payload]:

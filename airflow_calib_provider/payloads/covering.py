@@ -1,4 +1,4 @@
-"""Which payloads hold for runs: parts of statements, and what is made of their rows."""
+"""Which payloads hold for runs, or are their group's: parts of statements, and what is made of their rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ColumnElement, and_, func, select
 
 from airflow_calib_provider.ledger import tables
-from airflow_calib_provider.ledger.payload_states import PUBLISHED
+from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHED
 from airflow_calib_provider.ledger.rows import Payload
 
 payload = tables.payload
@@ -39,3 +39,12 @@ def chosen(runs: Iterable[int], *preferred: Sequence[Payload]) -> list[Payload]:
                 found[rows[last].id] = rows[last]
                 break
     return sorted(found.values(), key=lambda row: row.first_run)
+
+
+def own_of(rows: Sequence[Payload]) -> Payload | None:
+    """The newest that a group has of a tag.
+
+    :param rows: its current ones, the newest first: one that holds only until the group's own is published does not
+        stand before that.
+    """
+    return next((row for row in rows if FALLBACK_OF not in row.provenance), rows[0] if rows else None)

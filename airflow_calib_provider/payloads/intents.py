@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.groups import set_task_states
-from airflow_calib_provider.ledger.payload_states import PUBLISHING
+from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHING
 from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.outside.placing import Guard
@@ -61,6 +61,7 @@ def intend(
     :param rows: all of one task and with the same stores, each with what its event says.
     :returns: the key of the set.
     """
+    falls_back = any(FALLBACK_OF in row.provenance for row, _ in rows)
     stores = []
     for position, target in enumerate(targets_of(rows[0][0])):
         safe = _safe_run(connection, group, [row.tag for row, _ in rows], target) if target.protect else None
@@ -74,7 +75,7 @@ def intend(
             for row, _ in rows
         ]
         guard = asdict(Guard(safe, target.protect == "move"))
-        more = {"after": target.after, "guard": guard, "refuse_gaps": target.refuse_gaps}
+        more = {"after": target.after, "guard": guard, "refuse_gaps": target.refuse_gaps, "fallback": falls_back}
         stores.append((target.store, {"items": items, **more}))
     task = rows[0][0].task
     key = publications.intend(connection, group, task, stores, now)
@@ -83,6 +84,8 @@ def intend(
         columns = {"reason": None, "remind_at": None}
         data = {**said, "publication": key}
         move(connection, tables.payload, [Move({"id": row.id}, row.state, PUBLISHING, subject, columns, data)])
+    if falls_back:  # the task goes on towards the group's own
+        return key
     reason = {"code": ON_ITS_WAY, "key": key, "stores": [store for store, _ in stores], "said": ""}
     set_task_states(connection, group.id, "processing", reason, now, task=task)
     return key

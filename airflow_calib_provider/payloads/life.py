@@ -20,9 +20,10 @@ from airflow_calib_provider.errors import NotFound, NotPublished
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, CURRENT, VALIDATED
-from airflow_calib_provider.ledger.rows import Group, Payload, first_row
+from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.payloads import store
+from airflow_calib_provider.payloads.covering import own_of
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.spec.models import Approval
 
@@ -221,7 +222,7 @@ def current(connection: Connection, group_id: int, tag: str) -> Payload | None:
     """The newest of a tag that a group has, which is published or on its way."""
     query = store.with_group().where(payload.c.group_id == group_id, payload.c.tag == tag)
     query = query.where(payload.c.state.in_(CURRENT)).order_by(payload.c.revision.desc())
-    return first_row(connection, query.limit(1), Payload)
+    return own_of(read_rows(connection, query, Payload))
 
 
 def decisions(connection: Connection, payload_ids: Sequence[int]) -> list[Any]:

@@ -32,7 +32,7 @@ from airflow_calib_provider.kinds import CONDITIONS_STORES, DEFAULT_STORE
 from airflow_calib_provider.ledger import publications
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id, set_task_states
-from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, VALIDATED
+from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, EXPIRED, VALIDATED
 from airflow_calib_provider.ledger.publications import APPLIED, INTENDED, PLANNED, REFUSED, RETURNING, Publication
 from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.outside.placing import Guard, Placement, Ref, StorePlan, WantedPlacement, undone
@@ -91,6 +91,11 @@ class _Set:
         assert self.group is not None
         return self.group
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether it holds only until the group's own is published: its task is not told of it."""
+        return any(row.wanted.get("fallback", False) for row in self.rows)
+
     def hold(self) -> None:
         with self.ledger.write() as connection:
             publications.hold(connection, self.of_group, self.rows, self.holder, self.clock(), _is_alive)
@@ -104,7 +109,7 @@ class _Set:
         with self.ledger.read() as connection:
             payloads = [life.by_id(connection, one) for one in _payloads(self.rows)]
         for row in self.rows:
-            if row.state == REFUSED and row.reason is not None:
+            if row.state == REFUSED and row.reason is not None and not self.falls_back:
                 raise _refused(row.reason)
         return payloads
 
@@ -203,7 +208,8 @@ class _Set:
                     row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, new=True,
                     payload_id=row.id,
                 )  # fmt: skip
-                store.note_task(connection, group.id, row.task, made, now)
+                if not self.falls_back:
+                    store.note_task(connection, group.id, row.task, made, now)
             for one in self.rows:
                 for change in publications.plan_of(one).tags:
                     publications.note_placed(connection, one.store, change)
@@ -236,19 +242,24 @@ class _Set:
         states = {item["payload"]: item["from"] for row in self.rows for item in row.wanted["items"]}
         with self.ledger.write() as connection:
             for number, state in states.items():
-                target = APPROVED if state == APPROVED else CANDIDATE
+                target = APPROVED if state == APPROVED else EXPIRED if self.falls_back else CANDIDATE
                 payload = life.go(connection, life.by_id(connection, number), target, {"reason": reason}, reason=reason)
                 if state == VALIDATED:
                     life.go(connection, payload, VALIDATED, {"reason": reason})
             for row in self._in(RETURNING):
                 publications.go(connection, self.of_group, row, REFUSED, now, reason=reason)
             publications.let_go(connection, self.key, done=True)
-            set_task_states(connection, self.of_group.id, "failed", reason, now, task=self.rows[0].task)
+            if not self.falls_back:
+                set_task_states(connection, self.of_group.id, "failed", reason, now, task=self.rows[0].task)
         crash_point("publication.after_back", self.rows[0].task)
+        if self.falls_back:
+            return []
         raise _refused(reason)
 
     def note(self, error: CalibError) -> None:
         """What it waits for, where people look."""
+        if self.falls_back:
+            return
         stores = [row.store for row in self.rows]
         reason = {"code": ON_ITS_WAY, "key": self.key, "stores": stores, "said": _told(error)}
         with self.ledger.write() as connection:

@@ -28,17 +28,18 @@ from airflow_calib_provider.ledger.payload_states import (
     CANDIDATE,
     CURRENT,
     EXPIRED,
+    FALLBACK_OF,
     PUBLISHED,
     PUBLISHING,
     SUPERSEDED,
     UNPUBLISHED,
 )
-from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows, select_of
+from airflow_calib_provider.ledger.rows import Group, Payload, read_rows, select_of
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one, move
 from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
-from airflow_calib_provider.payloads.covering import chosen, spanning
+from airflow_calib_provider.payloads.covering import chosen, own_of, spanning
 
 payload = tables.payload
 
@@ -157,15 +158,18 @@ def _publish_row(
     # All of a tag have one publisher, so that any of them tells who it is.
     _refuse_foreign(read_rows(connection, here.limit(1), Payload), tag, group.workflow, task)
     newest = here.where(payload.c.group_id == group_id).order_by(payload.c.revision.desc())
-    own = first_row(connection, newest.limit(1), Payload)
-    if own is not None and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
+    rows = read_rows(connection, newest, Payload)
+    own = own_of(rows)
+    same_as = own is not None and FALLBACK_OF not in own.provenance
+    if own is not None and same_as and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
         result = Published(tag, iov, own.revision, digest, new=False, state=own.state, payload_id=own.id)
     else:
         state = CANDIDATE if group.late or hold else PUBLISHED
         if state == PUBLISHED:
             refuse_overlap(connection, group, tag, iov)
-        if own is not None and (state == PUBLISHED or own.state in UNPUBLISHED):
-            end(connection, own, now)
+        for old in rows:
+            if (old is own or FALLBACK_OF in old.provenance) and (state == PUBLISHED or old.state in UNPUBLISHED):
+                end(connection, old, now)
         result = Published(tag, iov, _next_revision(connection, group, tag, group_id), digest, new=True, state=state)
         key = {"campaign": group.campaign, "tag": tag, "group_id": group_id, "task": task, "revision": result.revision}
         columns = {
@@ -194,9 +198,8 @@ def note_task(connection: Connection, group_id: int, task: str, made: Published,
     if made.state == PUBLISHED:
         publication_deadlines.met(connection, group_id, task)
     code = made.state if made.state == PUBLISHED else CANDIDATE
-    told = payload.c.provenance[(EXTENDS, "group")].as_string()
-    extends = connection.execute(select(told).where(payload.c.id == made.payload_id)).scalar()
-    more = {EXTENDS: extends} if extends else {}
+    told = select(payload.c.provenance[(EXTENDS, "group")].as_string()).where(payload.c.id == made.payload_id)
+    more = {EXTENDS: extends} if (extends := connection.execute(told).scalar()) else {}
     reason = {"code": code, "tag": made.tag, "revision": made.revision, **iov, **more}
     of_task = tables.group_task
     here = (of_task.c.group_id == group_id, of_task.c.task == task)

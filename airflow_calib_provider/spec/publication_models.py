@@ -34,11 +34,13 @@ class PublishBy(Model):
 
     :ivar since: from when on it counts: ``run_end`` or ``group_closed``.
     :ivar warn_before: so long before, people are told that it is near.
+    :ivar then: what happens when it has passed: people are told, or the payload before the group takes its place, too.
     """
 
     at_most: timedelta
     since: str
     warn_before: timedelta
+    then: Literal["alarm", "fallback"] = "alarm"
 
 
 class OutsideTarget(Model):

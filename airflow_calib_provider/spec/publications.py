@@ -43,19 +43,20 @@ def publication(keys: PublishKeys) -> Publish:
         store=keys.store,
         validated_by=keys.validated_by,
         approve=_approval(keys.approve),
-        by=_by(keys.by),
+        by=_by(keys.by, keys.fallback),
     )
 
 
-def _by(keys: str | ByKeys | None) -> PublishBy | None:
+def _by(keys: str | ByKeys | None, fallback: str | None) -> PublishBy | None:
+    then: Literal["alarm", "fallback"] = "alarm" if fallback is None else "fallback"
     if keys is None:
         return None
     if isinstance(keys, str):
         since, _, lasts = keys.partition("+")
         at_most = parse_duration(lasts.strip())
-        return PublishBy(at_most=at_most, since=since.strip(), warn_before=at_most / NEAR)
+        return PublishBy(at_most=at_most, since=since.strip(), warn_before=at_most / NEAR, then=then)
     at_most = keys.at_most or timedelta()
-    return PublishBy(at_most=at_most, since=keys.since, warn_before=keys.near or at_most / NEAR)
+    return PublishBy(at_most=at_most, since=keys.since, warn_before=keys.near or at_most / NEAR, then=then)
 
 
 def files_of(keys: PublishKeys) -> list[tuple[str, str]]:

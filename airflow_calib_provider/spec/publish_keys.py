@@ -218,6 +218,14 @@ class PublishKeys(Keys):
             "other, nothing is published, or it is published and told as an extension of that one"
         ),
     ] = None
+    fallback: Annotated[
+        Annotated[Literal["previous"], OneOf()] | None,
+        Words(type="`previous`", default="none"),
+        Field(
+            description="what holds for the group's runs from the deadline `by` on, until its own is published: the "
+            "content of the payload before the group"
+        ),
+    ] = None
 
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """One tag or a set; what belongs to stores needs one."""
@@ -245,6 +253,8 @@ class PublishKeys(Keys):
         for key in ("after", "default", "protect", "gaps"):
             if self.has(key) and not self.has("stores"):
                 yield (key,), mistake(f"{WHAT} belongs to stores", "stores", at_key=True)
+        if self.fallback is not None and not self.has("by"):
+            yield ("fallback",), mistake(f"{WHAT} belongs to a deadline", "by: run_end + 36h", at_key=True)
         if self.no_change == "skip" and self.gaps == "refuse" and self.after in (None, "next"):
             yield ("no_change",), mistake(f"{WHAT} leaves gaps, which are refused", "after: hold, or no gaps: refuse")
 
