@@ -80,7 +80,7 @@ def publish_group(
         files = [
             (tag, _inside_products(render_value(file, context.variables), context)) for tag, file in task.publish.files
         ]
-        conditions = _conditions(connection, workflow, task.publish, context, files[0][1], campaign)
+        conditions = _conditions(connection, workflow, task.publish, context, [file for _, file in files], campaign)
     if workflow.presets:
         provenance["preset"] = params.get(PRESET, workflow.preset)
     unchanged = _unchanged(ledger, workflow, task, context, provenance, files, now)
@@ -241,7 +241,7 @@ def _conditions(
     workflow: Workflow,
     publication: Publication,
     context: GroupContext,
-    file: Path,
+    files: Sequence[Path],
     campaign: Campaign,
 ) -> Conditions | None:
     """What must hold before; ``None``: nothing, it is published at once."""
@@ -252,7 +252,7 @@ def _conditions(
     validation = None
     if publication.validated_by is not None:
         by = workflow.tasks[publication.validated_by]
-        validation = validation_of(connection, workflow, by, context, file)
+        validation = validation_of(connection, workflow, by, context, files)
     return Conditions(validation, publication.approve, together)
 
 

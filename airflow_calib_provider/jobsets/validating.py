@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -26,13 +26,13 @@ generation, product, value = tables.generation, tables.product, tables.value
 
 
 def validation_of(
-    connection: Connection, workflow: Workflow, by: Task, context: GroupContext, file: Path
+    connection: Connection, workflow: Workflow, by: Task, context: GroupContext, files: Sequence[Path]
 ) -> Validation:
-    """The verdict of a task on a file.
+    """The verdict of a task on the files of a set: it must be about each of them.
 
     :param by: the task that validates; the publishing one needs it.
     :param context: of the publishing task.
-    :param file: inside the folder of products.
+    :param files: inside the folder of products.
     """
     ids = list(context.used["generations"].get(f"{workflow.name}.{by.name}", []))
     rows = connection.execute(
@@ -43,8 +43,9 @@ def validation_of(
     if not rows:
         fault = f"{by.name} has looked at nothing"
     else:
-        fault = _fault(connection, by, context, file, [row.used for row in rows])
-    return Validation(by.name, tuple(findings), fault, numbers)
+        used = [row.used for row in rows]
+        fault = next((said for file in files if (said := _fault(connection, by, context, file, used))), "")
+    return Validation(by.name, tuple(findings), fault, numbers, frozenset(_digest(file) for file in files))
 
 
 def _values(connection: Connection, ids: Iterable[int]) -> Mapping[str, list[float]]:

@@ -129,14 +129,15 @@ def hold(
             connection.execute(update(conditions_tag).where(*here).values(**mine))
 
 
-def let_go(connection: Connection, key: str, *, done: bool) -> None:
-    """Leave the tags of a set to others.
+def leave(connection: Connection, key: str, holder: str) -> None:
+    """Let another process have the tags of a set, which stay this set's; what another holds by now stays so."""
+    here = (conditions_tag.c.publication == key, conditions_tag.c.holder == holder)
+    connection.execute(update(conditions_tag).where(*here).values(holder=None, held_until=None))
 
-    :param done: the set is whole, or refused; otherwise only this process goes.
-    """
-    free: dict[str, Any] = {"holder": None, "held_until": None}
-    if done:
-        free["publication"] = None
+
+def let_go(connection: Connection, key: str) -> None:
+    """Leave the tags of a set that is whole, or refused, to other sets."""
+    free = {"holder": None, "held_until": None, "publication": None}
     connection.execute(update(conditions_tag).where(conditions_tag.c.publication == key).values(**free))
 
 

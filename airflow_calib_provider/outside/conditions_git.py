@@ -33,7 +33,7 @@ from airflow_calib_provider.outside.conditions_git_files import LAYOUTS, Layout
 from airflow_calib_provider.outside.connections import outside_connection
 from airflow_calib_provider.outside.limits import without_secrets
 from airflow_calib_provider.outside.placing import Capabilities, Ref
-from airflow_calib_provider.outside.writing import TagChange, WritableStore
+from airflow_calib_provider.outside.writing import TagChange, WritableStore, ending_of
 
 SECONDS = 60.0
 """Seconds that one call of git may take, one over a network as well."""
@@ -112,8 +112,7 @@ class GitStore(WritableStore):
 
     def ref(self, tag: str, digest: str, file_name: str) -> Ref:
         """Below ``payloads/``, by its hash, with the ending that it had."""
-        suffix = PurePosixPath(file_name).suffix
-        return Ref(f"{_PAYLOADS}/{tag}/{digest}{suffix if suffix.isascii() and suffix.isprintable() else ''}", digest)
+        return Ref(f"{_PAYLOADS}/{tag}/{digest}{ending_of(file_name)}", digest)
 
     def put(self, tag: str, content: Path, ref: Ref, file_name: str) -> None:
         """A blob that no commit has yet; a name of its own keeps git from removing it."""
@@ -296,7 +295,7 @@ _SAID: Sequence[tuple[type[StoreError], Sequence[str]]] = (
 
 def _fault(repository: Repository, arguments: Sequence[str], said: str) -> StoreError:
     kind = next((kind for kind, signs in _SAID if any(sign in said for sign in signs)), StoreUnavailable)
-    clean = without_secrets(re.sub(r"://[^/@\s]*@", "://***@", said), ())
+    clean = without_secrets(re.sub(r"://[^\s'\"]*@", "://***@", said), ())
     return kind(f"{repository.path}: git {arguments[0]}: {clean}", "see the repository, and its connection")
 
 

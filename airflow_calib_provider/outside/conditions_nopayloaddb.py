@@ -11,14 +11,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from airflow_calib_provider.errors import NoSuchTag, OutsideError, StoreRefused, StoreUnavailable
 from airflow_calib_provider.outside import nopayloaddb_client as client
 from airflow_calib_provider.outside.conditions import PlacedPayload, checked
 from airflow_calib_provider.outside.placing import Capabilities, Ref
-from airflow_calib_provider.outside.writing import TagChange, WritableStore
+from airflow_calib_provider.outside.writing import TagChange, WritableStore, ending_of
 
 OPEN = 2**63 - 1
 """The end that stands for none."""
@@ -47,7 +47,8 @@ class NopayloaddbStore(WritableStore):
     def ready(self, tags: Sequence[str]) -> None:
         """The global tag must be unlocked, and have a list for each payload type."""
         whole = self._global_tag(self._server())
-        state = str((whole.get("status") or {}).get("name"))
+        status = whole.get("status")
+        state = str(status.get("name") if isinstance(status, dict) else status)
         if state != "unlocked":
             said = f"the global tag {self.inside} is {state}"
             raise StoreRefused(said, "publish to another one, or ask its manager to unlock it")
@@ -59,8 +60,7 @@ class NopayloaddbStore(WritableStore):
 
     def ref(self, tag: str, digest: str, file_name: str) -> Ref:
         """Below a folder of the tag, by its hash, with the ending that it had."""
-        suffix = PurePosixPath(file_name).suffix
-        file = f"{tag}/{digest[:2]}/{digest}{suffix if suffix.isascii() and suffix.isprintable() else ''}"
+        file = f"{tag}/{digest[:2]}/{digest}{ending_of(file_name)}"
         if len(file) > LONGEST:
             raise StoreRefused(f"the address {file} has more than {LONGEST} characters", "choose a shorter tag")
         return Ref(file, digest)
@@ -119,6 +119,8 @@ class NopayloaddbStore(WritableStore):
                 "minor_iov_end": OPEN if open_end else 0,
             },
         )  # fmt: skip
+        if not isinstance(made, dict) or "id" not in made:
+            raise _strange(server)
         # A death here leaves an interval that is in no list: nobody sees it.
         client.ask(server, "PUT", "piov_attach", body={"payload_list": payload_list, "piov_id": made["id"]})
 
@@ -135,7 +137,9 @@ class NopayloaddbStore(WritableStore):
             said = f"there is no global tag {self.inside} at {server.service.url}"
             raise StoreRefused(said, "correct its name, or ask the manager of the database to make it")
         if not isinstance(whole, dict) or not isinstance(whole.get("payload_lists"), list):
-            raise OutsideError(f"{server.service.url} does not answer as a nopayloaddb does")
+            raise _strange(server)
+        if not all(isinstance(one, dict) and {"payload_type", "name"} <= one.keys() for one in whole["payload_lists"]):
+            raise _strange(server)
         return whole
 
     def _listed(self, tag: str, whole: Mapping[str, Any]) -> list[PlacedPayload]:
@@ -146,6 +150,10 @@ class NopayloaddbStore(WritableStore):
             return checked(tag, [_placed(tag, one) for one in lists[tag]["payload_iov"]])
         except (KeyError, TypeError, ValueError) as error:
             raise OutsideError(f"the list of {tag} in {self.inside} cannot be read: {error}") from error
+
+
+def _strange(server: client.Server) -> OutsideError:
+    return OutsideError(f"{server.service.url} does not answer as a nopayloaddb does", "see its version, and any proxy")
 
 
 def _lists(whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ again does what is missing of it: a store is asked what it has before anything i
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from airflow_calib_provider.errors import NoSuchTag, StoreInvalid, StoreRefused, StoreUnknown
@@ -29,6 +30,9 @@ from airflow_calib_provider.outside.placing import (
 
 TRIES = 3
 """How often a change is looked at again that did not come to what it should."""
+
+
+_ENDING = re.compile(r"\.[A-Za-z0-9_]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,12 @@ def to_do(plan: TagPlan, listing: Sequence[PlacedPayload]) -> TagChange:
 def _overlap(one: PlacedPayload, other: Placement) -> bool:
     begins = other.last_run is None or one.first_run <= other.last_run
     return begins and (one.last_run is None or one.last_run >= other.first_run)
+
+
+def ending_of(file_name: str) -> str:
+    """The ending of a file's name, if it may stand wherever a store writes it: in refs, lines and addresses."""
+    suffix = PurePosixPath(file_name).suffix
+    return suffix if _ENDING.fullmatch(suffix) and suffix != ".lock" else ""
 
 
 def place_of(connection: str, inside: str) -> str:

@@ -18,7 +18,15 @@ from airflow_calib_provider.errors import NotPublished
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, EXPIRED, PUBLISHED, REJECTED, UNPUBLISHED
+from airflow_calib_provider.ledger.payload_states import (
+    APPROVED,
+    CANDIDATE,
+    EXPIRED,
+    PUBLISHED,
+    PUBLISHING,
+    REJECTED,
+    UNPUBLISHED,
+)
 from airflow_calib_provider.ledger.rows import Group, Payload, read_rows
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.payloads import store
@@ -90,7 +98,7 @@ def ask(
     """
     with ledger.write() as connection:
         row = by_id(connection, payload_id)
-        if row.state == PUBLISHED:
+        if row.state in (PUBLISHED, PUBLISHING):
             return None
         newest = current(connection, row.group_id, row.tag)
         if newest is None or newest.id != row.id:
@@ -162,8 +170,13 @@ def _settled(
     now: datetime,
     changed: str,
 ) -> Published:
-    if row.state not in UNPUBLISHED:
+    if row.state in (PUBLISHED, PUBLISHING):
         return replace(_published(row, new=False), reason=row.reason)
+    if row.state not in UNPUBLISHED:
+        how = f"it is {row.state} by now, and cannot be approved"
+        return replace(
+            _published(row, new=False), reason=row.reason or {"code": "not_approved", **about(row), "how": how}
+        )
     outcome, how = _worth(row, request, answer, rules)
     if row.provenance.get("edition", 1) != group.edition:
         changed = f"{group.name} was amended: it has edition {group.edition} by now"

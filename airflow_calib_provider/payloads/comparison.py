@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,11 +10,15 @@ from statistics import fmean
 
 from sqlalchemy import Connection, select
 
+from airflow_calib_provider.domain.escaping import escaped
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import Payload
 from airflow_calib_provider.payloads import life, store
 
 generation, value, product = tables.generation, tables.value, tables.product
+
+_SIGNS = re.compile(r"([\\`*_{}\[\]()<>#!|~])")
+"""What has a meaning in Markdown within a line."""
 
 PICTURES = (".svg", ".png", ".pdf", ".html")
 
@@ -103,7 +108,7 @@ def _lines(connection: Connection, row: Payload) -> Iterator[str]:
         yield ""
         yield "Plots among the products:"
         yield ""
-        yield from (f"- `{file}` of {task}, generation {n}, job {job}" for task, n, job, file in found[:20])
+        yield from (f"- {_inert(file)} of {task}, generation {n}, job {job}" for task, n, job, file in found[:20])
 
 
 def _verdicts(connection: Connection, row: Payload) -> Iterator[str]:
@@ -117,7 +122,7 @@ def _verdicts(connection: Connection, row: Payload) -> Iterator[str]:
         numbers = one["values"]
         said = ", ".join(number if isinstance(number, str) else f"{number:g}" for number in numbers)
         verdict = "good" if one["passed"] else "**bad**"
-        yield f"| {one['name']} | {said or 'not reported'} | {one['asked']} | {verdict} |"
+        yield f"| {_inert(one['name'])} | {said or 'not reported'} | {one['asked']} | {verdict} |"
 
 
 def _table(compared: Iterable[OldAndNew]) -> Iterator[str]:
@@ -129,4 +134,9 @@ def _table(compared: Iterable[OldAndNew]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for one in rows[:100]:
         cells = [f"{number:.6g}" if number is not None else "" for number in (one.new, one.old, one.change)]
-        yield f"| {one.name} | {' | '.join(cells)} |"
+        yield f"| {_inert(one.name)} | {' | '.join(cells)} |"
+
+
+def _inert(text: str) -> str:
+    """A name that jobs have given, in Markdown: it must not look like a line of what is asked."""
+    return _SIGNS.sub(r"\\\1", escaped(text))

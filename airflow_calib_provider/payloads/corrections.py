@@ -13,7 +13,14 @@ from airflow_calib_provider.errors import NotFound, PayloadError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
-from airflow_calib_provider.ledger.payload_states import CANDIDATE, FALLBACK_OF, PUBLISHED, SUPERSEDED, WITHDRAWN
+from airflow_calib_provider.ledger.payload_states import (
+    CANDIDATE,
+    FALLBACK_OF,
+    PUBLISHED,
+    SUPERSEDED,
+    UNPUBLISHED,
+    WITHDRAWN,
+)
 from airflow_calib_provider.ledger.rows import Payload, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one
 from airflow_calib_provider.payloads import intents, life, store
@@ -87,6 +94,7 @@ def rollback(
     :param revision: of which; the newest before it with other content.
     :raises NotFound: there is no such revision that was published.
     :raises PayloadError: no reason is given, or another group's payload holds for one of its runs.
+    :raises PayloadStoreDown: another revision is on its way to outside stores.
     """
     reason = _reason(reason)
     with ledger.write() as connection:
@@ -94,6 +102,7 @@ def rollback(
         group = group_by_id(connection, row.group_id)
         here = store.with_group().where(payload.c.group_id == row.group_id, payload.c.tag == row.tag)
         all_of = read_rows(connection, here.order_by(payload.c.revision.desc()), Payload)
+        intents.refuse_on_its_way(*all_of)
         chosen = next(_former(all_of, row, revision), None)
         if chosen is None:
             which = f"revision {revision}" if revision is not None else "a revision before it with other content"
@@ -103,7 +112,8 @@ def rollback(
         store.refuse_overlap(connection, group, row.tag, iov)
         goes_out = bool(intents.targets_of(chosen))
         for old in all_of:
-            if old.state == PUBLISHED and not goes_out:
+            # A candidate of before is not the newest any more: nobody could approve it, and none is to be reminded.
+            if (old.state == PUBLISHED and not goes_out) or old.state in UNPUBLISHED:
                 store.end(connection, old, now, by=person)
         said_of = {"of": chosen.revision, "instead_of": row.revision, "person": person, "reason": reason}
         key = {"campaign": row.campaign, "tag": row.tag, "group_id": row.group_id, "task": row.task}

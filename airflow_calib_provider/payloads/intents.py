@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, func, or_, select
 
+from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.errors import PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHING
@@ -89,6 +91,23 @@ def intend(
     reason = {"code": ON_ITS_WAY, "key": key, "stores": [store for store, _ in stores], "said": ""}
     set_task_states(connection, group.id, "processing", reason, now, task=task)
     return key
+
+
+def refuse_on_its_way(*rows: Payload) -> None:
+    """:raises PayloadStoreDown: outside stores are getting one just now: neither it nor what follows it may change."""
+    for row in rows:
+        if row.state == PUBLISHING:
+            said = f"revision {row.revision} of {row.tag} of {row.group_name} is on its way to its stores"
+            raise PayloadStoreDown(said, "it is taken further by housekeeping; `calib explain` says what it waits for")
+
+
+def refuse_held(row: Payload) -> None:
+    """:raises PayloadError: it goes no further for another reason than that its runs came late."""
+    if row.reason is not None:
+        raise PayloadError(
+            f"revision {row.revision} of {row.tag} cannot be published: {render(row.reason)}",
+            f"see `calib payload show {row.tag} --revision {row.revision} --group {row.group_name}`",
+        )
 
 
 def _safe_run(connection: Connection, group: Group, tags: Sequence[str], target: Target) -> int | None:

@@ -40,12 +40,14 @@ class Validation:
     :ivar task: whose verdict it is.
     :ivar fault: why it says nothing about the file that is published; empty: it is about that one.
     :ivar generations: numbers of those of the task.
+    :ivar hashes: of the files that it is about, as they were looked at; none: they are not compared.
     """
 
     task: str
     findings: tuple[Finding, ...]
     fault: str = ""
     generations: tuple[int, ...] = ()
+    hashes: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
@@ -168,6 +170,9 @@ def advance(connection: Connection, group: Group, made: Published, conditions: C
 def _validated(connection: Connection, row: Payload, validation: Validation | None, now: datetime) -> Payload:
     if validation is None:
         return row if row.reason is None else go(connection, row, row.state)
+    if validation.hashes and row.content_hash not in validation.hashes:
+        fault = f"{row.file_name} was changed while it was published, after {validation.task} was looked at"
+        validation = replace(validation, fault=validation.fault or fault)
     outcome = "passed" if validation.passed else "failed"
     decide(connection, row, PayloadDecision("validation", outcome, details=validation.details()), now)
     if validation.passed:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.rows import Payload
 from airflow_calib_provider.ledger.used import Used
 
 generation, group = tables.generation, tables.run_group
@@ -83,6 +84,13 @@ def lineage_of(connection: Connection, ids: Iterable[int]) -> Lineage:
         newer = {found.latest[row.place][0] for row in rows if row.place in found.latest}
         left = ({number for row in rows for number in row.made_from()} | newer) - found.made.keys()
     return found
+
+
+def note_lineage(connection: Connection, row: Payload, provenance: Mapping[str, object]) -> None:
+    """Write down what the content of a candidate was made from now, where that is not what it was made from first."""
+    if provenance != row.provenance:
+        made = update(tables.payload).where(tables.payload.c.id == row.id)
+        connection.execute(made.values(provenance=dict(provenance)))
 
 
 def ancestors_of(connection: Connection, ids: Iterable[int]) -> set[int]:

@@ -20,10 +20,12 @@ from airflow_calib_provider.domain.reasons import Reason, render
 from airflow_calib_provider.errors import (
     CalibError,
     KindError,
+    LedgerDown,
     NotPublished,
     OutsideError,
     PayloadError,
     PayloadStoreDown,
+    StoreBusy,
     StoreInvalid,
     StoreRefused,
     StoreUnauthorised,
@@ -53,13 +55,15 @@ def carry_out(ledger: Ledger, key: str, clock: Callable[[], datetime]) -> list[P
     :raises NotPublished: a store has refused it, and it is nowhere.
     """
     set_ = _Set(ledger, key, clock)
-    if not set_.rows or all(row.state not in publications.ON_ITS_WAY for row in set_.rows):
+    if set_.is_over:
         return set_.ended()
     try:
         try:
             set_.hold()
         except PayloadError as error:  # a tag is another task's: nothing was begun
             return set_.refused(error)
+        if set_.is_over:
+            return set_.ended()
         try:
             return set_.done()
         finally:
@@ -96,13 +100,21 @@ class _Set:
         """Whether it holds only until the group's own is published: its task is not told of it."""
         return any(row.wanted.get("fallback", False) for row in self.rows)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is whole, or refused."""
+        return all(row.state not in publications.ON_ITS_WAY for row in self.rows)
+
     def hold(self) -> None:
+        """Have its tags, and see how far it is by now; of one that is over nothing is held."""
         with self.ledger.write() as connection:
-            publications.hold(connection, self.of_group, self.rows, self.holder, self.clock(), _is_alive)
+            self.rows = publications.of_set(connection, self.key)
+            if not self.is_over:
+                publications.hold(connection, self.of_group, self.rows, self.holder, self.clock(), _is_alive)
 
     def leave(self) -> None:
         with self.ledger.write() as connection:
-            publications.let_go(connection, self.key, done=False)
+            publications.leave(connection, self.key, self.holder)
 
     def ended(self) -> list[Payload]:
         """What became of one that is over."""
@@ -146,6 +158,8 @@ class _Set:
                     kept = payload_store(DEFAULT_STORE).path(default[1])
                     outside.put(item["tag"], kept, outside.ref(item["tag"], default[1], default[0]), default[0])
             self.hold()
+            if self.is_over:
+                raise StoreBusy("another process has ended it meanwhile", "it is looked at again")
         crash_point("publication.after_put", self.rows[0].task)
 
     def _plan(self) -> None:
@@ -214,7 +228,7 @@ class _Set:
                 for change in publications.plan_of(one).tags:
                     publications.note_placed(connection, one.store, change)
                 publications.go(connection, group, one, "published", now, reason=None)
-            publications.let_go(connection, self.key, done=True)
+            publications.let_go(connection, self.key)
         crash_point("publication.after_publish", self.rows[0].task)
         return done
 
@@ -248,7 +262,7 @@ class _Set:
                     life.go(connection, payload, VALIDATED, {"reason": reason})
             for row in self._in(RETURNING):
                 publications.go(connection, self.of_group, row, REFUSED, now, reason=reason)
-            publications.let_go(connection, self.key, done=True)
+            publications.let_go(connection, self.key)
             if not self.falls_back:
                 set_task_states(connection, self.of_group.id, "failed", reason, now, task=self.rows[0].task)
         crash_point("publication.after_back", self.rows[0].task)
@@ -296,7 +310,9 @@ def finish_all(ledger: Ledger, clock: Callable[[], datetime], most: int = 100) -
     for key in keys[:most]:
         try:
             carry_out(ledger, key, clock)
-        except PayloadError as error:
+        except LedgerDown:
+            raise
+        except CalibError as error:  # whatever it is, the others go on
             said.append(f"{key}: {error.message}")
     return said
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select, func, literal, or_, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.domain.reasons import Reason, render
+from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.errors import CalibError, IllegalTransition, NotFound, PayloadError, PayloadStoreDown
 from airflow_calib_provider.kinds import DEFAULT_STORE
 from airflow_calib_provider.ledger import exclusions, publication_deadlines, tables
@@ -40,6 +40,7 @@ from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one,
 from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
 from airflow_calib_provider.payloads.covering import chosen, own_of, spanning
+from airflow_calib_provider.payloads.lineage import note_lineage
 
 payload = tables.payload
 
@@ -159,9 +160,12 @@ def _publish_row(
     _refuse_foreign(read_rows(connection, here.limit(1), Payload), tag, group.workflow, task)
     newest = here.where(payload.c.group_id == group_id).order_by(payload.c.revision.desc())
     rows = read_rows(connection, newest, Payload)
+    intents.refuse_on_its_way(*rows)
     own = own_of(rows)
     same_as = own is not None and FALLBACK_OF not in own.provenance
     if own is not None and same_as and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
+        if own.state != PUBLISHED:  # what was decided about it is looked at again by `then`
+            note_lineage(connection, own, provenance)
         result = Published(tag, iov, own.revision, digest, new=False, state=own.state, payload_id=own.id)
     else:
         state = CANDIDATE if group.late or hold else PUBLISHED
@@ -230,13 +234,15 @@ def publish_candidates(
     :param tag: only that of this tag.
     :raises NotFound: the group has no candidate.
     :raises PayloadError: its interval overlaps that of another group's payload, or it is of an earlier edition.
+    :raises PayloadStoreDown: it is on its way to outside stores already.
     """
     with ledger.write() as connection:
         group = group_by_id(connection, group_id)
         query = with_group().where(payload.c.group_id == group_id).order_by(payload.c.tag)
         rows = [row for row in read_rows(connection, query, Payload) if tag in (None, row.tag)]
-        found = [row for row in rows if row.state in UNPUBLISHED]
+        found = [row for row in rows if row.state in UNPUBLISHED and row.state != PUBLISHING]
         if not found:
+            intents.refuse_on_its_way(*rows)
             of = f" of {tag}" if tag is not None else ""
             raise NotFound(
                 f"{group.name} has no candidate{of}", "`calib payload list --history` shows what it has made"
@@ -244,12 +250,14 @@ def publish_candidates(
         done = []
         for row in found:
             _refuse_outdated(group, row)
-            refuse_held(row)
-            row = make_valid(connection, group, row, now, by=person)
-            iov = Iov(row.first_run, row.last_run)
-            made = Published(row.tag, iov, row.revision, row.content_hash, True, row.state, row.id, None, row.task)
-            done.append(made)
-            note_task(connection, group_id, row.task, done[-1], now)
+            intents.refuse_held(row)
+        for task in dict.fromkeys(row.task for row in found):
+            of_task = [row for row in found if row.task == task]
+            for row in make_all_valid(connection, group, of_task, now, by=person):
+                iov = Iov(row.first_run, row.last_run)
+                made = Published(row.tag, iov, row.revision, row.content_hash, True, row.state, row.id, None, task)
+                done.append(made)
+                note_task(connection, group_id, task, made, now)
     return done
 
 
@@ -292,15 +300,6 @@ def _made_valid(connection: Connection, row: Payload, now: datetime, said_too: M
     columns = {"published_at": now, "reason": None, "remind_at": None}
     move(connection, payload, [Move({"id": row.id}, row.state, PUBLISHED, subject, columns, data)])
     return replace(row, state=PUBLISHED, published_at=now, reason=None)
-
-
-def refuse_held(row: Payload) -> None:
-    """:raises PayloadError: it goes no further for another reason than that its runs came late."""
-    if row.reason is not None:
-        raise PayloadError(
-            f"revision {row.revision} of {row.tag} cannot be published: {render(row.reason)}",
-            f"see `calib payload show {row.tag} --revision {row.revision} --group {row.group_name}`",
-        )
 
 
 def _refuse_outdated(group: Group, row: Payload) -> None:

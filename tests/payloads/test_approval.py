@@ -220,6 +220,13 @@ def test_what_it_was_made_from_has_changed_while_somebody_thought(asking: Asking
     assert asking.told()[-1] == ("validated", "candidate")
 
 
+def test_the_same_constants_made_anew_can_be_approved(asking: Asking) -> None:
+    """What they were made from first is not in the way."""
+    asking.propose()
+    request = asking.propose()
+    assert asking.answer(request, asking.yes()).state == "published"
+
+
 def test_the_group_was_amended_while_somebody_thought(asking: Asking) -> None:
     request = asking.propose()
     with asking.ledger.write() as connection:

@@ -136,7 +136,8 @@ def test_what_is_asked_shows_old_and_new(living: Living) -> None:
     living.make("old")
     living.publish()
     living.edited("approve: {by: conveners}")
-    living.make("new", jump=0.02)
+    # A job's name for a value must not look like a verdict.
+    living.make("new", jump=0.02, **{r"x` | 0 | 0 | 0 |\n| closure": 7})
     row = living.publish()
     approval = living.flow.tasks["deliver"].publish.approve  # type: ignore[union-attr]
     assert approval is not None
@@ -156,6 +157,7 @@ def test_what_is_asked_shows_old_and_new(living: Living) -> None:
         "| validate.jump | 0.02 | 0.01 | 0.01 |",
     ):
         assert line in text.splitlines()
+    assert r"| validate.x\` \| 0 \| 0 \| 0 \|\\x0a\| closure | 7 |  |  |" in text.splitlines()
 
 
 def test_the_store_is_compared_with_the_ledger(living: Living, calib: Calib) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from airflow_calib_provider.errors import NotFound, NotPublished, PayloadError
 from airflow_calib_provider.jobsets.folders import product_path
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.payloads import life, store
+from airflow_calib_provider.payloads import intents, life, store
 from tests.ledger.making import count
 from tests.payloads.living import Living
 
@@ -114,7 +115,7 @@ def test_what_is_not_as_asked_stays_a_candidate(living: Living, values: dict[str
     assert (len(living.payloads()), count(living.ledger, tables.event)) == (1, events)
     # A person cannot publish it past the verdict either.
     with living.ledger.read() as connection, pytest.raises(PayloadError, match="cannot be published"):
-        store.refuse_held(life.by_id(connection, row.id))
+        intents.refuse_held(life.by_id(connection, row.id))
 
 
 def test_another_limit_lets_it_pass_and_the_former_payload_serves_until_then(living: Living) -> None:
@@ -150,6 +151,39 @@ def test_a_file_that_was_changed_after_its_validation_is_not_published(living: L
     file.write_text("by hand")
     with pytest.raises(NotPublished, match=r"c\.txt is not any more what scale has made and validate has validated"):
         living.publish()
+
+
+def test_a_file_that_changes_while_it_is_published_was_not_validated(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_calib_provider.jobsets import publish
+
+    living.make()
+    one = publish._one
+
+    def after_a_change(*arguments: Any) -> Any:
+        file = arguments[6]
+        file.chmod(0o644)
+        file.write_text("by hand")
+        return one(*arguments)
+
+    monkeypatch.setattr(publish, "_one", after_a_change)
+    with pytest.raises(NotPublished, match=r"c\.txt was changed while it was published"):
+        living.publish()
+    assert [row.state for row in living.payloads()] == ["candidate"]
+
+
+def test_a_verdict_counts_for_each_file_of_a_set_that_was_looked_at(living: Living) -> None:
+    living.make()
+    other = living.folder / "products" / "errors"
+    other.write_text("made by hand")
+    task = living.flow.tasks["deliver"]
+    publish = task.publish.model_copy(update={"more": (("Errors", str(other)),)})  # type: ignore[union-attr]
+    deliver = task.model_copy(update={"publish": publish})
+    living.flow = living.flow.model_copy(update={"tasks": {**living.flow.tasks, "deliver": deliver}})
+    with pytest.raises(NotPublished, match="errors comes from no task that is needed"):
+        living.publish()
+    assert [row.state for row in living.payloads()] == ["candidate"]
 
 
 def test_what_is_validated_no_more_falls_back(living: Living) -> None:
