@@ -84,7 +84,7 @@ class Conditions:
 class PayloadDecision:
     """A row of what was decided.
 
-    :ivar kind: validation, request, approval, withdrawal or rollback.
+    :ivar kind: validation, request, approval, withdrawal, rollback or fallback.
     :ivar person: ``None``: a rule, or nobody.
     """
 
