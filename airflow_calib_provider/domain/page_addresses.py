@@ -11,6 +11,9 @@ from urllib.parse import urlencode, urlsplit
 MOUNT = "calib"
 """Where the page's application is below Airflow's address, and its name in the addresses of Airflow's UI."""
 
+CHAT_MOUNT = "calib-chat"
+"""Where the endpoint for actions from chat is below Airflow's address."""
+
 RUNS, GROUP, TAG, CAMPAIGNS, PEOPLE = "runs", "group", "tag", "campaigns", "people"
 OF_DAG, OF_DAG_RUN = "dag", "dag-run"
 """The views; the last two find by Airflow's ids what they show."""

@@ -22,6 +22,8 @@ from sqlalchemy import (
     text,
 )
 
+from airflow_calib_provider.ledger.chat_tables import chat_action as chat_action
+from airflow_calib_provider.ledger.chat_tables import chat_endpoint as chat_endpoint
 from airflow_calib_provider.ledger.column_types import AnyText, BigId, KeyOfRound, Name, State, UtcDateTime, name_column
 from airflow_calib_provider.ledger.column_types import metadata as metadata
 from airflow_calib_provider.ledger.exclusion_tables import excluded_run as excluded_run

@@ -161,6 +161,14 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "lifted": frozenset({"counting"}),
     },
     "excluded_run": {None: frozenset({"excluded"})},
+    # Asked: the person is to confirm it. To the same state: somebody else, or the same person much later, is to.
+    # Carrying to itself: whoever carried it out has died.
+    "chat_action": {
+        None: frozenset({"asked", "wanted"}),
+        "asked": frozenset({"asked", "wanted"}),
+        "wanted": frozenset({"carrying", "refused"}),
+        "carrying": frozenset({"carrying", "done", "failed"}),
+    },
 }
 
 

@@ -5,13 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.kinds import load
 from airflow_calib_provider.outside.connections import OutsideConnection
 from airflow_calib_provider.spec.kinds import channel_kind
 from airflow_calib_provider.spec.messages_file import ChannelSpec
+
+
+class About(NamedTuple):
+    """The task of a group that a message is about."""
+
+    campaign: str
+    workflow: str
+    group: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Button:
+    """What a person can press in a message.
+
+    :ivar action: of :data:`~airflow_calib_provider.domain.chat_actions.ACTIONS`; :ivar label: in words.
+    :ivar url: that is told of the press, :ivar context: with this; it is a secret.
+    """
+
+    action: str
+    label: str
+    url: str
+    context: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,8 @@ class Message:
     :ivar lines: what a digest tells of.
     :ivar link: an address in Airflow's UI; empty: there is none.
     :ivar thread: messages with the same one belong together.
+    :ivar about: a task that has failed.
+    :ivar buttons: for channels that have such.
     """
 
     key: str
@@ -42,6 +67,8 @@ class Message:
     lines: Sequence[str] = field(default=())
     link: str = ""
     thread: str = ""
+    about: About | None = None
+    buttons: Sequence[Button] = field(default=())
 
 
 class ChannelTrouble(CalibError):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from airflow_calib_provider.domain.page_addresses import PEOPLE, group_address, page_address
 from airflow_calib_provider.domain.reasons import Cause, Reason, render
 from airflow_calib_provider.ledger.rows import Event
-from airflow_calib_provider.messages.base import Message
+from airflow_calib_provider.messages.base import About, Message
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,13 @@ def message_of(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) ->
         to_do=_short(_to_do(event)),
         link=_address(event, link) if link else "",
         thread="/".join(key) if key is not None else f"{topic}/{event.workflow or reason_of(event).get('source', '')}",
+        about=_about(event),
     )
+
+
+def _about(event: Event) -> About | None:
+    key = group_of(event)
+    return About(*key, event.task) if event.entity == "group_task" and key is not None and event.task else None
 
 
 def _title(event: Event, topic: str) -> str:

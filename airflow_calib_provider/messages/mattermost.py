@@ -35,6 +35,9 @@ TIMEOUT = 20.0
 ANSWER = 4_000
 """Bytes of an answer that are read."""
 
+CONTEXT = "calib"
+"""Where the signed text stands in what a press of a button brings."""
+
 _BUTTON = "open_in_airflow"
 _OF_THE_PLACE = ("webhook.invalid", "webhook.disabled", "webhook.channel", "webhook.permission", "webhook.general")
 """Parts of the ids of errors that are not about the message."""
@@ -124,7 +127,9 @@ class Mattermost:
         """Post a message."""
         body = {"text": text_of(message)} if not plain else {"text": shortened(inert(message.title), 1_000)}
         body |= {name: self._block[name] for name in ("channel", "username") if self._block.get(name)}
-        if message.link and not plain:
+        if message.buttons and not plain:
+            body |= {"attachments": [_pressed(message)]}  # type: ignore[dict-item]
+        elif message.link and not plain:
             body |= {"props": _button(message.link)}  # type: ignore[dict-item]
         status, headers, answer = self._post(json.dumps(body).encode())
         self._judge(status, headers, answer)
@@ -210,6 +215,20 @@ def _button(link: str) -> dict[str, Any]:
     """A button that opens a page, which needs nothing of ours that answers; older servers show the link alone."""
     button = {"type": "button", "text": "Open in Airflow", "style": "primary", "action_id": _BUTTON}
     return {"mm_blocks": [button], "mm_blocks_actions": {_BUTTON: {"type": "openURL", "url": link}}}
+
+
+def _pressed(message: Message) -> dict[str, Any]:
+    """Buttons of which our endpoint is told. What is in their contexts never leaves Mattermost's server."""
+    actions = [
+        {
+            "id": button.action,
+            "name": button.label,
+            "type": "button",
+            "integration": {"url": button.url, "context": {CONTEXT: button.context}},
+        }
+        for button in message.buttons
+    ]
+    return {"fallback": inert(message.title), "actions": actions}
 
 
 def _in_brackets(link: str) -> str:

@@ -20,6 +20,7 @@ from airflow_calib_provider.messages import outbox, state
 from airflow_calib_provider.messages.base import Channel, ChannelTrouble, Message, MessageRefused, open_channel
 from airflow_calib_provider.messages.folding import folded
 from airflow_calib_provider.messages.making import made
+from airflow_calib_provider.messages.offering import Offers
 from airflow_calib_provider.outside.connections import OutsideConnection
 from airflow_calib_provider.spec.messages_file import ChannelSpec
 
@@ -56,6 +57,7 @@ class Sender:
 
     :param connection: that the channel needs; ``None``: it needs none.
     :param link: Airflow's address, where the declaration names none.
+    :param offers: the buttons of messages; ``None``: they have none.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Sender:
         connection: OutsideConnection | None,
         *,
         link: str = "",
+        offers: Offers | None = None,
         open_: Open = open_channel,
     ) -> None:
         self.ledger = ledger
@@ -72,6 +75,7 @@ class Sender:
         self.holder = uuid.uuid4().hex
         self._connection = connection
         self._link = spec.link or link
+        self._offers = offers
         self._open = open_
         self._turn = threading.Lock()
         self._ending = False
@@ -166,7 +170,7 @@ class Sender:
                     if self._ending or not self._hold():
                         return Sent(sent, trouble="another sender took over")
                     crash_point("message.before_send", self.spec.name)
-                    _send(channel, message)
+                    _send(channel, message if self._offers is None else self._offers.to(message, datetime.now(UTC)))
                     crash_point("message.after_send", self.spec.name)
                     if not self._advance(up_to if message is wanted[-1] else message.event, sent=1):
                         return Sent(sent + 1, trouble="another sender took over")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_calib_provider.hooks.told import told
@@ -26,15 +27,16 @@ class MessagesOperator(FolderOperator):
         from airflow.sdk.configuration import conf
 
         from airflow_calib_provider.spec.language import MESSAGES_FILE
-        from airflow_calib_provider.spec.messages_file import load_messages
+        from airflow_calib_provider.spec.messages_file import load_declared
         from airflow_calib_provider.triggers.messages import MessagesTrigger
 
         # Mistakes end this try only: the DAG always runs, and would begin anew at once.
-        channels = load_messages(self._specs / MESSAGES_FILE)
+        found = load_declared(self._specs / MESSAGES_FILE)
         link = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
         until = time.time() + 60 * number("MESSAGES_DAG_MINUTES")
-        declared = [channel.as_json() for channel in channels]
-        self.defer(trigger=MessagesTrigger(declared, link, until), method_name="execute_complete")
+        declared = [channel.as_json() for channel in found.channels]
+        actions = replace(found.actions, link=found.actions.link or link).as_json()
+        self.defer(trigger=MessagesTrigger(declared, link, until, actions), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: Mapping[str, str]) -> None:
         """The trigger has ended: its time is over."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from importlib import import_module
 from typing import Any
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
-from airflow_calib_provider.domain.page_addresses import MOUNT, OF_DAG, OF_DAG_RUN, RUNS
+from airflow_calib_provider.domain.page_addresses import CHAT_MOUNT, MOUNT, OF_DAG, OF_DAG_RUN, RUNS
 from airflow_calib_provider.plugins.priority import PromptFirst
 
 NAME = "Calibration"
 
 
-class LazyPage:
-    """The application of the page, which is made when somebody asks for it: of all processes one needs it."""
+class LazyApp:
+    """An application that is made when somebody asks for it: of all processes one needs it.
 
-    def __init__(self) -> None:
+    :param module: of this package, in which it is called ``app``.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
         self._app: Callable[..., Awaitable[None]] | None = None
 
     async def __call__(
@@ -24,9 +29,7 @@ class LazyPage:
     ) -> None:
         """As ASGI wants it."""
         if self._app is None:
-            from airflow_calib_provider.page.in_airflow import app
-
-            self._app = app
+            self._app = import_module(f"airflow_calib_provider.{self._module}").app
         await self._app(scope, receive, send)
 
 
@@ -39,7 +42,10 @@ class CalibPlugin(AirflowPlugin):
 
     name = "calib"
     priority_weight_strategies: list[Any] = [PromptFirst]  # noqa: RUF012 - as Airflow declares it
-    fastapi_apps: list[Any] = [{"app": LazyPage(), "url_prefix": f"/{MOUNT}", "name": NAME}]  # noqa: RUF012
+    fastapi_apps: list[Any] = [  # noqa: RUF012
+        {"app": LazyApp("page.in_airflow"), "url_prefix": f"/{MOUNT}", "name": NAME},
+        {"app": LazyApp("chat.in_airflow"), "url_prefix": f"/{CHAT_MOUNT}", "name": f"{NAME} (chat)"},
+    ]
     external_views: list[Any] = [  # noqa: RUF012
         _view("nav", MOUNT, RUNS, category="browse"),
         _view("dag", f"{MOUNT}-dag", f"{OF_DAG}?dag_id={{DAG_ID}}"),

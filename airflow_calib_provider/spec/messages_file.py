@@ -33,6 +33,7 @@ from airflow_calib_provider.domain.topics import TOPICS, TopicName
 from airflow_calib_provider.errors import SpecError, SpecErrors
 from airflow_calib_provider.kinds import CHANNELS
 from airflow_calib_provider.spec.border import reading
+from airflow_calib_provider.spec.chat_keys import ActionsKeys, ActionsSpec
 from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import API_VERSION
 from airflow_calib_provider.spec.positions import Document, read_document, read_text
@@ -159,6 +160,11 @@ class MessagesKeys(Keys):
         ),
         Field(default_factory=dict, description="at least one"),
     ]
+    actions: Annotated[
+        ActionsKeys | None,
+        Words(default="nothing"),
+        Field(description="what may be done from chat: [actions](#actions)"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -196,8 +202,24 @@ class ChannelSpec:
         return cls(**{**found, **listed})
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What a ``messages.yaml`` says: who is told what, and what may be done from chat."""
+
+    channels: list[ChannelSpec]
+    actions: ActionsSpec
+
+
 def load_messages(path: Path) -> list[ChannelSpec]:
     """Load the channels of a ``messages.yaml``.
+
+    :raises SpecErrors: all mistakes of the file.
+    """
+    return load_declared(path).channels
+
+
+def load_declared(path: Path) -> Declared:
+    """Load all of a ``messages.yaml``.
 
     :raises SpecErrors: all mistakes of the file.
     """
@@ -212,33 +234,37 @@ def load_messages(path: Path) -> list[ChannelSpec]:
     return found
 
 
-def _read(document: Document, folder: Path) -> tuple[list[ChannelSpec], list[SpecError]]:
+def _read(document: Document, folder: Path) -> tuple[Declared, list[SpecError]]:
     problems = Problems(document)
     read = read_keys(MessagesKeys, document.root, "the messages file", problems)
     known = _workflows(folder)
     team = team_of(folder)
+    link = (read.keys.link if read.keys is not None else None) or ""
     made = []
     for name, keys in read.keys.channels.items() if read.keys is not None else ():
         _check_workflows(read, name, keys, known, problems)
         if len(keys.blocks) == 1 and not read.is_wrong("channels", name):
-            ((kind, block),) = keys.blocks.items()
-            quiet = keys.quiet
-            made.append(
-                ChannelSpec(
-                    name=f"{team}/{name}" if team else name,
-                    kind=kind,
-                    block=block.model_dump(mode="json", by_alias=True),
-                    topics=tuple(topic for topic in TOPICS if topic in keys.tell or not keys.tell),
-                    # Of several teams each is told of its own only.
-                    workflows=keys.workflows or (tuple(known) if team else ()),
-                    campaigns=keys.campaigns,
-                    every=keys.every.total_seconds(),
-                    at_most=keys.at_most,
-                    quiet=(str(quiet.begin), str(quiet.until), str(quiet.zone)) if quiet is not None else (),
-                    link=(read.keys.link if read.keys is not None else None) or "",
-                )
-            )
-    return made, problems.sorted()
+            made.append(_channel(name, keys, team, known, link))
+    actions = read.keys.actions if read.keys is not None and not read.is_wrong("actions") else None
+    return Declared(made, ActionsSpec.of(actions, team, link)), problems.sorted()
+
+
+def _channel(name: str, keys: ChannelKeys, team: str, known: list[str], link: str) -> ChannelSpec:
+    ((kind, block),) = keys.blocks.items()
+    quiet = keys.quiet
+    return ChannelSpec(
+        name=f"{team}/{name}" if team else name,
+        kind=kind,
+        block=block.model_dump(mode="json", by_alias=True),
+        topics=tuple(topic for topic in TOPICS if topic in keys.tell or not keys.tell),
+        # Of several teams each is told of its own only.
+        workflows=keys.workflows or (tuple(known) if team else ()),
+        campaigns=keys.campaigns,
+        every=keys.every.total_seconds(),
+        at_most=keys.at_most,
+        quiet=(str(quiet.begin), str(quiet.until), str(quiet.zone)) if quiet is not None else (),
+        link=link,
+    )
 
 
 def _check_workflows(

@@ -22,6 +22,7 @@ from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.scalars import OneOf, Reads
 from airflow_calib_provider.kinds import BACKENDS, CHANNELS, GROUPINGS, LOCKS, RUN_SOURCES
 from airflow_calib_provider.spec import (
+    chat_keys,
     failure_keys,
     iterate_keys,
     job_keys,
@@ -87,6 +88,8 @@ def tables() -> dict[str, str]:
         "Categories": [CategoriesKeys],
         "Messages": [messages_file.MessagesKeys, messages_file.ChannelKeys],
         "quiet": [messages_file.QuietKeys],
+        "actions": [chat_keys.ActionsKeys],
+        "people": [chat_keys.PersonKeys],
         **{name: [CHANNELS.member(name).keys] for name in CHANNELS.own},
         "Sources": [sources_keys.SourcesKeys, sources_keys.SourceKeys],
         **{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +16,15 @@ from airflow_calib_provider.hooks.ledger import open_ledger, trigger_url
 from airflow_calib_provider.triggers.xcom import push
 
 if TYPE_CHECKING:
+    from airflow_calib_provider.messages.offering import Offers
     from airflow_calib_provider.messages.sender import Sender
     from airflow_calib_provider.outside.connections import OutsideConnection
     from airflow_calib_provider.spec.messages_file import ChannelSpec
+
+log = logging.getLogger(__name__)
+
+CARRY_AGAIN = 5.0
+"""Seconds between two looks at what was asked for from chat."""
 
 LOOK_AGAIN = 30.0
 """Seconds between two looks at a connection, and at what is amiss."""
@@ -29,19 +36,27 @@ class MessagesTrigger(BaseTrigger):
     :param channels: as declared, without secrets.
     :param link: Airflow's address, where a channel names none.
     :param until: seconds since 1970.
+    :param actions: what may be done from chat, as declared, without secrets.
     """
 
-    def __init__(self, channels: Sequence[Mapping[str, Any]], link: str, until: float) -> None:
+    def __init__(
+        self,
+        channels: Sequence[Mapping[str, Any]],
+        link: str,
+        until: float,
+        actions: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.channels = [dict(channel) for channel in channels]
         self.link = link
         self.until = until
+        self.actions = dict(actions) if actions is not None else None
         self._troubles: dict[str, str] = {}
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """With these arguments a triggerer makes it again."""
-        arguments = {"channels": self.channels, "link": self.link, "until": self.until}
+        arguments = {"channels": self.channels, "link": self.link, "until": self.until, "actions": self.actions}
         return f"{type(self).__module__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -49,7 +64,7 @@ class MessagesTrigger(BaseTrigger):
         from airflow_calib_provider.spec.messages_file import ChannelSpec
 
         tasks = [self._tell(ChannelSpec.of_json(channel)) for channel in self.channels]
-        await asyncio.gather(self._watch(), *tasks)
+        await asyncio.gather(self._watch(), self._act(), *tasks)
         yield TriggerEvent({"state": "ended"})  # type: ignore[no-untyped-call]
 
     async def _watch(self) -> None:
@@ -63,22 +78,44 @@ class MessagesTrigger(BaseTrigger):
                 await self._say("", f"what is amiss could not be looked at: {_said(error)}")
             await self._sleep(LOOK_AGAIN)
 
+    async def _act(self) -> None:
+        """Say what may be done from chat, and do what was asked for; where nothing is declared, say that once."""
+        if self.actions is None:
+            return
+        declare_at = 0.0
+        while time.time() < self.until:
+            is_due = time.monotonic() >= declare_at
+            try:
+                await asyncio.to_thread(_act, await trigger_url(), self.actions, is_due)
+                declare_at = time.monotonic() + 60.0 if is_due else declare_at
+                await self._say("actions from chat", "")
+                if not self.actions["connection"]:
+                    return
+            except Exception as error:  # noqa: BLE001 - such as a ledger that is down; what was asked for waits there
+                self.log.warning("actions from chat: %s", _said(error))
+                await self._say("actions from chat", _said(error))
+            await self._sleep(CARRY_AGAIN)
+
     async def _tell(self, channel: ChannelSpec) -> None:
         """Send to one channel; when its connection is edited, by the new one."""
         sender: Sender | None = None
         known: OutsideConnection | None = None
+        signing: OutsideConnection | None = None
         look_at = 0.0
         try:
             while time.time() < self.until:
                 try:
                     if time.monotonic() >= look_at:
-                        found, look_at = await _connection(channel), time.monotonic() + LOOK_AGAIN
-                        if sender is not None and found != known:
+                        found, secret = await _connection(channel), await _signing(self.actions)
+                        look_at = time.monotonic() + LOOK_AGAIN
+                        if sender is not None and (found, secret) != (known, signing):
                             await asyncio.to_thread(sender.release)
                             sender = None
-                        known = found
+                        known, signing = found, secret
                     if sender is None:
-                        sender = await asyncio.to_thread(_sender, await trigger_url(), channel, known, self.link)
+                        url = await trigger_url()
+                        offers = await asyncio.to_thread(_offers, url, self.actions, signing)
+                        sender = await asyncio.to_thread(_sender, url, channel, known, self.link, offers)
                     step = await asyncio.to_thread(sender.step)
                     pause, trouble = step.pause, step.trouble
                 except Exception as error:  # noqa: BLE001 - such as a ledger that is down; the events wait there
@@ -116,10 +153,49 @@ async def _connection(channel: ChannelSpec) -> OutsideConnection | None:
     return await trigger_connection(name) or OutsideConnection(name, "")
 
 
-def _sender(url: str, channel: ChannelSpec, connection: OutsideConnection | None, link: str) -> Sender:
+async def _signing(actions: Mapping[str, Any] | None) -> OutsideConnection | None:
+    """The connection that holds the secret of buttons; ``None``: messages have none."""
+    return await trigger_connection(actions["connection"]) if actions and actions["connection"] else None
+
+
+def _offers(url: str, actions: Mapping[str, Any] | None, signing: OutsideConnection | None) -> Offers | None:
+    """What makes buttons; ``None``: nothing is declared, or its secret is of no use: that silences nobody."""
+    from airflow_calib_provider.messages.base import ChannelTrouble
+    from airflow_calib_provider.messages.offering import Offers, secrets_of
+    from airflow_calib_provider.spec.chat_keys import ActionsSpec
+
+    if not actions or not actions["connection"]:
+        return None
+    spec = ActionsSpec.of_json(actions)
+    try:
+        secret = secrets_of(signing, spec.link)[0]
+    except ChannelTrouble as error:
+        log.warning("messages have no buttons: %s", error)
+        return None
+    return Offers(open_ledger(url), spec, secret, spec.link)
+
+
+def _act(url: str, actions: Mapping[str, Any], is_due: bool) -> None:
+    """:param is_due: whether what is declared is to be said once more."""
+    from datetime import UTC, datetime
+
+    from airflow_calib_provider.api.chatting import carry_out
+    from airflow_calib_provider.ledger import chat_actions
+
+    ledger = open_ledger(url)
+    if is_due:
+        declared = actions if actions["connection"] else None
+        chat_actions.declare(ledger, actions["team"], declared, datetime.now(UTC))
+    if actions["connection"]:
+        carry_out(ledger)
+
+
+def _sender(
+    url: str, channel: ChannelSpec, connection: OutsideConnection | None, link: str, offers: Offers | None
+) -> Sender:
     from airflow_calib_provider.messages.sender import Sender
 
-    return Sender(open_ledger(url), channel, connection, link=link)
+    return Sender(open_ledger(url), channel, connection, link=link, offers=offers)
 
 
 def _end(sender: Sender) -> None:
