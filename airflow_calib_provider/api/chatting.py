@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_calib_provider.api.campaigning import pause_campaign, resume_campaign
 from airflow_calib_provider.api.deciding import skip_runs
 from airflow_calib_provider.api.retrying import retry_group
-from airflow_calib_provider.domain.chat_actions import Wanted
+from airflow_calib_provider.domain.chat_actions import WantedAction
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.ledger import chat_actions
 from airflow_calib_provider.ledger.engine import Ledger
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Carry = Callable[[Ledger, Wanted, str], str]
+Carry = Callable[[Ledger, WantedAction, str], str]
 """Does what is wanted for a person, and says what has come of it; doing it again changes nothing."""
 
 
-def _retry(ledger: Ledger, wanted: Wanted, person: str) -> str:
+def _retry(ledger: Ledger, wanted: WantedAction, person: str) -> str:
     made = retry_group(ledger, wanted.group, tasks=[wanted.task], campaign=wanted.campaign, workflow=wanted.workflow)
     return f"cleared {', '.join(made.cleared)}"
 
 
-def _skip(ledger: Ledger, wanted: Wanted, person: str) -> str:
+def _skip(ledger: Ledger, wanted: WantedAction, person: str) -> str:
     where = {"campaign": wanted.campaign, "workflow": wanted.workflow, "task": wanted.task}
     made = skip_runs(ledger, wanted.group, reason="skipped from chat after it had failed", person=person, **where)
     return f"skipped {sum(len(one.runs) for one in made)} runs"
 
 
-def _pause(ledger: Ledger, wanted: Wanted, person: str) -> str:
+def _pause(ledger: Ledger, wanted: WantedAction, person: str) -> str:
     return pause_campaign(ledger, wanted.campaign, person=person).state
 
 
-def _resume(ledger: Ledger, wanted: Wanted, person: str) -> str:
+def _resume(ledger: Ledger, wanted: WantedAction, person: str) -> str:
     return resume_campaign(ledger, wanted.campaign, person=person).state
 
 
@@ -65,7 +65,7 @@ def carry_out(ledger: Ledger, now: datetime | None = None, carries: Mapping[str,
 
 def _carried(ledger: Ledger, row: Row[Any], carries: Mapping[str, Carry]) -> tuple[str, str]:
     try:
-        return "done", carries[row.action](ledger, Wanted(**row.wanted), row.person)
+        return "done", carries[row.action](ledger, WantedAction(**row.wanted), row.person)
     except CalibError as error:
         return "failed", str(error)
     except Exception as error:  # noqa: BLE001 - else it would be begun again for ever, and keep others back

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from airflow_calib_provider.chat.pressed import Answer, Presses
+from airflow_calib_provider.chat.pressed import PressAnswer, Presses
 from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.messages.offering import PATH
@@ -51,21 +51,21 @@ async def _answered(presses: Presses, request: Request, path: str) -> JSONRespon
     if head != PATH or request.method != "POST":
         return _nothing()
     found = await _within(presses.declared, team)
-    if isinstance(found, Answer):
+    if isinstance(found, PressAnswer):
         return _error(found)
     if found is None:
         return _nothing()
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return _error(Answer(415, "JSON is expected"))
+        return _error(PressAnswer(415, "JSON is expected"))
     body = await _body(request)
-    if isinstance(body, Answer):
+    if isinstance(body, PressAnswer):
         return _error(body)
     spec, secrets = found
     answer = await _within(_take, presses, spec, secrets, body)
     return JSONResponse({"ephemeral_text": answer.text}) if answer.status == 200 else _error(answer)
 
 
-def _take(presses: Presses, spec: ActionsSpec, secrets: tuple[str, ...], body: dict[str, Any]) -> Answer:
+def _take(presses: Presses, spec: ActionsSpec, secrets: tuple[str, ...], body: dict[str, Any]) -> PressAnswer:
     return presses.take(spec, secrets, body)
 
 
@@ -76,10 +76,10 @@ async def _within(call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.wait_for(asyncio.shield(task), ANSWERED_WITHIN)
     except TimeoutError:
         task.add_done_callback(_tell_trouble)
-        return Answer(503, "the ledger is slow: see in Airflow what has become of it")
+        return PressAnswer(503, "the ledger is slow: see in Airflow what has become of it")
     except CalibError as error:
         log.error("chat: the ledger cannot be used: %s", error)
-        return Answer(503, "the ledger cannot be used now: try again")
+        return PressAnswer(503, "the ledger cannot be used now: try again")
 
 
 def _tell_trouble(task: asyncio.Future[Any]) -> None:
@@ -87,24 +87,24 @@ def _tell_trouble(task: asyncio.Future[Any]) -> None:
         log.error("chat: a press has come to nothing: %s", type(error).__name__)
 
 
-async def _body(request: Request) -> dict[str, Any] | Answer:
+async def _body(request: Request) -> dict[str, Any] | PressAnswer:
     """The JSON object of a request, of which no more is read than may be there."""
     content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > LARGEST:
-            return Answer(413, "too large")
+            return PressAnswer(413, "too large")
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else Answer(400, "no JSON object")
+    return found if isinstance(found, dict) else PressAnswer(400, "no JSON object")
 
 
 def _nothing() -> JSONResponse:
     return JSONResponse({"detail": "Not Found"}, 404)
 
 
-def _error(answer: Answer) -> JSONResponse:
+def _error(answer: PressAnswer) -> JSONResponse:
     headers = {"Retry-After": "60"} if answer.status == 429 else None
     return JSONResponse({"error": {"message": answer.text}}, answer.status, headers)

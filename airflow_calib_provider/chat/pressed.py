@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_calib_provider.chat.rate import RateLimit
-from airflow_calib_provider.domain.chat_actions import ACTIONS, RIGHTS, Unsigned, Wanted, read_signed
+from airflow_calib_provider.domain.chat_actions import ACTIONS, RIGHTS, Unsigned, WantedAction, read_signed
 from airflow_calib_provider.ledger import chat_actions
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.messages.base import ChannelTrouble
@@ -38,7 +38,7 @@ _SAYS = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class PressAnswer:
     """What Mattermost is answered.
 
     :ivar text: that the person alone sees; of an error it is what is wrong.
@@ -72,18 +72,18 @@ class Presses:
             log.warning("actions from chat are off: %s", error)
             return None
 
-    def take(self, spec: ActionsSpec, secrets: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
+    def take(self, spec: ActionsSpec, secrets: tuple[str, ...], body: Mapping[str, Any]) -> PressAnswer:
         """Take a press, as Mattermost tells of it; of what it says user, channel and context are read, nothing else."""
         user_id, context = body.get("user_id"), body.get("context")
         if not isinstance(user_id, str) or not ID.fullmatch(user_id):
-            return Answer(400, "no user_id")
+            return PressAnswer(400, "no user_id")
         try:
             wanted = read_signed(context.get(CONTEXT) if isinstance(context, dict) else None, secrets)
         except Unsigned:
             return self._refuse_unsigned(user_id)
         if not self._by_person.admits(user_id):
             log.warning("chat: %s presses too often", user_id)
-            return Answer(429, "too often: wait a minute")
+            return PressAnswer(429, "too often: wait a minute")
         known = spec.people.get(user_id)
         person, now = str(known["person"]) if known is not None else "", datetime.now(UTC)
         refused = _refused(spec, known, wanted, body.get("channel_id"), now)
@@ -92,19 +92,21 @@ class Presses:
                 chat_actions.tell_refused(connection, refused, user_id, person, wanted)
         outcome = refused or chat_actions.press(self._ledger(), wanted, person, user_id, now)
         log.info("chat: %s of %s by %s (%s): %s", wanted.action, _what(wanted), person or "nobody", user_id, outcome)
-        return Answer(200, _asks(wanted) if outcome == "asked" else _SAYS[outcome])
+        return PressAnswer(200, _asks(wanted) if outcome == "asked" else _SAYS[outcome])
 
-    def _refuse_unsigned(self, user_id: str) -> Answer:
+    def _refuse_unsigned(self, user_id: str) -> PressAnswer:
         # A flood of them must not fill the ledger.
         if not self._unsigned.admits(""):
-            return Answer(429, "too often: wait a minute")
+            return PressAnswer(429, "too often: wait a minute")
         with self._ledger().write() as connection:
             chat_actions.tell_refused(connection, "unsigned", user_id)
         log.warning("chat: a press by %s that nobody has signed", user_id)
-        return Answer(403, "not signed")
+        return PressAnswer(403, "not signed")
 
 
-def _refused(spec: ActionsSpec, known: Mapping[str, str] | None, wanted: Wanted, channel: object, now: datetime) -> str:
+def _refused(
+    spec: ActionsSpec, known: Mapping[str, str] | None, wanted: WantedAction, channel: object, now: datetime
+) -> str:
     """Why nothing comes of a press; empty: the ledger is asked."""
     if wanted.action not in ACTIONS:
         return "unknown_action"
@@ -117,12 +119,12 @@ def _refused(spec: ActionsSpec, known: Mapping[str, str] | None, wanted: Wanted,
     return "expired" if now.timestamp() >= wanted.expires else ""
 
 
-def _what(wanted: Wanted) -> str:
+def _what(wanted: WantedAction) -> str:
     parts = (wanted.campaign, wanted.workflow, wanted.group, wanted.task)
     return "/".join(part for part in parts if part)
 
 
-def _asks(wanted: Wanted) -> str:
+def _asks(wanted: WantedAction) -> str:
     what = f"{wanted.workflow}.{wanted.task}, group {wanted.group}"
     if wanted.campaign != "prompt":
         what += f", campaign {wanted.campaign}"

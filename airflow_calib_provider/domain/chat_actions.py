@@ -42,7 +42,7 @@ class Unsigned(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedAction:
     """What a press of a button asks for.
 
     :ivar campaign: to whose, :ivar workflow, group and task: to which task; all empty but the campaign: to it.
@@ -67,13 +67,13 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
-def signed(wanted: Wanted, secret: str) -> str:
+def signed(wanted: WantedAction, secret: str) -> str:
     """The text for a button."""
     payload = base64.urlsafe_b64encode(json.dumps(asdict(wanted)).encode()).decode()
     return f"{payload}.{_signature(payload, secret)}"
 
 
-def read_signed(text: object, secrets_: Sequence[str]) -> Wanted:
+def read_signed(text: object, secrets_: Sequence[str]) -> WantedAction:
     """What was signed with any of the secrets.
 
     :raises Unsigned: nothing was.
@@ -87,7 +87,7 @@ def read_signed(text: object, secrets_: Sequence[str]) -> Wanted:
         raise Unsigned
     try:
         found = json.loads(base64.urlsafe_b64decode(payload))
-        return Wanted(**{field.name: found[field.name] for field in fields(Wanted)})
+        return WantedAction(**{field.name: found[field.name] for field in fields(WantedAction)})
     except (ValueError, TypeError, KeyError):
         raise Unsigned from None  # of another version of this package
 

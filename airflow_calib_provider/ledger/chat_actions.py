@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
-from airflow_calib_provider.domain.chat_actions import CONFIRMED, Wanted
+from airflow_calib_provider.domain.chat_actions import CONFIRMED, WantedAction
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.transitions import Move, Subject, append_events, move
@@ -52,14 +52,14 @@ def declared_of(ledger: Ledger, team: str, now: datetime) -> Mapping[str, Any] |
 
 
 @dataclass(frozen=True)
-class Standing:
+class StateSince:
     """In which state a task or a campaign is, and since when."""
 
     state: str
     since: str
 
 
-def standing(connection: Connection, campaign: str, workflow: str = "", group: str = "", task: str = "") -> Standing:
+def standing(connection: Connection, campaign: str, workflow: str = "", group: str = "", task: str = "") -> StateSince:
     """How a group's task stands, or without one the campaign; of what is not there both are empty."""
     if not group:
         table = tables.campaign
@@ -71,17 +71,17 @@ def standing(connection: Connection, campaign: str, workflow: str = "", group: s
             select(member.c.state, member.c.since).join(of, of.c.id == member.c.group_id).where(*here)
         ).first()
     if row is None:
-        return Standing("", "")
-    return Standing(row.state, row.since.isoformat() if row.since is not None else "")
+        return StateSince("", "")
+    return StateSince(row.state, row.since.isoformat() if row.since is not None else "")
 
 
-def is_as_expected(connection: Connection, wanted: Wanted) -> bool:
+def is_as_expected(connection: Connection, wanted: WantedAction) -> bool:
     """Whether what is to be acted on is as it was when the button was made."""
     found = standing(connection, wanted.campaign, wanted.workflow, wanted.group, wanted.task)
     return (found.state, found.since) == (wanted.state, wanted.since)
 
 
-def press(ledger: Ledger, wanted: Wanted, person: str, user_id: str, now: datetime) -> str:
+def press(ledger: Ledger, wanted: WantedAction, person: str, user_id: str, now: datetime) -> str:
     """Take a press of a button whose signature is right and whose person has the right; all in one transaction.
 
     :returns: ``wanted``: it will be carried out; ``asked``: the person is to press once more; ``too_soon``; ``used``;
@@ -94,7 +94,7 @@ def press(ledger: Ledger, wanted: Wanted, person: str, user_id: str, now: dateti
     return outcome
 
 
-def _press(connection: Connection, wanted: Wanted, person: str, user_id: str, now: datetime) -> str:
+def _press(connection: Connection, wanted: WantedAction, person: str, user_id: str, now: datetime) -> str:
     row = connection.execute(select(action).where(action.c.nonce == wanted.nonce)).first()
     if row is not None and row.state != "asked":
         return "used"
@@ -114,7 +114,7 @@ def _press(connection: Connection, wanted: Wanted, person: str, user_id: str, no
 
 
 def tell_refused(
-    connection: Connection, outcome: str, user_id: str, person: str = "", wanted: Wanted | None = None
+    connection: Connection, outcome: str, user_id: str, person: str = "", wanted: WantedAction | None = None
 ) -> None:
     """Keep as an event that a press has come to nothing."""
     said = {"action": wanted.action if wanted is not None else "", "person": person, "user_id": user_id}
@@ -133,7 +133,7 @@ def due(ledger: Ledger, now: datetime) -> list[Row[Any]]:
 
 def take(ledger: Ledger, row: Row[Any], now: datetime) -> bool:
     """Begin to carry an action out; False: it is another's, or nothing for anybody any more."""
-    wanted = Wanted(**row.wanted)
+    wanted = WantedAction(**row.wanted)
     with ledger.write() as connection:
         held = connection.execute(select(action.c.at, action.c.state).where(action.c.nonce == row.nonce)).one()
         if (held.state, held.at) != (row.state, row.at):
@@ -161,7 +161,7 @@ def finish(ledger: Ledger, row: Row[Any], state: str, outcome: str, now: datetim
 def _end(connection: Connection, row: Row[Any], source: str, state: str, outcome: str, now: datetime) -> None:
     said = {**_told(row), "outcome": outcome}
     columns = {"at": now, "outcome": outcome}
-    about = _subject(Wanted(**row.wanted))
+    about = _subject(WantedAction(**row.wanted))
     move(connection, action, [Move({"nonce": row.nonce}, source, state, about, columns, said)])
 
 
@@ -169,5 +169,5 @@ def _told(row: Row[Any]) -> dict[str, object]:
     return {"action": row.action, "person": row.person, "user_id": row.user_id}
 
 
-def _subject(wanted: Wanted) -> Subject:
+def _subject(wanted: WantedAction) -> Subject:
     return Subject(wanted.campaign, wanted.workflow or None, wanted.task or None, wanted.group or None)

@@ -14,7 +14,7 @@ from airflow_calib_provider.spec.kinds import channel_kind
 from airflow_calib_provider.spec.messages_file import ChannelSpec
 
 
-class About(NamedTuple):
+class AboutTask(NamedTuple):
     """The task of a group that a message is about."""
 
     campaign: str
@@ -67,7 +67,7 @@ class Message:
     lines: Sequence[str] = field(default=())
     link: str = ""
     thread: str = ""
-    about: About | None = None
+    about: AboutTask | None = None
     buttons: Sequence[Button] = field(default=())
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from airflow_calib_provider.domain.page_addresses import PEOPLE, group_address, page_address
 from airflow_calib_provider.domain.reasons import Cause, Reason, render
 from airflow_calib_provider.ledger.rows import Event
-from airflow_calib_provider.messages.base import About, Message
+from airflow_calib_provider.messages.base import AboutTask, Message
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +126,9 @@ def message_of(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) ->
     )
 
 
-def _about(event: Event) -> About | None:
+def _about(event: Event) -> AboutTask | None:
     key = group_of(event)
-    return About(*key, event.task) if event.entity == "group_task" and key is not None and event.task else None
+    return AboutTask(*key, event.task) if event.entity == "group_task" and key is not None and event.task else None
 
 
 def _title(event: Event, topic: str) -> str:

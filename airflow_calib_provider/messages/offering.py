@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from airflow_calib_provider.domain.chat_actions import SHORTEST_SECRET, Wanted, new_nonce, signed
+from airflow_calib_provider.domain.chat_actions import SHORTEST_SECRET, WantedAction, new_nonce, signed
 from airflow_calib_provider.domain.page_addresses import CHAT_MOUNT
 from airflow_calib_provider.ledger import chat_actions
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.messages.base import About, Button, ChannelTrouble, Message
+from airflow_calib_provider.messages.base import AboutTask, Button, ChannelTrouble, Message
 from airflow_calib_provider.outside.connections import OutsideConnection
 from airflow_calib_provider.spec.chat_keys import ActionsSpec
 
@@ -61,13 +61,13 @@ class Offers:
         """The message with the buttons that make sense now."""
         return message if message.about is None else replace(message, buttons=self._made(message.about, now))
 
-    def _made(self, about: About, now: datetime) -> Sequence[Button]:
+    def _made(self, about: AboutTask, now: datetime) -> Sequence[Button]:
         with self._ledger.read() as connection:
             task = chat_actions.standing(connection, *about)
             campaign = chat_actions.standing(connection, about.campaign)
         of_task = {"workflow": about.workflow, "group": about.group, "task": about.task}
         of_campaign = {"workflow": "", "group": "", "task": ""}
-        labels: list[tuple[str, str, chat_actions.Standing, dict[str, str]]] = []
+        labels: list[tuple[str, str, chat_actions.StateSince, dict[str, str]]] = []
         if task.state == "failed":
             labels.append(("retry", "Retry", task, of_task))
             if about.campaign != OF_DAGS:
@@ -79,14 +79,14 @@ class Offers:
         expires = int(now.timestamp() + self._spec.expire)
         return tuple(
             self._button(
-                label, Wanted(action, about.campaign, **where, **_as(found), expires=expires, nonce=new_nonce())
+                label, WantedAction(action, about.campaign, **where, **_as(found), expires=expires, nonce=new_nonce())
             )
             for action, label, found, where in labels
         )
 
-    def _button(self, label: str, wanted: Wanted) -> Button:
+    def _button(self, label: str, wanted: WantedAction) -> Button:
         return Button(wanted.action, label, self._url, signed(wanted, self._secret))
 
 
-def _as(found: chat_actions.Standing) -> dict[str, str]:
+def _as(found: chat_actions.StateSince) -> dict[str, str]:
     return {"state": found.state, "since": found.since}

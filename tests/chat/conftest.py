@@ -12,7 +12,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from airflow_calib_provider.chat.app import make_app
-from airflow_calib_provider.domain.chat_actions import Wanted, new_nonce, signed
+from airflow_calib_provider.domain.chat_actions import WantedAction, new_nonce, signed
 from airflow_calib_provider.ledger import chat_actions, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.outside.connections import OutsideConnection
@@ -46,16 +46,16 @@ class Chat:
     def declare(self, spec: ActionsSpec = SPEC) -> None:
         chat_actions.declare(self.ledger, spec.team, spec.as_json(), datetime.now(UTC))
 
-    def wanted(self, action: str = "retry", **more: Any) -> Wanted:
+    def wanted(self, action: str = "retry", **more: Any) -> WantedAction:
         """What the button of the failed task says, or of its campaign."""
         place = ("prompt", "ecal", "run-r1", "skim") if action in ("retry", "skip") else ("prompt", "", "", "")
         with self.ledger.read() as connection:
             found = chat_actions.standing(connection, *place)
         expires = int(datetime.now(UTC).timestamp()) + 60
-        made = Wanted(action, *place, found.state, found.since, expires, new_nonce())
+        made = WantedAction(action, *place, found.state, found.since, expires, new_nonce())
         return replace(made, **more)
 
-    def press(self, wanted: Wanted | str, user_id: str = ANNA, secret: str = SECRET, **more: Any) -> Any:
+    def press(self, wanted: WantedAction | str, user_id: str = ANNA, secret: str = SECRET, **more: Any) -> Any:
         text = wanted if isinstance(wanted, str) else signed(wanted, secret)
         body = {"user_id": user_id, "user_name": "anna", "channel_id": CHANNEL, "context": {"calib": text}, **more}
         return self.client.post("/actions", json=body)

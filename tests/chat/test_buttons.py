@@ -11,7 +11,7 @@ import pytest
 from airflow_calib_provider.domain.chat_actions import read_signed
 from airflow_calib_provider.ledger import chat_actions, groups, steering
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.messages.base import About, Button
+from airflow_calib_provider.messages.base import AboutTask, Button
 from airflow_calib_provider.messages.mattermost import Mattermost
 from airflow_calib_provider.messages.offering import Offers
 from airflow_calib_provider.messages.sender import Sender
@@ -21,10 +21,10 @@ from tests.messages.chat import UNPARSED, FakeMattermost
 from tests.messages.conftest import message, webhook
 from tests.messages.histories import LINK, fail, spec
 
-ABOUT = About("prompt", "ecal", "run-r1", "skim")
+ABOUT = AboutTask("prompt", "ecal", "run-r1", "skim")
 
 
-def offered(ledger: Ledger, about: About | None = ABOUT) -> dict[str, Button]:
+def offered(ledger: Ledger, about: AboutTask | None = ABOUT) -> dict[str, Button]:
     made = Offers(ledger, SPEC, SECRET, LINK).to(message(about=about), datetime.now(UTC))
     return {button.action: button for button in made.buttons}
 
@@ -82,7 +82,7 @@ def test_what_is_offered_is_what_makes_sense_now(endpoint: Chat) -> None:
         groups.set_task_states(connection, groups_of["run-r1"], "processing", None, T0, task="skim")
     assert list(offered(ledger)) == ["resume"]
     assert offered(ledger, None) == {}
-    assert offered(ledger, About("gone", "ecal", "run-r1", "skim")) == {}
+    assert offered(ledger, AboutTask("gone", "ecal", "run-r1", "skim")) == {}
 
 
 def test_an_approval_is_no_button(endpoint: Chat) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from airflow_calib_provider.api.chatting import CARRIES, carry_out
-from airflow_calib_provider.domain.chat_actions import Wanted, new_nonce
+from airflow_calib_provider.domain.chat_actions import WantedAction, new_nonce
 from airflow_calib_provider.ledger import campaigns, chat_actions, steering, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from tests.chat.conftest import ANNA, Chat
@@ -20,13 +20,13 @@ from tests.messages.histories import fail
 __all__ = ["airflow", "busy", "database", "folder", "opened", "world"]
 
 
-def take(ledger: Ledger, action: str, *place: str) -> Wanted:
+def take(ledger: Ledger, action: str, *place: str) -> WantedAction:
     """Let somebody have asked for something, and confirmed it."""
     campaign, *rest = place
     where = (campaign, *(rest or ("", "", "")))
     with ledger.read() as connection:
         found = chat_actions.standing(connection, *where)
-    wanted = Wanted(action, *where, found.state, found.since, 2**40, new_nonce())
+    wanted = WantedAction(action, *where, found.state, found.since, 2**40, new_nonce())
     now = datetime.now(UTC)
     outcome = chat_actions.press(ledger, wanted, "anna", ANNA, now - timedelta(seconds=3))
     if outcome == "asked":
@@ -40,7 +40,7 @@ def state_of(ledger: Ledger, campaign: str = "prompt") -> str:
         return campaigns.get(connection, campaign).state
 
 
-def outcome_of(ledger: Ledger, wanted: Wanted) -> tuple[str, str | None]:
+def outcome_of(ledger: Ledger, wanted: WantedAction) -> tuple[str, str | None]:
     table = tables.chat_action
     with ledger.read() as connection:
         row = connection.execute(select(table).where(table.c.nonce == wanted.nonce)).one()
@@ -104,7 +104,7 @@ def test_a_process_that_dies_loses_nothing(open_endpoint: Chat, before: bool) ->
     ledger, now = open_endpoint.ledger, datetime.now(UTC)
     wanted = take(ledger, "pause", "prompt")
 
-    def dies(ledger: Ledger, wanted: Wanted, person: str) -> str:
+    def dies(ledger: Ledger, wanted: WantedAction, person: str) -> str:
         if not before:
             steering.pause(ledger, "prompt", now, person=person)
         raise KeyboardInterrupt
