@@ -12,9 +12,8 @@ from airflow_calib_provider.chat.rate import RateLimit
 from airflow_calib_provider.domain.chat_actions import ACTIONS, RIGHTS, Unsigned, WantedAction, read_signed
 from airflow_calib_provider.ledger import chat_actions
 from airflow_calib_provider.ledger.engine import Ledger
-from airflow_calib_provider.messages.base import ChannelTrouble
+from airflow_calib_provider.messages.base import CONTEXT, ChannelTrouble
 from airflow_calib_provider.messages.markdown import inert
-from airflow_calib_provider.messages.mattermost import CONTEXT
 from airflow_calib_provider.messages.offering import secrets_of
 from airflow_calib_provider.outside.connections import Lookup
 from airflow_calib_provider.spec.chat_keys import ID, ActionsSpec

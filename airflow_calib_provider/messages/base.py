@@ -13,6 +13,9 @@ from airflow_calib_provider.outside.connections import OutsideConnection
 from airflow_calib_provider.spec.kinds import channel_kind
 from airflow_calib_provider.spec.messages_file import ChannelSpec
 
+CONTEXT = "calib"
+"""Where the signed text stands in what a press of a button brings."""
+
 
 class AboutTask(NamedTuple):
     """The task of a group that a message is about."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_calib_provider.errors import OutsideError
-from airflow_calib_provider.messages.base import ChannelTrouble, Message, MessageRefused
+from airflow_calib_provider.messages.base import CONTEXT, ChannelTrouble, Message, MessageRefused
 from airflow_calib_provider.messages.markdown import inert, shortened, with_code
 from airflow_calib_provider.outside.connections import OutsideConnection
 from airflow_calib_provider.outside.http import Sockets
@@ -34,9 +34,6 @@ TIMEOUT = 20.0
 
 ANSWER = 4_000
 """Bytes of an answer that are read."""
-
-CONTEXT = "calib"
-"""Where the signed text stands in what a press of a button brings."""
 
 _BUTTON = "open_in_airflow"
 _OF_THE_PLACE = ("webhook.invalid", "webhook.disabled", "webhook.channel", "webhook.permission", "webhook.general")

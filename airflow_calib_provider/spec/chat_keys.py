@@ -42,7 +42,7 @@ def _id(value: object) -> str:
     return found
 
 
-MattermostId = Annotated[str, Reads(_id, {"type": "string", "pattern": f"^{ID.pattern}$"}, "id of Mattermost's")]
+ChatId = Annotated[str, Reads(_id, {"type": "string", "pattern": f"^{ID.pattern}$"}, "id of Mattermost's")]
 
 
 class PersonKeys(Keys):
@@ -69,7 +69,7 @@ class ActionsKeys(Keys):
         Field(description="the Airflow connection whose password signs the buttons: [secrets](messages.md#secrets)"),
     ] = None
     people: Annotated[
-        dict[MattermostId, PersonKeys],
+        dict[ChatId, PersonKeys],
         NotEmpty("at least one person", "there are no people"),
         Words(
             missing="{<user_id of Mattermost>: {person: …, role: …}}",
@@ -80,7 +80,7 @@ class ActionsKeys(Keys):
         Field(default_factory=dict, description="who may do something"),
     ]
     channels: Annotated[
-        tuple[MattermostId, ...],
+        tuple[ChatId, ...],
         NotEmpty("the id of a channel"),
         Words(item="a channel", type="list of Mattermost's channel ids", default="all"),
         Field(description="only from these; it gives nobody a right"),
