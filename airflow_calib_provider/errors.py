@@ -40,6 +40,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_calib_provider.secret_addresses import without_secret_addresses
+
 _LONGEST = 500
 """Characters of one part of an error's text."""
 
@@ -77,6 +79,8 @@ class Place:
 class SpecError(CalibError):
     """One mistake in a YAML file.
 
+    No part of it repeats the path of an address that stands in the file: it may be a secret one.
+
     The attributes carry the names of Airflow's ``DagImportError``, so that a DAG importer can pass them on.
 
     :param message: what is wrong.
@@ -99,10 +103,16 @@ class SpecError(CalibError):
         context: str = "",
         told_in: str = "",
     ) -> None:
-        message, expected, suggestion, context = (_cut(text) for text in (message, expected, suggestion, context))
+        place = place or Place()
+        # Where connections are named, whatever looks like an address was to be kept in one.
+        every = "connection" in context or (place.file is not None and place.file.name == "messages.yaml")
+        message, suggestion, context = (
+            _cut(without_secret_addresses(text, every=every)) for text in (message, suggestion, context)
+        )
+        expected = _cut(expected)
         super().__init__(message, suggestion)
         self.args = (message, place, expected, suggestion, context, told_in)
-        self.place = place or Place()
+        self.place = place
         self.expected = expected
         self.suggestion = suggestion
         self.context = context

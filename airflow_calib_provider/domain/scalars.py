@@ -174,7 +174,9 @@ def name(value: object) -> str:
     """Letters, digits and ``_``, starting with a letter."""
     found = text(value, "a name")
     if not NAME.fullmatch(found) or len(found) > NAME_LENGTH:
-        proposal = re.sub(r"\W+", "_", found, flags=re.ASCII).strip("_")[:NAME_LENGTH]
+        # Of an address, which may be a secret one, no name is made.
+        is_address = "/" in found or "%" in found
+        proposal = "" if is_address else re.sub(r"\W+", "_", found, flags=re.ASCII).strip("_")[:NAME_LENGTH]
         raise mistake(
             f"{WHAT} {found[:80]!r} is not a name",
             f"letters, digits and '_', starting with a letter, at most {NAME_LENGTH}",
@@ -196,7 +198,8 @@ def _tag(value: object) -> str:
 def _connection(value: object) -> str:
     found = text(value, "the id of a connection")
     if not CONNECTION.fullmatch(found):
-        raise unlike(value, "the id of an Airflow connection: letters, digits, '_', '-' and '.'")
+        hint = "an address belongs into the connection itself, and its id here" if "/" in found or "%" in found else ""
+        raise unlike(value, "the id of an Airflow connection: letters, digits, '_', '-' and '.'", hint)
     return found
 
 

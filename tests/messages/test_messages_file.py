@@ -76,7 +76,7 @@ def test_a_team_is_told_of_its_own(file: Path) -> None:
         ("channels:", "chanels:", "3:1: unknown key 'chanels' in the messages file"),
         ("connection: chat", "conection: chat", "5:18: unknown key 'conection' in mattermost"),
         ("connection: chat, ", "", "5:17: the key 'connection' is missing in mattermost"),
-        ("connection: chat", "connection: https://chat/hooks/x", "5:30: connection is 'https://chat/hooks/x'"),
+        ("connection: chat", "connection: https://chat/hooks/x", "5:30: connection is 'https://chat/…'"),
         ("failed, d", "faild, d", "6:12: a topic is 'faild'; expected one of failed"),
         ("[zee]", "[zeee]", "7:17: unknown workflow 'zeee'; expected zee; did you mean 'zee'?"),
         ("[zee]", "[]", "7:16: workflows is empty; expected the name of a workflow"),
@@ -106,3 +106,46 @@ def test_what_cannot_be_read_at_all(file: Path) -> None:
     file.write_text("channels: [}\n")
     with pytest.raises(SpecErrors, match=r"messages\.yaml:1:12"):
         load_messages(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("connection: chat", 'connection: "{}"'),
+        ("connection: chat", "connection: {}"),
+        ("connection: chat", "connection: [{}]"),
+        ("channel: calib", 'channel: ["{}"]'),
+        ("channel: calib", '"{}": calib'),
+        ("  shift:", '  "{}":'),
+        ("tell: [failed", 'tell: ["{}"'),
+        ("workflows: [zee]", "workflows: ['{}']"),
+        ("link: https://airflow.example.org/", 'link: "{}?x"'),
+        ("every: 1h", 'every: "{}"'),
+        ("email: {to: [shift@example.org]", 'email: {to: ["{}"]'),
+        ("    every: 1h", '    mattermost: "{}"'),
+        ("apiVersion: calib/v1", "apiVersion: {}"),
+    ],
+)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://chat.example.org/hooks/s3cret",
+        "HTTPS://chat.example.org:8065/hooks/s3cret",
+        "chat.example.org/hooks/s3cret",
+        "localhost:8065/hooks/s3cret",
+        "https://me:s3cret@chat.example.org",
+        "mattermost://:https%3A%2F%2Fchat.example.org%2Fhooks%2Fs3cret@/",
+        "https%3A%2F%2Fchat.example.org%2Fhooks%2Fs3cret",
+        "https://chat.example.org/" + "h" * 60 + "/s3cret",
+    ],
+)
+def test_no_mistake_repeats_a_secret_address(file: Path, old: str, new: str, address: str) -> None:
+    assert old in TEXT
+    file.write_text(TEXT.replace(old, new.replace("{}", address)))
+    with pytest.raises(SpecErrors) as caught:
+        load_messages(file)
+    for error in caught.value.errors:
+        assert "s3cret" not in f"{error} {error.context} {error.args}"
+        assert error.line
+        assert error.file == file
+    assert "s3cret" not in str(caught.value)
