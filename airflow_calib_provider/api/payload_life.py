@@ -140,10 +140,11 @@ def reject_payload(
 
 
 def _answer(
-    ledger: Ledger, tag: str, group: str, option: str, comment: str, campaign: str, workflow: str | None
+    ledger: Ledger, tag: str, group: str, word: str, comment: str, campaign: str, workflow: str | None
 ) -> AnsweredPayload:
     from airflow_calib_provider.payloads import life
-    from airflow_calib_provider.rest.asking import answer
+    from airflow_calib_provider.payloads.approvals import option
+    from airflow_calib_provider.rest.asking import AskedQuestion, answer
     from airflow_calib_provider.rest.client import Airflow
 
     with ledger.read() as connection:
@@ -157,9 +158,12 @@ def _answer(
     if asked[-1].content_hash != row.content_hash:
         raise CalibError(f"the question is about another content of {tag}", "wait until it is asked about this one")
     place = asked[-1].details
+    where = f"{group} --workflow {row.workflow} --task {row.task}"
+    users = tuple(place.get("users") or ())
+    question = AskedQuestion(place["dag_id"], place["run_id"], place["task_id"], row.content_hash, where, users)
     with Airflow() as airflow:
-        person = answer(airflow, place["dag_id"], place["run_id"], place["task_id"], option, comment)
-    return AnsweredPayload(row, option, person)
+        person = answer(airflow, question, option(word, row.content_hash), comment)
+    return AnsweredPayload(row, word, person)
 
 
 def payload_consumers(ledger: Ledger, payload: Payload) -> list[Consumer]:

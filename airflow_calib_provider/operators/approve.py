@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
+from airflow.sdk.api.datamodels._generated import HITLDetailRequest
+from airflow.sdk.api.datamodels._generated import HITLUser as APIHITLUser
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
 from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.group import group_of, refuse
@@ -20,6 +23,7 @@ from airflow_calib_provider.spec.language import APPROVE_SUFFIX, CANDIDATE_SUFFI
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from airflow.sdk import Context
 
@@ -81,7 +85,7 @@ class AskOperator(HITLOperator):
     def execute(self, context: Context) -> Any:
         """Ask, about the candidate as it is now."""
         from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError
-        from airflow_calib_provider.payloads import approvals, comparison, life
+        from airflow_calib_provider.payloads import approvals
 
         ledger = task_ledger()
         group = group_of(ledger, context, self._workflow)
@@ -92,11 +96,13 @@ class AskOperator(HITLOperator):
             self.log.info("there is no candidate: nobody is asked")
             return {"not_asked": "there is no candidate"}
         rules = rules_of(ledger, group, self._workflow.tasks[self._task_name], self._workflow, context)
+        self.assigned_users = [{"id": user, "name": user} for user in rules.users]
         if rules.approval.four_eyes and not rules.authors:
             self.log.warning("four eyes are asked for, and no author is known: the approver's are the only ones")
         ti = context["ti"]
         place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         try:
+            self._write(ledger, made["payload_id"], ti.id)
             request = approvals.ask(ledger, made["payload_id"], rules, place, datetime.now(UTC))
         except (LedgerError, IllegalTransition):
             raise
@@ -105,14 +111,62 @@ class AskOperator(HITLOperator):
         if request is None:
             self.log.info("it is published already: nobody is asked")
             return {"not_asked": "it is published"}
-        with ledger.read() as connection:
-            row = life.by_id(connection, request.payload_id)
-            self.subject = f"Publish {row.tag} for the runs {row.first_run} to {row.last_run}?"
-            self.body = comparison.request_text(connection, row)
-        self.assigned_users = [{"id": user, "name": user} for user in rules.users]
         ti.xcom_push(ASKED, {"payload_id": request.payload_id, "content_hash": request.content_hash})
         ti.xcom_push("reason", f"waits for {' or '.join(rules.users)}")
         return super().execute(context)
+
+    def validate_chosen_options(self, chosen_options: list[str]) -> None:
+        """What an answer is worth is found where it is published, with the content that it names."""
+
+    def _write(self, ledger: Ledger, payload_id: int, ti_id: UUID) -> None:
+        """Write the question into Airflow; one about what nobody has to approve any more is not written.
+
+        :raises CalibError: Airflow shows another one.
+        """
+        from airflow_calib_provider.ledger.payload_states import UNPUBLISHED
+        from airflow_calib_provider.payloads import comparison, life
+        from airflow_calib_provider.payloads.approvals import APPROVE, REJECT, option
+
+        with ledger.read() as connection:
+            row = life.by_id(connection, payload_id)
+            if row.state not in UNPUBLISHED:
+                return
+            self.subject = f"Publish {row.tag} for the runs {row.first_run} to {row.last_run}?"
+            self.body = comparison.request_text(connection, row)
+        self.options = [option(word, row.content_hash) for word in (APPROVE, REJECT)]
+        self.defaults = self.options[1:]
+        # The task's process has it only while the task runs.
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        users = [APIHITLUser(**user) for user in self.assigned_users or ()]
+        asked = CreateHITLDetailPayload(
+            ti_id=ti_id,
+            options=self.options,
+            subject=self.subject,
+            body=self.body,
+            defaults=self.defaults,
+            params=self.serialized_params,
+            assigned_users=users,
+        )
+        refuse_other(asked, SUPERVISOR_COMMS.send(asked), f"{row.group_name} --workflow {row.workflow}")
+
+
+def refuse_other(asked: HITLDetailRequest, kept: object, where: str) -> None:
+    """Refuse to wait for an answer to a question that Airflow has kept from before: it never writes one anew.
+
+    :param kept: what Airflow says that it shows.
+    :param where: of ``calib retry``.
+    :raises CalibError: it is not what is asked.
+    """
+    from airflow_calib_provider.errors import CalibError
+
+    shown = ("options", "subject", "body", "defaults", "assigned_users")
+    if isinstance(kept, HITLDetailRequest) and all(getattr(kept, one) == getattr(asked, one) for one in shown):
+        return
+    raise CalibError(
+        "Airflow still shows the question of before, about other content, values or persons: nobody is asked",
+        f"`calib retry {where}` takes it away and asks anew",
+    )
 
 
 class ApprovedOperator(PublishOperator):

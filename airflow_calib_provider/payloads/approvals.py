@@ -47,7 +47,7 @@ from airflow_calib_provider.payloads.unchanged import standing
 from airflow_calib_provider.spec.models import Approval
 
 APPROVE, REJECT = "Approve", "Reject"
-"""What can be answered, in Airflow's words."""
+"""What can be answered, in Airflow's words; a question has them with the content that it is about."""
 
 payload = tables.payload
 
@@ -85,6 +85,11 @@ class Rules:
     approval: Approval
     users: Sequence[str] = ()
     authors: Collection[str] = ()
+
+
+def option(word: str, content_hash: str) -> str:
+    """An answer, with the content that it is about: whoever looks at a question of before has another one."""
+    return f"{word} {content_hash[:12]}"
 
 
 def ask(
@@ -217,15 +222,19 @@ def _worth(
     if (request.payload_id, request.content_hash) != (row.id, row.content_hash):
         was, now = request.content_hash[:12], row.content_hash[:12]
         return "void", f"the answer is about the content {was}, and it is {now} now"
+    approve, reject = option(APPROVE, row.content_hash), option(REJECT, row.content_hash)
     late = row.expires_at is not None and answer.at is not None and answer.at > row.expires_at
     if late or answer.person is None:
         until = f" until {row.expires_at.isoformat(timespec='minutes')}" if row.expires_at else ""
-        by_time = late or answer.chosen == (REJECT,)
+        by_time = late or answer.chosen == (reject,)
         return ("expired" if by_time else "void"), f"nobody has answered{until}"
     said = f": {answer.comment}" if answer.comment else ""
     if rules.users and answer.person not in rules.users:
         return "void", f"{answer.person} is not one of those who may approve it ({', '.join(rules.users)})"
-    if answer.chosen != (APPROVE,):
+    if answer.chosen not in ((approve,), (reject,)):
+        said = " and ".join(answer.chosen)
+        return "void", f"{answer.person} has answered {said!r}, and the content is {row.content_hash[:12]}"
+    if answer.chosen == (reject,):
         return "rejected", f"{answer.person} has rejected it{said}"
     if rules.approval.four_eyes and answer.person in rules.authors:
         return "void", f"{answer.person} is its author, and four eyes are asked for"

@@ -6,9 +6,11 @@ Airflow whose simple auth manager makes everybody an administrator hands one out
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +99,28 @@ class Airflow:
         import httpx
 
         self._client = httpx.Client()
+
+    def user(self) -> str | None:
+        """The id of whose token this is, as it says itself; ``None``: it does not.
+
+        Airflow is not asked, and decides by itself: this only tells somebody early that it will be of no use.
+        """
+        try:
+            inner = self.token().split(".")[1]
+            claims = json.loads(urlsafe_b64decode(inner + "=" * (-len(inner) % 4)))
+        except (IndexError, ValueError):  # it is another kind of token
+            return None
+        found = claims.get("sub") if isinstance(claims, dict) else None
+        return str(found) if found is not None else None
+
+    def token(self) -> str:
+        """The token of this person, else the one that is handed out to everybody.
+
+        :raises AirflowUnreachable: Airflow wants one, or does not answer.
+        """
+        if self._token is None:
+            self._token = self._token_for_everybody()
+        return self._token
 
     def __enter__(self) -> Airflow:
         return self
@@ -187,6 +211,20 @@ class Airflow:
         self.checked(answer)
         return True
 
+    def ask_anew(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
+        """Put new task instances in the place of those that have asked persons: Airflow keeps a question as it was.
+
+        :param task_ids: of which none runs.
+        :raises AirflowUnreachable: Airflow does not answer, or does not let this person delete them.
+        """
+        where = f"/api/v2/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances"
+        for task_id in task_ids:
+            answer = self.ask("DELETE", f"{where}/{part(task_id)}")
+            if answer.status_code not in (204, 404):
+                self.checked(answer)
+        if task_ids:
+            self.add_new_tasks(dag_id, run_id)
+
     def see_it_go_on(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
         """Look whether a DAG run that was alive when its tasks were cleared goes on, and let it, where it does not.
 
@@ -257,9 +295,7 @@ class Airflow:
         :param options: as :meth:`httpx.Client.request` takes them.
         :raises AirflowUnreachable: nothing answers.
         """
-        if self._token is None:
-            self._token = self._token_for_everybody()
-        options["headers"] = {"Authorization": f"Bearer {self._token}"}
+        options["headers"] = {"Authorization": f"Bearer {self.token()}"}
         return self._send(method, path, **options)
 
     def _token_for_everybody(self) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from airflow.sdk.api.datamodels._generated import HITLDetailRequest, HITLUser
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, HITLDetailRequestResult
 
 from airflow_calib_provider.dags.factory import build_dag
-from airflow_calib_provider.operators.approve import AskOperator, answer_from, request_from
+from airflow_calib_provider.errors import CalibError
+from airflow_calib_provider.operators.approve import AskOperator, answer_from, refuse_other, request_from
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest
 from airflow_calib_provider.spec.loader import load_workflow
 from tests.payloads.living import SOURCES, SPEC
@@ -38,6 +42,27 @@ def test_a_rule_asks_nobody(tmp_path: Path) -> None:
     text = SPEC.replace("FOLDER", "/x").replace(", APPROVE", ", approve: automatic")
     (tmp_path / "ecal.yaml").write_text(text)
     assert build_dag(load_workflow(tmp_path / "ecal.yaml"), "run").task_ids == ["scale", "validate", "deliver"]
+
+
+def test_nobody_is_asked_where_airflow_shows_another_question() -> None:
+    """Airflow writes a question once for a task instance, and shows it again after a clear."""
+    asked = CreateHITLDetailPayload(
+        ti_id=uuid4(),
+        options=["Approve aa", "Reject aa"],
+        subject="Publish Scale?",
+        body="content aa",
+        defaults=["Reject aa"],
+        assigned_users=[HITLUser(id="ada", name="ada")],
+    )
+    as_it_is = HITLDetailRequestResult.from_api_response(HITLDetailRequest(**asked.model_dump(exclude={"type"})))
+    refuse_other(asked, as_it_is, "run-r1")
+    others = {"options": ["Approve bb", "Reject bb"], "body": "content bb", "assigned_users": [], "subject": "?"}
+    for name, other in others.items():
+        with pytest.raises(CalibError, match="still shows the question of before") as refused:
+            refuse_other(asked, as_it_is.model_copy(update={name: other}), "run-r1 --workflow ecal")
+        assert "`calib retry run-r1 --workflow ecal`" in str(refused.value)
+    with pytest.raises(CalibError):
+        refuse_other(asked, None, "run-r1")
 
 
 @pytest.mark.parametrize("found", [None, {}, "x", {"chosen_options": []}, {"not_asked": "it is published"}])

@@ -71,6 +71,7 @@ def airflow(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirfl
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         do_PATCH = do_POST
+        do_DELETE = do_GET
 
         def _answer(self, body: Any) -> None:
             path = self.path.partition("?")[0]
@@ -411,3 +412,22 @@ def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: Fa
     in_fill(airflow, group="success", locks="success", scale="deferred", deliver=None)
     assert "no task of fill-r2 has failed" in calib.fails("retry", "fill-r2")
     assert not cleared(airflow)
+
+
+def test_a_question_is_never_asked_again_as_it_was(filled: World, airflow: FakeAirflow, calib: Calib) -> None:
+    """Airflow keeps its text for the task instance: a new one comes in its place, once the candidate is made anew."""
+    up, path = "upstream_failed", f"{FILL}/dagRuns/prompt__fill-r2"
+    in_fill(airflow, group="success", locks="success", scale="success", deliver=up)
+    asking, question = {"deliver.candidate": "success", "deliver.approve": "failed"}, "deliver.approve"
+    listed = [*airflow.answers[f"{path}/taskInstances"]["task_instances"], *(task(asking[one], one) for one in asking)]
+    airflow.set(f"{path}/taskInstances", {"task_instances": listed, "total_entries": len(listed)})
+    tasks = [*EDGES["tasks"], {"task_id": question, "downstream_task_ids": ["deliver"]}]
+    airflow.set(f"{FILL}/tasks", {"tasks": tasks, "total_entries": len(tasks)})
+    airflow.set(f"{FILL}/clearTaskInstances", {"task_instances": [task(None, question)], "total_entries": 1})
+    airflow.set(f"{path}/taskInstances/{question}", None)
+    airflow.set(f"{path}/clear", {"state": "queued"})
+    filled.do("fill-r2", "scale")
+    calib.plain("retry", "fill-r2", "--task", "deliver")
+    done = [(method, where.removeprefix(path)) for method, where, _ in airflow.asked if method != "GET"]
+    assert done[-2:] == [("DELETE", f"/taskInstances/{question}"), ("POST", "/clear")]
+    assert cleared(airflow)[-1] == (["deliver.candidate", question, "deliver"], True)

@@ -18,6 +18,7 @@ WORKFLOW, TAG = "asked", "AskedConstants"
 DAG = f"{WORKFLOW}__sum"
 APPROVED, MARKED, REJECTED = "sum-r7701", "sum-r7705", "sum-r7709"
 QUESTION = "deliver.approve"
+DETAILS = f"taskInstances/{QUESTION}/-1/hitlDetails"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,11 +67,12 @@ def answered(installation: Installation, user: str, *arguments: str) -> Any:
 
 
 def test_the_question_says_what_is_asked(installation: Installation) -> None:
-    where = f"/api/v2/dags/{DAG}/dagRuns/prompt__{APPROVED}/taskInstances/{QUESTION}/-1/hitlDetails"
+    where = f"/api/v2/dags/{DAG}/dagRuns/prompt__{APPROVED}/{DETAILS}"
     asked = installation.airflow.call("GET", where)
     shown = json.loads(installation.calib("payload", "show", TAG, "--group", APPROVED, "--json"))
     assert asked["subject"] == f"Publish {TAG} for the runs 7701 to 7704?"
     assert shown["content_hash"] in asked["body"]
+    assert asked["options"] == [f"{word} {shown['content_hash'][:12]}" for word in ("Approve", "Reject")]
     assert [user["id"] for user in asked["assigned_users"]] == ["ada"]
     assert (shown["state"], shown["reason"]["code"]) == ("candidate", "awaits_approval")
     said = installation.calib("explain", APPROVED, "--workflow", WORKFLOW, "--task", "deliver")
@@ -81,11 +83,16 @@ def test_the_question_says_what_is_asked(installation: Installation) -> None:
 def test_what_somebody_else_answers_counts_for_nothing(installation: Installation) -> None:
     """This Airflow takes everybody for an administrator, and takes the answer; the ledger does not."""
     done = answered(installation, "mallory", "approve", TAG, "--group", APPROVED)
-    assert "answered by mallory" in done.stdout
+    assert done.returncode != 0
+    assert "the token is of mallory, whose answer would count for nothing: ada may answer" in done.stderr
+    assert in_airflow(installation, APPROVED) == "awaiting_input"
+    shown = installation.airflow.call("GET", f"/api/v2/dags/{DAG}/dagRuns/prompt__{APPROVED}/{DETAILS}")
+    body = {"chosen_options": shown["options"][:1], "params_input": {}}
+    installation.airflow.call("PATCH", f"/api/v2/dags/{DAG}/dagRuns/prompt__{APPROVED}/{DETAILS}", body)
     installation.wait(lambda: in_ledger(installation, APPROVED) == "failed", 200, "its task to fail")
     assert states(installation, APPROVED) == ["candidate"]
     said = installation.calib("explain", APPROVED, "--workflow", WORKFLOW, "--task", "deliver")
-    assert "mallory is not one of those who may approve it (ada)" in said
+    assert "is not one of those who may approve it (ada)" in said
     installation.wait_run_ended(DAG, f"prompt__{APPROVED}")
     installation.calib("retry", APPROVED, "--workflow", WORKFLOW)
     installation.wait(lambda: in_airflow(installation, APPROVED) == "awaiting_input", 200, "it to be asked anew")
@@ -125,3 +132,24 @@ def test_a_rejection_fails_the_task_with_the_comment(installation: Installation)
     installation.wait(lambda: states(installation, REJECTED) == ["rejected"], 200, "the rejection")
     said = installation.calib("explain", REJECTED, "--workflow", WORKFLOW, "--task", "deliver")
     assert "ada has rejected it: endcap is off" in said
+
+
+def test_airflow_keeps_a_question_and_nobody_is_asked_it_about_another_revision(installation: Installation) -> None:
+    """The one of before is refused when it comes back by a clear; `calib retry` puts a new one in its place."""
+    where = f"/api/v2/dags/{DAG}/dagRuns/prompt__{REJECTED}/{DETAILS}"
+    installation.wait_run_ended(DAG, f"prompt__{REJECTED}")
+    before = installation.airflow.call("GET", where)
+    assert "revision 1" in before["body"]
+    tasks = ["deliver.candidate", QUESTION, "deliver"]
+    again = {"dry_run": False, "dag_run_id": f"prompt__{REJECTED}", "task_ids": tasks, "only_failed": False}
+    installation.airflow.call("POST", f"/api/v2/dags/{DAG}/clearTaskInstances", {**again, "reset_dag_runs": True})
+    installation.wait(lambda: in_airflow(installation, REJECTED) == "failed", 200, "the question to be refused")
+    said = installation.calib("explain", REJECTED, "--workflow", WORKFLOW, "--task", "deliver")
+    assert "still shows the question of before" in said
+    assert states(installation, REJECTED)[0] == "rejected"
+    installation.wait_run_ended(DAG, f"prompt__{REJECTED}")
+    installation.calib("retry", REJECTED, "--workflow", WORKFLOW)
+    installation.wait(lambda: in_airflow(installation, REJECTED) == "awaiting_input", 200, "it to be asked anew")
+    after = installation.airflow.call("GET", where)
+    assert "revision 2" in after["body"]
+    assert after["created_at"] > before["created_at"]

@@ -24,6 +24,7 @@ from airflow_calib_provider.payloads.approvals import (
     Rules,
     ask,
     authors_of,
+    option,
     remind,
     settle,
 )
@@ -65,8 +66,11 @@ class Asking(Living):
             rules=self.rules(), before=["scale", "validate"], now=self.now + timedelta(hours=1),
         )  # fmt: skip
 
+    def said(self, word: str) -> tuple[str]:
+        return (option(word, self.payloads()[-1].content_hash),)
+
     def yes(self, person: str | None = "ada") -> ApprovalAnswer:
-        return ApprovalAnswer(("Approve",), person, "as in May", self.now + timedelta(minutes=30))
+        return ApprovalAnswer(self.said("Approve"), person, "as in May", self.now + timedelta(minutes=30))
 
     def states(self) -> list[str]:  # type: ignore[override]
         return [row.state for row in self.payloads()]
@@ -117,9 +121,18 @@ def void(asking: Asking, request: ApprovalRequest) -> dict[str, tuple[ApprovalRe
     return {
         "marking the question as success": (None, None),
         "marking the question as success approves": (request, None),
-        "nobody has answered until": (request, ApprovalAnswer(("Approve",), None)),
+        "nobody has answered until": (request, ApprovalAnswer(asking.said("Approve"), None)),
         "mallory is not one of those": (request, asking.yes("mallory")),
         "bob is its author": (request, asking.yes("bob")),
+        "ada has answered 'Approve eeeeeeeeeeee', and the content is": (
+            request,
+            replace(asking.yes(), chosen=(option("Approve", "e" * 64),)),
+        ),
+        "ada has answered 'Approve', and the content is": (request, replace(asking.yes(), chosen=("Approve",))),
+        "ada has answered 'Reject eeeeeeeeeeee', and the content is": (
+            request,
+            replace(asking.yes(), chosen=(option("Reject", "e" * 64),)),
+        ),
         "the answer is about the content eeeeeeeeeeee": (replace(request, content_hash="e" * 64), asking.yes()),
         "the answer is about the content": (replace(request, payload_id=99), asking.yes()),
     }
@@ -141,7 +154,7 @@ def test_what_counts_for_nothing_publishes_nothing_and_can_be_asked_anew(asking:
 
 def test_a_rejection_is_final_for_the_revision(asking: Asking) -> None:
     request = asking.propose()
-    no = ApprovalAnswer(("Reject",), "bob", "endcap is off", asking.now)
+    no = ApprovalAnswer(asking.said("Reject"), "bob", "endcap is off", asking.now)
     for _ in range(2):
         with pytest.raises(NotPublished, match="is not published: bob has rejected it: endcap is off"):
             asking.answer(request, no)
@@ -159,7 +172,7 @@ def test_a_rejection_is_final_for_the_revision(asking: Asking) -> None:
 def test_after_the_time_nothing_is_approved(asking: Asking, late: str) -> None:
     request = asking.propose()
     at = asking.now + timedelta(hours=36, seconds=1)
-    answer = replace(asking.yes(), at=at) if late == "an answer" else ApprovalAnswer(("Reject",), None, at=at)
+    answer = replace(asking.yes(), at=at) if late == "an answer" else ApprovalAnswer(asking.said("Reject"), None, at=at)
     with pytest.raises(NotPublished, match=r"nobody has answered until 2026-05-0"):
         asking.answer(request, answer)
     assert asking.states() == ["expired"]
@@ -179,7 +192,7 @@ def test_yesterdays_approval_does_not_publish_todays_content(asking: Asking) -> 
 def test_two_who_answer_at_once(asking: Asking) -> None:
     """The first transaction wins; the other finds what it has done."""
     request = asking.propose()
-    answers = {"yes": asking.yes(), "no": ApprovalAnswer(("Reject",), "bob", "no", asking.now)}
+    answers = {"yes": asking.yes(), "no": ApprovalAnswer(asking.said("Reject"), "bob", "no", asking.now)}
     barrier, came = Barrier(2), {}
 
     def go(name: str) -> None:
@@ -256,7 +269,7 @@ def test_another_groups_payload_holds_for_the_runs_by_then(asking: Asking) -> No
 
 def _settle(url: str, group: int, request: ApprovalRequest, now: datetime) -> None:
     rules = Rules(Approval(users=("ada",)), ["ada"])
-    answer = ApprovalAnswer(("Approve",), "ada", "", now)
+    answer = ApprovalAnswer((option("Approve", request.content_hash),), "ada", "", now)
     settle(
         Ledger(url), group_id=group, task="deliver", tag="Scale", request=request, answer=answer, rules=rules,
         before=["scale", "validate"], now=now,

@@ -17,7 +17,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.transitions import Subject
-from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, option, settle
 from airflow_calib_provider.payloads.fallback import fall_back
 from airflow_calib_provider.payloads.publication import finish_all, writable
 from airflow_calib_provider.spec.models import Approval, PublishBy
@@ -139,7 +139,7 @@ def test_a_candidate_that_persons_approve_later_takes_the_place(world):
         task="deliver",
         tag="Scale",
         request=ApprovalRequest(waits.payload_id, waits.content_hash),
-        answer=ApprovalAnswer(("Approve",), "ada", "fine", clock()),
+        answer=ApprovalAnswer((option("Approve", waits.content_hash),), "ada", "fine", clock()),
         rules=Rules(asks["approve"], ("ada",), set()),
         before=(),
         now=clock(),

@@ -24,7 +24,7 @@ from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import standing_of
-from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, option, settle
 from airflow_calib_provider.payloads.publication import finish_all, writable
 from airflow_calib_provider.spec.models import Approval
 from airflow_calib_provider.spec.overrides import sorted_out
@@ -272,7 +272,7 @@ def test_what_persons_approve_goes_to_the_stores_then(world):
         task="deliver",
         tag="Scale",
         request=ApprovalRequest(waits.payload_id, waits.content_hash),
-        answer=ApprovalAnswer(("Approve",), "ada", "fine", clock()),
+        answer=ApprovalAnswer((option("Approve", waits.content_hash),), "ada", "fine", clock()),
         rules=Rules(approval, ("ada",), set()),
         before=(),
         now=clock(),

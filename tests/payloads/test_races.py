@@ -15,7 +15,7 @@ from airflow_calib_provider.errors import CalibError, NotFound, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import publication, store
-from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, option, settle
 from airflow_calib_provider.payloads.corrections import rollback
 from airflow_calib_provider.payloads.publication import finish_all
 from airflow_calib_provider.spec.models import Approval
@@ -119,7 +119,7 @@ def test_an_answer_about_what_is_on_its_way_changes_nothing(world):
             task="deliver",
             tag="Scale",
             request=ApprovalRequest(row.id, row.content_hash),
-            answer=ApprovalAnswer((chosen,), "ada", "", clock()),
+            answer=ApprovalAnswer((option(chosen, row.content_hash),), "ada", "", clock()),
             rules=Rules(approval, ("ada",), set()),
             before=(),
             now=clock(),
