@@ -242,6 +242,9 @@ def _chosen(
 
     check_names(connection, campaign, workflow)
     names.check_tag(connection, tag)
+    if group is not None and workflow is None:  # a tag has one workflow
+        known = {row.workflow for row in store.listed(connection, campaign, tag, history=True)}
+        workflow = known.pop() if len(known) == 1 else None
     of_group = find_group(connection, campaign, workflow, group).id if group is not None else None
     rows = [
         row

@@ -20,7 +20,7 @@ Group = Annotated[str | None, typer.Option("--group", help="The group that has m
 Revision = Annotated[int | None, typer.Option("--revision", min=1, help="This revision, not the newest.")]
 OfGroup = Annotated[str, typer.Option("--group", help="The group that has made it, such as fill-r355872.")]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Stands in the ledger with the answer.")]
-Reason = Annotated[str, typer.Option("--reason", prompt="Reason", help="Why; it stands in the ledger.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; it stands in the ledger. Asked for at a terminal.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -213,7 +213,7 @@ def _told(found: AnsweredPayload, *, as_json: bool) -> None:
 def withdraw(
     tag: Tag,
     run: Annotated[int, typer.Argument(min=0, max=2**53, help="A run for which it holds.")],
-    reason: Reason,
+    reason: Reason = None,
     yes: Annotated[bool, typer.Option("--yes", help="Needed where somebody has used it.")] = False,
     campaign: Campaign = PROMPT,
     as_json: Json = False,
@@ -223,6 +223,7 @@ def withdraw(
     from airflow_calib_provider.cli.output import emit_json, table
     from airflow_calib_provider.errors import CommandLineError
 
+    reason = _said(reason)
     ledger = open_ledger()
     row = api.payload_record(ledger, tag, run=run, campaign=campaign).payload
     used = api.payload_consumers(ledger, row)
@@ -241,23 +242,37 @@ def withdraw(
         about = {"tag": done.tag, "revision": done.revision, "state": done.state}
         emit_json({**about, "used_by": [vars(one) for one in used]})
     else:
-        print(f"withdrawn: {done.tag} revision {done.revision} for runs {done.first_run} to {done.last_run}")
+        before = "was withdrawn already" if row.state == done.state else "withdrawn"
+        nobody = "" if used else "; nobody has used it"
+        print(f"{before}: {done.tag} revision {done.revision} for runs {done.first_run} to {done.last_run}{nobody}")
+
+
+def _said(reason: str | None) -> str:
+    """:raises CommandLineError: there is no reason, and nobody to ask."""
+    import sys
+
+    from airflow_calib_provider.errors import CommandLineError
+
+    if reason is None and not sys.stdin.isatty():
+        raise CommandLineError("missing --reason", 'say why: --reason "..."')
+    return reason if reason is not None else str(typer.prompt("Reason"))
 
 
 def rollback(
     tag: Tag,
     run: Annotated[int, typer.Argument(min=0, max=2**53, help="A run for which it holds.")],
-    reason: Reason,
+    reason: Reason = None,
     to: Annotated[
         int | None, typer.Option("--to", min=1, help="The content of this revision, not that before.")
     ] = None,
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
-    """Publish the content of the revision before again, as a new revision."""
+    """Publish the content of the revision before again, as a new revision. Again goes further back."""
     from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
 
+    reason = _said(reason)
     ledger = open_ledger()
     row = api.payload_record(ledger, tag, run=run, campaign=campaign).payload
     made = api.rollback_payload(ledger, row, reason=reason, person=person(), revision=to)

@@ -91,7 +91,7 @@ def rollback(
     """Publish a former content of a payload's group again, as a new revision.
 
     :param payload_id: of what is published, or was withdrawn.
-    :param revision: of which; the newest before it with other content.
+    :param revision: of which, also one that was withdrawn; the newest before it with other content.
     :raises NotFound: there is no such revision that was published.
     :raises PayloadError: no reason is given, or another group's payload holds for one of its runs.
     :raises PayloadStoreDown: another revision is on its way to outside stores.
@@ -107,7 +107,10 @@ def rollback(
         if chosen is None:
             which = f"revision {revision}" if revision is not None else "a revision before it with other content"
             said = f"{row.tag} has not {which} that was published for {row.group_name}"
-            raise NotFound(said, "`calib payload list --history` shows all revisions")
+            hint = (
+                "`calib payload list --history` shows all revisions, `--to` names one; if none is good: other constants"
+            )
+            raise NotFound(said, hint)
         iov = Iov(chosen.first_run, chosen.last_run)
         store.refuse_overlap(connection, group, row.tag, iov)
         goes_out = bool(intents.targets_of(chosen))
@@ -140,11 +143,19 @@ def _of_content(row: Payload) -> dict[str, object]:
 
 
 def _former(rows: list[Payload], now: Payload, revision: int | None) -> Iterator[Payload]:
-    """Those that may be published again, the newest first."""
+    """Those that may be published again, the newest first: one that was withdrawn only if it is named.
+
+    After a rollback those before the revision whose content it has put back: the next one goes further back.
+    """
+    back = now.provenance.get("rollback")
+    before = int(back["of"]) if isinstance(back, dict) else now.revision
     for row in rows:
-        if row.state != SUPERSEDED or row.content_hash == now.content_hash:
+        named = revision == row.revision
+        if row.state not in ((SUPERSEDED, WITHDRAWN) if named else (SUPERSEDED,)):
             continue
-        if revision == row.revision or (revision is None and row.revision < now.revision):
+        if row.content_hash == now.content_hash and not (named and now.state == WITHDRAWN):
+            continue
+        if named or (revision is None and row.revision < before):
             yield row
 
 

@@ -70,7 +70,11 @@ def stale(connection: Connection, campaign: str, tag: str | None = None) -> list
 
 
 def among(connection: Connection, rows: Sequence[Payload]) -> list[StalePayload]:
-    """Those of some payloads that are stale, as far as these alone tell."""
+    """Those of some payloads that are stale, as far as these alone tell.
+
+    What a person has put back by a rollback is not: making it anew would undo that.
+    """
+    rows = [row for row in rows if "rollback" not in row.provenance]
     lineage = lineage_of(connection, {number for row in rows for number in generations_of(row)})
     read = _Read(connection, lineage)
     changed = changed_groups(connection, {made.group_id for made in lineage.made.values()})

@@ -41,6 +41,7 @@ from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
 from airflow_calib_provider.payloads.covering import chosen, own_of, spanning
 from airflow_calib_provider.payloads.lineage import note_lineage
+from airflow_calib_provider.payloads.withdrawn import refuse_withdrawn
 
 payload = tables.payload
 
@@ -171,6 +172,7 @@ def _publish_row(
         state = CANDIDATE if group.late or hold else PUBLISHED
         if state == PUBLISHED:
             refuse_overlap(connection, group, tag, iov)
+        refuse_withdrawn(connection, group, tag, digest, iov.first)
         for old in rows:
             if (old is own or FALLBACK_OF in old.provenance) and (state == PUBLISHED or old.state in UNPUBLISHED):
                 end(connection, old, now)
@@ -319,11 +321,8 @@ def said(tag: str, iov: Iov, revision: int, digest: str, size: int) -> dict[str,
 
 
 def _next_revision(connection: Connection, group: Group, tag: str, group_id: int) -> int:
-    highest = connection.execute(
-        select(func.max(payload.c.revision)).where(
-            payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.group_id == group_id
-        )
-    ).scalar()
+    here = (payload.c.campaign == group.campaign, payload.c.tag == tag, payload.c.group_id == group_id)
+    highest = connection.execute(select(func.max(payload.c.revision)).where(*here)).scalar()
     return int(highest or 0) + 1
 
 

@@ -140,9 +140,7 @@ def test_airflow_keeps_a_question_and_nobody_is_asked_it_about_another_revision(
     installation.wait_run_ended(DAG, f"prompt__{REJECTED}")
     before = installation.airflow.call("GET", where)
     assert "revision 1" in before["body"]
-    tasks = ["deliver.candidate", QUESTION, "deliver"]
-    again = {"dry_run": False, "dag_run_id": f"prompt__{REJECTED}", "task_ids": tasks, "only_failed": False}
-    installation.airflow.call("POST", f"/api/v2/dags/{DAG}/clearTaskInstances", {**again, "reset_dag_runs": True})
+    installation.clear(DAG, f"prompt__{REJECTED}", "deliver.candidate", QUESTION, "deliver")
     installation.wait(lambda: in_airflow(installation, REJECTED) == "failed", 200, "the question to be refused")
     said = installation.calib("explain", REJECTED, "--workflow", WORKFLOW, "--task", "deliver")
     assert "still shows the question of before" in said

@@ -97,8 +97,57 @@ def test_what_is_withdrawn_holds_for_nobody_and_can_be_replaced(living: Living, 
         api.withdraw_payload(living.ledger, living.payloads()[0], reason="x", person="ada")
     calib("payload", "rollback", "Scale", "1", "--reason", "the old ones are better than nothing")
     assert holds(living) == "a\nb\n"
-    # Republished by its task, after a clear: it is a revision of its own.
-    assert living.publish().revision == 4
+    # A clear does not bring it back, a person does.
+    with pytest.raises(PayloadError, match=r"was revision 2 of run-r1, which was withdrawn by .*: wrong") as refused:
+        living.publish()
+    assert "`calib payload rollback Scale 1 --to 2`" in str(refused.value)
+    assert holds(living) == "a\nb\n"
+    calib("payload", "rollback", "Scale", "1", "--reason", "it was right", "--to", "2")
+    assert holds(living) == "a\nc\n"
+    assert not living.publish().new
+
+
+def test_a_withdrawal_itself_is_taken_back(living: Living, calib: Calib) -> None:
+    living.make("a")
+    living.publish()
+    assert "nobody has used it" in calib("payload", "withdraw", "Scale", "1", "--reason", "wrong")
+    assert calib("payload", "withdraw", "Scale", "1", "--reason", "wrong").startswith("was withdrawn already: Scale")
+    with pytest.raises(NotFound):
+        api.rollback_payload(living.ledger, living.payloads()[0], reason="x", person="ada")
+    calib("payload", "rollback", "Scale", "1", "--reason", "it was right", "--to", "1")
+    assert holds(living) == "a"
+
+
+def test_a_reason_is_asked_for_only_at_a_terminal(living: Living, calib: Calib) -> None:
+    twice(living)
+    for command in ("withdraw", "rollback"):
+        assert "missing --reason" in calib("payload", command, "Scale", "1", code=2)
+    assert holds(living) == "a\nc\n"
+
+
+def test_a_rollback_after_a_rollback_goes_further_back(living: Living, calib: Calib) -> None:
+    for constants in ("a", "b", "c"):
+        living.make(constants)
+        living.publish()
+    for left in ("b", "a"):
+        calib("payload", "rollback", "Scale", "1", "--reason", "wrong")
+        assert holds(living) == left
+    assert "a revision before it with other content" in calib(
+        "payload", "rollback", "Scale", "1", "--reason", "wrong", code=1
+    )
+
+
+def test_what_a_rollback_has_put_back_is_not_stale(living: Living) -> None:
+    """Its rerun would publish what was taken away."""
+    twice(living)
+    assert api.stale_payloads(living.ledger) == []
+    api.rollback_payload(living.ledger, living.payloads()[-1], reason="wrong", person="ada")
+    assert api.stale_payloads(living.ledger) == []
+    assert list(api.rerun_stale(living.ledger, dry_run=True)) == []
+    living.make("new")
+    living.publish()
+    living.make("newer")
+    assert [one.payload.revision for one in api.stale_payloads(living.ledger)] == [4]
 
 
 def test_show_and_diff(living: Living, calib: Calib) -> None:

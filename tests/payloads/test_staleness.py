@@ -122,6 +122,8 @@ def reader(living: Living) -> Living:
 def test_who_has_read_what_was_superseded_follows(living: Living, reader: Living) -> None:
     consumer = api.payload_consumers(living.ledger, living.payloads()[0])
     assert [(one.workflow, one.task, one.group) for one in consumer] == [("reads", "fit", "run-r1")]
+    # Both workflows have a group of this name: the tag says whose.
+    assert api.payload_record(living.ledger, "Scale", group="run-r1").payload.workflow == "ecal"
     # First what it has read is stale itself: it waits for that.
     living.make("other")
     first, second = api.stale_payloads(living.ledger)
