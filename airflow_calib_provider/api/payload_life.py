@@ -218,14 +218,17 @@ def check_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str | No
     yield from check(ledger, campaign, tag)
 
 
-def check_stores(ledger: Ledger, tag: str | None = None) -> Iterator[StoreDrift]:
-    """Compare what outside stores list with what the ledger says that was published there.
+def check_stores(ledger: Ledger, tag: str | None = None, *, campaign: str | None = None) -> Iterator[StoreDrift]:
+    """Compare what outside stores have with what the ledger says that was published there.
+
+    What cannot be compared is told, too, as ``unchecked``.
 
     :param tag: only this one, as it is called there.
+    :param campaign: only what this one writes.
     """
     from airflow_calib_provider.payloads import drifting
 
-    return drifting.check_stores(ledger, tag)
+    return drifting.check_stores(ledger, tag, campaign)
 
 
 def _chosen(

@@ -289,24 +289,25 @@ def check(
 ) -> None:
     """Compare the files of payloads, and what outside stores list, with the ledger: missing, changed, unknown, drift.
 
-    The exit code is 1 if there is any difference.
+    What a store could not be asked, or where a publication is under way, is unchecked. The exit code is 1 if there is
+    any of these.
     """
     from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
 
     ledger = open_ledger()
     found = list(api.check_payloads(ledger, tag, campaign=campaign))
-    drift = list(api.check_stores(ledger, tag)) if campaign in (None, PROMPT) else []
+    drift = list(api.check_stores(ledger, tag, campaign=campaign))
     if as_json:
         files = [{"what": one.what, "path": str(one.path), **_which(one.payload)} for one in found]
-        emit_json([*files, *({"what": "drift", **vars(one)} for one in drift)])
+        emit_json([*files, *(vars(one) for one in drift)])
     for one in () if as_json else found:
         named = (
             f": {one.payload.tag} revision {one.payload.revision} of {one.payload.group_name}" if one.payload else ""
         )
         print(f"{one.what}: {one.path}{named}")
     for differs in () if as_json else drift:
-        print(f"drift: {differs.tag} in {differs.store}: {differs.said}")
+        print(f"{differs.what}: {differs.tag} in {differs.store}: {differs.said}")
     if not found and not drift and not as_json:
         print("all files are as they were published")
     raise typer.Exit(1 if found or drift else 0)

@@ -29,6 +29,7 @@ from airflow_calib_provider.errors import (
     StoreUnknown,
 )
 from airflow_calib_provider.outside.conditions import PlacedPayload, checked
+from airflow_calib_provider.outside.conditions_git_contents import unlike, with_hashes
 from airflow_calib_provider.outside.conditions_git_files import LAYOUTS, Layout
 from airflow_calib_provider.outside.connections import outside_connection
 from airflow_calib_provider.outside.limits import without_secrets
@@ -41,6 +42,7 @@ LARGEST = 10_000_000
 """Bytes of a tag's file."""
 
 _PAYLOADS = "payloads"
+_TRAILER = "Calib-Publication:"
 _FIELDS = ("layout", "folder", "remote", "author", "email")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 
@@ -109,6 +111,22 @@ class GitStore(WritableStore):
         """What the branch has now; with a remote, there."""
         repository = self._repository()
         return self._listed(repository, tag, self._head(repository))
+
+    def altered(self, tag: str, listing: Sequence[PlacedPayload], *, quickly: bool = False) -> list[str]:
+        """By the newest commit; quickly: which files were touched since our last commit of the tag."""
+        repository = self._repository()
+        files = {_path(repository, file): digest for file, digest in with_hashes(listing).items()}
+        head = self._head(repository) if files else ""
+        if head and quickly:
+            mine = f"--grep=^{_TRAILER} "
+            place = _path(repository, f"{tag}{repository.layout.suffix}")
+            ours = _git(repository, "log", "-1", "--format=%H", mine, head, "--", place).strip()
+            below = _path(repository, f"{_PAYLOADS}/{tag}")
+            # What was there before us is not ours to judge.
+            said = _git(repository, "diff", "--name-only", "-z", ours, head, "--", below) if ours else ""
+            touched = set(said.split("\0"))
+            files = {file: digest for file, digest in files.items() if file in touched}
+        return [f"{file} {why}" for file, why in unlike(repository.path, head, files)] if head and files else []
 
     def ref(self, tag: str, digest: str, file_name: str) -> Ref:
         """Below ``payloads/``, by its hash, with the ending that it had."""
@@ -247,7 +265,7 @@ def _message(changes: Mapping[str, TagChange], key: str) -> str:
     for tag, change in changes.items():
         for sign, those in (("-", change.extra), ("+", change.missing)):
             lines += [f"{sign} {tag} [{one.first_run}, {one.last_run or '…'}] {one.hash[:12]}" for one in those[:50]]
-    return "\n".join([*lines, "", f"Calib-Publication: {key}", ""])
+    return "\n".join([*lines, "", f"{_TRAILER} {key}", ""])
 
 
 def _git(

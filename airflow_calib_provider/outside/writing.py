@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -148,6 +148,14 @@ class WritableStore(ConditionsStore):
         except NoSuchTag:
             return []
 
+    def altered(self, tag: str, listing: Sequence[PlacedPayload], *, quickly: bool = False) -> list[str]:
+        """Whose content is not any more what its hash says, for people; of a store that keeps none: of nothing.
+
+        :param listing: as the store has just said it.
+        :param quickly: contents need not be read: what was changed since we last wrote the tag is enough.
+        """
+        return []
+
     def plan(
         self, wanted: Sequence[WantedPlacement], expected: Mapping[str, Sequence[Placement]], guard: Guard = NO_GUARD
     ) -> StorePlan:
@@ -156,7 +164,13 @@ class WritableStore(ConditionsStore):
         :param expected: what the ledger says that they have; the plan has a conflict where that is not so.
         """
         listings = {one.tag: self.current(one.tag) for one in wanted}
-        return make_plan(wanted, expected, listings, self.capabilities(), guard)
+        plan = make_plan(wanted, expected, listings, self.capabilities(), guard)
+        altered = [
+            f"{tag} was changed there: {said}"
+            for tag, listing in listings.items()
+            for said in self.altered(tag, listing, quickly=True)
+        ]
+        return replace(plan, conflicts=(*plan.conflicts, *altered)) if altered else plan
 
     def apply(self, plan: StorePlan, key: str) -> Receipt:
         """Do what a plan says, as far as it is not done; again is no trouble.

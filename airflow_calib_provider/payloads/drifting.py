@@ -11,35 +11,60 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.outside.placing import drift
 from airflow_calib_provider.payloads.publication import writable
 
+UNCHECKED = "unchecked"
+"""It was not compared."""
+
 
 @dataclass(frozen=True)
 class StoreDrift:
-    """A difference.
+    """A difference, or that nobody can tell whether there is one.
 
     :ivar store: as ``kind:place``.
     :ivar tag: as it is called there.
     :ivar said: what is different, or why nobody can tell.
+    :ivar what: ``drift``, or ``unchecked`` where nobody can tell.
     """
 
     store: str
     tag: str
     said: str
+    what: str = "drift"
 
 
-def check_stores(ledger: Ledger, tag: str | None = None) -> Iterator[StoreDrift]:
-    """Ask each store for each tag that is written there, and compare; what is on its way is left out.
+def check_stores(ledger: Ledger, tag: str | None = None, campaign: str | None = None) -> Iterator[StoreDrift]:
+    """Ask each store for each tag that is written there, and compare: intervals, and contents where a store keeps them.
 
-    :param tag: only this one.
+    Where a publication is under way nothing is compared; it is told as ``unchecked``.
+
+    :param tag: only this one, as it is called in stores.
+    :param campaign: only what this one writes.
     """
     with ledger.read() as connection:
-        written = [row for row in publications.tags_written(connection) if tag in (None, row.tag)]
-    for row in written:
-        if row.publication is not None:
+        under_way = {
+            (row.store, one): row.key
+            for key in publications.on_their_way(connection)
+            for row in publications.of_set(connection, key)
+            for one in publications.tags_of(row)
+        }
+        written = {(row.store, row.tag): row.campaign for row in publications.tags_written(connection)}
+    # That of a tag which was never written has only its key to say whose it is.
+    whose = {**{place: key.partition("/")[0] for place, key in under_way.items()}, **written}
+    for store, of_tag in sorted(whose):
+        if tag not in (None, of_tag) or campaign not in (None, whose[store, of_tag]):
             continue
-        with ledger.read() as connection:
-            expected = publications.expected(connection, row.store, row.tag) or []
+        if (key := under_way.get((store, of_tag))) is not None:
+            yield StoreDrift(store, of_tag, f"a publication is under way: {key}", UNCHECKED)
+            continue
         try:
-            said = drift(expected, writable(row.store).current(row.tag))
+            for said in _differs(ledger, store, of_tag):
+                yield StoreDrift(store, of_tag, said)
         except CalibError as error:
-            said = [f"cannot be asked: {error.message}"]
-        yield from (StoreDrift(row.store, row.tag, one) for one in said)
+            yield StoreDrift(store, of_tag, f"cannot be asked: {error.message}", UNCHECKED)
+
+
+def _differs(ledger: Ledger, store: str, tag: str) -> list[str]:
+    with ledger.read() as connection:
+        expected = publications.expected(connection, store, tag) or []
+    outside = writable(store)
+    listing = outside.current(tag)
+    return [*drift(expected, listing), *outside.altered(tag, listing)]

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, update
+from typer.testing import CliRunner
 
 from airflow_calib_provider import api, crash
+from airflow_calib_provider.cli.app import app
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import NotPublished, PayloadError, PayloadStoreDown
 from airflow_calib_provider.jobsets.publish import as_it_is, finish, stores_of
@@ -153,7 +155,54 @@ def test_a_store_that_is_away_is_no_drift_of_the_others(world):
     assert list(api.check_stores(world.ledger)) == []
     (world.folder / "conditions.git").rename(world.folder / "gone")
     found = list(api.check_stores(world.ledger, "Scale"))
-    assert [(one.store, one.said.partition(":")[0]) for one in found] == [(GIT.store, "cannot be asked")]
+    assert [(one.store, one.what, one.said.partition(":")[0]) for one in found] == [
+        (GIT.store, "unchecked", "cannot be asked")
+    ]
+
+
+def test_where_a_publication_is_under_way_nothing_is_well(world, monkeypatch):
+    """Also one that is the first of its tags."""
+    monkeypatch.setenv("CALIB_LEDGER", world.url)
+    (world.folder / "conditions.git").rename(world.folder / "gone")
+    with pytest.raises(PayloadStoreDown):
+        world.publish(world.groups[0], "a")
+    found = list(api.check_stores(world.ledger))
+    assert {(one.store, one.tag, one.what) for one in found} == {
+        (target.store, tag, "unchecked") for target in (GIT, DATABASE) for tag in TAGS
+    }
+    assert all("a publication is under way: prompt/ecal/deliver/" in one.said for one in found)
+    result = CliRunner().invoke(app, ["payload", "check"])
+    assert result.exit_code == 1
+    assert "unchecked: Scale in git:conditions/main: a publication is under way: prompt/" in result.stdout
+    assert "as they were published" not in result.stdout
+    assert list(api.check_stores(world.ledger, campaign="other")) == []
+
+
+def test_a_content_in_git_that_is_changed_by_hand_is_told_and_nothing_goes_on(world):
+    world.publish(world.groups[0], "a")
+    (placed,) = writable(GIT.store).current("Scale")
+    edit = [["clone", "--quiet", "conditions.git", "tree"], ["-C", "tree", "add", "."],
+            ["-C", "tree", "commit", "--quiet", "-m", "by hand"], ["-C", "tree", "push", "--quiet"],
+            ["-C", "tree", "revert", "--no-edit", "HEAD"], ["-C", "tree", "push", "--quiet"]]  # fmt: skip
+
+    def git(*arguments: str) -> None:
+        named = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(["git", *named, *arguments], cwd=world.folder, check=True, capture_output=True)
+
+    git(*edit[0])
+    (world.folder / "tree" / placed.file).write_text("by hand")
+    for one in edit[1:4]:
+        git(*one)
+    (found,) = api.check_stores(world.ledger)
+    now = hashlib.sha256(b"by hand").hexdigest()[:12]
+    assert (found.what, found.said) == ("drift", f"{placed.file} has the hash {now} now")
+    with pytest.raises(NotPublished, match=rf"Scale was changed there: {placed.file} has the hash {now} now"):
+        world.publish(world.groups[1], "b")
+    for one in edit[4:]:
+        git(*one)
+    assert list(api.check_stores(world.ledger)) == []
+    assert world.publish(world.groups[1], "b").state == "published"
+    world.is_whole()
 
 
 def test_rollback_puts_the_former_content_into_the_stores(world):

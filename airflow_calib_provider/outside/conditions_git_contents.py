@@ -1,0 +1,52 @@
+"""Contents in a git repository: whether they are what their hashes say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from airflow_calib_provider.errors import StoreUnavailable
+from airflow_calib_provider.outside.conditions import PlacedPayload
+
+_AT_ONCE = 1 << 20
+_DIGITS = set("0123456789abcdef")
+
+
+def with_hashes(listing: Iterable[PlacedPayload]) -> dict[str, str]:
+    """The files of a listing that says their SHA-256, each with it."""
+    return {one.file: one.hash for one in listing if len(one.hash) == 64 and set(one.hash) <= _DIGITS}
+
+
+def unlike(repository: Path, commit: str, files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Read blobs of a commit, all by one process, and compare them with their hashes.
+
+    :param files: path in the repository → SHA-256.
+    :returns: each path of which this is not so, and why.
+    :raises StoreUnavailable: git says something else than contents.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    with subprocess.Popen(
+        ["git", "-C", str(repository), "cat-file", "--batch"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=kept,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for path, expected in files.items():
+            process.stdin.write(f"{commit}:{path}\n".encode(errors="surrogateescape"))
+            process.stdin.flush()
+            said = process.stdout.readline().split()
+            if said[-1:] == [b"missing"]:
+                yield path, "is not there any more"
+                continue
+            if len(said) != 3 or not said[2].isdigit():
+                process.kill()
+                raise StoreUnavailable(f"{repository}: git does not read {path}", "see the repository")
+            digest, left = hashlib.sha256(), int(said[2]) + 1
+            while left > 0 and (part := process.stdout.read(min(left, _AT_ONCE))):
+                digest.update(part if len(part) < left else part[:-1])  # a line ends each
+                left -= len(part)
+            if digest.hexdigest() != expected:
+                yield path, f"has the hash {digest.hexdigest()[:12]} now"
