@@ -162,6 +162,21 @@ def text(value: object, expected: str = "text") -> str:
     raise unlike(value, expected)
 
 
+def word(value: object, options: tuple[str, ...], expected: str = "", hint: str = "") -> str:
+    """One of a few words. Quotes make none of what is something else, so that nobody is told to put them there.
+
+    :param expected: the default lists them.
+    """
+    expected = expected or one_of(options)
+    if isinstance(value, nodes.Scalar) and value.kind not in ("text", "null") and value.text not in options:
+        raise unlike(value, expected, hint)
+    found = text(value, expected)
+    if found not in options:
+        near = "" if hint else found
+        raise unlike(value, expected, hint, word=near, options=options)
+    return found
+
+
 def filled(value: object, expected: str = "text") -> str:
     """A text that is not empty."""
     found = text(value, expected)
@@ -309,13 +324,9 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         options: tuple[str, ...] = get_args(source)
-        listed = one_of(options)
 
         def read(value: object) -> str:
-            found = text(value, listed)
-            if found not in options:
-                raise unlike(value, listed, word=found, options=options)
-            return found
+            return word(value, options)
 
         return core_schema.no_info_plain_validator_function(Reads(read, {}, ""), metadata={"options": options})
 

@@ -13,6 +13,9 @@ from airflow_calib_provider.messages.base import Message
 SHOWN = 20
 """Lines of a digest; the rest is counted."""
 
+OF_WHY = 120
+"""Characters of a reason in such a line."""
+
 
 def folded(messages: Sequence[Message], at_most: int, link: str = "") -> list[Message]:
     """The messages themselves, or one that tells of all of them.
@@ -30,7 +33,7 @@ def digest(messages: Sequence[Message], link: str = "") -> Message:
     listed = ", ".join(f"{counts[topic]} × {says}" for topic, says in TOPICS.items() if counts[topic])
     begin, end = messages[0].at, messages[-1].at
     more = len(messages) - SHOWN
-    lines = [f"{message.at:%H:%M} {message.title}" for message in ordered[:SHOWN]]
+    lines = [f"{message.at:%H:%M} {_line(message)}" for message in ordered[:SHOWN]]
     lines += [f"and {more:,} more" if more > 0 else ""] if more > 0 else []
     return Message(
         key=f"events-{messages[0].event}-{messages[-1].event}",
@@ -44,6 +47,13 @@ def digest(messages: Sequence[Message], link: str = "") -> Message:
         link=page_address(link, PEOPLE) if link else "",
         thread="digest",
     )
+
+
+def _line(message: Message) -> str:
+    """What has happened, where as far as the title does not tell, and the beginning of why."""
+    where = "" if message.where.split(" · ")[0] in message.title else f" ({message.where})"
+    why = message.why.partition("\n")[0] if message.topic not in ("published", "waiting_for_person") else ""
+    return f"{message.title}{where}{f': {why[:OF_WHY]}' if why else ''}{'…' if len(why) > OF_WHY else ''}"
 
 
 def trial(name: str, link: str = "") -> Message:

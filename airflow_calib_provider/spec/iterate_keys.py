@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
@@ -32,16 +33,28 @@ from airflow_calib_provider.spec.job_keys import Inputs, JobsKeys
 from airflow_calib_provider.spec.language import MAX_JOBS
 from airflow_calib_provider.spec.product_keys import ProductFile, ProductValue
 
+_PERCENT = re.compile(r"([-+]?\d+(?:\.\d*)?) ?%", re.ASCII)
+
 MOST_STEPS = 100_000
 """Of a phase."""
 
 
 def _within(value: object) -> Within:
     is_number = isinstance(value, nodes.Scalar) and value.kind in ("int", "float")
+    if is_number and number(value) <= 0:
+        raise mistake(f"{WHAT} is {number(value):g}", f"expected {WITHIN}")
     try:
         return parse_within(number(value) if is_number else text(value, WITHIN))
     except ValueError as error:
         raise unlike(value, WITHIN) from error
+
+
+def _target(value: object) -> float:
+    if isinstance(value, nodes.Scalar) and (percent := _PERCENT.fullmatch(value.text)):
+        raise unlike(
+            value, "a number", f"write {float(percent[1]) / 100:g}; percents stand only in within, of the target"
+        )
+    return number(value)
 
 
 def _accepted(value: object) -> str:
@@ -55,7 +68,7 @@ Tolerance = Annotated[
     Within, Reads(_within, {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}, WITHIN)
 ]
 Accepted = Annotated[str, Reads(_accepted, {"enum": [str(one.value) for one in ACCEPTABLE]}, "ending")]
-Target = Annotated[float, Reads(number, {"type": "number"}, "number")]
+Target = Annotated[float, Reads(_target, {"type": "number"}, "number")]
 Steps = Annotated[int, whole(1, MOST_STEPS)]
 Stage = Annotated[int, whole(1, 10_000)]
 Workers = Annotated[int, whole(1, MAX_JOBS)]

@@ -92,11 +92,11 @@ def check_publications(
         if task.publish.validated_by is not None:
             _check_validation(written, tasks, workflow, task, task.publish.validated_by, problems)
         listed = task.publish.approve.listed if task.publish.approve is not None else ""
-        if listed and approvers is not None and not approvers.get(listed):
+        if listed and approvers is not None and listed not in approvers:
             node = written.at("tasks", name, "publish", "approve", "by")
-            said = f"unknown list of approvers {listed!r}" if listed not in approvers else f"nobody is in {listed!r}"
             known = one_of(sorted(approvers)) or f"a list of `approvers` in {SOURCES_FILE}, which has none"
-            problems.add(said, node, expected=known, hint=partial(nearest, listed, approvers))
+            near = partial(nearest, listed, approvers)
+            problems.add(f"unknown list of approvers {listed!r}", node, expected=known, hint=near)
 
 
 def _check_validation(
@@ -115,7 +115,7 @@ def _check_validation(
         )
     elif by not in needed and not task.needs_wrong:
         problems.add(f"{task.name!r} is validated by {by!r} and does not need it", node, expected=f"{by} in needs")
-    elif not tasks[by].verdict and not written.is_wrong("tasks", by, "verdict"):
+    elif not tasks[by].verdict and written.find("tasks", by, "verdict") is None:
         said = f"{task.name!r} is validated by {by!r}, which has no verdict"
         problems.add(said, node, expected=f"a task with a verdict, such as verdict: {{jump: {{below: 0.05}}}} in {by}")
 

@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Either, Keys, NotEmpty, Where, Words
 from airflow_calib_provider.domain.locks.deadlines import GROUP_CLOSED, RUN_END
-from airflow_calib_provider.domain.quantities import parse_duration
+from airflow_calib_provider.domain.nodes import Scalar
+from airflow_calib_provider.domain.quantities import DURATION, parse_duration
 from airflow_calib_provider.domain.scalars import (
     NAME_SCHEMA,
     WHAT,
@@ -24,26 +25,35 @@ from airflow_calib_provider.domain.scalars import (
     Tag,
     Template,
     mistake,
-    one_of,
     text,
     unlike,
+    word,
 )
-from airflow_calib_provider.kinds import DEFAULT_STORE, PAYLOAD_STORES
+from airflow_calib_provider.kinds import CONDITIONS_STORES, DEFAULT_STORE, PAYLOAD_STORES
+from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.store_keys import SetKeys, StoreKeys
 
 
 def _store(value: object) -> str:
-    known = PAYLOAD_STORES.names()
-    found = text(value, one_of(known))
-    if found not in known:
-        raise unlike(value, one_of(known), word=found, options=known)
-    return found
+    stated = value.text if isinstance(value, Scalar) else ""
+    outside = stated in CONDITIONS_STORES
+    hint = f"an outside store goes into stores: [{{store: {stated}, …}}]" if outside else ""
+    return word(value, tuple(PAYLOAD_STORES.names()), hint=hint)
 
 
 Store = Annotated[str, Reads(_store, NAME_SCHEMA, "name")]
 
 
 AUTOMATIC = "automatic"
+
+
+def _approve(value: object) -> str:
+    is_person = isinstance(value, Scalar) and value.kind == "text" and value.text.isidentifier()
+    who = value.text if isinstance(value, Scalar) and is_person else "a user, …"
+    hint = nearest(who, (AUTOMATIC,)) if is_person else ""
+    return word(value, (AUTOMATIC,), AUTOMATIC if hint else f"{AUTOMATIC}, or {{by: [{who}]}}", hint)
+
+
 _FILE = 'a file, such as "{{ tasks.fit.products.constants }}"'
 
 
@@ -85,14 +95,18 @@ class ApproveKeys(Keys):
 
 def _by(value: object) -> str:
     expected = "from when on and how long, such as run_end + 36h"
+    if isinstance(value, tuple):
+        raise unlike(value, expected, "who approves stands in approve: {by: […]}")
     found = text(value, expected)
     since, plus, lasts = found.partition("+")
-    try:
-        is_fine = since.strip() in (RUN_END, GROUP_CLOSED) and bool(plus) and bool(parse_duration(lasts.strip()))
-    except ValueError:
-        is_fine = False
-    if not is_fine:
+    if since.strip() not in (RUN_END, GROUP_CLOSED) or not plus:
         raise unlike(value, expected)
+    try:
+        duration = parse_duration(lasts.strip())
+    except ValueError as error:
+        raise mistake(f"{WHAT}: {error}", DURATION) from error
+    if not duration:
+        raise mistake(f"{WHAT}: {lasts.strip()!r} is no time at all", DURATION)
     return found
 
 
@@ -163,7 +177,7 @@ class PublishKeys(Keys):
     ] = None
     approve: Annotated[
         str | ApproveKeys | None,
-        Either(scalar=Annotated[Literal["automatic"], OneOf()], mapping=ApproveKeys),
+        Either(scalar=Annotated[str, Reads(_approve, {"enum": [AUTOMATIC]}, AUTOMATIC)], mapping=ApproveKeys),
         Words(type="`automatic`, or [approve](#approve)", default="none is needed"),
         Field(description="who must approve it: this rule, which is recorded, or a person"),
     ] = None
@@ -268,12 +282,12 @@ class PublishKeys(Keys):
                 if not self.has(key):
                     yield (), mistake(f"the key {key!r} is missing in {WHAT}", expected)
             return
-        for key in ("tag", "file"):
-            if self.has(key):
-                yield (key,), mistake(f"{WHAT} stands in the set", "either tag and file, or a set", at_key=True)
         tags = [one.tag for one in self.together]
         if len(tags) == 1 and "set" not in self.unreadable():
             yield ("set",), mistake("set has one tag", "tag and file, or two tags or more", at_key=True)
+            return
+        for key in [key for key in ("tag", "file") if self.has(key)][:1]:
+            yield (key,), mistake(f"{WHAT} stands in the set", "either tag and file, or a set", at_key=True)
         for number, tag in enumerate(tags):
             if tag is not None and tag in tags[:number]:
                 yield ("set", number, "tag"), mistake(f"the tag {tag!r} is there twice", "each once")

@@ -31,7 +31,8 @@ class SourcesFile:
         self.errors: list[SpecError] = self._problems.sorted()
 
     def _sources(self, keys: SourcesKeys) -> None:
-        self.approvers = keys.approvers
+        # A list that nobody is in is there, too: that is told once, here.
+        self.approvers = {**dict.fromkeys(self._lists(), ()), **keys.approvers}
         self.broken.update(str(where[1]) for where in self._read.wrong if where[0] == "sources" and len(where) > 1)
         for name, source in keys.sources.items():
             before = len(self._problems.errors)
@@ -40,6 +41,9 @@ class SourcesFile:
                 self.broken.add(name)
             elif name not in self.broken:
                 self.sources[name] = found
+
+    def _lists(self) -> list[str]:
+        return [str(where[1]) for where in self._read.wrong if where[0] == "approvers" and len(where) > 1]
 
     def _source(self, name: str, keys: SourceKeys) -> RunSource | None:
         fields = {"number": FieldType.INT}

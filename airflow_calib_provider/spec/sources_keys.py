@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import BLOCKS, Blocks, Keys, NotEmpty, Where, Words
-from airflow_calib_provider.domain.scalars import Filled, Name, OneOf, Reads, Schema, filled, mistake
+from airflow_calib_provider.domain.scalars import WHAT, Filled, Name, OneOf, Reads, Schema, filled, mistake
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.kinds import RUN_SOURCES
 from airflow_calib_provider.spec.language import API_VERSION
@@ -110,7 +110,7 @@ class SourcesKeys(Keys):
         Field(default_factory=dict, description="at least one"),
     ]
     approvers: Annotated[
-        dict[Name, tuple[Filled, ...]],
+        dict[Name, Annotated[tuple[Filled, ...], NotEmpty("at least one user id", f"nobody is in {WHAT}")]],
         Words(key="the list", entry="the list {key!r}", type="mapping of names to lists of user ids", default="none"),
         Field(
             default_factory=dict,

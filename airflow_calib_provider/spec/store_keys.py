@@ -9,17 +9,18 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from airflow_calib_provider.domain.keys import Keys, Where, Words
+from airflow_calib_provider.domain.nodes import Scalar
 from airflow_calib_provider.domain.scalars import (
     NAME_SCHEMA,
     WHAT,
+    ConnectionName,
     Filled,
     Reads,
     Tag,
     Template,
     mistake,
     one_of,
-    text,
-    unlike,
+    word,
 )
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import CONDITIONS_STORES, PAYLOAD_STORES
@@ -28,12 +29,13 @@ from airflow_calib_provider.spec.models import OutsideTarget
 
 
 def _kind(value: object) -> str:
-    known = [name for name in CONDITIONS_STORES.names() if _is_written(name)]
-    found = text(value, one_of([*known, *PAYLOAD_STORES.own]))
+    known = tuple(name for name in CONDITIONS_STORES.names() if _is_written(name))
+    stated = value.text if isinstance(value, Scalar) else ""
+    # What is there and cannot be written is told as such.
+    others = (stated,) if stated in CONDITIONS_STORES else ()
+    found = word(value, (*known, *PAYLOAD_STORES.own, *others), one_of(known))
     if found in PAYLOAD_STORES.own:
         return found
-    if found not in CONDITIONS_STORES:
-        raise unlike(value, one_of(known), word=found, options=known)
     if not _is_written(found):
         raise mistake(f"{WHAT} {found!r} can only be read", one_of(known))
     return found
@@ -62,7 +64,7 @@ class StoreKeys(Keys):
         ),
     ] = ""
     connection: Annotated[
-        Filled | None,
+        ConnectionName | None,
         Words(type="id of an Airflow connection", default=" "),
         Field(description="where it is, and how one is let in"),
     ] = None
@@ -90,7 +92,8 @@ class StoreKeys(Keys):
         if self.store in PAYLOAD_STORES.own:
             for key in ("connection", *keys, "tag"):
                 if self.has(key):
-                    yield (key,), mistake(f"{WHAT} belongs to an outside store", "a store", at_key=True)
+                    said = f"{WHAT} does not belong to {self.store}, which is no outside store"
+                    yield (key,), mistake(said, f"no {key}", at_key=True)
             return
         own = CONDITIONS_STORES.member(self.store)
         if not self.has("connection"):
@@ -98,10 +101,18 @@ class StoreKeys(Keys):
         for key in keys:
             if key != own.place_key and self.has(key):
                 yield (key,), mistake(f"{WHAT} does not belong to {self.store}", own.place_key, at_key=True)
+        yield from self._of_place(own)
+
+    def _of_place(self, own: type[WritableStore]) -> Iterator[tuple[Where, PydanticCustomError]]:
+        """Where in the store."""
         if not self.has(own.place_key) and not own.place_default:
             yield (), mistake(f"the key {own.place_key!r} is missing in {WHAT}", f"{own.place_key}: …")
+        elif self.connection and own.fault(place_of(self.connection, own.place_default or "x")):
+            said = f"{WHAT} is {self.connection!r}"
+            yield ("connection",), mistake(said, "the id of an Airflow connection, starting with a letter")
         elif self.connection and (fault := own.fault(self.inside())):
-            yield (), mistake(f"{WHAT} {fault}", f"a connection, and {own.place_key}")
+            example = f"a name such as {own.place_default}" if own.place_default else ""
+            yield (own.place_key,), mistake(f"{WHAT} {getattr(self, own.place_key)!r} {fault}", example)
 
     def inside(self) -> str:
         """The place."""

@@ -181,6 +181,7 @@ class TaskKeys(Keys):
     ] = None
     verdict: Annotated[
         dict[Name, LimitBlock],
+        NotEmpty("at least one value, such as {jump: {below: 0.05}}"),
         Words(key="the value", type="mapping of values to what they must be", default="none"),
         Field(
             default_factory=dict,

@@ -19,6 +19,7 @@ from airflow_calib_provider.domain.keys import (
     BLOCKS,
     Either,
     Keys,
+    NotEmpty,
     Reading,
     Where,
     Words,
@@ -171,10 +172,13 @@ class _Spot:
 
 
 def _mapping_words(spot: _Spot) -> str:
-    """A mapping, with the keys that it must have."""
-    kind, _ = parts_of(spot.kind)
+    """A mapping, with the keys that it must have, or in its forms."""
+    kind, more = parts_of(spot.kind)
     required = kind.required if isinstance(kind, type) and issubclass(kind, Keys) else ()
     is_value = isinstance(spot.node, Scalar) and spot.where
+    forms = next((item.expected for item in more if isinstance(item, NotEmpty)), None)
+    if isinstance(forms, str) and forms.startswith("{") and is_value:
+        return forms
     return (
         f"a mapping such as {{{', '.join(f'{key}: …' for key in required)}}}" if required and is_value else "a mapping"
     )

@@ -128,7 +128,9 @@ def test_a_digest_counts_and_begins_with_what_is_worst() -> None:
     (one,) = folded([*published, *failed], 4)
     assert one == digest([*published, *failed])
     assert one.why == "1 × a task has failed for good, 4 × constants were published"
-    assert one.lines[0] == "12:00 Failed: zee.scale fill-r4"
+    assert one.lines[0] == "12:00 Failed: zee.scale fill-r4: x"
+    assert "zee" in one.lines[1]
+    assert "fill-r" in one.lines[1]
 
 
 def alarm_states(ledger: Ledger) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from airflow_calib_provider.domain.scalars import one_of
 from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
 from airflow_calib_provider.spec.checks.command_warnings import HINT, above, as_here, taken_as_it_is, wrong_with_command
+from airflow_calib_provider.spec.checks.publication_warnings import of_publication
 from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, MESSAGES_FILE, SOURCES_FILE
@@ -204,7 +205,8 @@ def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
         found = (
             *_of_start(task, folder),
             *_of_jobs(task, folder),
-            *_of_publication(task, workflow),
+            *_of_published_file(task, workflow),
+            *of_publication(task, workflow, document),
             *_of_late_runs(task, workflow),
             *_of_failed_runs(task, workflow),
         )
@@ -283,7 +285,7 @@ def _transferred(jobs: Jobs) -> set[str]:
     return {Path(str(name)).name for name in files} if isinstance(files, list | tuple) else set()
 
 
-def _of_publication(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+def _of_published_file(task: Task, workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
     if task.publish is None or any(name.startswith("tasks.") for name in variables_of(task.publish.file)):
         return
     made = [
