@@ -12,7 +12,7 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.long]
 
 WORKFLOW, TAG = "asked", "AskedConstants"
 DAG = f"{WORKFLOW}__sum"

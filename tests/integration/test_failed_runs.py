@@ -96,6 +96,7 @@ def test_it_goes_on_without_the_one_that_fails_for_good(installation: Installati
     assert f"total of {ON} goes on without {left_out}" in log_of(installation, ON, "total")
 
 
+@pytest.mark.long
 def test_people_are_told(installation: Installation) -> None:
     told = explain(installation, str(FAILS))
     assert f"left out: {WORKFLOW}.work failed for it at" in told

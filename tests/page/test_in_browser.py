@@ -93,6 +93,7 @@ def test_tabs_of_a_dag_a_dag_run_and_a_task(site: Site, person: Person, page: Pa
         expect(inside(page).get_by_role("heading", level=1, name=heading)).to_be_visible(timeout=PATIENCE)
 
 
+@pytest.mark.long
 def test_light_and_dark_are_those_of_airflow(site: Site, page: Page) -> None:
     page.goto(tag_address(site.airflow.url, "prompt", "Scale"))
     body = inside(page).locator("body")
