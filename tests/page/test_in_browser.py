@@ -93,14 +93,13 @@ def test_tabs_of_a_dag_a_dag_run_and_a_task(site: Site, person: Person, page: Pa
         expect(inside(page).get_by_role("heading", level=1, name=heading)).to_be_visible(timeout=PATIENCE)
 
 
-@pytest.mark.long
 def test_light_and_dark_are_those_of_airflow(site: Site, page: Page) -> None:
     page.goto(tag_address(site.airflow.url, "prompt", "Scale"))
     body = inside(page).locator("body")
     shades = {}
     for theme in ("dark", "light", "dark"):
         page.evaluate("theme => { document.documentElement.className = theme }", theme)
-        expect(inside(page).locator(f"html[data-theme={theme}]")).to_have_count(1)
+        expect(inside(page).locator(f"html[data-theme={theme}]")).to_have_count(1, timeout=PATIENCE)
         shades[theme] = body.evaluate("body => getComputedStyle(body).backgroundColor")
     assert shades == {"dark": "rgb(17, 20, 24)", "light": "rgb(255, 255, 255)"}
 
