@@ -18,7 +18,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import find_group
 from airflow_calib_provider.ledger.waiting import look
 from airflow_calib_provider.rest.client import Airflow
-from airflow_calib_provider.rest.retrying import GroupStanding, to_clear
+from airflow_calib_provider.rest.retrying import GroupStanding, following, to_clear
 from airflow_calib_provider.spec.language import APPROVE_SUFFIX
 
 if TYPE_CHECKING:
@@ -89,14 +89,13 @@ def retry_group(
         how = "all" if every_job else "same_version" if same_version else back.rerun if back else None
         cleared = []
         with _told(ledger, campaign, workflow, group, [*clearing.before, *clearing.tasks], how):
+            again = {*clearing.before, *(following(standing, clearing.tasks) if downstream else clearing.tasks)}
+            asking = [name for name in there if name.endswith(APPROVE_SUFFIX) and name in again]
+            airflow.forget_questions(dag_id, run_id, asking)
             if clearing.before:
                 cleared += airflow.clear(dag_id, run_id, clearing.before, downstream=False)
             if clearing.tasks:
                 cleared += airflow.clear(dag_id, run_id, clearing.tasks, downstream=downstream)
-            # Between the candidate, which is made first, and the question about it.
-            known = {str(item["task_id"]) for item in cleared}
-            asking = [name for name in standing.after if name.endswith(APPROVE_SUFFIX)]
-            airflow.ask_anew(dag_id, run_id, [name for name in asking if name in known or name not in there])
         if added and cleared:  # the new tasks had brought it to life before; nothing is to be taken back any more
             airflow.see_it_go_on(dag_id, run_id, [str(item["task_id"]) for item in cleared])
     ids = sorted({str(item["task_id"]) for item in cleared} | added)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.errors import NotPublished
+from airflow_calib_provider.errors import PayloadError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
@@ -157,7 +157,8 @@ def settle(
         if row is None:
             if (nothing := standing(connection, group, task, tag)) is not None:
                 return nothing
-            raise NotPublished(f"{group.name} has no candidate of {tag}", "`calib retry`", {"code": "error"})
+            again = f"`calib retry {group.name} --workflow {group.workflow}`"
+            raise PayloadError(f"{group.name} has no candidate of {tag}", again)
         made = _settled(connection, group, row, request, answer, rules, now, changed)
     crash_point("payload.after_publish", task)
     if made.reason is not None:

@@ -211,19 +211,26 @@ class Airflow:
         self.checked(answer)
         return True
 
-    def ask_anew(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
-        """Put new task instances in the place of those that have asked persons: Airflow keeps a question as it was.
+    def forget_questions(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
+        """Delete task instances that have asked persons, as Airflow keeps a question as it was.
 
-        :param task_ids: of which none runs.
+        A clear of a DAG run that has ended makes new ones in their place, and no other one does.
+
+        :raises CalibError: the DAG run has not ended: nothing was deleted.
         :raises AirflowUnreachable: Airflow does not answer, or does not let this person delete them.
         """
+        if not task_ids:
+            return
+        if (self.dag_run(dag_id, run_id) or {}).get("state") not in ("failed", "success"):
+            raise CalibError(
+                f"the DAG run {run_id} of {dag_id} has not ended: its question cannot be asked anew yet",
+                "nothing was changed; try it again when the other tasks have ended",
+            )
         where = f"/api/v2/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances"
         for task_id in task_ids:
             answer = self.ask("DELETE", f"{where}/{part(task_id)}")
             if answer.status_code not in (204, 404):
                 self.checked(answer)
-        if task_ids:
-            self.add_new_tasks(dag_id, run_id)
 
     def see_it_go_on(self, dag_id: str, run_id: str, task_ids: Sequence[str]) -> None:
         """Look whether a DAG run that was alive when its tasks were cleared goes on, and let it, where it does not.

@@ -65,6 +65,17 @@ def _before(standing: GroupStanding, task: str) -> list[str]:
     return [f"{task}{part}" for part in (LOCKS, *ASKING) if f"{task}{part}" in standing.there]
 
 
+def following(standing: GroupStanding, tasks: Sequence[str]) -> set[str]:
+    """These tasks, and all that come after them in the DAG."""
+    found: set[str] = set()
+    left = list(tasks)
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            left += standing.after.get(name, ())
+    return found
+
+
 def _stuck(standing: GroupStanding, task: str, state: str) -> bool:
     if state in ("done", "skipped"):
         return False

@@ -415,7 +415,7 @@ def test_retry_of_a_group_in_which_everything_is_well(filled: World, airflow: Fa
 
 
 def test_a_question_is_never_asked_again_as_it_was(filled: World, airflow: FakeAirflow, calib: Calib) -> None:
-    """Airflow keeps its text for the task instance: a new one comes in its place, once the candidate is made anew."""
+    """Airflow keeps its text for the task instance, which goes: the clear of an ended DAG run makes a new one."""
     up, path = "upstream_failed", f"{FILL}/dagRuns/prompt__fill-r2"
     in_fill(airflow, group="success", locks="success", scale="success", deliver=up)
     asking, question = {"deliver.candidate": "success", "deliver.approve": "failed"}, "deliver.approve"
@@ -425,9 +425,12 @@ def test_a_question_is_never_asked_again_as_it_was(filled: World, airflow: FakeA
     airflow.set(f"{FILL}/tasks", {"tasks": tasks, "total_entries": len(tasks)})
     airflow.set(f"{FILL}/clearTaskInstances", {"task_instances": [task(None, question)], "total_entries": 1})
     airflow.set(f"{path}/taskInstances/{question}", None)
-    airflow.set(f"{path}/clear", {"state": "queued"})
     filled.do("fill-r2", "scale")
+    airflow.set(path, {"state": "running"})
+    assert "its question cannot be asked anew yet" in calib.fails("retry", "fill-r2", "--task", "deliver")
+    assert not [method for method, _, _ in airflow.asked if method != "GET"]
+    airflow.set(path, {"state": "failed"})
     calib.plain("retry", "fill-r2", "--task", "deliver")
     done = [(method, where.removeprefix(path)) for method, where, _ in airflow.asked if method != "GET"]
-    assert done[-2:] == [("DELETE", f"/taskInstances/{question}"), ("POST", "/clear")]
+    assert done[:2] == [("DELETE", f"/taskInstances/{question}"), ("POST", f"{FILL}/clearTaskInstances")]
     assert cleared(airflow)[-1] == (["deliver.candidate", question, "deliver"], True)

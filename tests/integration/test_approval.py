@@ -12,7 +12,7 @@ from sqlalchemy import select
 from airflow_calib_provider.ledger import tables
 from tests.integration.harness import Installation
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200), pytest.mark.long]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 WORKFLOW, TAG = "asked", "AskedConstants"
 DAG = f"{WORKFLOW}__sum"
@@ -30,11 +30,15 @@ def three_candidates(installation: Installation) -> None:
     publish = '"{{ tasks.total.products.constants }}"'
     assert publish in text
     installation.edit(spec, text.replace(publish, f"{publish}, approve: {{by: [ada], expires: 36h}}"))
-    installation.airflow.wait_for_dags(DAG)
+    installation.wait(lambda: QUESTION in tasks_in_airflow(installation), 120, "Airflow to have read the edit")
     installation.add_runs(range(7701, 7714))
     assert installation.inject() == "success"
     for group in (APPROVED, MARKED, REJECTED):
         installation.wait(lambda group=group: in_airflow(installation, group) == "awaiting_input", 400, f"{group} asks")
+
+
+def tasks_in_airflow(installation: Installation) -> list[str]:
+    return [task["task_id"] for task in installation.airflow.call("GET", f"/api/v2/dags/{DAG}/tasks")["tasks"]]
 
 
 def in_airflow(installation: Installation, group: str, task: str = QUESTION) -> str | None:

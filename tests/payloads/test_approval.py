@@ -12,8 +12,10 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import update
 
+from airflow_calib_provider import api
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import CalibError, NotFound, NotPublished, PayloadError
+from airflow_calib_provider.jobsets.begin import record_failure
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
@@ -150,6 +152,16 @@ def test_what_counts_for_nothing_publishes_nothing_and_can_be_asked_anew(asking:
     assert (proposed.new, proposed.revision, asking.task().state) == (False, 1, "waiting")
     request = ask(asking.ledger, proposed.payload_id, asking.rules(), PLACE, asking.now)  # type: ignore[assignment]
     assert asking.answer(request, asking.yes()).state == "published"
+
+
+def test_without_a_candidate_it_is_told_what_to_do(asking: Asking) -> None:
+    """As where the DAG run has no task that makes one: it is of before the spec asked for an approval."""
+    asking.make("1")
+    with pytest.raises(PayloadError, match="has no candidate of Scale") as caught:
+        asking.answer(None, None)
+    record_failure(asking.ledger, asking.group, "deliver", caught.value, asking.now)
+    causes = api.explain(asking.ledger, "run-r1", workflow="ecal", task="deliver")
+    assert any("has no candidate of Scale; `calib retry run-r1" in cause.text for cause in causes)
 
 
 def test_a_rejection_is_final_for_the_revision(asking: Asking) -> None:
