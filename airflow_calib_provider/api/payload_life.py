@@ -187,9 +187,10 @@ def withdraw_payload(ledger: Ledger, payload: Payload, *, reason: str, person: s
 def rollback_payload(
     ledger: Ledger, payload: Payload, *, reason: str, person: str, revision: int | None = None
 ) -> Published:
-    """Publish the content of a former revision again, as a new one.
+    """Publish the content of a former revision again, as a new one; of a set, what held with that, too.
 
     :param revision: which; the newest before with other content.
+    :returns: the new revision; ``rest`` are those of the other tags of its set.
     :raises NotFound: there is no such revision that was published.
     :raises PayloadError: no reason is given, or another group's payload holds for one of the runs.
     :raises NotPublished: an outside store has refused it: nothing was changed.
@@ -200,7 +201,7 @@ def rollback_payload(
 
     now = datetime.now(UTC)
     made = rollback(ledger, payload.id, person=person, reason=reason, now=now, revision=revision)
-    return as_it_is(ledger, [made], finish(ledger, payload.group_id, payload.task))
+    return as_it_is(ledger, made, finish(ledger, payload.group_id, payload.task))
 
 
 def check_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str | None = None) -> Iterator[CheckedPayload]:

@@ -268,7 +268,7 @@ def rollback(
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
-    """Publish the content of the revision before again, as a new revision. Again goes further back."""
+    """Publish the content of the revision before again, as a new one, for all of a set. Again goes further back."""
     from airflow_calib_provider import api
     from airflow_calib_provider.cli.output import emit_json
 
@@ -277,9 +277,13 @@ def rollback(
     row = api.payload_record(ledger, tag, run=run, campaign=campaign).payload
     made = api.rollback_payload(ledger, row, reason=reason, person=person(), revision=to)
     if as_json:
-        emit_json({"tag": made.tag, "revision": made.revision, "content_hash": made.content_hash})
-    else:
-        print(f"published {made.tag} revision {made.revision} for runs {made.iov}, content {made.content_hash[:12]}")
+        first, *rest = (
+            {"tag": one.tag, "revision": one.revision, "content_hash": one.content_hash} for one in (made, *made.rest)
+        )
+        emit_json({**first, "rest": rest})
+        return
+    for one in (made, *made.rest):
+        print(f"published {one.tag} revision {one.revision} for runs {one.iov}, content {one.content_hash[:12]}")
 
 
 def check(

@@ -187,13 +187,15 @@ def _together(ledger: Ledger, group_id: int, made: Sequence[Published], now: dat
 
 
 def as_it_is(ledger: Ledger, made: Sequence[Published], taken_further: bool) -> Published:
-    """The first of a set, as it is after what was on its way was taken further."""
-    first = replace(made[0], new=any(one.new for one in made))
-    if not taken_further:
-        return first
-    with ledger.read() as connection:
-        row = by_id(connection, first.payload_id)
-    return replace(first, state=row.state, reason=row.reason)
+    """The first of a set, with the rest of it, as it is after what was on its way was taken further."""
+    first, *rest = (one for top in made for one in (replace(top, rest=()), *top.rest))
+    if taken_further:
+        with ledger.read() as connection:
+            rows = {one.payload_id: by_id(connection, one.payload_id) for one in (first, *rest)}
+        first, *rest = (
+            replace(one, state=rows[one.payload_id].state, reason=rows[one.payload_id].reason) for one in (first, *rest)
+        )
+    return replace(first, new=any(one.new for one in (first, *rest)), rest=tuple(rest))
 
 
 def finish(ledger: Ledger, group_id: int, task: str) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select, update
 
 from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger.payload_states import PUBLISHED
 from airflow_calib_provider.ledger.rows import Payload
 from airflow_calib_provider.ledger.used import Used
 
@@ -16,6 +17,9 @@ generation, group = tables.generation, tables.run_group
 
 GroupTask = tuple[int, str]
 """The id of a group, and a task."""
+
+_OF_PUBLICATION = ("stores", "store", "extends")
+"""In a provenance: where a payload is, and which one it extends; and not what it was made from."""
 
 
 class LineageStep(NamedTuple):
@@ -87,7 +91,13 @@ def lineage_of(connection: Connection, ids: Iterable[int]) -> Lineage:
 
 
 def note_lineage(connection: Connection, row: Payload, provenance: Mapping[str, object]) -> None:
-    """Write down what the content of a candidate was made from now, where that is not what it was made from first."""
+    """Write down what the content of a payload was made from now, where that is not what it was made from first.
+
+    Of a published one that is what would make it anew: where it is, and how it came there, stays.
+    """
+    if row.state == PUBLISHED:
+        made_from = {name: said for name, said in provenance.items() if name not in _OF_PUBLICATION}
+        provenance = {**row.provenance, **made_from}
     if provenance != row.provenance:
         made = update(tables.payload).where(tables.payload.c.id == row.id)
         connection.execute(made.values(provenance=dict(provenance)))

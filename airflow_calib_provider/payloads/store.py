@@ -59,7 +59,7 @@ class Published:
     :ivar new: False if the same content was published by the same task and group already.
     :ivar state: ``published``, or how far it is on its way there.
     :ivar reason: why it goes no further, but for that its runs came late.
-    :ivar task: that has made it; empty: whoever asks knows.
+    :ivar task: that has made it; empty: whoever asks knows. :ivar rest: the others of its set.
     """
 
     tag: str
@@ -71,6 +71,7 @@ class Published:
     payload_id: int = 0
     reason: Reason | None = None
     task: str = ""
+    rest: tuple[Published, ...] = ()
 
 
 Then = Callable[[Connection, Group, Published], Published]
@@ -165,8 +166,7 @@ def _publish_row(
     own = own_of(rows)
     same_as = own is not None and FALLBACK_OF not in own.provenance
     if own is not None and same_as and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
-        if own.state != PUBLISHED:  # what was decided about it is looked at again by `then`
-            note_lineage(connection, own, provenance)
+        note_lineage(connection, own, provenance)
         result = Published(tag, iov, own.revision, digest, new=False, state=own.state, payload_id=own.id)
     else:
         state = CANDIDATE if group.late or hold else PUBLISHED

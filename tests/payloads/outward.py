@@ -15,6 +15,7 @@ from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
 from airflow_calib_provider.outside.placing import drift
+from airflow_calib_provider.payloads import store
 from airflow_calib_provider.payloads.publication import writable
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.spec.models import OutsideTarget, Publish, Workflow
@@ -48,11 +49,15 @@ def flow_of(folder: Path, **options: Any) -> Workflow:
     return made.model_copy(update={"tasks": tasks})
 
 
-def publish(url: str, folder: Path, group: int, text: str, server: str, options: dict[str, Any]) -> Published:
+Text = str | dict[str, str]
+"""What the files begin with: all, or each by its tag."""
+
+
+def publish(url: str, folder: Path, group: int, text: Text, server: str, options: dict[str, Any]) -> Published:
     """What the task does, in any process."""
     connect(folder, server)
     for tag in TAGS:
-        (folder / "products" / tag).write_text(f"{text} of {tag}")
+        (folder / "products" / tag).write_text(f"{text if isinstance(text, str) else text[tag]} of {tag}")
     ledger = Ledger(url)
     flow = flow_of(folder, **options)
     try:
@@ -77,11 +82,11 @@ class Outward:
         put_runs(ledger, flow_of(folder), [facts(run, 1 + (run - 1) // 2) for run in range(1, 2 * FILLS + 2)])
         self.groups = list(group_ids(ledger, "fill").values())
 
-    def arguments(self, group: int, text: str, **options: Any) -> tuple[Any, ...]:
+    def arguments(self, group: int, text: Text, **options: Any) -> tuple[Any, ...]:
         """Of :func:`publish`."""
         return self.url, self.folder, group, text, self.server.url, options
 
-    def publish(self, group: int, text: str, **options: Any) -> Published:
+    def publish(self, group: int, text: Text, **options: Any) -> Published:
         """In this process."""
         return publish(*self.arguments(group, text, **options))
 
@@ -100,6 +105,11 @@ class Outward:
                 }
                 assert one.holder is None
                 assert one.publication is None
+
+    def holds(self, run: int = 1) -> list[str]:
+        """What the ledger says that holds for a run, of each tag."""
+        with self.ledger.read() as connection:
+            return [store.content_path(store.find(connection, "prompt", tag, run)).read_text() for tag in TAGS]
 
     def states(self) -> list[str]:
         """Of the payloads, in the order in which they were made."""

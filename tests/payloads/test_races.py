@@ -168,6 +168,6 @@ def test_a_rollback_ends_what_waited_for_an_approval(world):
     with world.ledger.read() as connection:
         published = connection.execute(select(tables.payload.c.id).where(tables.payload.c.state == "published"))
         number = published.scalar_one()
-    made = rollback(world.ledger, number, person="ada", reason="wrong", now=clock())
+    (made, *_) = rollback(world.ledger, number, person="ada", reason="wrong", now=clock())
     assert (made.revision, made.state) == (4, "published")
     assert world.states() == ["superseded", "superseded", "expired", "published"]
