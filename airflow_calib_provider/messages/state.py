@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, exc, insert, or_, select, update
+from sqlalchemy import Connection, exc, insert, select, update
 
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import leases, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import first_row, read_rows, select_of
 from airflow_calib_provider.messages import outbox
 
 LEASE = timedelta(seconds=90)
 """How long a channel belongs to whoever sends there, after it was heard of last: more than a message may take."""
-
-TOLD_AGAIN = timedelta(seconds=60)
-"""How old the time of the same error may become in the ledger."""
 
 channel = tables.message_channel
 
@@ -38,9 +35,7 @@ class ChannelRow:
     @property
     def is_in_trouble(self) -> bool:
         """Whether the last thing heard of it was an error."""
-        return self.last_error_at is not None and (
-            self.last_success_at is None or self.last_error_at > self.last_success_at
-        )
+        return leases.is_in_trouble(self)
 
 
 def find(connection: Connection, name: str) -> ChannelRow | None:
@@ -59,15 +54,13 @@ def acquire(ledger: Ledger, name: str, holder: str) -> ChannelRow | None:
     :returns: its row; ``None`` if another sender has it.
     """
     now = datetime.now(UTC)
-    free = or_(channel.c.holder.is_(None), channel.c.holder == holder, channel.c.held_until < now)
-    taken = update(channel).where(channel.c.name == name, free)
     values: dict[str, object] = {"holder": holder, "held_until": now + LEASE}
     try:
         with ledger.write() as connection:
             if find(connection, name) is None:
                 fresh = {"name": name, "cursor": outbox.last_id(connection), "sent": 0}
                 connection.execute(insert(channel).values(**fresh, **values))
-            elif connection.execute(taken.values(**values)).rowcount != 1:
+            elif not leases.take(connection, channel, name, holder, now, values):
                 return None
             return find(connection, name)
     except exc.IntegrityError:
@@ -76,9 +69,7 @@ def acquire(ledger: Ledger, name: str, holder: str) -> ChannelRow | None:
 
 def release(ledger: Ledger, name: str, holder: str) -> None:
     """Let another sender have the channel at once."""
-    with ledger.write() as connection:
-        here = (channel.c.name == name, channel.c.holder == holder)
-        connection.execute(update(channel).where(*here).values(holder=None, held_until=None))
+    leases.release(ledger, channel, name, holder)
 
 
 def advance(ledger: Ledger, name: str, holder: str, before: int, cursor: int, *, sent: int) -> bool:
@@ -102,9 +93,7 @@ def note_trouble(ledger: Ledger, name: str, text: str) -> None:
     now = datetime.now(UTC)
     with ledger.read() as connection:
         known = find(connection, name)
-    if known is None or (
-        known.last_error == text and known.last_error_at is not None and now - known.last_error_at < TOLD_AGAIN
-    ):
+    if known is None or not leases.is_news(known, text, now):
         return
     with ledger.write() as connection:
         values = {"last_error": text[:2000], "last_error_at": now}

@@ -5,17 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from sqlalchemy import Connection, delete, exc, insert, or_, select, update
+from sqlalchemy import Connection, delete, exc, insert, select, update
 
-from airflow_calib_provider.ledger import tables
+from airflow_calib_provider.ledger import leases, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import MirrorTarget, Sample, first_row, read_rows, select_of
 
 LEASE = timedelta(seconds=60)
 """How long a target belongs to whoever carries to it, after it was heard of last."""
-
-TOLD_AGAIN = timedelta(seconds=60)
-"""How old the time of the same error may become in the ledger."""
 
 REBUILD = " (rebuild)"
 """The end of the name under which a rebuild keeps its own cursor."""
@@ -42,8 +39,6 @@ def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int =
     :returns: its row; ``None`` if another carrier has it.
     """
     now = datetime.now(UTC)
-    free = or_(target.c.holder.is_(None), target.c.holder == holder, target.c.held_until < now)
-    taken = update(target).where(target.c.name == name, free)
     values: dict[str, object] = {"holder": holder, "held_until": now + LEASE, "place": place}
     try:
         with ledger.write() as connection:
@@ -54,7 +49,7 @@ def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int =
             if before is None:
                 fresh = {"name": name, "cursor": cursor, "holes": [], "skipped_by_retention": 0}
                 connection.execute(insert(target).values(**fresh, **values))
-            elif connection.execute(taken.values(**values)).rowcount != 1:
+            elif not leases.take(connection, target, name, holder, now, values):
                 return None
             return find(connection, name)
     except exc.IntegrityError:
@@ -63,9 +58,7 @@ def acquire(ledger: Ledger, name: str, place: str, holder: str, *, cursor: int =
 
 def release(ledger: Ledger, name: str, holder: str) -> None:
     """Let another carrier have the target at once."""
-    with ledger.write() as connection:
-        here = (target.c.name == name, target.c.holder == holder)
-        connection.execute(update(target).where(*here).values(holder=None, held_until=None))
+    leases.release(ledger, target, name, holder)
 
 
 def advance(
@@ -107,9 +100,7 @@ def note_trouble(ledger: Ledger, name: str, text: str, note: str = "") -> None:
     now = datetime.now(UTC)
     with ledger.read() as connection:
         known = find(connection, name)
-    if known is None or (
-        known.last_error == text and known.last_error_at is not None and now - known.last_error_at < TOLD_AGAIN
-    ):
+    if known is None or not leases.is_news(known, text, now):
         return
     with ledger.write() as connection:
         values: dict[str, object] = {"last_error": text[:2000], "last_error_at": now}
@@ -119,7 +110,7 @@ def note_trouble(ledger: Ledger, name: str, text: str, note: str = "") -> None:
 
 def is_in_trouble(row: MirrorTarget) -> bool:
     """Whether the last thing heard of a target was an error."""
-    return row.last_error_at is not None and (row.last_success_at is None or row.last_error_at > row.last_success_at)
+    return leases.is_in_trouble(row)
 
 
 def is_held(row: MirrorTarget) -> bool:
