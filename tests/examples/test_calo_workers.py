@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -131,6 +131,23 @@ def test_reserved_workers_give_the_same(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def _storm_of_workers(home: Path, source: random.Random) -> Counter[str]:
+    whom = dict.fromkeys(("worker", "frozen"), lambda: sorted(workers_alive(home).values()))
+    return _storm_of(home, source, (1.0, 4.0), whom)
+
+
+def _storm(home: Path, source: random.Random, killed: Counter[str]) -> None:
+    whom = {what: lambda what=what: list(_ours(home, what)) for what in ("job", "supervisor")}
+    killed.update(_storm_of(home, source, (0.05, 1.0), whom))
+
+
+def _storm_of(
+    home: Path, source: random.Random, pauses: tuple[float, float], whom: Mapping[str, Callable[[], Sequence[int]]]
+) -> Counter[str]:
+    """Kill, or freeze, the watcher and others until the work is done.
+
+    :param pauses: seconds between two of these, the least and the most.
+    :param whom: what → the processes that are it.
+    """
     until, killed = time.monotonic() + 1800, Counter[str]()
     watcher = processes.process(work, home)
     watcher.start()
@@ -139,34 +156,15 @@ def _storm_of_workers(home: Path, source: random.Random) -> Counter[str]:
         if not watcher.is_alive():
             watcher = processes.process(work, home)
             watcher.start()
-        time.sleep(source.uniform(1.0, 4.0))
-        what = source.choice(("watcher", "worker", "frozen"))
-        ours = [watcher.pid or 0] if what == "watcher" else sorted(workers_alive(home).values())
+        time.sleep(source.uniform(*pauses))
+        what = source.choice(("watcher", *whom))
+        ours = [watcher.pid or 0] if what == "watcher" else whom[what]()
         if ours and watcher.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(source.choice(ours), signal.SIGSTOP if what == "frozen" else signal.SIGKILL)
                 killed[what] += 1
         watcher.join(0.05)
     return killed
-
-
-def _storm(home: Path, source: random.Random, killed: Counter[str]) -> None:
-    until = time.monotonic() + 1800
-    watcher = processes.process(work, home)
-    watcher.start()
-    while watcher.is_alive() or watcher.exitcode != 0:
-        assert time.monotonic() < until
-        if not watcher.is_alive():
-            watcher = processes.process(work, home)
-            watcher.start()
-        time.sleep(source.uniform(0.05, 1.0))
-        what = source.choice(("watcher", "job", "supervisor"))
-        ours = list(_ours(home, what)) if what != "watcher" else [watcher.pid]
-        if ours and watcher.is_alive():
-            with suppress(ProcessLookupError):
-                os.kill(source.choice(ours) or 0, signal.SIGKILL)
-                killed[what] += 1
-        watcher.join(0.05)
 
 
 def _ours(home: Path, what: str) -> Iterator[int]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,6 +21,7 @@ from airflow_calib_provider.outside import conditions_butler
 from airflow_calib_provider.outside.conditions_butler import ButlerStore
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
 from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
+from tests.outside.faults import CallFaults
 from tests.outside.writing import WritableStoreConformance
 
 
@@ -58,12 +56,12 @@ def _register(path: Path, *tags: str) -> None:
             butler.registry.registerDatasetType(kind)
 
 
-class _Faults:
+class _Faults(CallFaults):
     """What changes something in the butler fails, or whoever calls it dies."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        self.armed: tuple[int, str, int] | None = None
+        away = "the disk of the repository"
+        super().__init__(OSError(f"{away} is away"), OSError(f"{away} was away for a moment"))
         for owner, name in ((DirectButler, "ingest"), (RegistryShim, "certify"), (RegistryShim, "decertify")):
             monkeypatch.setattr(owner, name, self.wrapped(getattr(owner, name)))
         real = DirectButler.transaction
@@ -75,34 +73,6 @@ class _Faults:
             self.wrapped(lambda: None)()  # it is committed, and whoever did it does not get to know
 
         monkeypatch.setattr(DirectButler, "transaction", transaction)
-
-    def wrapped(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            self.count += 1
-            what, pid = "", 0
-            if self.armed is not None and self.armed[0] == self.count:
-                what, pid = self.armed[1:]
-            if what == "kill_before":
-                os.kill(pid, signal.SIGKILL)
-            if what == "before":
-                raise OSError("the disk of the repository is away")
-            found = call(*args, **kwargs)
-            if what == "kill_after":
-                os.kill(pid, signal.SIGKILL)
-            if what == "after":
-                raise OSError("the disk of the repository was away for a moment")
-            return found
-
-        return run
-
-    def arm(self, number: int, what: str, pid: int) -> None:
-        self.armed = (self.count + number, what, pid)
-
-    def calls(self) -> int:
-        return self.count
-
-    def disarm(self) -> None:
-        self.armed = None
 
 
 class TestButler(ConditionsStoreConformance, WritableStoreConformance):

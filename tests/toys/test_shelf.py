@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,44 +13,18 @@ from airflow_calib_provider.errors import StoreUnavailable, StoreUnknown
 from airflow_calib_provider.kinds import CONDITIONS_STORES
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
 from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
+from tests.outside.faults import CallFaults
 from tests.outside.writing import WritableStoreConformance
 
 
-class _Faults:
+class _Faults(CallFaults):
     """Of the calls that change something."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        self.armed: tuple[int, str, int] | None = None
+        super().__init__(StoreUnavailable("the shelf is away"), StoreUnknown("the shelf has not answered"))
         kind = CONDITIONS_STORES.member("shelf")
         for name in ("put", "change"):
-            monkeypatch.setattr(kind, name, self._wrapped(getattr(kind, name)))
-
-    def _wrapped(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            self.count += 1
-            what, pid = self.armed[1:] if self.armed is not None and self.armed[0] == self.count else ("", 0)
-            if what == "kill_before":
-                os.kill(pid, signal.SIGKILL)
-            if what == "before":
-                raise StoreUnavailable("the shelf is away")
-            found = call(*arguments)
-            if what == "kill_after":
-                os.kill(pid, signal.SIGKILL)
-            if what == "after":
-                raise StoreUnknown("the shelf has not answered")
-            return found
-
-        return run
-
-    def arm(self, number: int, what: str, pid: int) -> None:
-        self.armed = (self.count + number, what, pid)
-
-    def calls(self) -> int:
-        return self.count
-
-    def disarm(self) -> None:
-        self.armed = None
+            monkeypatch.setattr(kind, name, self.wrapped(getattr(kind, name)))
 
 
 class TestShelf(ConditionsStoreConformance, WritableStoreConformance):
