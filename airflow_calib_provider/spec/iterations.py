@@ -48,7 +48,8 @@ class IterationReader:
         file = keys.constants.file if keys.constants is not None else None
         phases = {name: self._phase(name, phase, file, keys.workers) for name, phase in keys.phases.items()}
         declared = self._declared(keys)
-        wrong = [*mistakes(declared), *mistakes_of(keys)] if not self.written.is_wrong(*self.where) else []
+        unreadable = self.written.is_wrong(*self.where)
+        wrong = [*mistakes(declared), *mistakes_of(keys)] if not unreadable else []
         whole = {name: phase for name, phase in phases.items() if phase is not None}
         workers = reserved(keys.workers)
         if workers is not None and not self.unsure:
@@ -57,7 +58,7 @@ class IterationReader:
             self._tell(one)
         self._products(file)
         self._templates(keys)
-        if wrong or file is None or len(whole) != len(phases) or not whole:
+        if wrong or unreadable or file is None or len(whole) != len(phases) or not whole:
             return
         legs = tuple((leg.stage, leg.phase.name) for leg in plan(declared).legs)
         self.task.iteration = Iteration(file=file, start=_start(keys), phases=whole, legs=legs, workers=workers)

@@ -207,7 +207,20 @@ class Installation:
         for (_, task), state in states.items():
             tasks.setdefault(task, Counter())[state] += 1
         open_tasks = [f"{key}: {state}" for key, state in sorted(states.items()) if state not in ("done", "skipped")]
-        return f"ledger: {tasks}\nnot done: {open_tasks[:30]}\nrestarts: {dict(self.restarts)}\nlogs: {self.folder}"
+        return (
+            f"ledger: {tasks}\nnot done: {open_tasks[:30]}\nrestarts: {dict(self.restarts)}\n"
+            f"Airflow: {self.describe_airflow()}\nlogs: {self.folder}"
+        )
+
+    def describe_airflow(self) -> list[str]:
+        """The newest DAG runs with tasks that have not ended well, with these tasks."""
+        found = self.airflow.call("GET", "/api/v2/dags/~/dagRuns?limit=30&order_by=-id")["dag_runs"]
+        told = []
+        for run in found:
+            tasks = self.airflow_tasks(run["dag_id"], run["dag_run_id"])
+            if left := {task: state for task, state in tasks.items() if state not in ("success", "skipped")}:
+                told.append(f"{run['dag_id']} {run['dag_run_id']} ({run['state']}): {left}")
+        return told
 
     def rows(self, query: Any) -> list[Any]:
         with self.ledger.read() as connection:

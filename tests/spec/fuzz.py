@@ -339,6 +339,7 @@ class TooSlow(BaseException):
 def trouble(files: Files, folder: Path) -> str:
     """What is wrong with the reading of a folder; empty where each mistake is an error of ours with its place."""
     from airflow_calib_provider.errors import SpecError
+    from airflow_calib_provider.secret_addresses import without_secret_addresses
     from airflow_calib_provider.spec.loader import load_folder
 
     for name, content in files.items():
@@ -355,7 +356,9 @@ def trouble(files: Files, folder: Path) -> str:
         lines = re.split("\r\n|\r|\n", content)
         if not 1 <= error.line <= len(lines) or not 1 <= error.column <= len(lines[error.line - 1]) + 1:
             return f"no place of the file: {error}"
-        if error.context != lines[error.line - 1] and len(lines[error.line - 1]) < 500 and error.context:
+        line = lines[error.line - 1]
+        shown = ("", line, without_secret_addresses(line), without_secret_addresses(line, every=True))
+        if error.context not in shown and len(line) < 500:
             return f"another line is shown: {error} {error.context!r}"
         if len(str(error)) > 3_000:
             return f"a very long error: {len(str(error)):,} characters"
