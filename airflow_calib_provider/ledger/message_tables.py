@@ -48,4 +48,5 @@ publication_deadline = Table(
     Column("due", UtcDateTime, comment="null: the group takes runs"),
     Column("look_at", UtcDateTime, comment="when something is to be said next; null: never again, or not known yet"),
     Index(None, "look_at"),
+    Index(None, "state"),
 )

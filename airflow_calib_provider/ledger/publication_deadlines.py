@@ -39,17 +39,25 @@ class PublicationDeadline:
     """The deadline of one publication, as people are told of it.
 
     :ivar due: ``None``: it does not count yet, as the group takes runs.
+    :ivar warn_before: how long before its end it is near.
     """
 
     state: str
     due: datetime | None
     limits: Limits
+    warn_before: timedelta
+
+    def standing(self, now: datetime) -> str:
+        """Its state at a moment, of which nobody need have been told yet."""
+        if self.due is None or self.state in (MET, LIFTED):
+            return self.state
+        return PASSED if now >= self.due else NEAR if now >= self.due - self.warn_before else COUNTING
 
     def reason(self, now: datetime) -> Reason | None:
         """How much time is left; ``None``: nothing is to be said."""
         if self.due is None or self.state in (MET, LIFTED):
             return None
-        return _said(self.due, self.limits, PASSED if now >= self.due else self.state, now)
+        return _said(self.due, self.limits, self.standing(now), now)
 
 
 def declare(connection: Connection, wanted: Iterable[tuple[int, Subject, Sequence[Task]]]) -> None:
@@ -137,7 +145,19 @@ def watch(ledger: Ledger, now: datetime) -> int:
 def of_group(connection: Connection, group_id: int) -> dict[str, PublicationDeadline]:
     """Task → its deadline."""
     rows = connection.execute(select(deadline).where(deadline.c.group_id == group_id)).all()
-    return {row.task: PublicationDeadline(row.state, row.due, _limits(row)) for row in rows}
+    return {row.task: of_row(row) for row in rows}
+
+
+def unmet(connection: Connection, group_ids: Iterable[int]) -> dict[tuple[int, str], PublicationDeadline]:
+    """Group and task → its deadline, of those that count and are not met yet, by one statement."""
+    here = (tables.one_of(deadline.c.group_id, group_ids), deadline.c.state.in_([COUNTING, NEAR, PASSED]))
+    rows = connection.execute(select(deadline).where(*here, deadline.c.due.is_not(None))).all()
+    return {(row.group_id, row.task): of_row(row) for row in rows}
+
+
+def of_row(row: Any) -> PublicationDeadline:
+    """The deadline of a row with the columns of its table."""
+    return PublicationDeadline(row.state, row.due, _limits(row), timedelta(seconds=row.remind))
 
 
 def pending(now: datetime) -> Select[Any]:

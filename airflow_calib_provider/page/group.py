@@ -16,10 +16,11 @@ from airflow_calib_provider.errors import KindError, NotFound
 from airflow_calib_provider.hooks.assets import as_ranges
 from airflow_calib_provider.jobsets.convergence import picture_of
 from airflow_calib_provider.jobsets.folders import log_files
-from airflow_calib_provider.ledger import steps, tables
+from airflow_calib_provider.ledger import publication_deadlines, steps, tables
 from airflow_calib_provider.ledger.dag_groups import airflow_task_id
 from airflow_calib_provider.ledger.explain import Scope, explain_group
 from airflow_calib_provider.ledger.locks.base import Look
+from airflow_calib_provider.ledger.publication_deadlines import PublicationDeadline
 from airflow_calib_provider.ledger.rows import Group, first_row, read_rows, select_of
 from airflow_calib_provider.ledger.waiting import lock_looks
 from airflow_calib_provider.page.decisions import decisions
@@ -84,6 +85,7 @@ class GroupView:
     :ivar request: its DAG run; ``None``: it was not asked for yet.
     :ivar decisions: about its payloads.
     :ivar jobs: generation's id → state → how many of its present step.
+    :ivar deadlines: task → until when it is to publish.
     """
 
     group: Group
@@ -102,6 +104,7 @@ class GroupView:
     payloads: Sequence[Any]
     decisions: Sequence[Any]
     task_ids: Mapping[str, str] = field(default_factory=dict)
+    deadlines: Mapping[str, PublicationDeadline] = field(default_factory=dict)
 
 
 def found_groups(connection: Connection, rights: Rights, campaign: str, workflow: str, name: str) -> list[Group]:
@@ -161,6 +164,7 @@ def group_view(connection: Connection, found: Group, now: datetime) -> GroupView
         payloads=payloads,
         decisions=decisions(connection, [row.id for row in payloads]),
         task_ids={row.task: airflow_task_id(row.task) for row in tasks},
+        deadlines=publication_deadlines.of_group(connection, found.id),
     )
 
 

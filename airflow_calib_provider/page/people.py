@@ -1,21 +1,22 @@
-"""What waits for a person: payloads to decide about, failed tasks, locks that have been shut for long, broken files."""
+"""What waits for a person: payloads to decide about, deadlines, failed tasks, locks shut for long, broken files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from airflow_calib_provider.domain.reasons import Cause
-from airflow_calib_provider.ledger import editions, source_reads, spec_files, tables
+from airflow_calib_provider.ledger import editions, publication_deadlines, source_reads, spec_files, tables
 from airflow_calib_provider.ledger.payload_states import UNPUBLISHED
+from airflow_calib_provider.ledger.publication_deadlines import PublicationDeadline
 from airflow_calib_provider.page.rights import Rights
 
 payload, group, group_task, generation = tables.payload, tables.run_group, tables.group_task, tables.generation
-request = tables.dag_run_request
+request, deadline = tables.dag_run_request, tables.publication_deadline
 
 LONG = timedelta(hours=24)
 """After which a task that waits is worth a look."""
@@ -48,27 +49,33 @@ class PeopleView:
     """What waits for a person.
 
     :ivar undecided: payloads, :ivar failed: tasks, :ivar waiting: tasks that have waited for long.
+    :ivar due: publications whose deadline is near or has passed.
+    :ivar deadlines: group and task → until when what is undecided is to be published.
     :ivar stuck: groups whose edition Airflow does not begin, :ivar troubled: job sets that cannot be watched.
     """
 
     undecided: FirstRows
+    due: FirstRows
     failed: FirstRows
     waiting: FirstRows
     stuck: FirstRows
     troubled: FirstRows
     files: Sequence[FileTrouble]
+    deadlines: Mapping[tuple[int, str], PublicationDeadline]
 
     @property
     def n(self) -> int:
         """All of it."""
-        listings = (self.undecided, self.failed, self.waiting, self.stuck, self.troubled)
+        listings = (self.undecided, self.due, self.failed, self.waiting, self.stuck, self.troubled)
         return sum(one.n for one in listings) + len(self.files)
 
 
 def people_view(connection: Connection, rights: Rights, now: datetime) -> PeopleView:
     """What waits, in a number of statements that does not depend on how much it is."""
+    undecided = _undecided(connection, rights)
     return PeopleView(
-        _undecided(connection, rights),
+        undecided,
+        _due(connection, rights),
         _tasks(connection, rights, group_task.c.state == "failed", group_task.c.since.desc()),
         _tasks(
             connection,
@@ -79,6 +86,7 @@ def people_view(connection: Connection, rights: Rights, now: datetime) -> People
         _stuck(connection, rights),
         _troubled(connection, rights),
         _files(connection, rights),
+        publication_deadlines.unmet(connection, {row.group_id for row in undecided.rows}),
     )
 
 
@@ -96,12 +104,35 @@ def _groups(rights: Rights, *columns: Any) -> Select[Any]:
 
 def _undecided(connection: Connection, rights: Rights) -> FirstRows:
     """With the DAG run in which persons are asked, where they were."""
-    names = ("tag", "task", "first_run", "last_run", "revision", "state", "reason", "asked_at", "expires_at")
+    names = (
+        "group_id",
+        "tag",
+        "task",
+        "first_run",
+        "last_run",
+        "revision",
+        "state",
+        "reason",
+        "asked_at",
+        "expires_at",
+    )
     columns = (*(payload.c[name] for name in names), payload.c.published_at.label("since"))
     query = _groups(rights, *columns, request.c.dag_id, request.c.run_id)
     query = query.join(payload, payload.c.group_id == group.c.id).where(payload.c.state.in_(UNPUBLISHED))
     query = query.outerjoin(request, request.c.group_id == group.c.id)
     return _listing(connection, query, payload.c.published_at)
+
+
+def _due(connection: Connection, rights: Rights) -> FirstRows:
+    """What publishes late is still to be published, but not what somebody has skipped."""
+    here = and_(group_task.c.group_id == deadline.c.group_id, group_task.c.task == deadline.c.task)
+    told = (publication_deadlines.NEAR, publication_deadlines.PASSED)
+    query = _groups(rights, deadline, group_task.c.state.label("task_state"), group_task.c.reason)
+    query = query.join(deadline, deadline.c.group_id == group.c.id).join(group_task, here)
+    found = _listing(
+        connection, query.where(deadline.c.state.in_(told), group_task.c.state != "skipped"), deadline.c.due
+    )
+    return FirstRows([(row, publication_deadlines.of_row(row)) for row in found.rows], found.n)
 
 
 def _tasks(connection: Connection, rights: Rights, which: ColumnElement[bool], order: Any) -> FirstRows:

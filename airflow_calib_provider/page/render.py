@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 from airflow_calib_provider.domain import page_addresses
 from airflow_calib_provider.domain.escaping import escaped
 from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.ledger import publication_deadlines
+from airflow_calib_provider.ledger.publication_deadlines import PublicationDeadline
 from airflow_calib_provider.spec.language import APPROVE_SUFFIX
 
 SIGNS: Mapping[str, str] = {
@@ -48,6 +50,15 @@ SIGNS: Mapping[str, str] = {
 }
 """Before each state, so that it is not told by its colour alone."""
 
+DEADLINES: Mapping[str, tuple[str, str]] = {
+    publication_deadlines.COUNTING: ("◷", ""),
+    publication_deadlines.NEAR: ("!", "near"),
+    publication_deadlines.PASSED: ("✗", ""),
+    publication_deadlines.MET: ("✓", "published"),
+    publication_deadlines.LIFTED: ("–", "lifted"),
+}
+"""Sign and word of each state of a deadline."""
+
 SHORT = 90
 """Characters of a reason in a cell; the whole of it is on the group's page, and where one points."""
 
@@ -76,10 +87,30 @@ def countdown(at: datetime | None) -> Markup:
     """A time until which something is waited for, with how much of it is left."""
     if at is None:
         return Markup("")
-    left = (at - datetime.now(UTC)).total_seconds()
-    hours, minutes = divmod(max(0, int(left)) // 60, 60)
-    said = "passed" if left < 0 else f"in {hours} h" if hours >= 48 else f"in {hours} h {minutes} min"
-    return moment(at) + Markup(' <span class="note">{}</span>').format(said)
+    return moment(at) + Markup(' <span class="note">{}</span>').format(_left(at, datetime.now(UTC)))
+
+
+def _left(at: datetime, now: datetime) -> str:
+    left = (at - now).total_seconds()
+    hours, minutes = divmod(int(abs(left)) // 60, 60)
+    lasts = f"{hours} h" if hours >= 48 else f"{hours} h {minutes} min"
+    if left < 0:
+        return "passed just now" if left > -60 else f"passed {lasts} ago"
+    return f"in {lasts}"
+
+
+def publish_by(deadline: PublicationDeadline | None) -> Markup:
+    """Until when something is to be published, and whether that is near, has passed or was met."""
+    if deadline is None or deadline.due is None:
+        return Markup("")
+    now = datetime.now(UTC)
+    standing = deadline.standing(now)
+    sign, word = DEADLINES[standing]
+    said = word if standing in (publication_deadlines.MET, publication_deadlines.LIFTED) else _left(deadline.due, now)
+    if standing == publication_deadlines.NEAR:
+        said = f"{word}: {said}"
+    shown = '<span class="deadline deadline-{}"><span class="sign" aria-hidden="true">{}</span>{}</span> '
+    return Markup(shown).format(standing, sign, said) + moment(deadline.due)  # noqa: S704 - a literal
 
 
 def lines(text: str) -> Markup:
@@ -116,6 +147,7 @@ def _environment() -> Environment:
         "state": state,
         "moment": moment,
         "countdown": countdown,
+        "publish_by": publish_by,
         "lines": lines,
         "shortened": shortened,
         "of_airflow": of_airflow,

@@ -12,9 +12,10 @@ from airflow_calib_provider.domain.page_addresses import GROUP, view_address
 from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.domain.run_ranges import RunRanges, parse_ranges
 from airflow_calib_provider.errors import CalibError, NotFound
-from airflow_calib_provider.ledger import planner, queries, tables
+from airflow_calib_provider.ledger import planner, publication_deadlines, queries, tables
 from airflow_calib_provider.ledger.cells import Cell, Column, Rows
 from airflow_calib_provider.ledger.exclusions import EXCLUDED, left_out
+from airflow_calib_provider.ledger.publication_deadlines import PublicationDeadline
 from airflow_calib_provider.page.rights import Rights, in_pairs
 
 run, membership, group, group_task = tables.run, tables.membership, tables.run_group, tables.group_task
@@ -54,12 +55,14 @@ class Shown(NamedTuple):
 
     :ivar link: to the page of its group; empty: the run is in none.
     :ivar reason: in words.
+    :ivar deadline: until when its group is to have published; ``None``: there is no time, or it has.
     """
 
     state: str
     late: bool
     link: str
     reason: str
+    deadline: PublicationDeadline | None = None
 
 
 class RunOfMatrix(NamedTuple):
@@ -108,7 +111,9 @@ def matrix(connection: Connection, rights: Rights, wanted: Wanted) -> Matrix:
     following = (runs[-1].number, runs[-1].source) if len(runs) == wanted.size else None
     rows = _rows(connection, wanted.campaign, pairs, runs)
     columns = _columns(connection, wanted.campaign, pairs, rows.tasks.values())
-    lines = [line for line in _lines(wanted.campaign, columns, runs, rows, sources) if _is_wanted(line, wanted.state)]
+    deadlines = publication_deadlines.unmet(connection, {group_id for group_id, _ in rows.tasks})
+    made = _lines(wanted.campaign, columns, runs, rows, sources, deadlines)
+    lines = [line for line in made if _is_wanted(line, wanted.state)]
     return Matrix(columns, lines, workflows, len({row.source for row in runs}) > 1, following)
 
 
@@ -250,7 +255,12 @@ def _columns(
 
 
 def _lines(
-    campaign: str, columns: Sequence[Column], runs: Sequence[Any], rows: Rows, sources: Mapping[str, Collection[str]]
+    campaign: str,
+    columns: Sequence[Column],
+    runs: Sequence[Any],
+    rows: Rows,
+    sources: Mapping[str, Collection[str]],
+    deadlines: Mapping[tuple[int, str], PublicationDeadline],
 ) -> list[RunOfMatrix]:
     groups = {key[0]: (row.workflow, row.name) for key, row in rows.tasks.items()}
     links = {
@@ -263,8 +273,12 @@ def _lines(
         if row.source not in sources[column.workflow]:
             return Shown("", False, "", "")
         cell = rows.cell(column, row.source, row.number)
-        link = links.get(cell.member.group_id) if cell.member is not None else None
-        return Shown(cell.state, cell.late, f"{link}#task-{column.task}" if link else "", _reason(cell, said))
+        if cell.task is None:
+            link = links.get(cell.member.group_id) if cell.member is not None else None
+            return Shown(cell.state, cell.late, f"{link}#task-{column.task}" if link else "", _reason(cell, said))
+        link = f"{links[cell.task.group_id]}#task-{column.task}"
+        deadline = deadlines.get((cell.task.group_id, column.task)) if cell.state != "skipped" else None
+        return Shown(cell.state, cell.late, link, _reason(cell, said), deadline)
 
     return [RunOfMatrix(row.number, row.source, row.completed, [shown(one, row) for one in columns]) for row in runs]
 

@@ -139,7 +139,8 @@ def test_a_ledger_that_is_away_is_said_and_no_more(busy: World, as_reader: As) -
     [
         (timedelta(minutes=125, seconds=30), "in 2 h 5 min"),
         (timedelta(days=3, seconds=30), "in 72 h"),
-        (-timedelta(seconds=1), "passed"),
+        (-timedelta(seconds=1), "passed just now"),
+        (-timedelta(minutes=125, seconds=30), "passed 2 h 5 min ago"),
     ],
 )
 def test_what_is_left_of_a_time(left: timedelta, said: str) -> None:
