@@ -152,16 +152,24 @@ class Installation:
 
     def add_workflow(self, name: str) -> None:
         """A workflow as ``toy``, of a run source of its own; both have this name, and so has what is published."""
+        self.add_source(name)
+        text = (self.specs / "toy.yaml").read_text()
+        text = text.replace("workflow: toy", f"workflow: {name}").replace("source: runs", f"source: {name}")
+        self.write_workflow(name, text.replace("ToyConstants", f"{name.title()}Constants"))
+        self.airflow.wait_for_dags(f"{name}__run", f"{name}__sum")
+
+    def add_source(self, name: str) -> None:
+        """A run source of this name, from which runs are taken from now on."""
         self.take_runs_from(name)
         sources = self.specs / "sources.yaml"
         lines = sources.read_text().splitlines()
         sources.write_text("\n".join([*lines, *(line.replace("runs", name) for line in lines[2:5]), ""]))
-        text = (self.specs / "toy.yaml").read_text()
-        text = text.replace("workflow: toy", f"workflow: {name}").replace("source: runs", f"source: {name}")
-        (self.specs / f"{name}.yaml").write_text(text.replace("ToyConstants", f"{name.title()}Constants"))
+
+    def write_workflow(self, name: str, text: str) -> None:
+        """A workflow and its stub, which Airflow reads soon."""
+        (self.specs / f"{name}.yaml").write_text(text)
         stubs = self.folder / "installation" / "dags"
         shutil.copy(stubs / "toy.py", stubs / f"{name}.py")
-        self.airflow.wait_for_dags(f"{name}__run", f"{name}__sum")
 
     def edit(self, spec: Path, text: str) -> None:
         """Write a spec, and let Airflow read all stubs at once, not only when it is time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,23 @@ class Nopayloaddb(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody listens at its address until the end of the block."""
+        self.shutdown()
+        self.server_close()
+        try:
+            yield
+        finally:
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
+            self.serve()
+
+    def serve(self) -> None:
+        """Answer, in a thread."""
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def make(self, global_tag: str, *types: str, state: str = "unlocked") -> None:
         """A global tag with lists."""
@@ -258,11 +276,9 @@ class _Request(BaseHTTPRequestHandler):
 def nopayloaddb() -> Iterator[Nopayloaddb]:
     """One that runs until the end of the block."""
     server = Nopayloaddb()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
+    server.serve()
     try:
         yield server
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
