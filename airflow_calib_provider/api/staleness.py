@@ -31,6 +31,7 @@ class RerunOutcome:
 def stale_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str = PROMPT) -> list[StalePayload]:
     """The payloads that were made from what is not any more what it was, those that others have read first.
 
+    :param tag: only those of this tag, and the stale ones that these have read.
     :raises NotFound: there is no such campaign or tag.
     """
     from airflow_calib_provider.payloads.staleness import stale

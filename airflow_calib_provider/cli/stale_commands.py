@@ -12,7 +12,7 @@ from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, 
 if TYPE_CHECKING:
     from airflow_calib_provider.api import Rerun, StalePayload
 
-OnlyTag = Annotated[str | None, typer.Option("--tag", help="Only this tag.")]
+OnlyTag = Annotated[str | None, typer.Option("--tag", help="Only this tag, and what its payloads have read.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -65,8 +65,17 @@ def stale(connection: Connection, campaign: str, tag: str | None = None) -> list
     """The payloads of a campaign that are stale, those that others have read first.
 
     What was published before the ids of generations were kept with it cannot be told, and is left out.
+
+    :param tag: only that of this tag, and what that has read.
     """
-    return among(connection, [row for row in store.listed(connection, campaign, tag) if row.state in CURRENT])
+    found = among(connection, [row for row in store.listed(connection, campaign) if row.state in CURRENT])
+    if tag is None:
+        return found
+    wanted: set[int] = set()
+    for one in reversed(found):  # who reads comes behind what it has read
+        if one.payload.tag == tag or one.payload.id in wanted:
+            wanted |= {one.payload.id, *(row.id for row in one.follows)}
+    return [one for one in found if one.payload.id in wanted]
 
 
 def among(connection: Connection, rows: Sequence[Payload]) -> list[StalePayload]:

@@ -134,6 +134,9 @@ def test_who_has_read_what_was_superseded_follows(living: Living, reader: Living
     assert (first.payload.tag, second.payload.tag) == ("Scale", "Fitted")
     assert [row.tag for row in second.follows] == ["Scale"]
     assert api.smallest_rerun([first, second]) == of("deliver")
+    # Whoever asks for one tag is told of what it has read, which is to be mended first.
+    assert api.stale_payloads(living.ledger, "Fitted") == [first, second]
+    assert api.stale_payloads(living.ledger, "Scale") == [first]
     living.publish()
     (found,) = api.stale_payloads(living.ledger)
     assert (found.payload.tag, list(found.reruns)) == ("Fitted", of("fit", workflow="reads"))
