@@ -147,6 +147,11 @@ class Outside:
             held = {row.first_run: row.content_hash for row in self.installation.rows(query)}
             assert held == {run: hashlib.sha256(f"{text}\n".encode()).hexdigest() for run, text in wanted.items()}
 
+    def told(self, run: int) -> list[str]:
+        """The first lines of the messages about a run."""
+        posts = [text.replace("\\", "") for text in self.chat.posts]
+        return [text.partition("\n")[0] for text in posts if f"run-r{run}" in text]
+
     def commits(self) -> list[str]:
         """The subjects of the branch's commits, the newest first."""
         log = ["git", "-C", str(self.repository), "log", "--format=%s", "main"]
@@ -273,10 +278,8 @@ def test_what_is_before_the_group_holds_after_the_deadline(installation: Install
     assert payloads(installation, SCALE, LATE) == payloads(installation, ERRORS, LATE) == [(1, "published")]
     assert state(installation, LATE) == "new", "it is nobody's result"
     wait_for(installation, LATE, "done", "keep", READER)
-    told = [text.replace("\\", "") for text in outside.chat.posts]
-    assert [text.partition("\n")[0] for text in told if f"run-r{LATE}" in text] == [
-        f"**The deadline has passed: {WORKFLOW}.hand_over run-r{LATE}**"
-    ]
+    told = f"**The deadline has passed: {WORKFLOW}.hand_over run-r{LATE}**"
+    installation.wait(lambda: outside.told(LATE), 60, "the message")
     of = tables.event.c
     query = select(of.to_state).where(of.entity == "publication_deadline", of.group_name == f"run-r{LATE}")
     states = [row.to_state for row in installation.rows(query.order_by(of.id))]
@@ -286,6 +289,7 @@ def test_what_is_before_the_group_holds_after_the_deadline(installation: Install
     outside.have({**begun, LATE: f"{LATE}"})
     assert payloads(installation, SCALE, LATE) == [(1, "superseded"), (2, "published")]
     assert [row.to_state for row in installation.rows(query.order_by(of.id))] == [*states, "met"]
+    assert outside.told(LATE) == [told]
 
 
 def stale(installation: Installation) -> set[tuple[str, int, str]]:
