@@ -199,13 +199,6 @@ def explained(installation: Installation, run: int) -> str:
     return installation.calib("explain", f"run-r{run}", "--workflow", WORKFLOW, "--task", "hand_over")
 
 
-def assert_whole(installation: Installation) -> None:
-    """The stores have what the ledger says, asked in a shell of Airflow's machine, which knows its connections."""
-    shell = {name: value for name, value in installation.airflow.variables.items() if name.startswith("AIRFLOW")}
-    done = installation.run_calib("payload", "check", **shell)
-    assert (done.returncode, "as they were published" in done.stdout) == (0, True), done.stdout + done.stderr
-
-
 def tries(installation: Installation, run: int) -> dict[str, int]:
     """Task → how often Airflow has tried it."""
     path = f"/api/v2/dags/{DAG}/dagRuns/prompt__run-r{run}/taskInstances"
@@ -264,7 +257,6 @@ def test_a_refusal_in_the_middle_takes_back_what_was_done(
     installation.calib("retry", f"run-r{REFUSED}", "--workflow", WORKFLOW)
     wait_for(installation, REFUSED)
     outside.have({run: f"{run}" for run in (KILLED, AWAY, REFUSED)})
-    assert_whole(installation)
 
 
 def test_what_is_before_the_group_holds_after_the_deadline(installation: Installation, outside: Outside) -> None:
@@ -310,7 +302,6 @@ def rerun(installation: Installation, *options: str) -> list[str]:
     ]
 
 
-@pytest.mark.long
 def test_what_is_stale_runs_again_and_nothing_else(installation: Installation, outside: Outside) -> None:
     """The constants of one run are made anew, and another's have a fallback that was read."""
     (outside.control / "version" / str(KILLED)).write_text("again")
@@ -353,3 +344,11 @@ def test_the_token_is_nowhere(installation: Installation, outside: Outside) -> N
     roots = [installation.folder / "airflow", installation.folder / "by-connection", installation.home]
     files = [file for root in roots for file in root.rglob("*") if file.is_file() and "airflow.db" not in file.name]
     assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
+
+
+@pytest.mark.long
+def test_all_stores_are_as_they_were_published(installation: Installation, outside: Outside) -> None:
+    """Asked in a shell of Airflow's machine, which knows its connections."""
+    shell = {name: value for name, value in installation.airflow.variables.items() if name.startswith("AIRFLOW")}
+    done = installation.run_calib("payload", "check", **shell)
+    assert (done.returncode, "as they were published" in done.stdout) == (0, True), done.stdout + done.stderr
