@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, select
 
 from airflow_calib_provider.api.reading import PROMPT, check_names
-from airflow_calib_provider.domain.listing import listed
+from airflow_calib_provider.domain.listing import listed, of_runs
 from airflow_calib_provider.errors import CalibError, CommandLineError, NotFound
 from airflow_calib_provider.ledger import campaigns, skips, sources, tables
 from airflow_calib_provider.ledger.campaign_view import taken_from
@@ -111,7 +111,7 @@ def _notes(workflow: str, new: Sequence[int], late: Settled) -> list[str]:
             f"nothing in {workflow} waits for {runs} {listed(done)} any more: what is done was done with {them}"
         )
     return notes + [
-        f"the payload {row.tag} of runs {row.first_run} to {row.last_run} (revision {row.revision}) "
+        f"the payload {row.tag} of {of_runs(row.first_run, row.last_run)} (revision {row.revision}) "
         f"was made with what is skipped now, and stays"
         for row in late.payloads
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_calib_provider.domain.advice import PROMPT
 from airflow_calib_provider.errors import CalibError, CommandLineError
 from airflow_calib_provider.ledger.engine import Ledger
 
@@ -24,6 +25,7 @@ class ChannelStatus:
     :ivar sent: messages, since it began.
     :ivar events_behind: events that were not looked through yet.
     :ivar in_trouble: the last thing heard of it was ``last_error``.
+    :ivar warnings: what it names and is not there yet: a campaign may be named before it is created.
     """
 
     channel: str
@@ -35,6 +37,7 @@ class ChannelStatus:
     in_trouble: bool
     last_error: str | None
     last_error_at: datetime | None
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ def message_channels(ledger: Ledger, file: Path) -> list[ChannelStatus]:
     :param file: the ``messages.yaml``; it need not be there.
     :raises SpecErrors: it has mistakes.
     """
+    from sqlalchemy import select
+
+    from airflow_calib_provider.ledger import tables
     from airflow_calib_provider.messages import state
     from airflow_calib_provider.spec.kinds import channel_kind
 
@@ -66,6 +72,7 @@ def message_channels(ledger: Ledger, file: Path) -> list[ChannelStatus]:
     with ledger.read() as connection:
         rows = {row.name: row for row in state.listed(connection)}
         behind = {name: state.behind(connection, row) for name, row in rows.items()}
+        campaigns = set(connection.execute(select(tables.campaign.c.name)).scalars())
     found = []
     for name in [*declared, *(name for name in rows if name not in declared)]:
         row, spec = rows.get(name), declared.get(name)
@@ -80,9 +87,23 @@ def message_channels(ledger: Ledger, file: Path) -> list[ChannelStatus]:
                 in_trouble=row is not None and row.is_in_trouble,
                 last_error=row.last_error if row is not None else None,
                 last_error_at=row.last_error_at if row is not None else None,
+                warnings=_unknown(spec, campaigns) if spec is not None else (),
             )
         )
     return found
+
+
+def _unknown(spec: ChannelSpec, campaigns: Collection[str]) -> tuple[str, ...]:
+    """The campaigns that a channel names and that are not there (``prompt`` is made by the first injection)."""
+    from airflow_calib_provider.spec.problems import nearest
+
+    known = [PROMPT, *campaigns]
+    return tuple(
+        f"there is no campaign {name!r} yet, so that nothing of it is told" + (f"; {near}" if near else "")
+        for name in spec.campaigns
+        if name not in known
+        for near in [nearest(name, known)]
+    )
 
 
 def try_channels(file: Path, channels: Sequence[str] = ()) -> list[TriedChannel]:

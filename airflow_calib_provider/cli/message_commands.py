@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +42,8 @@ def status(specs: Specs = SPECS, as_json: Json = False) -> None:
         rows = [[getattr(item, name) for name in names] for item in found]
         table(heads, rows, empty=f"there are no channels: no {specs / FILE}")
         for item in found:
+            for warning in item.warnings:
+                print(f"{item.channel}: warning: {warning}")
             if not item.declared:
                 print(f"{item.channel}: is not in {specs / FILE} any more")
             if item.last_error:
@@ -75,7 +78,11 @@ def preview(channels: Channels = None, since: Since = "1d", specs: Specs = SPECS
 
     begin = since_when(since) or datetime.fromtimestamp(0, UTC)
     told: list[dict[str, Any]] = []
-    for channel, message in api.preview_messages(open_ledger(), specs / FILE, begin, channels or ()):
+    ledger = open_ledger()
+    for item in api.message_channels(ledger, specs / FILE):
+        for warning in item.warnings if not channels or item.channel in channels else ():
+            print(f"warning: {item.channel}: {warning}", file=sys.stderr)
+    for channel, message in api.preview_messages(ledger, specs / FILE, begin, channels or ()):
         told.append({"channel": channel, **asdict(message)})
         if not as_json:
             print(f"── {channel}, {message.at:%Y-%m-%d %H:%M:%S} UTC\n{_text(message)}\n")

@@ -18,6 +18,7 @@ from airflow_calib_provider.cli.common import (
     open_ledger,
     person,
 )
+from airflow_calib_provider.domain.listing import of_runs
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -106,7 +107,7 @@ def publish(
         )
         return
     for one in found:
-        print(f"published {one.tag} revision {one.revision} for runs {one.iov}")
+        print(f"published {one.tag} revision {one.revision} for {of_runs(one.iov.first, one.iov.last)}")
 
 
 @app.command(
@@ -140,7 +141,7 @@ def get(
     elif provenance:
         emit_json(row.provenance)
     elif output is not None:
-        print(f"{output}: {row.tag} revision {row.revision}, runs {row.first_run} to {row.last_run}")
+        print(f"{output}: {row.tag} revision {row.revision}, {of_runs(row.first_run, row.last_run)}")
     else:
         sys.stdout.flush()
         typer.echo(content.read_bytes(), nl=False)

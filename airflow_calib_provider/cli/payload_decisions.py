@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, WorkflowName, examples, open_ledger, person
+from airflow_calib_provider.domain.listing import of_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def _print_payload(row: Payload) -> None:
     from airflow_calib_provider.domain.reasons import RELEASES, render
 
     print(f"{row.tag} revision {row.revision}, {row.state}")
-    print(f"  runs {row.first_run} to {row.last_run}, made by {row.workflow}.{row.task} of {row.group_name}")
+    print(f"  {of_runs(row.first_run, row.last_run)}, made by {row.workflow}.{row.task} of {row.group_name}")
     print(f"  content {row.content_hash}, {row.file_name}, {row.size} bytes")
     if row.reason is not None:
         about = About(row.reason, row.group_name, row.workflow, row.task, row.campaign)
@@ -244,7 +245,7 @@ def withdraw(
     else:
         before = "was withdrawn already" if row.state == done.state else "withdrawn"
         nobody = "" if used else "; nobody has used it"
-        print(f"{before}: {done.tag} revision {done.revision} for runs {done.first_run} to {done.last_run}{nobody}")
+        print(f"{before}: {done.tag} revision {done.revision} for {of_runs(done.first_run, done.last_run)}{nobody}")
 
 
 def _said(reason: str | None) -> str:
@@ -283,7 +284,8 @@ def rollback(
         emit_json({**first, "rest": rest})
         return
     for one in (made, *made.rest):
-        print(f"published {one.tag} revision {one.revision} for runs {one.iov}, content {one.content_hash[:12]}")
+        runs = of_runs(one.iov.first, one.iov.last)
+        print(f"published {one.tag} revision {one.revision} for {runs}, content {one.content_hash[:12]}")
 
 
 def check(

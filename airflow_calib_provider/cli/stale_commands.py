@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airflow_calib_provider.cli.common import PROMPT, Campaign, Json, examples, open_ledger
+from airflow_calib_provider.domain.listing import of_runs
 
 if TYPE_CHECKING:
     from airflow_calib_provider.api import Rerun, StalePayload
@@ -36,7 +37,7 @@ def stale(tag: OnlyTag = None, campaign: Campaign = PROMPT, as_json: Json = Fals
         print("nothing is stale")
     for one in () if as_json else found:
         row = one.payload
-        print(f"{row.tag} revision {row.revision} for runs {row.first_run} to {row.last_run}, {row.state}")
+        print(f"{row.tag} revision {row.revision} for {of_runs(row.first_run, row.last_run)}, {row.state}")
         for why in one.why:
             print(f"  {why}")
         for rerun in one.reruns:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from airflow_calib_provider.domain.model import Model
+from airflow_calib_provider.domain.quantities import format_time
 
 if TYPE_CHECKING:
     from airflow_calib_provider.domain.reasons import Reason
@@ -81,11 +82,7 @@ def decided(
         said = f"failed; {n_failed} of {n_runs} runs have, and it goes on without {most} at most"
         return Verdict({}, dict.fromkeys(failures, said))
     due = {run: failure.at + (policy.after or timedelta()) for run, failure in failures.items()}
-    waits = {
-        run: f"failed; it goes on without it from {at.isoformat(timespec='seconds')} on"
-        for run, at in due.items()
-        if now < at
-    }
+    waits = {run: f"failed; it goes on without it from {format_time(at)} on" for run, at in due.items() if now < at}
     return Verdict({run: failure for run, failure in failures.items() if run not in waits}, waits)
 
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_calib_provider.domain.listing import listed
-from airflow_calib_provider.domain.quantities import format_duration
+from airflow_calib_provider.domain.listing import listed, of_runs
+from airflow_calib_provider.domain.quantities import format_duration, format_number, format_time, value_text
 
 if TYPE_CHECKING:
     from airflow_calib_provider.domain.reasons import Reason
@@ -51,7 +51,7 @@ def life(reason: Mapping[str, Any]) -> str:
 
 
 def _amounts(amounts: Mapping[str, float]) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in amounts.items())
+    return " and ".join(f"{format_number(amount)} {name}" for name, amount in amounts.items())
 
 
 def _dropped(reason: Mapping[str, Any]) -> str:
@@ -68,7 +68,8 @@ def _at_most(reason: Mapping[str, Any]) -> str:
 
 
 def _break_on(reason: Mapping[str, Any]) -> str:
-    return f"{reason['field']} is {reason['is']} from run {reason['by']} on, and was {reason['was']}"
+    now, before = (value_text(reason[name]) for name in ("is", "was"))
+    return f"{reason['field']} is {now} from run {reason['by']} on, and was {before}"
 
 
 def _break_after(reason: Mapping[str, Any]) -> str:
@@ -135,7 +136,10 @@ def _ended_with(params: Mapping[str, Any]) -> str:
     minimum = params.get("minimum") or {}
     if not minimum:
         return "the group was dropped: it did not reach its minimum"
-    amounts = ", ".join(f"{params['amounts'].get(name, 0):g} of {least:g} {name}" for name, least in minimum.items())
+    has = params["amounts"]
+    amounts = ", ".join(
+        f"{format_number(has.get(name, 0))} of {format_number(least)} {name}" for name, least in minimum.items()
+    )
     return f"the group was dropped: it ended with {amounts}"
 
 
@@ -160,7 +164,7 @@ def _held(params: Mapping[str, Any], said: str) -> str:
 
 def _failed_for(params: Mapping[str, Any]) -> str:
     what = "has failed for it" if params["failed"] == params["task"] else f"cannot begin, as {params['failed']} failed"
-    until = f"; it goes on without it from {params['until']} on" if params.get("until") else ""
+    until = f"; it goes on without it from {format_time(params['until'])} on" if params.get("until") else ""
     return f"{what}: {params['said']}{until}"
 
 
@@ -173,8 +177,8 @@ TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dropped": _ended_with,
     "before_boundaries": lambda p: f"refused: it is before the first boundary of {p['grouping']}, run {p['first']}",
     "boundary_cuts": lambda p: (
-        f"the boundary {p['boundary']} of {p['grouping']} would cut the closed group {p['group']}, whose runs are "
-        f"{p['first_run']} to {p['last_run']}: nothing more is put into groups of {p['grouping']}"
+        f"the boundary {p['boundary']} of {p['grouping']} would cut the closed group {p['group']}, of "
+        f"{of_runs(p['first_run'], p['last_run'])}: nothing more is put into groups of {p['grouping']}"
     ),
     "value_awaited": lambda p: _held(p, _STANDS.get(p["state"], f"is {p['state']} there")),
     "value_failed": lambda p: _held(p, _failed_for(p)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_calib_provider.domain.advice import PROMPT
-from airflow_calib_provider.domain.listing import listed
+from airflow_calib_provider.domain.listing import counted, listed, of_runs
 
 
 def _amended(params: Mapping[str, Any]) -> str:
@@ -35,9 +35,9 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "stale": _stale,
     "stale_cleared": _stale,
     "stale_gone": lambda p: f"{_stale(p)}, and the spec has no such task any more",
-    "stale_refused": lambda p: f"{_stale(p)}, and Airflow, asked {p['asked']} times, refuses: {p['error']}",
+    "stale_refused": lambda p: f"{_stale(p)}, and Airflow, asked {counted(p['asked'], 'time')}, refuses: {p['error']}",
     "stale_stuck": lambda p: (
-        f"{_stale(p)}; Airflow was asked {p['asked']} times, and it has not begun"
+        f"{_stale(p)}; Airflow was asked {counted(p['asked'], 'time')}, and it has not begun"
         + (f" (it refuses: {p['error']})" if p.get("error") else "")
     ),
     "amended": _amended,
@@ -45,8 +45,8 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "removed": lambda p: f"removed from {p['group']} by {p['person']} (edition {p['edition']}): {p['said']}",
     "absorbed": lambda p: f"its runs are in {p['into']} since edition {p['edition']} of that group",
     "candidate": lambda p: (
-        f"made {p['tag']} revision {p['revision']} for runs {p['first_run']}–{p['last_run']}, which stays a candidate, "
-        "as its runs arrived late"
+        f"made {p['tag']} revision {p['revision']} for {of_runs(p['first_run'], p['last_run'])}, which stays a "
+        "candidate, as its runs arrived late"
     ),
 }
 

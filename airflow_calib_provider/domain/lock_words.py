@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from airflow_calib_provider.domain.quantities import format_duration
+from airflow_calib_provider.domain.quantities import format_duration, format_time
 
 
 def _publish_by(params: Mapping[str, Any]) -> str:
@@ -48,9 +48,8 @@ def until(reason: Mapping[str, Any]) -> str:
     deadline = reason.get("deadline")
     if not deadline:
         return ""
-    at = datetime.fromisoformat(deadline["at"])
     near = ", which is near" if deadline["near"] else ""
-    return f" (until {at:%Y-%m-%d %H:%M:%S} UTC{near}; {_THEN.get(deadline['then'], deadline['then'])})"
+    return f" (until {format_time(deadline['at'])}{near}; {_THEN.get(deadline['then'], deadline['then'])})"
 
 
 def passed(reason: Mapping[str, Any]) -> str:

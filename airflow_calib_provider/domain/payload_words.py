@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_calib_provider.domain.listing import listed
+from airflow_calib_provider.domain.listing import listed, of_runs
+from airflow_calib_provider.domain.quantities import format_time
 
 
 def _what(params: Mapping[str, Any]) -> str:
-    return f"{params['tag']} revision {params['revision']} for runs {params['first_run']}–{params['last_run']}"
+    return f"{params['tag']} revision {params['revision']} for {of_runs(params['first_run'], params['last_run'])}"
 
 
 def _awaits(params: Mapping[str, Any]) -> str:
-    who = params.get("listed") or " or ".join(params["users"])
-    until = f", until {params['until']}" if params.get("until") else ""
+    who = params.get("listed") or " or ".join(params["users"]) or "whoever may answer in Airflow"
+    until = f", until {format_time(params['until'])}" if params.get("until") else ""
     return f"{_what(params)} (content {params['hash'][:12]}) waits for the approval of {who}{until}"
 
 
@@ -29,7 +30,7 @@ def _published(params: Mapping[str, Any]) -> str:
 
 
 def _unchanged(params: Mapping[str, Any]) -> str:
-    runs = f"for runs {params['first_run']}–{params['last_run']}"
+    runs = f"for {of_runs(params['first_run'], params['last_run'])}"
     of = f"revision {params['revision']} of {params['group']}"
     return f"published nothing {runs}: the content of {listed(params['tags'])} is that of {of}"
 

@@ -1,7 +1,8 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes, times and numbers as people write them, and read them."""
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,8 @@ _BYTES = {
 _SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,6})?) ?(?P<unit>[kKMGT]?i?B)", re.ASCII)
 _LEAP = re.compile(r"(?P<before>.*[T ]\d\d:?\d\d:?)60(?:[.,]\d+)?(?P<zone>Z|[+-].*|)", re.ASCII)
 _LARGEST = 10**18
+_WHOLE = 10**15
+"""Of larger ones a float does not know every digit."""
 _LONGEST = timedelta(days=3_650)
 
 
@@ -59,6 +62,35 @@ def parse_size(text: str) -> int:
     if value > _LARGEST:
         raise ValueError(f"{text!r} is more than a million TB")
     return value
+
+
+def format_time(at: datetime | str | None) -> str:
+    """``2026-05-01 09:13 UTC``, as people read it: to the minute.
+
+    :param at: a time with its zone, also as ISO 8601 has it; what is none stays as it is.
+    """
+    if isinstance(at, str):
+        try:
+            at = parse_time(at)
+        except ValueError:
+            return str(at)
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at is not None else ""
+
+
+def format_number(value: float) -> str:
+    """``355872`` and ``4,000,000`` and ``0.0314``: no ``.0`` behind what is whole, no ``4e+06``."""
+    if math.isfinite(value) and value == int(value) and abs(value) < _WHOLE:
+        return f"{int(value):,}"
+    return f"{value:.6g}"
+
+
+def value_text(value: object) -> str:
+    """A value of a run's field: ``true``, ``355872`` and not ``355872.0``."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < _WHOLE:
+        return str(int(value))
+    return " ".join(map(value_text, value)) if isinstance(value, list) else str(value)
 
 
 def parse_time(text: str) -> datetime:

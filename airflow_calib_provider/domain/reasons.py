@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_calib_provider.domain import group_words, late_words, lock_words, payload_words, run_words
+from airflow_calib_provider.domain import airflow_words, group_words, late_words, lock_words, payload_words, run_words
 from airflow_calib_provider.domain.advice import PROMPT, About, completed, missing_runs
 from airflow_calib_provider.domain.iteration import words as iteration_words
-from airflow_calib_provider.domain.listing import SHOWN
+from airflow_calib_provider.domain.listing import SHOWN, counted
 from airflow_calib_provider.domain.listing import listed as listed
+from airflow_calib_provider.domain.quantities import format_number, format_time
 from airflow_calib_provider.domain.source_changes import told
 from airflow_calib_provider.errors import KindError
 from airflow_calib_provider.kinds import GROUPINGS, LOCKS
@@ -25,14 +26,14 @@ Reason = Mapping[str, object]
 
 def _forming(params: Mapping[str, Any]) -> str:
     amounts = ", ".join(
-        f"{params['amounts'].get(name, 0):g} of {minimum:g} {name}"
+        f"{format_number(params['amounts'].get(name, 0))} of {format_number(minimum)} {name}"
         for name, minimum in params.get("minimum", {}).items()
     )
     try:
         until = GROUPINGS.member(params.get("kind", "")).ends(params.get("options", {}))
     except KindError:
         until = "closes when it is complete"
-    runs = "1 run" if params["n_runs"] == 1 else f"{params['n_runs']} runs"
+    runs = counted(params["n_runs"], "run")
     endless = "; none of its runs has an end, so that max_wait never closes it" if params.get("endless") else ""
     return f"the group is forming: {runs}{', ' + amounts if amounts else ''}; {until}{endless}"
 
@@ -57,11 +58,12 @@ def _behind(params: Mapping[str, Any]) -> str:
         return "no completed run is behind it"
     named = ", ".join(str(number) for number in params["behind"][:SHOWN])
     more = params["n_behind"] - len(params["behind"][:SHOWN])
-    return f"{params['n_behind']} completed runs are behind it: {named}{f' and {more} more' if more else ''}"
+    behind = f"{counted(params['n_behind'], 'completed run')} {'is' if params['n_behind'] == 1 else 'are'} behind it"
+    return f"{behind}: {named}{f' and {more:,} more' if more else ''}"
 
 
 def _started(params: Mapping[str, Any]) -> str:
-    return f", which started at {params['started']} and" if params.get("started") else ", which"
+    return f", which started at {format_time(params['started'])} and" if params.get("started") else ", which"
 
 
 def _source_changed(params: Mapping[str, Any]) -> str:
@@ -69,8 +71,9 @@ def _source_changed(params: Mapping[str, Any]) -> str:
     if params["n_runs"] == 1:
         return f"the source changed after assignment: {told(runs[0][1])}"
     more = params["n_runs"] - len(runs)
-    named = "; ".join(f"run {number}: {told(changes)}" for number, changes in runs)
-    return f"the source changed after assignment: {named}{f'; and {more} more runs' if more else ''}"
+    named = [f"run {number}: {told(changes)}" for number, changes in runs]
+    named += [f"and {counted(more, 'more run')}"] if more else []
+    return f"the source changed after assignment: {'; '.join(named)}"
 
 
 def _redo(params: Mapping[str, Any]) -> str:
@@ -83,22 +86,21 @@ def _redo(params: Mapping[str, Any]) -> str:
 
 def _retry_pending(params: Mapping[str, Any]) -> str:
     jobs = listed([f"job {index}: {why}" for index, why in params["jobs"]], 3)
-    return f"{params['n_jobs']} jobs failed and are tried again, the first at {params['until']} ({jobs})"
+    at = format_time(params["until"])
+    if params["n_jobs"] == 1:
+        return f"1 job failed and is tried again at {at} ({jobs})"
+    return f"{params['n_jobs']:,} jobs failed and are tried again, the first at {at} ({jobs})"
 
 
 def _live_jobs(params: Mapping[str, Any]) -> str:
-    jobs = "1 job" if params["n_jobs"] == 1 else f"{params['n_jobs']} jobs"
-    due = f"; released or tried anew at {params['until']}" if params.get("until") else ""
-    return f"{jobs} {params['state']}: {params['message']}{due}"
-
-
-def _unreachable(params: Mapping[str, Any]) -> str:
-    return f"Airflow cannot be asked, so causes on its side are not known: {params['why']}"
+    due = f"; released or tried anew at {format_time(params['until'])}" if params.get("until") else ""
+    return f"{counted(params['n_jobs'], 'job')} {params['state']}: {params['message']}{due}"
 
 
 def _mistakes(params: Mapping[str, Any]) -> str:
     more = params["n"] - len(params["mistakes"])
-    return "".join(f"\n{said}" for said in params["mistakes"]) + (f"\nand {more} more mistakes" if more else "")
+    said = [*params["mistakes"], *([f"and {counted(more, 'more mistake')}"] if more else [])]
+    return "".join(f"\n{one}" for one in said)
 
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -107,6 +109,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     **lock_words.TEXTS,
     **group_words.TEXTS,
     **run_words.TEXTS,
+    **airflow_words.TEXTS,
     # waiting
     "forming": _forming,
     "several": _several,
@@ -119,7 +122,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         + (f" (last refusal: {p['error']})" if p.get("error") else "")
     ),
     "dag_run_opened": lambda p: (
-        f"its DAG run {p['run_id']} is open since {p['since']}; Airflow has not started "
+        f"its DAG run {p['run_id']} is open since {format_time(p['since'])}; Airflow has not started "
         + (listed(p["tasks"]) if p.get("tasks") else "the task")
         + " yet"
     ),
@@ -141,7 +144,10 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "upstream_ended": lambda p: (
         "cannot start: " + listed([f"{task} is {state}" for task, state in p["tasks"]]) + " in its own DAG run"
     ),
-    "dag_run_refused": lambda p: f"Airflow refused its DAG run {p['run_id']} {p['refusals']} times: {p['error']}",
+    "dag_run_refused": lambda p: (
+        f"Airflow refused its DAG run {p['run_id']} {counted(p['refusals'], 'time')}: {p['error']}"
+        + (f"; it is asked again at {format_time(p['not_before'])}" if p.get("not_before") else "")
+    ),
     "dag_run_claimed": lambda p: f"its DAG run {p['run_id']} is being opened right now",
     "claim_expired": lambda p: f"the process that was opening its DAG run {p['run_id']} died",
     "dag_run_not_asked": lambda p: f"nothing holds it; a DAG run of {p['dag_id']} was not asked for yet",
@@ -156,7 +162,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "credential": lambda p: str(p["message"]),
     "backend_trouble": lambda p: f"the backend {p['backend']} is in trouble: {p['message']}",
     "live_jobs": _live_jobs,
-    "more_live_jobs": lambda p: f"{p['n_jobs']} more jobs, for {p['n_reasons']} other reasons",
+    "more_live_jobs": lambda p: f"{counted(p['n_jobs'], 'more job')}, for {counted(p['n_reasons'], 'other reason')}",
     # ends
     "done": lambda p: (
         "all jobs succeeded" if not p.get("left_out") else f"quorum reached; left out: jobs {listed(p['left_out'])}"
@@ -191,7 +197,9 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"run {p['run']}{_started(p)} is not completed, holds back every run above it: {_behind(p)}"
     ),
     "held_by_run": lambda p: f"held back by run {p['run']}{_started(p)} is not completed; {_behind(p)}",
-    "settle": lambda p: f"run {p['run']} ended less than {p['settle']} ago (runs.settle); taken from {p['until']} on",
+    "settle": lambda p: (
+        f"run {p['run']} ended less than {p['settle']} ago (runs.settle); taken from {format_time(p['until'])} on"
+    ),
     "finite_incomplete": lambda p: (
         "the finite campaign waits for all of its runs to complete; missing " + listed(p["missing"])
     ),
@@ -231,46 +239,6 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "spec_refused": lambda p: f"{p['file']} has mistakes: nothing is made of it.{_mistakes(p)}",
     "workflow_gone": lambda p: f"no YAML file has the workflow {p['workflow']} any more; it was in {p['file']}",
-    # Airflow's side
-    "airflow_unreachable": _unreachable,
-    "scheduler_down": lambda p: f"Airflow's scheduler is down (last heartbeat {p['heartbeat'] or 'never'})",
-    "triggerer_down": lambda p: (
-        f"Airflow's triggerer is down (last heartbeat {p['heartbeat'] or 'never'}): nothing that "
-        + "waits or runs is looked at"
-    ),
-    "dag_processor_down": lambda p: (
-        f"Airflow's DAG processor is down (last heartbeat {p['heartbeat'] or 'never'}): new and "
-        + "edited DAGs are not seen"
-    ),
-    "metadatabase_down": lambda p: "Airflow's own database is down",
-    "dag_not_found": lambda p: (
-        f"Airflow {'has no file of' if p.get('stale') else 'does not know'} the DAG {p['dag_id']}"
-    ),
-    "dag_import_error": lambda p: f"Airflow cannot import {p['file']}: {p['error']}",
-    "dag_paused": lambda p: f"the DAG {p['dag_id']} is paused",
-    "dag_run_missing": lambda p: (
-        f"the ledger says that the DAG run {p['run_id']} was opened, but Airflow does not have it"
-    ),
-    "dag_run_queued": lambda p: (
-        f"the DAG run {p['run_id']} is queued: Airflow's limit max_active_runs is reached, or its "
-        + "scheduler has not looked yet"
-    ),
-    "dag_run_failed": lambda p: (
-        f"the DAG run {p['run_id']} has failed in Airflow" + (f": {listed(p['tasks'])}" if p.get("tasks") else "")
-    ),
-    "pool_full": lambda p: (
-        f"{p['task']} is {p['state']}: all {p['slots']} slots of Airflow's pool {p['pool']} are occupied"
-    ),
-    "task_queued": lambda p: f"{p['task']} is {p['state']} in Airflow: no worker has taken it yet",
-    "up_for_retry": lambda p: (
-        f"{p['task']} crashed in Airflow (try {p['try_number']}) and will be tried again; it attaches "
-        + "to the jobs that run"
-    ),
-    "task_not_in_dag_run": lambda p: (
-        f"the DAG run {p['run_id']} is {p['state']}, and does not have {p['task']}, which its workflow got later"
-    ),
-    "airflow_upstream_failed": lambda p: f"Airflow will not start {p['task']}: a task before it has failed",
-    "airflow_task_ended": lambda p: f"{p['task']} is {p['state']} in Airflow, but {p['ledger']} in the ledger",
 }
 
 
@@ -308,6 +276,7 @@ RELEASES: dict[str, str] = {
     **lock_words.RELEASES,
     **group_words.RELEASES,
     **iteration_words.RELEASES,
+    **airflow_words.RELEASES,
     "forming": "more runs, as its grouping asks for; or the end of the campaign for good (`calib campaign close`)",
     "several": "all of these",
     "queued_in_ledger": "a DAG run of this DAG that ends; or a higher CALIB_MAX_OPEN",
@@ -327,14 +296,14 @@ RELEASES: dict[str, str] = {
     "dropped": "nothing: the group will not be processed",
     "jobs": "the end of these jobs (`calib jobs list`)",
     "credential": "the file, renewed in its place; it is looked at again by itself",
-    "backend_trouble": "what the message asks for; it is asked again by itself",
+    "backend_trouble": "what mends that; it is asked again by itself",
     "live_jobs": "what the message says (`calib jobs list` shows each job)",
     "more_live_jobs": "`calib jobs list` shows each job",
     "retry_pending": "the delay before the next attempt",
     "jobs_failed": "`calib jobs logs` shows why; then `calib retry`",
     "killed": "`calib retry`",
     "error": "a corrected spec or input; then `calib retry`",
-    "publish_failed": "what the message asks for; then `calib retry`",
+    "publish_failed": "what mends that; then `calib retry`",
     "marked_success_without_products": "the products; or `calib retry`",
     "skipped": "nothing",
     "run_skipped": "nothing",
@@ -366,23 +335,6 @@ RELEASES: dict[str, str] = {
     "spec_clash": "one file for the workflow; move the other away, or give it another name",
     "spec_refused": "a corrected file: `calib spec check`",
     "workflow_gone": "the file, if it comes back; or `calib skip` of what is open",
-    "airflow_unreachable": "CALIB_AIRFLOW_URL of a running Airflow, with CALIB_AIRFLOW_TOKEN or …_TOKEN_FILE",
-    "scheduler_down": "`airflow scheduler`",
-    "triggerer_down": "`airflow triggerer`",
-    "dag_processor_down": "`airflow dag-processor`",
-    "metadatabase_down": "Airflow's administrator",
-    "dag_not_found": "`calib spec stubs`, then Airflow's DAG processor",
-    "dag_import_error": "a corrected file: `calib spec check`",
-    "dag_paused": "unpausing it in Airflow: `airflow dags unpause`",
-    "dag_run_missing": "an expert: somebody deleted it in Airflow; a group is opened once only",
-    "dag_run_queued": "a DAG run of this DAG that ends",
-    "dag_run_failed": "`calib retry`, which runs again what failed",
-    "pool_full": "a free slot; or a larger pool",
-    "task_queued": "a free worker",
-    "up_for_retry": "time: Airflow's retry delay",
-    "task_not_in_dag_run": "`calib retry`, which adds it to the DAG run",
-    "airflow_upstream_failed": "`calib retry`, which runs the task that failed, too",
-    "airflow_task_ended": "`calib retry`, which clears it in Airflow",
 }
 """What would release a wait, by code; codes that are no wait have none."""
 
@@ -436,6 +388,8 @@ def _words(reason: Mapping[str, Any], state: str) -> str:
         return "what is missing, then `calib retry`"
     if code == "upstream_ended" and all(ended == "skipped" for _, ended in reason["tasks"]):
         return "nothing: a skip cannot be taken back; `calib skip` ends this one, too"
+    if code == "live_jobs" and reason.get("state") == "held" and not reason.get("until"):
+        return "a person: mend what keeps them, then release them (`calib jobs list` shows each)"
     if code == "jobs_failed" and state == "processing":
         return "`calib jobs logs` shows why; when the other jobs have ended, `calib retry`"
     if code in iteration_words.TEXTS or reason.get("made_by") or reason.get("no_worker"):

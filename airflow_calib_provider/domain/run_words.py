@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_calib_provider.domain.listing import listed
+from airflow_calib_provider.domain.quantities import format_time
 
 
 def _edited(params: Mapping[str, Any]) -> str:
@@ -13,7 +14,7 @@ def _edited(params: Mapping[str, Any]) -> str:
     if not params.get("edited_at"):
         return ""
     commit = f", in {params['commit'][:12]}" if params.get("commit") else ""
-    return f", as they were then; they were edited since ({params['edited_at']}{commit})"
+    return f", as they were then; they were edited since ({format_time(params['edited_at'])}{commit})"
 
 
 TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -21,7 +22,8 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "in_no_category": lambda p: f"not selected: in none of the categories {', '.join(p['categories'])}{_edited(p)}",
     "before_since": lambda p: f"not selected: before runs.since ({p['since']})",
     "before_first_seen": lambda p: (
-        f"not selected: it ended before the workflow was first seen ({p['first_seen']}); set runs.since to take it"
+        f"not selected: it ended before the workflow was first seen ({format_time(p['first_seen'])}); "
+        "set runs.since to take it"
     ),
     "not_in_campaign": lambda p: "not selected: not one of the campaign's runs",
     "condition_error": lambda p: f"refused: {p['message']}",
@@ -29,7 +31,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "not_listed": lambda p: "refused: its source lists it no more, and it was never completed",
     "incomplete_too_long": lambda p: f"refused: still not completed {p['after']} after its start",
     "failed_run": lambda p: (
-        f"left out: {p['failed']} failed for it at {p['at']}{': ' + p['said'] if p.get('said') else ''}"
+        f"left out: {p['failed']} failed for it at {format_time(p['at'])}{': ' + p['said'] if p.get('said') else ''}"
     ),
     "all_left_out": lambda p: (
         f"nothing is left to process: it went on without {listed(p['runs'])} before, and the group has no other run "

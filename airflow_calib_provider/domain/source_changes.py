@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from airflow_calib_provider.domain.escaping import escaped
+from airflow_calib_provider.domain.quantities import value_text
 
 Changes = dict[str, list[object]]
 """Field → what it was, and what it is."""
@@ -52,7 +53,7 @@ def source_changes(
 
 def _same(old: object, new: object) -> bool:
     """A field that is declared with another type since then says the same still."""
-    return old == new or (type(old) is not type(new) and None not in (old, new) and _text(old) == _text(new))
+    return old == new or (type(old) is not type(new) and None not in (old, new) and value_text(old) == value_text(new))
 
 
 def told(changes: Mapping[str, Sequence[object]]) -> str:
@@ -63,14 +64,8 @@ def told(changes: Mapping[str, Sequence[object]]) -> str:
 
 
 def _short(value: object) -> str:
-    text = escaped("" if value is None else _text(value)) or "nothing"
+    text = escaped("" if value is None else value_text(value)) or "nothing"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _iso(at: datetime | None) -> str | None:

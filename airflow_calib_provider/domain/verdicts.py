@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from airflow_calib_provider.domain.model import Model
+from airflow_calib_provider.domain.quantities import format_number
 
 
 class Limit(Model):
@@ -37,10 +38,12 @@ class Limit(Model):
 
     def __str__(self) -> str:
         if self.target is not None:
-            return f"within {self.tolerance:g} of {self.target:g}"
+            return f"within {format_number(self.tolerance)} of {format_number(self.target)}"
         if self.low is not None and self.high is not None:
-            return f"between {self.low:g} and {self.high:g}"
-        return f"above {self.low:g}" if self.low is not None else f"below {self.high:g}"
+            return f"between {format_number(self.low)} and {format_number(self.high)}"
+        if self.low is not None:
+            return f"above {format_number(self.low)}"
+        return f"below {format_number(self.high)}" if self.high is not None else "anything"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Finding:
 
     def said(self) -> str:
         """In words: ``jump is 0.07, asked is below 0.05``."""
-        shown = ", ".join(f"{value:g}" for value in self.values[:3]) + (", …" if len(self.values) > 3 else "")
+        shown = ", ".join(format_number(value) for value in self.values[:3]) + (", …" if len(self.values) > 3 else "")
         return f"{self.name} {f'is {shown}' if self.values else 'was not reported'}, asked is {self.asked}"
 
     def as_dict(self) -> dict[str, object]:

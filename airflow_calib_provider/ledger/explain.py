@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from airflow_calib_provider.domain.group_words import life
+from airflow_calib_provider.domain.quantities import format_duration
 from airflow_calib_provider.domain.reasons import Cause, Reason
 from airflow_calib_provider.ledger import (
     campaigns,
@@ -375,7 +376,7 @@ def _settling(connection: Connection, scope: Scope, row: Run, workflow: str) -> 
     young = connection.execute(query.order_by(run.c.number).limit(1)).first()
     if young is None:
         return None
-    return {"code": "settle", "run": young.number, "settle": str(settle), "until": _iso(young.end + settle)}
+    return {"code": "settle", "run": young.number, "settle": format_duration(settle), "until": _iso(young.end + settle)}
 
 
 def _finite_incomplete(connection: Connection, campaign: Campaign, row: Run, workflow: str) -> Reason | None:

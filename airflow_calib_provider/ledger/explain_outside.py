@@ -9,6 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from airflow_calib_provider.domain.quantities import format_time
 from airflow_calib_provider.ledger.asking import by_outside_kind, may_ask_outside, outside_lock
 from airflow_calib_provider.ledger.locks.apart import one_by_one
 from airflow_calib_provider.ledger.locks.base import lock_rows
@@ -62,4 +63,4 @@ def _told(lock: OutsideLock, known: Answered) -> str:
 
 
 def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return format_time(at)

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from airflow_calib_provider.domain.advice import PROMPT
+from airflow_calib_provider.domain.listing import of_runs
 from airflow_calib_provider.domain.page_addresses import PEOPLE, group_address, page_address
 from airflow_calib_provider.domain.reasons import Cause, Reason, render
 from airflow_calib_provider.ledger.rows import Event
 from airflow_calib_provider.messages.base import AboutTask, Message
+from airflow_calib_provider.messages.of_payloads import as_sets, is_new, payload_title, payload_to_do, payload_why
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +78,7 @@ def _of_payload(event: Event) -> str:
     if event.to_state in ("published", "withdrawn"):
         return "published"
     is_asked = event.data.get("asked") or event.data.get("reminded")
-    return "waiting_for_person" if is_asked or _is_new(event) else ""
-
-
-def _is_new(event: Event) -> bool:
-    """Whether it is a candidate that was made now: of late runs it waits for a person, others go on by themselves."""
-    return event.from_state is None and event.to_state == "candidate"
+    return "waiting_for_person" if is_asked or is_new(event) else ""
 
 
 _TOPICS: dict[str, Callable[[Event], str]] = {
@@ -99,25 +97,25 @@ def group_of(event: Event) -> GroupKey | None:
     return event.campaign, event.workflow, event.group_name
 
 
-def message_of(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) -> Message | None:
+def message_of(
+    event: Event, groups: Mapping[GroupKey, GroupRuns], link: str, others: Sequence[Event] = ()
+) -> Message | None:
     """The message about one event; ``None``: nobody is told of it.
 
     :param link: Airflow's address; empty: there are no links.
+    :param others: of the same set, before it.
     """
+    if not _is_told(event, groups):
+        return None
     topic = topic_of(event)
-    if not topic:
-        return None
     key = group_of(event)
-    facts = groups.get(key) if key is not None else None
-    if event.entity == "payload" and _is_new(event) and not (facts and facts.late):
-        return None
     return Message(
         key=f"event-{event.id}",
         topic=topic,
         event=event.id,
         at=datetime.fromtimestamp(event.at / 1e9, UTC),
-        title=_short(_title(event, topic), 200),
-        where=_where(event, facts),
+        title=_short(_title(event, topic, others), 200),
+        where=_where(event, groups.get(key) if key is not None else None),
         why=_short(_why(event)),
         to_do=_short(_to_do(event)),
         link=_address(event, link) if link else "",
@@ -126,21 +124,25 @@ def message_of(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) ->
     )
 
 
+def _is_told(event: Event, groups: Mapping[GroupKey, GroupRuns]) -> bool:
+    if event.entity == "payload" and is_new(event):
+        key = group_of(event)
+        facts = groups.get(key) if key is not None else None
+        return facts is not None and facts.late
+    return bool(topic_of(event))
+
+
 def _about(event: Event) -> AboutTask | None:
     key = group_of(event)
     return AboutTask(*key, event.task) if event.entity == "group_task" and key is not None and event.task else None
 
 
-def _title(event: Event, topic: str) -> str:
+def _title(event: Event, topic: str, others: Sequence[Event]) -> str:
     task = f"{event.workflow}.{event.task}" if event.task else event.workflow or ""
     of = f"{task} {event.group_name}" if event.group_name else task
+    of += f" in {event.campaign}" if event.campaign not in (None, PROMPT) else ""
     if event.entity == "payload":
-        said = f"{event.data.get('tag')} revision {event.data.get('revision')} for runs {_runs(event.data)}"
-        if event.to_state in ("published", "withdrawn"):
-            return f"{event.to_state.capitalize()}: {said}"
-        if _is_new(event):
-            return f"Waits for a person: {said} is a candidate"
-        return f"{'Still waits' if event.data.get('reminded') else 'Waits'} for an approval: {said}"
+        return payload_title(event, others)
     if event.entity == "publication_deadline":
         what = "The deadline is near" if event.to_state == "near" else "The deadline has passed"
         return f"{what}: {of}"
@@ -157,44 +159,39 @@ def _title(event: Event, topic: str) -> str:
 
 
 def _where(event: Event, facts: GroupRuns | None) -> str:
-    runs = ""
-    if facts is not None:
-        runs = f"runs {facts.first_run}–{facts.last_run}" if facts.first_run != facts.last_run else ""
-        runs = runs or f"run {facts.first_run}"
+    runs = of_runs(facts.first_run, facts.last_run) if facts is not None else ""
     parts = [event.workflow, event.task, event.group_name, runs]
-    parts.append(f"campaign {event.campaign}" if event.campaign and event.campaign != "prompt" else None)
+    parts.append(f"campaign {event.campaign}" if event.campaign and event.campaign != PROMPT else None)
     return " · ".join(part for part in parts if part)
 
 
 def _why(event: Event) -> str:
-    reason = reason_of(event)
-    if event.entity == "payload" and _is_new(event):
-        return "it was made of late runs, and is not published by itself"
+    if event.entity == "payload" and (said := payload_why(event)):
+        return said
     if event.entity == "group_edition":
         return "Airflow could not be made to run the amended group again"
+    reason = reason_of(event)
     return render(reason) if reason else ""
 
 
 def _to_do(event: Event) -> str:
-    if event.entity == "payload" and event.to_state in ("published", "withdrawn"):
-        return ""
-    if event.entity == "payload" and _is_new(event):
-        campaign = f" --campaign {event.campaign}" if event.campaign != "prompt" else ""
-        return f"`calib payload publish {event.group_name} --workflow {event.workflow}{campaign}` publishes it"
+    """What a person can do: a command, or what would release it."""
+    here = " ".join(part for part in (event.group_name, f"--workflow {event.workflow}") if part)
+    here += f" --campaign {event.campaign}" if event.campaign not in (None, PROMPT) else ""
+    if event.entity == "payload" and (event.to_state in ("published", "withdrawn") or is_new(event)):
+        return payload_to_do(event, here)
     if event.entity == "group_edition":
-        return f"`calib retry {event.group_name} --workflow {event.workflow}`"
+        return f"What helps: mend what keeps Airflow from it, then `calib retry {here}`"
+    if event.entity == "publication_deadline":
+        return f"`calib explain {here}` says what its tasks wait for"
     reason: Reason = reason_of(event)
     if not reason:
         return ""
     about = event.task or event.group_name or event.workflow or ""
     state = "failed" if event.to_state == "failed" else "waiting"
     place = {"workflow": event.workflow, "group": event.group_name, "task": event.task}
-    return Cause(about, reason, state, **place, campaign=event.campaign or "prompt").release  # type: ignore[arg-type]
-
-
-def _runs(data: Mapping[str, Any]) -> str:
-    first, last = data.get("first_run"), data.get("last_run")
-    return f"{first}" if first == last else f"{first}–{last}"
+    release = Cause(about, reason, state, **place, campaign=event.campaign or PROMPT).release  # type: ignore[arg-type]
+    return f"What helps: {release}" if release else ""
 
 
 def _address(event: Event, link: str) -> str:
@@ -210,14 +207,27 @@ def _short(text: str, longest: int = LONGEST) -> str:
 
 
 def made(events: Sequence[Event], groups: Mapping[GroupKey, GroupRuns], link: str) -> list[Message]:
-    """The messages about events, in their order; one that cannot be understood keeps no other back."""
-    found = (_message_anyhow(event, groups, link) for event in events)
+    """The messages about events, in their order: one for a set of payloads.
+
+    One that cannot be understood keeps no other back.
+    """
+    told = [event for event in events if _is_told_anyhow(event, groups)]
+    found = (_message_anyhow(together[-1], groups, link, together[:-1]) for together in as_sets(told))
     return [message for message in found if message is not None]
 
 
-def _message_anyhow(event: Event, groups: Mapping[GroupKey, GroupRuns], link: str) -> Message | None:
+def _is_told_anyhow(event: Event, groups: Mapping[GroupKey, GroupRuns]) -> bool:
     try:
-        return message_of(event, groups, link)
+        return _is_told(event, groups)
+    except Exception:  # noqa: BLE001 - what is odd about it is told with it
+        return True
+
+
+def _message_anyhow(
+    event: Event, groups: Mapping[GroupKey, GroupRuns], link: str, others: Sequence[Event]
+) -> Message | None:
+    try:
+        return message_of(event, groups, link, others)
     except Exception as error:  # whatever another version of this package has written into an event
         log.exception("no message can be made of event %d, %s", event.id, event.entity)
         at = datetime.fromtimestamp(event.at / 1e9, UTC)

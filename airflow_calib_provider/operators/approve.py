@@ -14,6 +14,7 @@ from airflow.sdk.api.datamodels._generated import HITLDetailRequest
 from airflow.sdk.api.datamodels._generated import HITLUser as APIHITLUser
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
+from airflow_calib_provider.domain.listing import of_runs
 from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
@@ -131,7 +132,7 @@ class AskOperator(HITLOperator):
             row = life.by_id(connection, payload_id)
             if row.state not in UNPUBLISHED:
                 return
-            self.subject = f"Publish {row.tag} for the runs {row.first_run} to {row.last_run}?"
+            self.subject = f"Publish {row.tag} for {of_runs(row.first_run, row.last_run)}?"
             self.body = comparison.request_text(connection, row)
         self.options = [option(word, row.content_hash) for word in (APPROVE, REJECT)]
         self.defaults = self.options[1:]

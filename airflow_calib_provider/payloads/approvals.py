@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.quantities import format_time
 from airflow_calib_provider.errors import PayloadError
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -226,7 +227,7 @@ def _worth(
     approve, reject = option(APPROVE, row.content_hash), option(REJECT, row.content_hash)
     late = row.expires_at is not None and answer.at is not None and answer.at > row.expires_at
     if late or answer.person is None:
-        until = f" until {row.expires_at.isoformat(timespec='minutes')}" if row.expires_at else ""
+        until = f" until {format_time(row.expires_at)}" if row.expires_at else ""
         by_time = late or answer.chosen == (reject,)
         return ("expired" if by_time else "void"), f"nobody has answered{until}"
     said = f": {answer.comment}" if answer.comment else ""

@@ -11,6 +11,7 @@ from statistics import fmean
 from sqlalchemy import Connection, select
 
 from airflow_calib_provider.domain.escaping import escaped
+from airflow_calib_provider.domain.listing import of_runs
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.rows import Payload
 from airflow_calib_provider.payloads import life, store
@@ -92,7 +93,7 @@ def request_text(connection: Connection, row: Payload) -> str:
 
 def _lines(connection: Connection, row: Payload) -> Iterator[str]:
     old = former(connection, row)
-    yield f"**{row.tag}** revision {row.revision} for the runs {row.first_run} to {row.last_run},"
+    yield f"**{row.tag}** revision {row.revision} for {of_runs(row.first_run, row.last_run)},"
     yield f"made by {row.workflow}.{row.task} of {row.group_name} in the campaign {row.campaign}."
     yield ""
     yield "| | new | old |"

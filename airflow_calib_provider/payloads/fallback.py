@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, exists, func, select
 
 from airflow_calib_provider.crash import crash_point
 from airflow_calib_provider.domain.intervals import Iov
+from airflow_calib_provider.domain.quantities import format_time
 from airflow_calib_provider.errors import PayloadError
 from airflow_calib_provider.ledger import publication_deadlines, publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -60,7 +61,7 @@ def _fall_back(ledger: Ledger, group_id: int, task: str, clock: Callable[[], dat
         formers = _before(connection, group, task)
         if not formers:
             raise PayloadError("nothing is published before it", "publish it")
-        why = f"it was to be published by {passed.due.isoformat(timespec='seconds')}"
+        why = f"it was to be published by {format_time(passed.due)}"
         made = [_made(connection, group, former, why, now) for former in formers]
         store.make_all_valid(connection, group, made, now, fallback=why)
     crash_point("fallback.after_commit", task)

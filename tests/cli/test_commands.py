@@ -277,7 +277,7 @@ def test_a_skip_says_why_and_is_brief(busy: World, calib: Calib) -> None:
 
 
 def test_skip_of_what_is_done_says_that_it_comes_too_late(busy: World, calib: Calib) -> None:
-    made = "the payload Scale of runs 2 to 3 (revision 1) was made with what is skipped now, and stays"
+    made = "the payload Scale of runs 2–3 (revision 1) was made with what is skipped now, and stays"
     text = calib.plain("skip", "2", "--reason", "magnet off", "--workflow", "demo")
     assert "nothing in demo waits for run 2 any more: what is done was done with it" in text
     assert made in text
@@ -377,7 +377,7 @@ def test_payload_list(busy: World, calib: Calib) -> None:
 
 def test_payload_get(busy: World, calib: Calib) -> None:
     assert calib.plain("payload", "get", "Scale", "3") == '{"scale": 1.01}'
-    assert "runs 2 to 3" in calib.plain("payload", "get", "Scale", "3", "--output", "own.json")
+    assert "runs 2–3" in calib.plain("payload", "get", "Scale", "3", "--output", "own.json")
     assert Path("own.json").read_text() == '{"scale": 1.01}'
     about = calib.json("payload", "get", "Scale", "3", "--provenance")
     assert about["provenance"] == {"runs": [2, 3]}

@@ -81,6 +81,17 @@ def test_how_channels_stand(busy: World, specs: Path, chat: FakeMattermost, cali
     assert "shift: is not in workflow_specs/messages.yaml any more" in calib.plain("messages", "status")
 
 
+def test_a_campaign_that_is_not_there_is_warned_of_and_may_come(busy: World, specs: Path, calib: Calib) -> None:
+    specs.write_text(TEXT.replace("tell: [failed]", "tell: [failed], campaigns: [promt, prompt, rereco-2027]"))
+    assert calib("spec", "check", str(specs)).exit_code == 0
+    told = calib.plain("messages", "status")
+    assert "shift: warning: there is no campaign 'promt' yet, so that nothing of it is told; did you mean" in told
+    assert "no campaign 'rereco-2027' yet" in told
+    assert "no campaign 'prompt'" not in told
+    assert "warning: shift: there is no campaign 'promt'" in calib("messages", "preview", "shift").stderr
+    assert calib("messages", "preview", "mail").stderr == ""
+
+
 def test_what_cannot_be_meant(busy: World, specs: Path, calib: Calib) -> None:
     wrong = calib("messages", "preview", "shif")
     assert wrong.exit_code == 2

@@ -9,7 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_calib_provider.domain.quantities import format_duration, parse_duration, parse_size, parse_time
+from airflow_calib_provider.domain.listing import counted, of_runs
+from airflow_calib_provider.domain.quantities import (
+    format_duration,
+    format_number,
+    format_time,
+    parse_duration,
+    parse_size,
+    parse_time,
+    value_text,
+)
+
+
+def test_times_numbers_and_runs_are_as_people_read_them() -> None:
+    cest = datetime.fromisoformat("2026-05-01T11:13:58.123456+02:00")
+    assert format_time(cest) == format_time(cest.isoformat()) == "2026-05-01 09:13 UTC"
+    assert (format_time(None), format_time("soon")) == ("", "soon")
+    numbers = [355872.0, 4e6, 0.0314159265, float("nan"), 1e300, -0.5]
+    assert [format_number(one) for one in numbers] == ["355,872", "4,000,000", "0.0314159", "nan", "1e+300", "-0.5"]
+    assert [value_text(one) for one in (355872.0, True, ["a", 2.0], 0.5)] == ["355872", "true", "a 2", "0.5"]
+    assert (of_runs(6, 6), of_runs(6, 9)) == ("run 6", "runs 6–9")
+    assert (counted(1, "job"), counted(1_200, "job")) == ("1 job", "1,200 jobs")
 
 
 @given(st.integers(min_value=0, max_value=3_600 * 24 * 3_000))

@@ -74,7 +74,7 @@ def test_the_question_says_what_is_asked(installation: Installation) -> None:
     where = f"/api/v2/dags/{DAG}/dagRuns/prompt__{APPROVED}/{DETAILS}"
     asked = installation.airflow.call("GET", where)
     shown = json.loads(installation.calib("payload", "show", TAG, "--group", APPROVED, "--json"))
-    assert asked["subject"] == f"Publish {TAG} for the runs 7701 to 7704?"
+    assert asked["subject"] == f"Publish {TAG} for runs 7701–7704?"
     assert shown["content_hash"] in asked["body"]
     assert asked["options"] == [f"{word} {shown['content_hash'][:12]}" for word in ("Approve", "Reject")]
     assert [user["id"] for user in asked["assigned_users"]] == ["ada"]

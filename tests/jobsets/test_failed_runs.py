@@ -273,7 +273,7 @@ def test_people_are_told(story: Story) -> None:
     story.finish()
     (cause,) = [cause for cause in story.causes(7) if cause.state == "excluded"]
     assert (cause.about, cause.group, cause.task) == ("run 7 in ecal.scale of fill-r1", "fill-r1", "scale")
-    assert cause.text.startswith("left out: ecal.select failed for it at 2026-01-01T00:00:00+00:00: 1 of 1 jobs")
+    assert cause.text.startswith("left out: ecal.select failed for it at 2026-01-01 00:00 UTC: 1 of 1 jobs")
     assert '`calib group amend fill-r1 --add 7 --workflow ecal --reason "..."`' in cause.release
     assert [one.about for one in story.causes() if one.state == "excluded"] == [cause.about]
     assert not [one for one in story.causes(6) if one.state == "excluded"]

@@ -100,7 +100,7 @@ def test_what_where_why_and_what_to_do() -> None:
         "",
     )
     assert other is not None
-    assert (other.title, other.link) == ("Waits for a person: T revision 2 for runs 4–9 is a candidate", "")
+    assert (other.title, other.link) == ("Waits for a person: T revision 2 for runs 4–9 in redo is a candidate", "")
     assert "campaign redo" in other.where
     assert "`calib payload publish fill-r4 --workflow zee --campaign redo`" in other.to_do
 
@@ -110,7 +110,7 @@ def test_one_that_cannot_be_understood_keeps_no_other_back() -> None:
     good = event("payload", None, "published", {"tag": "T", "revision": 1, "first_run": 4, "last_run": 4})
     first, second = made([odd, good], GROUPS, LINK)
     assert "cannot be told in words: KeyError" in first.why
-    assert second.title == "Published: T revision 1 for runs 4"
+    assert second.title == "Published: T revision 1 for run 4"
 
 
 def test_a_reason_of_thousands_of_words_is_cut() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_calib_provider.domain.quantities import format_duration
+from airflow_calib_provider.domain.quantities import format_duration, format_time
 from airflow_calib_provider.domain.reasons import Reason
 
 RUN_END, GROUP_CLOSED, WAITING = "run_end", "group_closed", "waiting"
@@ -67,7 +67,7 @@ class Limits:
     def words(self, due: datetime) -> str:
         """When it is over, and how that was stated."""
         since = self.since.replace("_", " ")
-        return f"{due:%Y-%m-%d %H:%M:%S} UTC, {format_duration(self.at_most)} from {since}"
+        return f"{format_time(due)}, {format_duration(self.at_most)} from {since}"
 
 
 def with_deadline(reason: Reason | None, limits: Limits, due: datetime, now: datetime) -> Reason:

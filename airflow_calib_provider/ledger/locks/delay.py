@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection
 
-from airflow_calib_provider.domain.quantities import format_duration
+from airflow_calib_provider.domain.quantities import format_duration, format_time
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.ledger.locks.base import SATISFIED, LedgerLock, LockRow, Standing
 
@@ -35,7 +35,7 @@ class DelayLock(LedgerLock):
                 status = ENDLESS
             else:
                 opens_at = since + lasts
-                status = SATISFIED if opens_at <= now else f"opens at {opens_at:%Y-%m-%d %H:%M:%S} UTC"
+                status = SATISFIED if opens_at <= now else f"opens at {format_time(opens_at)}"
             yield Standing(row.group_id, row.task, row.position, self.kind, what, status, None)
 
     def never(self, what: str, counts: Mapping[str, int], total: int) -> Reason | None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_calib_provider.domain.locks.file import url_fault
-from airflow_calib_provider.domain.quantities import format_duration
+from airflow_calib_provider.domain.quantities import format_duration, format_time
 from airflow_calib_provider.errors import RenderError
 from airflow_calib_provider.ledger.locks.outside import OutsideLock
 from airflow_calib_provider.ledger.outside import OutsideAnswer, Question
@@ -44,9 +44,7 @@ class FileLock(OutsideLock):
         if not isinstance(data, dict):
             return ""
         size, since = data["signature"][0], datetime.fromisoformat(data["since"])
-        return (
-            f"{f'{size:,} bytes' if size >= 0 else 'of a size not told'}, seen so since {since:%Y-%m-%d %H:%M:%S} UTC"
-        )
+        return f"{f'{size:,} bytes' if size >= 0 else 'of a size not told'}, seen so since {format_time(since)}"
 
     def place(self, asked: Mapping[str, Any]) -> str:
         """The host, or the beginning of the path: what may be a file system of its own."""
@@ -67,7 +65,7 @@ class FileLock(OutsideLock):
         data = {"signature": signature, "since": since.isoformat()}
         if now - since >= stable:
             return OutsideAnswer(True, "", data)
-        said = f"is there since {since:%Y-%m-%d %H:%M:%S} UTC as it is, and must be unchanged for"
+        said = f"is there since {format_time(since)} as it is, and must be unchanged for"
         return OutsideAnswer(False, f"{said} {format_duration(stable)}", data)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from airflow_calib_provider.domain.clocks import range_ends
+from airflow_calib_provider.domain.quantities import format_time
 from airflow_calib_provider.domain.reasons import Reason
 from airflow_calib_provider.ledger.locks.base import SATISFIED, LedgerLock, LockRow, Standing
 
@@ -36,7 +37,7 @@ class TimeLock(LedgerLock):
 def _said(parameters: Mapping[str, Any], now: datetime) -> tuple[str, str]:
     begin, end, zone = (str(parameters[name]) for name in ("not_from", "not_until", "zone"))
     at = range_ends(begin, end, zone, now)
-    return f"not from {begin} until {end} {zone}", SATISFIED if at is None else f"opens at {at:%Y-%m-%d %H:%M} UTC"
+    return f"not from {begin} until {end} {zone}", SATISFIED if at is None else f"opens at {format_time(at)}"
 
 
 LOCK = TimeLock()
