@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_calib_provider.api.reading import PROMPT, check_names
 from airflow_calib_provider.errors import CalibError, NotFound
-from airflow_calib_provider.ledger import names
+from airflow_calib_provider.ledger import names, publications
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import find_group
 from airflow_calib_provider.ledger.payload_states import CURRENT
@@ -207,14 +207,20 @@ def rollback_payload(
 def check_payloads(ledger: Ledger, tag: str | None = None, *, campaign: str | None = None) -> Iterator[CheckedPayload]:
     """Compare the files of payloads with what the ledger says, one after the other.
 
+    :param tag: only this one, as it is called here; or as outside stores call that of a campaign.
     :param campaign: ``None``: of all; then, without a tag, files that nothing names are found, too.
     :raises NotFound: there is no such campaign or tag.
     """
     from airflow_calib_provider.payloads.checking import check
+    from airflow_calib_provider.payloads.drifting import names_there
 
     with ledger.read() as connection:
         if campaign is not None:
             check_names(connection, campaign)
+        there = {} if tag is None else names_there(connection)
+        if tag in there and there[tag] != tag:
+            own = {row.campaign for row in publications.tags_written(connection) if row.tag == tag}
+            tag, campaign = there[tag], campaign or (own.pop() if len(own) == 1 else None)
         names.check_tag(connection, tag)
     yield from check(ledger, campaign, tag)
 
@@ -224,7 +230,7 @@ def check_stores(ledger: Ledger, tag: str | None = None, *, campaign: str | None
 
     What cannot be compared is told, too, as ``unchecked``.
 
-    :param tag: only this one, as it is called there.
+    :param tag: only this one, as it is called here or there.
     :param campaign: only what this one writes.
     """
     from airflow_calib_provider.payloads import drifting

@@ -146,6 +146,15 @@ def tags_of(row: Publication) -> list[str]:
     return [one["tag"] for one in row.wanted["items"]]
 
 
+def first_items(connection: Connection) -> dict[str, int]:
+    """Each tag that was ever to be written, as its store calls it, with one of the payloads that it was for."""
+    found: dict[str, int] = {}
+    for (wanted,) in connection.execute(select(publication.c.wanted).order_by(publication.c.id)):
+        for one in wanted["items"]:
+            found.setdefault(str(one["tag"]), int(one["payload"]))
+    return found
+
+
 def expected(connection: Connection, store: str, tag: str) -> list[Placement] | None:
     """What the ledger says that a tag has; ``None``: nobody has looked yet."""
     here = (conditions_tag.c.store == store, conditions_tag.c.tag == tag)

@@ -24,6 +24,7 @@ from airflow_calib_provider.errors import (
 )
 from airflow_calib_provider.outside.conditions import PlacedPayload, checked
 from airflow_calib_provider.outside.connections import outside_connection
+from airflow_calib_provider.outside.contents import StoredFile, altered_files, with_hashes
 from airflow_calib_provider.outside.limits import without_secrets
 from airflow_calib_provider.outside.placing import Capabilities, Ref
 from airflow_calib_provider.outside.writing import TagChange, WritableStore
@@ -80,6 +81,23 @@ class ButlerStore(WritableStore):
             shutil.copyfile(content, named)
             butler.ingest(FileDataset(path=str(named), refs=[DatasetRef(kind, {}, run=ref.file)]), transfer="copy")
 
+    def altered(self, tag: str, listing: Sequence[PlacedPayload], *, quickly: bool = False) -> list[str]:
+        """Of the files of datasets, where they are as they were brought."""
+        hashes = with_hashes(listing)
+        if not hashes:
+            return []
+        with self._butler() as butler:
+            found = {one.ref.run: one.ref for one in self._certified(butler, tag) if one.ref.run in hashes}
+            places = butler.get_many_uris(found.values(), allow_missing=True)
+            known = {run: places[ref].primaryURI for run, ref in found.items() if ref in places}
+            gone = [f"{run} has no file any more" for run in found if known.get(run) is None]
+            files = [
+                StoredFile(run, Path(uri.ospath), hashes[run])
+                for run, uri in known.items()
+                if uri is not None and uri.isLocal
+            ]
+            return [*gone, *altered_files(files, quickly=quickly)]
+
     def change(self, changes: Mapping[str, TagChange], key: str) -> str:
         """One transaction: what must go is decertified, what is missing certified."""
         from lsst.daf.butler.registry import ConflictingDefinitionError
@@ -118,18 +136,20 @@ class ButlerStore(WritableStore):
         return found
 
     def _listed(self, butler: Any, tag: str) -> list[PlacedPayload]:
+        return checked(tag, [_placed(one) for one in self._certified(butler, tag)])
+
+    def _certified(self, butler: Any, tag: str) -> list[Any]:
         from lsst.daf.butler import CollectionType, MissingCollectionError
 
         kind = self._type(butler, tag)
         try:
-            found = list(
+            return list(
                 butler.registry.queryDatasetAssociations(
                     kind, collections=[self.inside], collectionTypes=[CollectionType.CALIBRATION]
                 )
             )
         except MissingCollectionError as error:
             raise StoreRefused(f"the repository has no collection {self.inside}", "make it, or correct it") from error
-        return checked(tag, [_placed(one) for one in found])
 
     @contextmanager
     def _butler(self, *, writeable: bool = False) -> Iterator[Any]:

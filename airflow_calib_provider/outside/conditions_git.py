@@ -29,9 +29,10 @@ from airflow_calib_provider.errors import (
     StoreUnknown,
 )
 from airflow_calib_provider.outside.conditions import PlacedPayload, checked
-from airflow_calib_provider.outside.conditions_git_contents import unlike, with_hashes
+from airflow_calib_provider.outside.conditions_git_contents import unlike
 from airflow_calib_provider.outside.conditions_git_files import LAYOUTS, Layout
 from airflow_calib_provider.outside.connections import outside_connection
+from airflow_calib_provider.outside.contents import with_hashes
 from airflow_calib_provider.outside.limits import without_secrets
 from airflow_calib_provider.outside.placing import Capabilities, Ref
 from airflow_calib_provider.outside.writing import TagChange, WritableStore, ending_of

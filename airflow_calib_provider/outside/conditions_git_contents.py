@@ -5,19 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from airflow_calib_provider.errors import StoreUnavailable
-from airflow_calib_provider.outside.conditions import PlacedPayload
 
 _AT_ONCE = 1 << 20
-_DIGITS = set("0123456789abcdef")
-
-
-def with_hashes(listing: Iterable[PlacedPayload]) -> dict[str, str]:
-    """The files of a listing that says their SHA-256, each with it."""
-    return {one.file: one.hash for one in listing if len(one.hash) == 64 and set(one.hash) <= _DIGITS}
 
 
 def unlike(repository: Path, commit: str, files: Mapping[str, str]) -> Iterator[tuple[str, str]]:

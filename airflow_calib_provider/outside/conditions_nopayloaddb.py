@@ -17,6 +17,7 @@ from typing import Any
 from airflow_calib_provider.errors import NoSuchTag, OutsideError, StoreRefused, StoreUnavailable
 from airflow_calib_provider.outside import nopayloaddb_client as client
 from airflow_calib_provider.outside.conditions import PlacedPayload, checked
+from airflow_calib_provider.outside.contents import StoredFile, altered_files, with_hashes
 from airflow_calib_provider.outside.placing import Capabilities, Ref
 from airflow_calib_provider.outside.writing import TagChange, WritableStore, ending_of
 
@@ -60,7 +61,7 @@ class NopayloaddbStore(WritableStore):
 
     def ref(self, tag: str, digest: str, file_name: str) -> Ref:
         """Below a folder of the tag, by its hash, with the ending that it had."""
-        file = f"{tag}/{digest[:2]}/{digest}{ending_of(file_name)}"
+        file = _ours(tag, digest, file_name)
         if len(file) > LONGEST:
             raise StoreRefused(f"the address {file} has more than {LONGEST} characters", "choose a shorter tag")
         return Ref(file, digest)
@@ -88,6 +89,14 @@ class NopayloaddbStore(WritableStore):
                     raise
         except OSError as error:
             raise StoreUnavailable(f"{final} cannot be written: {error.strerror or error}", "is it full?") from error
+
+    def altered(self, tag: str, listing: Sequence[PlacedPayload], *, quickly: bool = False) -> list[str]:
+        """Of the files that we have brought there: what others have put elsewhere is not ours to judge."""
+        folder = self._server().files
+        ours = {file: digest for file, digest in with_hashes(listing).items() if file == _ours(tag, digest, file)}
+        if ours and not folder.is_dir():
+            raise StoreUnavailable(f"{folder} is not there", "see the field `files` of the connection")
+        return altered_files((StoredFile(file, folder / file, one) for file, one in ours.items()), quickly=quickly)
 
     def change(self, changes: Mapping[str, TagChange], key: str) -> str:
         """One step after the other, each seen from what the server then has: it cuts on its own account."""
@@ -150,6 +159,11 @@ class NopayloaddbStore(WritableStore):
             return checked(tag, [_placed(tag, one) for one in lists[tag]["payload_iov"]])
         except (KeyError, TypeError, ValueError) as error:
             raise OutsideError(f"the list of {tag} in {self.inside} cannot be read: {error}") from error
+
+
+def _ours(tag: str, digest: str, file_name: str) -> str:
+    """Where a content is below the folder of payloads."""
+    return f"{tag}/{digest[:2]}/{digest}{ending_of(file_name)}"
 
 
 def _strange(server: client.Server) -> OutsideError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sqlalchemy import Connection, select
+
 from airflow_calib_provider.errors import CalibError
-from airflow_calib_provider.ledger import publications
+from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.outside.placing import drift
 from airflow_calib_provider.payloads.publication import writable
@@ -36,7 +38,7 @@ def check_stores(ledger: Ledger, tag: str | None = None, campaign: str | None = 
 
     Where a publication is under way nothing is compared; it is told as ``unchecked``.
 
-    :param tag: only this one, as it is called in stores.
+    :param tag: only this one, as it is called in the ledger or in stores.
     :param campaign: only what this one writes.
     """
     with ledger.read() as connection:
@@ -47,10 +49,12 @@ def check_stores(ledger: Ledger, tag: str | None = None, campaign: str | None = 
             for one in publications.tags_of(row)
         }
         written = {(row.store, row.tag): row.campaign for row in publications.tags_written(connection)}
+        named = names_there(connection) if tag is not None else {}
     # That of a tag which was never written has only its key to say whose it is.
     whose = {**{place: key.partition("/")[0] for place, key in under_way.items()}, **written}
+    meant = None if tag is None else {tag, *(there for there, here in named.items() if here == tag)}
     for store, of_tag in sorted(whose):
-        if tag not in (None, of_tag) or campaign not in (None, whose[store, of_tag]):
+        if (meant is not None and of_tag not in meant) or campaign not in (None, whose[store, of_tag]):
             continue
         if (key := under_way.get((store, of_tag))) is not None:
             yield StoreDrift(store, of_tag, f"a publication is under way: {key}", UNCHECKED)
@@ -60,6 +64,15 @@ def check_stores(ledger: Ledger, tag: str | None = None, campaign: str | None = 
                 yield StoreDrift(store, of_tag, said)
         except CalibError as error:
             yield StoreDrift(store, of_tag, f"cannot be asked: {error.message}", UNCHECKED)
+
+
+def names_there(connection: Connection) -> dict[str, str]:
+    """Each tag as stores call it → as the ledger does: a campaign may have its own there (rule 54)."""
+    items = publications.first_items(connection)
+    payload = tables.payload
+    query = select(payload.c.id, payload.c.tag).where(tables.one_of(payload.c.id, items.values()))
+    known = {row.id: row.tag for row in connection.execute(query)}
+    return {there: known[number] for there, number in items.items() if number in known}
 
 
 def _differs(ledger: Ledger, store: str, tag: str) -> list[str]:

@@ -38,7 +38,7 @@ def absorbed(at: World) -> Explanation:
 
 CASES: list[tuple[Callable[[World], Explanation], str, str]] = [
     (late_group, "late_group", "what it publishes stays a candidate"),
-    (late_group, "candidate", "made Scale revision 1 for runs 3–3, which stays a candidate"),
+    (late_group, "candidate", "made Scale revision 1 for run 3, which stays a candidate"),
     (amended, "amended", "edition 2, by ada: added 3 (late)"),
     (amended, "stale", "edition 2 is to be processed"),
     (removed, "removed", "removed from fill-r2 by ada (edition 3): noise"),

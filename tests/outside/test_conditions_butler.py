@@ -18,11 +18,12 @@ from lsst.daf.butler.registry import ConflictingDefinitionError
 
 from airflow_calib_provider.errors import OutsideError, StoreRefused
 from airflow_calib_provider.outside import conditions_butler
+from airflow_calib_provider.outside.conditions import PlacedPayload
 from airflow_calib_provider.outside.conditions_butler import ButlerStore
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
 from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
 from tests.outside.faults import CallFaults
-from tests.outside.writing import WritableStoreConformance
+from tests.outside.writing import KeptContentsConformance, WritableStoreConformance
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ class _Faults(CallFaults):
         monkeypatch.setattr(DirectButler, "transaction", transaction)
 
 
-class TestButler(ConditionsStoreConformance, WritableStoreConformance):
+class TestButler(ConditionsStoreConformance, WritableStoreConformance, KeptContentsConformance):
     some = 3
 
     @pytest.fixture
@@ -140,6 +141,16 @@ class TestButler(ConditionsStoreConformance, WritableStoreConformance):
     @pytest.fixture
     def faults(self, monkeypatch: pytest.MonkeyPatch) -> _Faults:
         return _Faults(monkeypatch)
+
+    @pytest.fixture
+    def spoil(self, repository: Path) -> Callable[[ButlerStore, PlacedPayload, str | None], None]:
+        def change(_: ButlerStore, one: PlacedPayload, text: str | None) -> None:
+            (file,) = (file for file in (repository / one.file).rglob("*") if file.is_file())
+            file.unlink()
+            if text is not None:
+                file.write_text(text)
+
+        return change
 
     # A listing is read in a thread by locks; each opens a butler of its own, which takes a second.
     def test_several_may_ask_at_once(self, store, put):

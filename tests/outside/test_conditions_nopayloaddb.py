@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from airflow_calib_provider.errors import OutsideError, StoreRefused, StoreUnauthorised, StoreUnavailable
+from airflow_calib_provider.outside.conditions import PlacedPayload
 from airflow_calib_provider.outside.conditions_nopayloaddb import NopayloaddbStore
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
 from tests.outside.conformance import ConditionsStoreConformance, Interval, Put
 from tests.outside.nopayloaddb import Nopayloaddb, nopayloaddb
-from tests.outside.writing import WritableStoreConformance
+from tests.outside.writing import KeptContentsConformance, WritableStoreConformance
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ class _Faults:
         self.database.faults.clear()
 
 
-class TestNopayloaddb(ConditionsStoreConformance, WritableStoreConformance):
+class TestNopayloaddb(ConditionsStoreConformance, WritableStoreConformance, KeptContentsConformance):
     @pytest.fixture
     def name(self) -> str:
         return "nopayloaddb"
@@ -96,6 +97,33 @@ class TestNopayloaddb(ConditionsStoreConformance, WritableStoreConformance):
     @pytest.fixture
     def faults(self, database: Nopayloaddb) -> _Faults:
         return _Faults(database)
+
+    @pytest.fixture
+    def spoil(self, tmp_path: Path) -> Callable[[NopayloaddbStore, PlacedPayload, str | None], None]:
+        def change(_: NopayloaddbStore, one: PlacedPayload, text: str | None) -> None:
+            file = tmp_path / "files" / one.file
+            file.unlink()
+            if text is not None:
+                file.write_text(text)
+
+        return change
+
+    def test_what_others_have_put_elsewhere_is_not_looked_at(self, store, database, tmp_path):
+        (tmp_path / "secret").write_text("theirs")
+        digest = "ab" * 32
+        for number, file in enumerate(
+            [f"../secret/{digest}", "/etc/hostname", f"Fixed/../../{digest}", "Fixed/own.root"]
+        ):
+            database.place("PROMPT", "Fixed", file, 10 * number, 10 * number + 5, f"sha256:{digest}")
+        assert len(store.current("Fixed")) == 4
+        assert store.altered("Fixed", store.current("Fixed")) == []
+
+    def test_a_folder_that_is_not_there_says_nothing_about_contents(self, store, publish, ready_tags, tmp_path):
+        tags, expected = ready_tags(), {}
+        publish(expected, "a", 100, 199, tags)
+        (tmp_path / "files").rename(tmp_path / "away")
+        with pytest.raises(StoreUnavailable, match="files is not there"):
+            store.altered(tags[0], store.current(tags[0]))
 
 
 @pytest.fixture

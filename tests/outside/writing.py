@@ -15,6 +15,7 @@ from typing import Protocol
 import pytest
 
 from airflow_calib_provider.errors import StoreBusy, StoreInvalid, StoreUnavailable, StoreUnknown
+from airflow_calib_provider.outside.conditions import PlacedPayload
 from airflow_calib_provider.outside.placing import (
     NO_GUARD,
     Guard,
@@ -314,3 +315,30 @@ class WritableStoreConformance:
             store.put(tag, content(f"b: {tag}")[0], one.ref, "c.yaml")
         store.apply(plan, "k")
         self.has(store, {tag: [one] for tag, one in zip(tags, made, strict=True)})
+
+
+class KeptContentsConformance:
+    """What besides holds of a store whose contents lie in files that somebody may change."""
+
+    @pytest.fixture
+    def spoil(self) -> Callable[[WritableStore, PlacedPayload, str | None], None]:
+        """Put another text in the place of a content, by hand; ``None``: take it away."""
+        raise NotImplementedError
+
+    def test_a_content_that_somebody_has_changed_is_told_and_refused(self, store, publish, spoil, ready_tags):
+        tags, expected = ready_tags(), {}
+        publish(expected, "a", 100, 199, tags)
+        publish(expected, "b", 200, 299, tags, group=2)
+        assert [store.altered(tag, store.current(tag)) for tag in tags] == [[], []]
+        one, other = store.current(tags[0])
+        spoil(store, other, "by hand")
+        for quickly in (False, True):
+            (said,) = store.altered(tags[0], store.current(tags[0]), quickly=quickly)
+            assert f"has the hash {hashlib.sha256(b'by hand').hexdigest()[:12]} now" in said
+            assert other.hash in said
+        assert store.altered(tags[1], store.current(tags[1])) == []
+        plan = publish(expected, "c", 300, 399, tags, group=3)
+        assert any("was changed there" in said and other.hash in said for said in plan.conflicts), plan.conflicts
+        spoil(store, one, None)
+        found = store.altered(tags[0], store.current(tags[0]), quickly=True)
+        assert [said for said in found if one.hash in said], found

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from airflow_calib_provider import api, crash
 from airflow_calib_provider.cli.app import app
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.errors import NotPublished, PayloadError, PayloadStoreDown
+from airflow_calib_provider.errors import NotFound, NotPublished, PayloadError, PayloadStoreDown
 from airflow_calib_provider.jobsets.publish import as_it_is, finish, stores_of
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
@@ -360,3 +360,18 @@ def test_rounds_of_deaths_and_refusals(world, rounds):
     world.is_whole()
     fsck = ["git", "-C", str(world.folder / "conditions.git"), "fsck", "--strict"]
     assert subprocess.run(fsck, capture_output=True, check=False).returncode == 0
+
+
+def test_a_check_of_a_tag_knows_what_it_is_called_in_stores(world):
+    """Another campaign's tags have names of their own there; here a spec gives one."""
+    world.publish(world.groups[0], "a", more=(), stores=(GIT.model_copy(update={"tag": "Scale_own"}),))
+    world.publish(world.groups[1], "b", more=(), stores=(GIT.model_copy(update={"tag": "Scale_own"}),))
+    kept = api.payload_record(world.ledger, "Scale", run=1).path
+    kept.chmod(0o644)
+    kept.write_text("by hand")
+    (world.folder / "conditions.git").rename(world.folder / "away.git")
+    for tag in ("Scale", "Scale_own"):
+        assert [one.what for one in api.check_payloads(world.ledger, tag)] == ["changed"]
+        assert [(one.what, one.tag) for one in api.check_stores(world.ledger, tag)] == [("unchecked", "Scale_own")]
+    with pytest.raises(NotFound, match="no tag Scale_ow"):
+        list(api.check_payloads(world.ledger, "Scale_ow"))

@@ -10,9 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from airflow_calib_provider.domain.scalars import one_of
-from airflow_calib_provider.errors import CalibError, Place, RenderError, SpecError
+from airflow_calib_provider.errors import CalibError, Place, SpecError
 from airflow_calib_provider.spec.checks.command_warnings import HINT, above, as_here, taken_as_it_is, wrong_with_command
+from airflow_calib_provider.spec.checks.known_text import known_text
 from airflow_calib_provider.spec.checks.publication_warnings import of_publication
+from airflow_calib_provider.spec.checks.store_warnings import of_stores
 from airflow_calib_provider.spec.kinds import FILES, backend_kind, run_source_kind
 from airflow_calib_provider.spec.known import workflow_files
 from airflow_calib_provider.spec.language import API_VERSION, CATEGORIES_FILE, MESSAGES_FILE, SOURCES_FILE
@@ -24,7 +26,7 @@ from airflow_calib_provider.spec.positions import Sequence as SequenceNode
 from airflow_calib_provider.spec.problems import nearest
 from airflow_calib_provider.spec.regular import open_regular
 from airflow_calib_provider.spec.resolving import find_cycle
-from airflow_calib_provider.spec.templates import render_text, variables_of
+from airflow_calib_provider.spec.templates import variables_of
 
 SHOWN = 20
 """How many files that are not read are named."""
@@ -207,6 +209,7 @@ def _of_tasks(workflow: Workflow) -> Iterator[Warned]:
             *_of_jobs(task, folder),
             *_of_published_file(task, workflow),
             *of_publication(task, workflow, document),
+            *of_stores(task, workflow),
             *_of_late_runs(task, workflow),
             *_of_failed_runs(task, workflow),
         )
@@ -224,7 +227,7 @@ def _of_start(task: Task, folder: Path) -> Iterator[tuple[tuple[str | int, ...],
     start = task.iteration.start if task.iteration is not None else None
     if start is None or start.file is None:
         return
-    text = _plain(start.file, folder)
+    text = known_text(start.file, folder)
     if text is not None and Path(text).is_absolute() and not Path(text).is_file():
         keys = ("else",) if start.payload is not None else ("from", "file")
         said = f"the first constants {os.path.normpath(text)} do not exist"
@@ -242,7 +245,7 @@ def _of_job_set(
 ) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
     shared_with_jobs = partial(backend_kind(backend).shares, jobs.options)
     for keys, command in _commands(where, jobs):
-        arguments = [_plain(item, folder) for item in command]
+        arguments = [known_text(item, folder) for item in command]
         shared = shared_with_jobs if keys == (*where, "command") else as_here
         for number, message, hint in wrong_with_command(arguments, _transferred(jobs), shared):
             yield (*keys, number), message, hint
@@ -253,7 +256,7 @@ def _of_job_set(
     for number, item in enumerate(
         (jobs.inputs,) if isinstance(jobs.inputs, str) else jobs.inputs if isinstance(jobs.inputs, tuple) else ()
     ):
-        text = _plain(item, folder)
+        text = known_text(item, folder)
         if text is not None and (found := taken_as_it_is(text)):
             yield (*where, "inputs", number), *found
         elif text is not None and (path := above(text)):
@@ -329,16 +332,6 @@ def _commands(where: tuple[str, ...], jobs: Jobs) -> Iterator[tuple[tuple[str, .
     yield (*where, "command"), jobs.command
     if isinstance(jobs.inputs, InputsCommand):
         yield (*where, "inputs", "command"), jobs.inputs.command
-
-
-def _plain(template: str, folder: Path) -> str | None:
-    """What an argument comes to; ``None``: that is known only when the job is made."""
-    if variables_of(template) - {"spec.folder"}:
-        return None
-    try:
-        return render_text(template, {"spec": {"folder": str(folder)}})
-    except RenderError:  # such as {{ spec.folder + 1 }}: no job will be made, and that says why
-        return None
 
 
 def _place(document: Document, *keys: str | int) -> Place:
