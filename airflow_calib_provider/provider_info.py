@@ -10,6 +10,7 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
+NOPAYLOADDB = Integration("nopayloaddb", "https://github.com/BNLNPPS/nopayloaddb")
 
 OPERATORS = ("approve", "folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror", "messages")
 LINKS = ("AwaitedLink", "SpecLink")
@@ -25,8 +26,9 @@ def get_provider_info() -> dict[str, Any]:
     hooks = {
         INFLUXDB: ["airflow_calib_provider.hooks.influxdb"],
         CALIBRATION: ["airflow_calib_provider.hooks.connections"],
+        NOPAYLOADDB: ["airflow_calib_provider.hooks.nopayloaddb"],
     }
-    forms = [_influx_connection(), _http_connection()]
+    forms = [_influx_connection(), _http_connection(), _nopayloaddb_connection()]
     for kind in (backend_kind(name) for name in BACKENDS.own):
         connection = kind.connection
         integration = connection.integration if connection and connection.integration else CALIBRATION
@@ -114,12 +116,35 @@ def _http_connection() -> dict[str, Any]:
                 "port": "where the address has none",
             },
         },
-        "conn-fields": {
-            "auth": form_field(
-                "Login by", "string", "basic, bearer or header; by default basic where there is a login."
-            ),
-            "header": form_field("Header", "string", "With header: its name, such as X-API-Key."),
-            "verify": form_field("Check the certificate", "boolean", "Switch off for a self-signed one.", True),
-            "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
+        "conn-fields": _http_fields(),
+    }
+
+
+def _http_fields() -> dict[str, Any]:
+    return {
+        "auth": form_field("Login by", "string", "basic, bearer or header; by default basic where there is a login."),
+        "header": form_field("Header", "string", "With header: its name, such as X-API-Key."),
+        "verify": form_field("Check the certificate", "boolean", "Switch off for a self-signed one.", True),
+        "ca_file": form_field("CA file", "string", "Trusted certificates; a file on every Airflow machine."),
+    }
+
+
+def _nopayloaddb_connection() -> dict[str, Any]:
+    """The form of a connection to a nopayloaddb; its fields are those of its client's ``Server``."""
+    files = "Absolute path of the folder of payloads, on every Airflow machine; required."
+    return {
+        "connection-type": "calib_nopayloaddb",
+        "hook-name": "nopayloaddb (calibration constants)",
+        "hook-class-name": "airflow_calib_provider.hooks.nopayloaddb.NopayloaddbHook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["extra"],
+            "relabeling": {"host": "Address", "schema": "http or https", "password": "Token"},
+            "placeholders": {
+                "host": "https://npdb.example.org",
+                "login": "empty: the password is a token",
+                "schema": "where the address has none",
+                "port": "where the address has none",
+            },
         },
+        "conn-fields": {"files": form_field("Files", "string", files), **_http_fields()},
     }

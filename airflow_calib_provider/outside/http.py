@@ -40,7 +40,8 @@ _BUSY = (429, 502, 503, 504)
 _MOVED = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _WAYS = ("basic", "bearer", "header")
-_FIELDS = ("auth", "header", "verify", "ca_file")
+FIELDS = ("auth", "header", "verify", "ca_file")
+"""The extra fields of a connection."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class HttpService:
         if connection.kind != HTTP_CONNECTION:
             said = f"the connection {connection.name} has the type {connection.kind!r}"
             raise OutsideError(said, f"give it the type {HTTP_CONNECTION!r}, or http")
-        if unknown := sorted(set(extra) - set(_FIELDS)):
+        if unknown := sorted(set(extra) - set(FIELDS)):
             said = f"the connection {connection.name} has the unknown field {unknown[0][:60]!r}"
-            raise OutsideError(said, f"there are {', '.join(_FIELDS)}")
+            raise OutsideError(said, f"there are {', '.join(FIELDS)}")
         way = str(extra.get("auth") or ("basic" if connection.login else "bearer"))
         if way not in _WAYS:
             raise OutsideError(f"the connection {connection.name}: auth is none of {', '.join(_WAYS)}")

@@ -18,8 +18,8 @@ from airflow_calib_provider.errors import (
     StoreUnavailable,
     StoreUnknown,
 )
-from airflow_calib_provider.outside.connections import outside_connection
-from airflow_calib_provider.outside.http import HTTP_CONNECTION, HttpService
+from airflow_calib_provider.outside.connections import OutsideConnection, outside_connection
+from airflow_calib_provider.outside.http import FIELDS, HTTP_CONNECTION, HttpService
 from airflow_calib_provider.outside.limits import CONNECT, Deadline, without_secrets
 from airflow_calib_provider.outside.strict_json import BadJson, parse_json
 
@@ -32,6 +32,8 @@ MAX_BYTES = 100_000_000
 """Of one answer."""
 
 _API = "api/cdb_rest"
+_LOOK_UP = "payloadiovs/?gtName=any&majorIOV=0&minorIOV=0"
+"""Answered with a list, whatever there is."""
 _AWAY = (408, 425, 429, 502, 503, 504)
 
 
@@ -48,9 +50,16 @@ class Server:
     @classmethod
     def of(cls, name: str) -> Server:
         """:raises OutsideError: there is no such connection, or it does not say where the server and the files are."""
-        found = outside_connection(name)
-        extra = dict(found.extra)
+        return cls.of_connection(outside_connection(name))
+
+    @classmethod
+    def of_connection(cls, found: OutsideConnection) -> Server:
+        """As :meth:`of`, of a connection that is known."""
+        name, extra = found.name, dict(found.extra)
         files = str(extra.pop("files", "") or "")
+        if found.kind == CONNECTION and (unknown := sorted(set(extra) - set(FIELDS))):
+            said = f"the connection {name} has the unknown field {unknown[0][:60]!r}"
+            raise OutsideError(said, f"there are files, {', '.join(FIELDS)}")
         if not files.startswith("/"):
             said = f"the connection {name} does not say where the payloads are kept"
             raise OutsideError(said, "its extra field `files` is the absolute path of a folder")
@@ -90,6 +99,21 @@ def found(server: Server, *path: object) -> Any | None:
     if answer.status == 200 and answer.document is not None:
         return answer.document
     raise _fault(server, f"GET {path[0]}", answer)
+
+
+def answers(server: Server) -> str:
+    """Whether a server is what it should be, and the folder of payloads is there; in words.
+
+    :raises OutsideError: it is not.
+    """
+    answer = _sent(server, "GET", _LOOK_UP, None)
+    if answer.status != 200:
+        raise _fault(server, "GET payloadiovs", answer)
+    if not isinstance(answer.document, list):
+        raise StoreInvalid(f"{server.service.url} does not answer as a nopayloaddb does", "see its address")
+    if not server.files.is_dir():
+        raise OutsideError(f"{server.files} is not there", "see the field `files` of the connection")
+    return f"{server.service.url} answers, and {server.files} is there"
 
 
 def _sent(server: Server, method: str, where: str, body: object) -> ServerAnswer:

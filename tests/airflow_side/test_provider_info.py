@@ -22,7 +22,24 @@ from airflow_calib_provider.hooks.condor import condor_settings
 from airflow_calib_provider.hooks.connections import http_service
 from airflow_calib_provider.hooks.influxdb import influx_target
 from airflow_calib_provider.hooks.mattermost import mattermost_webhook
+from airflow_calib_provider.hooks.nopayloaddb import NopayloaddbHook, nopayloaddb_server
+from airflow_calib_provider.outside.nopayloaddb_client import Server
 from airflow_calib_provider.provider_info import get_provider_info
+from tests.outside.nopayloaddb import nopayloaddb
+
+
+class Flat:
+    """A server and its folder, as the fields of the form have them."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.files = server, str(server.files)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.server.service, name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Flat) and self.server == other.server
+
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
@@ -31,6 +48,7 @@ SETTINGS = {
     "calib_http": http_service,
     "calib_influxdb": influx_target,
     "calib_mattermost": mattermost_webhook,
+    "calib_nopayloaddb": lambda connection: Flat(nopayloaddb_server(connection)),
 }
 VALUES: dict[str, dict[str, Any]] = {
     "calib_condor": {
@@ -56,7 +74,16 @@ VALUES: dict[str, dict[str, Any]] = {
         "routes": {"value": "longer"},
     },
     "calib_mattermost": {"ca_file": "/etc/ca.pem", "plain_http": True},
+    "calib_nopayloaddb": {
+        "files": "/data/payloads",
+        "auth": "header",
+        "header": "X-API-Key",
+        "verify": False,
+        "ca_file": "/etc/ca.pem",
+    },
 }
+LEAST: dict[str, dict[str, Any]] = {"calib_influxdb": {"bucket": "calib"}, "calib_nopayloaddb": {"files": "/data"}}
+"""What must be filled in."""
 
 
 def schema(name: str) -> Any:
@@ -151,7 +178,7 @@ class TestForm:
     @pytest.mark.parametrize("empty", [None, ""])
     def test_one_that_nobody_touched_says_the_defaults(self, name: str, empty: str | None) -> None:
         shown = {field: drawing["value"] for field, drawing in drawn(name).extra_fields.items()}
-        least = {"bucket": "calib"} if name == "calib_influxdb" else {}
+        least = LEAST.get(name, {})
         untouched = {field: empty if value is None else value for field, value in shown.items()}
         assert SETTINGS[name](connection(name, {**untouched, **least})) == SETTINGS[name](connection(name, least))
 
@@ -164,3 +191,20 @@ class TestForm:
         for field in ("login", "url_schema"):
             shown = getattr(fields, field)
             assert (shown is not None and bool(shown.hidden)) == (field in hidden), field
+
+
+def test_the_button_of_a_nopayloaddb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with nopayloaddb() as server:
+        server.token = "let-me-in"
+        server.make("PROMPT", "Scale", "Errors")
+        said = {"conn_type": "calib_nopayloaddb", "host": server.url, "password": "let-me-in"}
+        for files, works in ((str(tmp_path), True), (str(tmp_path / "away"), False)):
+            monkeypatch.setenv("AIRFLOW_CONN_NPDB", json.dumps({**said, "extra": {"files": files}}))
+            found = NopayloaddbHook("npdb").test_connection()
+            assert found[0] == works, found
+            assert ("answers, and" if works else "away is not there") in found[1]
+
+
+def test_types_without_a_form_of_ours_that_the_docs_name_are_airflows_own() -> None:
+    """For git, the butler, the secret of actions from chat; and for mail, where the package of `smtp` is not there."""
+    assert {"generic", "email"} <= {item.connection_type for item in HookMetaService.hook_meta_data()}

@@ -196,9 +196,7 @@ def test_it_is_explained_with_the_time_that_is_left(ledger: Ledger, tmp_path: Pa
 
     assert said(END) == [], "it takes runs, as far as anybody has looked"
     watch(ledger, END)
-    assert said(END + 6 * HOUR) == [
-        "it is to be published by 2026-01-02 13:50 UTC, 1d12h from run end: 1d6h are left"
-    ]
+    assert said(END + 6 * HOUR) == ["it is to be published by 2026-01-02 13:50 UTC, 1d12h from run end: 1d6h are left"]
     watch(ledger, END + 31 * HOUR)
     assert said(END + 31 * HOUR)[0].endswith(": 5h are left, which is near")
     assert said(END + 37 * HOUR)[0].startswith("it was to be published by 2026-01-02 13:50 UTC")
