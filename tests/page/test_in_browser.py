@@ -96,6 +96,8 @@ def test_tabs_of_a_dag_a_dag_run_and_a_task(site: Site, person: Person, page: Pa
 def test_light_and_dark_are_those_of_airflow(site: Site, page: Page) -> None:
     page.goto(tag_address(site.airflow.url, "prompt", "Scale"))
     body = inside(page).locator("body")
+    expect(inside(page).get_by_role("heading", level=1)).to_be_visible(timeout=PATIENCE)
+    page.wait_for_load_state("networkidle")  # Airflow sets its own theme as it begins.
     shades = {}
     for theme in ("dark", "light", "dark"):
         page.evaluate("theme => { document.documentElement.className = theme }", theme)
