@@ -13,7 +13,8 @@ from airflow_calib_provider.domain.chat_actions import ACTIONS, RIGHTS, Unsigned
 from airflow_calib_provider.ledger import chat_actions
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.messages.base import CONTEXT, ChannelTrouble
-from airflow_calib_provider.messages.markdown import inert
+from airflow_calib_provider.messages.making import became_in_words
+from airflow_calib_provider.messages.markdown import inert, shortened
 from airflow_calib_provider.messages.offering import secrets_of
 from airflow_calib_provider.outside.connections import Lookup
 from airflow_calib_provider.spec.chat_keys import ID, ActionsSpec
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 PRESSES, UNSIGNED, WITHIN = 20, 60, 60.0
 """Of one person, and of everybody whose button nobody has signed, within so many seconds."""
+
+LONGEST_OUTCOME = 500
+"""Characters of what has come of an action, that are told."""
 
 _SAYS = {
     "wanted": "It will be done within a minute.",
@@ -91,7 +95,23 @@ class Presses:
                 chat_actions.tell_refused(connection, refused, user_id, person, wanted)
         outcome = refused or chat_actions.press(self._ledger(), wanted, person, user_id, now)
         log.info("chat: %s of %s by %s (%s): %s", wanted.action, _what(wanted), person or "nobody", user_id, outcome)
-        return PressAnswer(200, _asks(wanted) if outcome == "asked" else _SAYS[outcome])
+        return PressAnswer(200, self._says(outcome, wanted))
+
+    def _says(self, outcome: str, wanted: WantedAction) -> str:
+        if outcome == "asked":
+            return _asks(wanted)
+        return f"{_SAYS[outcome]}{self._became(wanted.nonce)}" if outcome == "used" else _SAYS[outcome]
+
+    def _became(self, nonce: str) -> str:
+        """What the press that used a button has come to."""
+        found = chat_actions.taken(self._ledger(), nonce)
+        if found is None:
+            return ""
+        state, who, outcome = found
+        if state in ("wanted", "carrying"):
+            return f" What {inert(who)} asked for is being done."
+        said = inert(shortened(became_in_words(state, outcome), LONGEST_OUTCOME))
+        return f" What {inert(who)} asked for {'is done' if state == 'done' else 'was not done'}: {said}"
 
     def _refuse_unsigned(self, user_id: str) -> PressAnswer:
         # A flood of them must not fill the ledger.

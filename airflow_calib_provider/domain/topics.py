@@ -13,6 +13,7 @@ TopicName = Literal[
     "published",
     "spec_broken",
     "source_unreadable",
+    "from_chat",
 ]
 
 TOPICS: dict[str, str] = {
@@ -24,6 +25,7 @@ TOPICS: dict[str, str] = {
     "published": "constants were published",
     "spec_broken": "a workflow's file has mistakes",
     "source_unreadable": "a run source cannot be read",
+    "from_chat": "what was asked for from chat was done, or was not",
 }
 """Topic → what has happened, in words; in the order in which a digest has them."""
 

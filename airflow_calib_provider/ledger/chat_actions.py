@@ -25,6 +25,15 @@ CONFIRM_AFTER, CONFIRM_WITHIN = timedelta(seconds=2), timedelta(minutes=2)
 CARRIED_WITHIN = timedelta(minutes=2)
 """Whoever has carried an action out for longer has died."""
 
+OVER = ("asked", "done", "failed", "refused")
+"""States in which nothing becomes of an action any more; a second press comes within minutes."""
+
+KEPT = timedelta(days=30)
+"""How long it is known after that; longer than any button is good for."""
+
+FORGOTTEN_AT_ONCE = 1_000
+"""Rows that one transaction removes."""
+
 AT_ONCE = 20
 """Actions that are carried out one after the other in one look."""
 
@@ -121,6 +130,32 @@ def tell_refused(
     about = _subject(wanted) if wanted is not None else Subject()
     event = {"entity": action.name, "subject": about, "to_state": "refused", "data": {**said, "outcome": outcome}}
     append_events(connection, [event])
+
+
+def taken(ledger: Ledger, nonce: str) -> tuple[str, str, str] | None:
+    """State, person and outcome of what a button was used for; ``None``: it was not, or that is long ago."""
+    query = select(action.c.state, action.c.person, action.c.outcome).where(action.c.nonce == nonce)
+    with ledger.read() as connection:
+        row = connection.execute(query).first()
+    return (row.state, row.person, row.outcome or "") if row is not None else None
+
+
+def forget(ledger: Ledger, now: datetime) -> int:
+    """Remove what was asked for long ago, and is over; its events stay.
+
+    A button that was pressed then has expired since: its nonce cannot be used any more.
+
+    :returns: how many rows.
+    """
+    old = (action.c.state.in_(OVER), action.c.at < now - KEPT)
+    removed = 0
+    while True:
+        with ledger.write() as connection:
+            some = select(action.c.nonce).where(*old).limit(FORGOTTEN_AT_ONCE)
+            gone = connection.execute(delete(action).where(action.c.nonce.in_(some))).rowcount
+        removed += gone
+        if gone < FORGOTTEN_AT_ONCE:
+            return removed
 
 
 def due(ledger: Ledger, now: datetime) -> list[Row[Any]]:

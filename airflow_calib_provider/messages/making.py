@@ -38,6 +38,7 @@ WANTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("payload", ("candidate", "validated", "approved", "published", "withdrawn")),
     ("alarm", ("raised",)),
     ("publication_deadline", ("near", "passed")),
+    ("chat_action", ("done", "failed", "refused")),
 )
 """Entity → states of which something may be told; all others are not even read."""
 
@@ -87,6 +88,8 @@ _TOPICS: dict[str, Callable[[Event], str]] = {
     "payload": _of_payload,
     "alarm": lambda event: _OF_ALARM.get(str(event.data.get("code")), "") if event.to_state == "raised" else "",
     "publication_deadline": lambda event: "deadline" if event.to_state in ("near", "passed") else "",
+    # A press that came to nothing was told to who pressed.
+    "chat_action": lambda event: "from_chat" if event.from_state else "",
 }
 
 
@@ -146,6 +149,10 @@ def _title(event: Event, topic: str, others: Sequence[Event]) -> str:
     if event.entity == "publication_deadline":
         what = "The deadline is near" if event.to_state == "near" else "The deadline has passed"
         return f"{what}: {of}"
+    if event.entity == "chat_action":
+        became = "done" if event.to_state == "done" else "not done"
+        about = of or event.campaign
+        return f"{str(event.data.get('action', '')).capitalize()} of {about} by {event.data.get('person')}: {became}"
     titles = {
         "failed": f"Failed: {of}",
         "not_converged": f"Did not converge: {of}",
@@ -170,8 +177,18 @@ def _why(event: Event) -> str:
         return said
     if event.entity == "group_edition":
         return "Airflow could not be made to run the amended group again"
+    if event.entity == "chat_action":
+        return became_in_words(event.to_state or "", str(event.data.get("outcome") or ""))
     reason = reason_of(event)
     return render(reason) if reason else ""
+
+
+def became_in_words(state: str, outcome: str) -> str:
+    """What became of an action that was asked for from chat.
+
+    :param outcome: as the ledger has it.
+    """
+    return "something had happened since the message was sent" if state == "refused" else outcome
 
 
 def _to_do(event: Event) -> str:

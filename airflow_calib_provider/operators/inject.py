@@ -108,7 +108,7 @@ class HousekeepingOperator(BaseOperator):
         from airflow_calib_provider.jobsets.cleaning import clean
         from airflow_calib_provider.jobsets.kill import leftovers, recent_backends, remove_leftovers, settle
         from airflow_calib_provider.jobsets.storage import keep_house
-        from airflow_calib_provider.ledger import generations
+        from airflow_calib_provider.ledger import chat_actions, generations
         from airflow_calib_provider.ledger.planner import refresh
         from airflow_calib_provider.payloads.publication import finish_all
 
@@ -144,6 +144,7 @@ class HousekeepingOperator(BaseOperator):
         refresh(ledger)
         cleaned = clean(ledger, backend_of, now)
         errors += cleaned.errors
+        chat_actions.forget(ledger, now)
         clear_amended(ledger, self.log)
         opened = open_dag_runs(ledger, self.log, thorough=True)
         drift += finish_all(ledger, lambda: datetime.now(UTC))

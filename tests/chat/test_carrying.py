@@ -11,11 +11,13 @@ from airflow_calib_provider.api.chatting import CARRIES, carry_out
 from airflow_calib_provider.domain.chat_actions import WantedAction, new_nonce
 from airflow_calib_provider.ledger import campaigns, chat_actions, steering, tables
 from airflow_calib_provider.ledger.engine import Ledger
-from tests.chat.conftest import ANNA, Chat
+from airflow_calib_provider.messages.preview import preview
+from airflow_calib_provider.spec import chat_keys
+from tests.chat.conftest import ANNA, BEN, Chat
 from tests.cli.conftest import busy, database, folder, world
 from tests.cli.test_airflow import CLEAR, FakeAirflow, airflow, opened
 from tests.cli.world import World
-from tests.messages.histories import fail
+from tests.messages.histories import fail, spec
 
 __all__ = ["airflow", "busy", "database", "folder", "opened", "world"]
 
@@ -116,6 +118,43 @@ def test_a_process_that_dies_loses_nothing(open_endpoint: Chat, before: bool) ->
     later = datetime.now(UTC) + chat_actions.CARRIED_WITHIN + timedelta(seconds=1)
     assert carry_out(ledger, later) == 1
     assert (outcome_of(ledger, wanted), state_of(ledger)) == (("done", "paused"), "paused")
+
+
+def test_who_presses_once_more_is_told_what_became_of_it(open_endpoint: Chat) -> None:
+    ledger = open_endpoint.ledger
+    pause, retry = open_endpoint.wanted("pause"), open_endpoint.wanted()
+    open_endpoint.said(pause)
+    open_endpoint.said(retry, BEN)
+    assert open_endpoint.said(pause) == "This button was used already. What anna asked for is being done."
+    assert carry_out(ledger) == 2
+    assert open_endpoint.said(pause) == "This button was used already. What anna asked for is done: paused"
+    said = open_endpoint.said(retry)
+    assert said.startswith("This button was used already. What ben asked for was not done: ")
+    assert "has no DAG run yet" in said
+    told = [one.title for one in preview(ledger, spec(topics=("from_chat",)), datetime.now(UTC) - timedelta(hours=1))]
+    assert sorted(told) == ["Pause of prompt by anna: done", "Retry of ecal.skim run-r1 by ben: not done"]
+
+
+def test_what_is_over_for_long_is_forgotten_and_what_is_to_be_done_is_not(open_endpoint: Chat) -> None:
+    ledger, now = open_endpoint.ledger, datetime.now(UTC)
+    done, waits, fresh = (take(ledger, action, "prompt") for action in ("pause", "resume", "pause"))
+    asked = open_endpoint.wanted("skip")
+    open_endpoint.said(asked)
+    table = tables.chat_action
+    old = now - chat_actions.KEPT - timedelta(seconds=1)
+    with ledger.write() as connection:
+        for nonce in (done.nonce, fresh.nonce):
+            connection.execute(update(table).where(table.c.nonce == nonce).values(state="done"))
+        connection.execute(update(table).where(table.c.nonce != fresh.nonce).values(at=old))
+    assert chat_actions.forget(ledger, now) == 2
+    assert chat_actions.forget(ledger, now) == 0
+    with ledger.read() as connection:
+        assert set(connection.execute(select(table.c.nonce)).scalars()) == {waits.nonce, fresh.nonce}
+    assert len(open_endpoint.audit()) >= 4, "the events stay"
+
+
+def test_no_button_is_good_for_longer_than_its_use_is_known() -> None:
+    assert chat_keys.LONGEST < chat_actions.KEPT
 
 
 def test_two_that_look_at_one_moment_do_it_once(open_endpoint: Chat) -> None:

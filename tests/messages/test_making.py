@@ -55,6 +55,10 @@ ENDED = {"code": "iteration_diverging", "stage": 1, "phase": "had", "step": 4, "
         (event("payload", "published", "withdrawn", {"tag": "T", "revision": 1}), "published"),
         (event("payload", None, "published", {"tag": "T", "revision": 1}), "published"),
         (event("payload", "published", "superseded", {"tag": "T", "revision": 1}), ""),
+        (event("chat_action", "carrying", "done", {"action": "retry", "person": "anna"}), "from_chat"),
+        (event("chat_action", "wanted", "refused", {"action": "skip", "outcome": "stale"}), "from_chat"),
+        (event("chat_action", None, "refused", {"action": "skip", "outcome": "unsigned"}), ""),
+        (event("chat_action", "asked", "wanted", {"action": "skip", "person": "anna"}), ""),
         (event("alarm", None, "raised", {"code": "spec_broken"}), "spec_broken"),
         (event("alarm", None, "raised", {"code": "source_unreadable"}), "source_unreadable"),
         (event("alarm", None, "raised", {"code": "held_jobs"}), "stalled"),
@@ -203,6 +207,30 @@ def test_the_deadline_of_a_lock_is_told_once_when_it_is_near(ledger: Ledger) -> 
     assert alarm_states(ledger) == {"deadline_near": "raised"}
     assert look(timedelta(hours=11))[1:] == ["The deadline has passed: ecal.scan run-r1"]
     assert alarm_states(ledger) == {"deadline_near": "cleared"}
+
+
+@pytest.mark.parametrize(
+    ("made_of", "title", "why"),
+    [
+        (("carrying", "done", "retry", "cleared fit"), "Retry of zee.scale fill-r4 by anna: done", "cleared fit"),
+        (("carrying", "failed", "skip", "no task"), "Skip of zee.scale fill-r4 by anna: not done", "no task"),
+        (
+            ("wanted", "refused", "skip", "stale"),
+            "Skip of zee.scale fill-r4 by anna: not done",
+            "something had happened since the message was sent",
+        ),
+    ],
+)
+def test_what_became_of_an_action_from_chat(made_of: tuple[str, str, str, str], title: str, why: str) -> None:
+    before, after, action, outcome = made_of
+    data = {"action": action, "person": "anna", "user_id": "x", "outcome": outcome}
+    found = message_of(event("chat_action", before, after, data), GROUPS, LINK)
+    assert found is not None
+    assert (found.title, found.why, found.about) == (title, why, None)
+    of_campaign = event("chat_action", before, after, data, workflow=None, task=None, group_name=None)
+    found = message_of(of_campaign, GROUPS, LINK)
+    assert found is not None
+    assert found.title == title.replace("zee.scale fill-r4", "prompt")
 
 
 def test_a_preview_folds_as_it_would_have_been(ledger: Ledger) -> None:
