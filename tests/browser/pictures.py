@@ -22,12 +22,21 @@ COLOURS = 64
 """Of each picture: what is flat stays flat, and a picture small."""
 
 OF_PAGE = ("ui-page-runs", "ui-page-group", "ui-page-tag", "ui-page-people")
-NAMES = ("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed", *OF_PAGE)
+NAMES = (
+    *("ui-campaign", "ui-dry-run", "ui-mistakes", "ui-backfill", "ui-waiting", "ui-button", "ui-failed"),
+    *("ui-approval", *OF_PAGE),
+)
 WORKFLOW, FIRST = "ecal", 355100
+ASKED, OF_ASKED = "ecal_asked", FIRST + 50
+"""A workflow whose payload needs an approval, and the first of its runs."""
 
 
 def prepare(installation: Installation) -> None:
-    """A workflow of sixteen runs, of which two fail: of four sums each second one waits for its failed run."""
+    """A workflow of sixteen runs, of which two fail: of four sums each second one waits for its failed run.
+
+    Before it another one, of four runs and one more, that asks whether to publish.
+    """
+    _add_asking(installation)
     installation.add_workflow(WORKFLOW)
     for n in (2, 9):
         installation.control_job(FIRST + n, "always")
@@ -38,12 +47,33 @@ def prepare(installation: Installation) -> None:
     installation.wait_run_ended(f"{WORKFLOW}__run", f"prompt__run-r{FIRST + 2}")
     published = [(f"{WORKFLOW}/sum-r{FIRST + n}", "deliver") for n in (4, 12)]
     installation.wait(lambda: {installation.task_states().get(key) for key in published} == {"done"}, 300, "payloads")
+    run_id = f"prompt__sum-r{OF_ASKED}"
+    installation.wait(
+        lambda: installation.airflow_tasks(f"{ASKED}__sum", run_id).get("deliver.approve") == "awaiting_input",
+        300,
+        "the question",
+    )
+
+
+def _add_asking(installation: Installation) -> None:
+    installation.add_workflow(ASKED)
+    spec = installation.specs / f"{ASKED}.yaml"
+    text = spec.read_text()
+    publish = '"{{ tasks.total.products.constants }}"'
+    assert publish in text
+    text = text.replace(publish, f"{publish}, approve: {{by: [ada], expires: 36h}}")
+    installation.edit(spec, text.replace(f"{ASKED.title()}Constants", "EcalZeeScale"))
+    tasks = f"/api/v2/dags/{ASKED}__sum/tasks"
+    installation.wait(
+        lambda: "deliver.approve" in str(installation.airflow.call("GET", tasks)), 120, "Airflow to have read the edit"
+    )
+    installation.add_runs(range(OF_ASKED, OF_ASKED + 5))
 
 
 def draw(person: Person, folder: Path) -> Iterator[Path]:
     """Make all pictures, one after the other; the files."""
     person.page.set_viewport_size({"width": SIZE[0], "height": SIZE[1]})
-    for steps in (_campaign, _backfill, _waiting, _failed, _page):
+    for steps in (_campaign, _backfill, _waiting, _failed, _approval, _page):
         person.go_home()
         for name in steps(person):
             yield _save(person, folder / f"{name}.png")
@@ -114,6 +144,15 @@ def _failed(person: Person) -> Iterator[str]:
     person.open_task("work")
     person.read_log("broken on purpose", "calib jobs logs")
     yield "ui-failed"
+
+
+def _approval(person: Person) -> Iterator[str]:
+    person.open_dag(f"{ASKED}__sum")
+    person.open_run(f"prompt__sum-r{OF_ASKED}")
+    person.open_task("deliver.approve")
+    person.tab("Required Action (1)")
+    expect(person.page.get_by_role("button", name="Approve")).to_be_visible(timeout=PATIENCE)
+    yield "ui-approval"
 
 
 def _page(person: Person) -> Iterator[str]:
