@@ -63,7 +63,9 @@ class Email:
         self._from = str(block.get("from") or connection.extra.get("from_email") or "")
         if not self._from:
             raise ChannelTrouble(f"nothing says whom mail by {connection.name} is from", _HINT)
-        self._secrets = tuple(part for part in (connection.password,) if len(part) > 3)
+        # A server may repeat what it was sent: AUTH PLAIN has login and password in one text.
+        both = f"\0{connection.login}\0{connection.password}"
+        self._secrets = (connection.password, both) if len(connection.password) > 3 else ()
         self._server: smtplib.SMTP | None = None
 
     def send(self, message: Message, *, plain: bool = False) -> None:

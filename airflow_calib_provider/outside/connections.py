@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from airflow_calib_provider.errors import OutsideError
+from airflow_calib_provider.errors import CalibError, OutsideError
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,24 @@ def given(name: str, lookup: Lookup) -> Iterator[None]:
     try:
         found = lookup(name) or _missing(name)
     except Exception as error:  # noqa: BLE001 - whatever Airflow raises: it is the trouble of who needs it
-        found = OutsideError(f"the connection {name!r} cannot be looked up: {type(error).__name__}: {error}")
+        found = unreadable(name, error)
     token = _fetched.set({name: found})
     try:
         yield
     finally:
         _fetched.reset(token)
+
+
+def unreadable(name: str, error: Exception) -> OutsideError:
+    """The error of a connection that cannot be read.
+
+    :param error: Airflow's; it quotes what it cannot parse, with the password that stands in there.
+    """
+    said = f": {error.message}" if isinstance(error, CalibError) else ""
+    hint = (
+        f"is AIRFLOW_CONN_{name.upper()} one that Airflow can read, and do its secrets backend and API server answer?"
+    )
+    return OutsideError(f"the connection {name!r} cannot be looked up: {type(error).__name__}{said}", hint)
 
 
 def _missing(name: str) -> OutsideError:
@@ -95,5 +107,5 @@ def _look_up(name: str) -> OutsideConnection | OutsideError:
     try:
         found = _lookups[0](name)
     except Exception as error:  # noqa: BLE001 - whatever Airflow raises: it is the trouble of who needs it
-        return OutsideError(f"the connection {name!r} cannot be looked up: {type(error).__name__}: {error}")
+        return unreadable(name, error)
     return found or _missing(name)

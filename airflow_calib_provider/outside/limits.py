@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from urllib.parse import quote
 
 from airflow_calib_provider.errors import OutsideError
 
@@ -54,11 +58,23 @@ class Deadline:
 
 
 def without_secrets(text: str, secrets: Collection[str], longest: int = _SHOWN) -> str:
-    """A text of others as it may be shown: without secrets, on one line, not long."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
+    """A text of others as it may be shown: without secrets, on one line, not long.
+
+    A secret is also found as others write it: in addresses, in JSON, in base64.
+    """
+    forms = {form for secret in filter(None, secrets) for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
     line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     return line if len(line) <= longest else f"{line[:longest]}..."
+
+
+@lru_cache(100)
+def _forms(secret: str) -> frozenset[str]:
+    in_base64 = b64encode(secret.encode("utf-8", "replace")).decode()
+    in_json = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    in_addresses = [quote(secret, safe, errors="replace") for safe in ("/", "")]
+    return frozenset((secret, in_base64, in_base64.rstrip("="), *in_json, *in_addresses))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

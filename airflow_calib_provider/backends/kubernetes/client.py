@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_calib_provider.backends.left import short
 from airflow_calib_provider.errors import BackendError
+from airflow_calib_provider.outside.limits import without_secrets
 
 if TYPE_CHECKING:
     from airflow_calib_provider.backends.kubernetes.settings import KubernetesSettings
@@ -32,6 +33,13 @@ CONNECT, READ = 5.0, 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
 _PAGE = 500
 _ALIVE = (("SO_KEEPALIVE", 1), ("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 2))
+
+
+_READ_OF_STRANGERS = 5_000
+"""Bytes of what is no answer of an API server."""
+
+_SECRET = 4
+"""Characters below which a text is no secret."""
 
 
 class ApiRefusal(BackendError):
@@ -156,7 +164,7 @@ class Api:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            said = short(content[:200].decode(errors="replace"))
+            said = self._shown(content[:_READ_OF_STRANGERS].decode(errors="replace"))[:200]
             raise BackendError(f"what answers at {self.host} is no API server: {said}")
         return found
 
@@ -202,7 +210,7 @@ class Api:
         self._trouble, self._pause = "", 0.0
         with contextlib.suppress(TypeError, ValueError):  # something between us and the server leaves it out
             self._ahead = time.time() - parsedate_to_datetime(answer.headers.get("Date")).timestamp()
-        return content, [short(text) for text in _warnings(answer.headers)]
+        return content, [self._shown(text) for text in _warnings(answer.headers)]
 
     def _whole(self, path: str) -> str:
         """The path of a resource of the namespace; what begins with ``/`` is of the cluster as a whole."""
@@ -216,20 +224,29 @@ class Api:
         if status == 0:
             return self._silent(error)
         self._trouble, self._pause = "", 0.0
+        said = self._shown(_message(error))
         if status == 401:
             # What stands in the connection, or in its file, may have been renewed: it is read again.
             with self._lock:
                 self._client = None
-        said = f"the API server refuses to {_VERBS[method]} {path.partition('?')[0]}: {_message(error)} ({status})"
+        said = f"the API server refuses to {_VERBS[method]} {path.partition('?')[0]}: {said} ({status})"
         hint = _HINTS.get(status, "").format(name=self._settings.name)
         return ApiRefusal(status, said, hint)
+
+    def _shown(self, text: str) -> str:
+        """What others say, without what lets us in: a proxy may repeat the request."""
+        configuration = self._client.configuration if self._client is not None else None
+        keys = [*(configuration.api_key or {}).values(), configuration.password] if configuration is not None else []
+        secrets = [part for key in keys if key for part in (key, key.rpartition(" ")[2]) if len(part) >= _SECRET]
+        return short(without_secrets(text, secrets, len(text)))
 
     def _silent(self, error: Exception) -> BackendError:
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._not_before = time.monotonic() + self._pause
         host = self._client.configuration.host if self._client is not None else ""
-        self._trouble = f"the API server {host} of the connection {self._settings.name} does not answer: " + short(
-            str(error) or type(error).__name__
+        self._trouble = (
+            f"the API server {host} of the connection {self._settings.name} does not answer: "
+            + self._shown(str(error) or type(error).__name__)
         )
         return BackendError(self._trouble)
 
@@ -244,9 +261,9 @@ _VERBS = {"GET": "show", "POST": "create", "DELETE": "delete"}
 def _message(error: Any) -> str:
     body = error.body
     try:
-        return short(json.loads(body)["message"])
+        return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        return short(body.decode(errors="replace") if isinstance(body, bytes) else str(body or error.reason))
+        return body.decode(errors="replace") if isinstance(body, bytes) else str(body or error.reason)
 
 
 def _warnings(headers: Any) -> Iterator[str]:
