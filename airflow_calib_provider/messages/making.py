@@ -151,7 +151,7 @@ def _title(event: Event, topic: str, others: Sequence[Event]) -> str:
         return f"{what}: {of}"
     if event.entity == "chat_action":
         became = "done" if event.to_state == "done" else "not done"
-        about = of or event.campaign
+        about = of if event.group_name else event.campaign
         return f"{str(event.data.get('action', '')).capitalize()} of {about} by {event.data.get('person')}: {became}"
     titles = {
         "failed": f"Failed: {of}",

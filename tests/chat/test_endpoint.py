@@ -91,8 +91,8 @@ def test_without_tls_it_is_off_unless_that_is_allowed(open_endpoint: Chat) -> No
 def test_a_replay(open_endpoint: Chat) -> None:
     wanted = open_endpoint.wanted()
     assert open_endpoint.said(wanted).startswith("It will be done")
-    assert open_endpoint.said(wanted) == "This button was used already."
-    assert open_endpoint.said(wanted, BEN) == "This button was used already."
+    assert open_endpoint.said(wanted).startswith("This button was used already.")
+    assert open_endpoint.said(wanted, BEN).startswith("This button was used already.")
     assert open_endpoint.rows() == [("retry", "wanted", "anna")]
     assert [outcome for _, outcome, _ in open_endpoint.audit()] == ["wanted", "used", "used"]
 
@@ -185,7 +185,7 @@ def test_a_skip_is_confirmed(open_endpoint: Chat) -> None:
     pass_time(open_endpoint, timedelta(seconds=3))
     assert open_endpoint.said(wanted).startswith("It will be done")
     assert open_endpoint.rows() == [("skip", "wanted", "anna")]
-    assert open_endpoint.said(wanted) == "This button was used already."
+    assert open_endpoint.said(wanted).startswith("This button was used already.")
     assert [outcome for _, outcome, _ in open_endpoint.audit()] == ["asked", "too_soon", "wanted", "used"]
 
 
