@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 WORKFLOW, READER = "outward", "reading"
 DAG = f"{WORKFLOW}__run"
 SCALE, ERRORS, FIT = TAGS = ("OutwardScale", "OutwardErrors", "OutwardFit")
-KILLED, AWAY, REFUSED, LATE = 7801, 7802, 7803, 7804
+KILLED, AWAY, REFUSED, LATE, LONG_AWAY = 7801, 7802, 7803, 7804, 7805
 SECRET = "kdwtr-not-to-be-seen"
 
 CRASH_AT = ["publication.after_receipt@hand_over"]
@@ -55,6 +55,13 @@ tasks:
       stores:
         - {store: git, connection: conditions, branch: main}
         - {store: nopayloaddb, connection: npdb, global_tag: PROMPT}
+"""
+
+AFTER = """\
+  archive:
+    group_by: run
+    needs: [hand_over]
+    jobs: {command: ["true"]}
 """
 
 DEADLINE = "      by: run_end + 36h\n      fallback: previous\n"
@@ -352,3 +359,28 @@ def test_all_stores_are_as_they_were_published(installation: Installation, outsi
     shell = {name: value for name, value in installation.airflow.variables.items() if name.startswith("AIRFLOW")}
     done = installation.run_calib("payload", "check", **shell)
     assert (done.returncode, "as they were published" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_a_store_that_is_away_for_longer_than_airflow_tries(installation: Installation, outside: Outside) -> None:
+    """Housekeeping publishes it then, and `calib retry` runs what Airflow has given up."""
+    spec = installation.specs / f"{WORKFLOW}.yaml"
+    installation.edit(spec, spec.read_text().removesuffix(DEADLINE) + AFTER)
+    tasks = f"/api/v2/dags/{DAG}/tasks"
+    listed = lambda: [one["task_id"] for one in installation.airflow.call("GET", tasks)["tasks"]]  # noqa: E731
+    installation.wait(lambda: "archive" in listed(), 120, "Airflow to have read the edit")
+    add(outside, LONG_AWAY)
+    with outside.server.away():
+        outside.release(LONG_AWAY)
+        installation.wait_run_ended(DAG, f"prompt__run-r{LONG_AWAY}")
+        assert installation.airflow_tasks(DAG, f"prompt__run-r{LONG_AWAY}")["archive"] == "upstream_failed"
+        assert payloads(installation, SCALE, LONG_AWAY) == [(1, "publishing")]
+        assert "on its way to" in explained(installation, LONG_AWAY)
+    installation.airflow.trigger("calib_housekeeping")
+    wait_for(installation, LONG_AWAY)
+    assert payloads(installation, SCALE, LONG_AWAY) == payloads(installation, ERRORS, LONG_AWAY) == [(1, "published")]
+    said = installation.calib("explain", f"run-r{LONG_AWAY}", "--workflow", WORKFLOW, "--task", "archive")
+    assert f"calib retry run-r{LONG_AWAY}" in said, said
+    installation.calib("retry", f"run-r{LONG_AWAY}", "--workflow", WORKFLOW)
+    wait_for(installation, LONG_AWAY, "done", "archive")
+    assert payloads(installation, SCALE, LONG_AWAY) == [(1, "published")]
