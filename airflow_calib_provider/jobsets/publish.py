@@ -180,9 +180,8 @@ def _together(ledger: Ledger, group_id: int, made: Sequence[Published], now: dat
         if due and not group.late:
             states = {row.id: row.state for row in make_all_valid(connection, group, due, now)}
             made = [replace(one, state=states.get(one.payload_id, one.state)) for one in made]
-            for one in made:
-                if one.payload_id in states:
-                    note_task(connection, group_id, rows[0].task, one, now)
+            # The task is done once, whatever the set has.
+            note_task(connection, group_id, rows[0].task, next(one for one in made if one.payload_id in states), now)
     return list(made)
 
 

@@ -222,7 +222,7 @@ class _Set:
                     row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, new=True,
                     payload_id=row.id,
                 )  # fmt: skip
-                if not self.falls_back:
+                if not self.falls_back and len(done) == 1:  # its task is done once, whatever the set has
                     store.note_task(connection, group.id, row.task, made, now)
             for one in self.rows:
                 for change in publications.plan_of(one).tags:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from typer.testing import CliRunner
 
 from airflow_calib_provider import api, crash
@@ -28,6 +28,7 @@ from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, option, settle
 from airflow_calib_provider.payloads.publication import finish_all, writable
+from airflow_calib_provider.payloads.store import content_path
 from airflow_calib_provider.spec.models import Approval
 from airflow_calib_provider.spec.overrides import sorted_out
 from tests import processes
@@ -55,12 +56,19 @@ def test_a_set_is_in_all_stores_and_in_the_ledger(world):
     assert world.states() == ["published"] * 2
     world.is_whole()
     world.publish(world.groups[1], "b")
+    with world.ledger.read() as connection:
+        begun = connection.execute(select(func.max(tables.event.c.id))).scalar_one()
     world.publish(world.groups[0], "a2")
     assert world.states() == ["superseded"] * 2 + ["published"] * 4
     world.is_whole()
     again = world.publish(world.groups[0], "a2")
     assert not again.new
     assert len(world.states()) == 6
+    with world.ledger.read() as connection:
+        of = tables.event.c
+        query = select(of.to_state).where(of.entity == "group_task", of.group_name == "fill-r1", of.id > begun)
+        told = list(connection.execute(query.order_by(of.id)).scalars())
+    assert told == ["processing", "done"], "its task is done once, not once for each tag"
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in OF_REFUSALS])
@@ -366,7 +374,7 @@ def test_a_check_of_a_tag_knows_what_it_is_called_in_stores(world):
     """Another campaign's tags have names of their own there; here a spec gives one."""
     world.publish(world.groups[0], "a", more=(), stores=(GIT.model_copy(update={"tag": "Scale_own"}),))
     world.publish(world.groups[1], "b", more=(), stores=(GIT.model_copy(update={"tag": "Scale_own"}),))
-    kept = api.payload_record(world.ledger, "Scale", run=1).path
+    kept = content_path(api.payload_record(world.ledger, "Scale", run=1).payload)
     kept.chmod(0o644)
     kept.write_text("by hand")
     (world.folder / "conditions.git").rename(world.folder / "away.git")
