@@ -41,7 +41,7 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "not_validated": lambda p: f"{_what(p)} stays a candidate: {p['by']} says {listed(p['wrong'])}",
     "awaits_approval": _awaits,
     "publishing": _publishing,
-    "store_refused": lambda p: f"{p['tag']} is not published: {p['said']}",
+    "store_refused": lambda p: f"{p['tag']} {'are' if ', ' in p['tag'] else 'is'} not published: {p['said']}",
     "not_approved": lambda p: f"{_what(p)} is not published: {p['how']}",
 }
 
