@@ -14,7 +14,7 @@ from airflow_calib_provider.hooks.ledger import task_ledger
 from airflow_calib_provider.hooks.links import AwaitedLink, SpecLink
 from airflow_calib_provider.hooks.newest import LeftOut, end_left_out, left_out, newest
 from airflow_calib_provider.hooks.told import told
-from airflow_calib_provider.operators.waiting import tell_of_failed, wait_in_place
+from airflow_calib_provider.operators.waiting import ask_again, tell_of_failed, wait_in_place
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,6 +39,7 @@ class PublishOperator(BaseOperator):
         super().__init__(**kwargs)
         self._workflow = workflow
         self._task_name = task
+        self._since: datetime | None = None
 
     @property
     def ledger_task(self) -> str:
@@ -67,7 +68,9 @@ class PublishOperator(BaseOperator):
                 published = as_it_is(ledger, [published], finish(ledger, group.id, self._task_name))
         except LeftOut as error:
             return end_left_out(context, error)
-        except (LedgerError, IllegalTransition, PayloadStoreDown):
+        except PayloadStoreDown as error:
+            ask_again(self, error, self._since)
+        except (LedgerError, IllegalTransition):
             raise  # transient: Airflow tries again
         except CalibError as error:
             wait_in_place(self, ledger, group, self._task_name, error)
@@ -102,7 +105,11 @@ class PublishOperator(BaseOperator):
             "state": published.state,
         }
 
-    def execute_again(self, context: Context, event: object = None) -> dict[str, object]:
-        """What the task waited for has come."""
+    def execute_again(self, context: Context, event: object = None, since: str | None = None) -> dict[str, object]:
+        """What the task waited for has come.
+
+        :param since: when stores first did not answer.
+        """
+        self._since = None if since is None else datetime.fromisoformat(since)
         found: dict[str, object] = self.execute(context)
         return found

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+from airflow_calib_provider.hooks.group import airflow_retry_delay
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-    from airflow_calib_provider.errors import CalibError
+    from airflow_calib_provider.errors import CalibError, PayloadStoreDown
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Group
+
+MOST_RARELY = timedelta(minutes=5)
+"""Between two times that stores are asked which do not answer."""
+
+AT_MOST = timedelta(days=7)
+"""That they are asked again without a try of Airflow's being used up."""
 
 
 def wait_in_place(operator: BaseOperator, ledger: Ledger, group: Group, task: str, error: CalibError) -> None:
@@ -37,6 +46,24 @@ def wait_in_place(operator: BaseOperator, ledger: Ledger, group: Group, task: st
         return
     operator.log.info("waits: %s", error)
     operator.defer(trigger=LedgerWaitTrigger(group.id, task, back=True), method_name="execute_again")
+
+
+def ask_again(operator: BaseOperator, error: PayloadStoreDown, since: datetime | None) -> NoReturn:
+    """Let a publication whose stores do not answer ask them again, ever more rarely, without a worker slot.
+
+    :param since: when they first did not; ``None``: now.
+    :raises PayloadStoreDown: that was too long ago; Airflow's tries are left.
+    """
+    from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+    now = datetime.now(UTC)
+    since = since or now
+    if now - since > AT_MOST:
+        raise error
+    pause = min(MOST_RARELY, max(timedelta(seconds=airflow_retry_delay()), (now - since) / 2))
+    operator.log.warning("asks again in %.0f s: %s", pause.total_seconds(), error)
+    trigger = DateTimeTrigger(moment=now + pause)
+    operator.defer(trigger=trigger, method_name="execute_again", kwargs={"since": since.isoformat()})
 
 
 def tell_of_failed(operator: BaseOperator, ledger: Ledger, group: Group, task: str) -> None:
