@@ -301,6 +301,10 @@ class NotPublished(PayloadError):
         self.reason = reason
 
 
+class NotWithdrawn(PayloadError):
+    """A payload was not taken back: an outside store does not give it back, and it holds as before."""
+
+
 class PayloadStoreDown(PayloadError):
     """The payload store cannot be written now, such as a full disk: nothing is wrong with the payload."""
 

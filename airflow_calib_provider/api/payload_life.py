@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_calib_provider.api.reading import PROMPT, check_names
 from airflow_calib_provider.errors import CalibError, NotFound
@@ -65,12 +65,16 @@ class AnsweredPayload:
     """A question that was answered.
 
     :ivar option: ``Approve`` or ``Reject``.
-    :ivar person: whom Airflow has taken the answer from.
+    :ivar person: whom Airflow has taken the answer from; empty: it does not say, or nothing was answered.
+    :ivar content_hash: what the answer is about: the content, or that of all of a set.
+    :ivar members: tag, revision and hash of all that it is about.
     """
 
     payload: Payload
     option: str
     person: str
+    content_hash: str = ""
+    members: Sequence[tuple[str, int, str]] = ()
 
 
 def payload_record(
@@ -110,18 +114,22 @@ def approve_payload(
     comment: str = "",
     campaign: str = PROMPT,
     workflow: str | None = None,
+    dry_run: bool = False,
 ) -> AnsweredPayload:
     """Approve what a group has made: answers the question that Airflow has asked, with the token of this person.
 
-    What comes of it is decided by the publishing task.
+    Of a set it is one question, whichever tag is named. What comes of it is decided by the publishing task.
+
+    :param dry_run: only say what it would be about; Airflow is not asked.
 
     :raises NotFound: there is no such payload, or nobody is asked about it.
     :raises CalibError: somebody has answered already, or this person may not.
     :raises AirflowUnreachable: Airflow does not answer, or refuses the token.
     """
-    from airflow_calib_provider.payloads.approvals import APPROVE
+    from airflow_calib_provider.payloads.questions import APPROVE
 
-    return _answer(ledger, tag, group, APPROVE, comment, campaign, workflow)
+    row, asked = _asked(ledger, tag, group, campaign, workflow)
+    return _answered(row, asked, APPROVE, comment, dry_run=dry_run)
 
 
 def reject_payload(
@@ -132,38 +140,58 @@ def reject_payload(
     comment: str = "",
     campaign: str = PROMPT,
     workflow: str | None = None,
+    dry_run: bool = False,
 ) -> AnsweredPayload:
     """As :func:`approve_payload`, for what shall not be published."""
-    from airflow_calib_provider.payloads.approvals import REJECT
+    from airflow_calib_provider.payloads.questions import REJECT
 
-    return _answer(ledger, tag, group, REJECT, comment, campaign, workflow)
+    row, asked = _asked(ledger, tag, group, campaign, workflow)
+    return _answered(row, asked, REJECT, comment, dry_run=dry_run)
 
 
-def _answer(
-    ledger: Ledger, tag: str, group: str, word: str, comment: str, campaign: str, workflow: str | None
-) -> AnsweredPayload:
+def _asked(
+    ledger: Ledger, tag: str, group: str, campaign: str, workflow: str | None
+) -> tuple[Payload, Mapping[str, Any]]:
+    """A payload, and the question that persons are asked about it, or about its set.
+
+    :raises NotFound: there is none.
+    :raises CalibError: it is about another content.
+    """
     from airflow_calib_provider.payloads import life
-    from airflow_calib_provider.payloads.approvals import option
-    from airflow_calib_provider.rest.asking import AskedQuestion, answer
-    from airflow_calib_provider.rest.client import Airflow
+    from airflow_calib_provider.payloads.withdrawing import of_task
 
     with ledger.read() as connection:
         row = _chosen(connection, tag, None, group, None, campaign, workflow)
-        asked = [one for one in life.decisions(connection, [row.id]) if one.kind == "request"]
-    if row.reason is None or row.reason.get("code") != life.AWAITS or not asked:
+        waits = [one for one in of_task(connection, row) if (one.reason or {}).get("code") == life.AWAITS]
+        rows = [one for one in waits if one.id == row.id] or waits
+        asked = [one for one in life.decisions(connection, [one.id for one in rows[:1]]) if one.kind == "request"]
+    details: dict[str, Any] = dict(asked[-1].details) if asked else {}
+    members = details.get("set", [[rows[0].id, tag, row.revision, row.content_hash]] if rows else [])
+    if not asked or row.id not in [one[0] for one in members]:
         raise NotFound(
             f"nobody is asked about revision {row.revision} of {tag} of {group}, which is {row.state}",
             f"`calib payload show {tag} --group {group}`",
         )
-    if asked[-1].content_hash != row.content_hash:
+    if asked[-1].content_hash != rows[0].content_hash:
         raise CalibError(f"the question is about another content of {tag}", "wait until it is asked about this one")
-    place = asked[-1].details
-    where = f"{group} --workflow {row.workflow} --task {row.task}"
-    users = tuple(place.get("users") or ())
-    question = AskedQuestion(place["dag_id"], place["run_id"], place["task_id"], row.content_hash, where, users)
-    with Airflow() as airflow:
-        person = answer(airflow, question, option(word, row.content_hash), comment)
-    return AnsweredPayload(row, word, person)
+    return row, {**details, "hash": details.get("hash", row.content_hash), "set": members}
+
+
+def _answered(row: Payload, asked: Mapping[str, Any], word: str, comment: str, *, dry_run: bool) -> AnsweredPayload:
+    from airflow_calib_provider.payloads.questions import option
+    from airflow_calib_provider.rest.asking import AskedQuestion, answer
+    from airflow_calib_provider.rest.client import Airflow
+
+    digest = str(asked["hash"])
+    members = [(str(tag), int(revision), str(content)) for _, tag, revision, content in asked["set"]]
+    person = ""
+    if not dry_run:
+        where = f"{row.group_name} --workflow {row.workflow} --task {row.task}"
+        users = tuple(asked.get("users") or ())
+        question = AskedQuestion(asked["dag_id"], asked["run_id"], asked["task_id"], digest, where, users)
+        with Airflow() as airflow:
+            person = answer(airflow, question, option(word, digest), comment)
+    return AnsweredPayload(row, word, person, digest, members)
 
 
 def payload_consumers(ledger: Ledger, payload: Payload) -> list[Consumer]:
@@ -175,13 +203,30 @@ def payload_consumers(ledger: Ledger, payload: Payload) -> list[Consumer]:
 
 
 def withdraw_payload(ledger: Ledger, payload: Payload, *, reason: str, person: str) -> Payload:
-    """Take a payload back, so that it holds for no run; nothing is put in its place.
+    """Take a payload back with its set, here and in outside stores, so that it holds for no run.
 
-    :raises PayloadError: it is not published, no reason is given, or outside stores have it, too.
+    :returns: it, as it is then.
+    :raises PayloadError: it is not published, or no reason is given.
+    :raises NotWithdrawn: an outside store has refused it: nothing was changed.
+    :raises PayloadStoreDown: one does not answer: it is on its way, and taken further by housekeeping.
     """
-    from airflow_calib_provider.payloads.corrections import withdraw
+    from airflow_calib_provider.payloads.life import by_id
+    from airflow_calib_provider.payloads.publication import carry_out
+    from airflow_calib_provider.payloads.withdrawing import withdraw
 
-    return withdraw(ledger, payload.id, person=person, reason=reason, now=datetime.now(UTC))
+    key = withdraw(ledger, payload.id, person=person, reason=reason, now=datetime.now(UTC))
+    if key is not None:
+        carry_out(ledger, key, lambda: datetime.now(UTC))
+    with ledger.read() as connection:
+        return by_id(connection, payload.id)
+
+
+def payload_set(ledger: Ledger, payload: Payload) -> list[Payload]:
+    """A payload, first, and the others of its set that are published with it: they are taken back as one."""
+    from airflow_calib_provider.payloads.withdrawing import set_of
+
+    with ledger.read() as connection:
+        return set_of(connection, payload)
 
 
 def rollback_payload(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_calib_provider.api import AnsweredPayload, PayloadRecord
     from airflow_calib_provider.ledger.rows import Payload
+    from airflow_calib_provider.payloads.corrections import Consumer
 
 Tag = Annotated[str, typer.Argument(help="The tag.")]
 Run = Annotated[int | None, typer.Option("--run", min=0, max=2**53, help="One of its runs.")]
@@ -21,6 +22,7 @@ Group = Annotated[str | None, typer.Option("--group", help="The group that has m
 Revision = Annotated[int | None, typer.Option("--revision", min=1, help="This revision, not the newest.")]
 OfGroup = Annotated[str, typer.Option("--group", help="The group that has made it, such as fill-r355872.")]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Stands in the ledger with the answer.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would be about, and answer nothing.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; it stands in the ledger. Asked for at a terminal.")]
 
 
@@ -173,42 +175,56 @@ def approve(
     tag: Tag,
     group: OfGroup,
     comment: Comment = "",
+    dry_run: DryRun = False,
     workflow: WorkflowName = None,
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
-    """Approve a payload that waits for you: answers Airflow's question with your token. Needs CALIB_AIRFLOW_URL."""
+    """Approve a payload, with its set, that waits for you: answers Airflow's question with your token."""
     from airflow_calib_provider import api
 
-    found = api.approve_payload(open_ledger(), tag, group, comment=comment, campaign=campaign, workflow=workflow)
-    _told(found, as_json=as_json)
+    found = api.approve_payload(
+        open_ledger(), tag, group, comment=comment, campaign=campaign, workflow=workflow, dry_run=dry_run
+    )
+    _told(found, dry_run=dry_run, as_json=as_json)
 
 
 def reject(
     tag: Tag,
     group: OfGroup,
     comment: Comment = "",
+    dry_run: DryRun = False,
     workflow: WorkflowName = None,
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
-    """Reject a payload that waits for you: answers Airflow's question with your token. Needs CALIB_AIRFLOW_URL."""
+    """Reject a payload, with its set, that waits for you: answers Airflow's question with your token."""
     from airflow_calib_provider import api
 
-    found = api.reject_payload(open_ledger(), tag, group, comment=comment, campaign=campaign, workflow=workflow)
-    _told(found, as_json=as_json)
+    found = api.reject_payload(
+        open_ledger(), tag, group, comment=comment, campaign=campaign, workflow=workflow, dry_run=dry_run
+    )
+    _told(found, dry_run=dry_run, as_json=as_json)
 
 
-def _told(found: AnsweredPayload, *, as_json: bool) -> None:
+def _told(found: AnsweredPayload, *, dry_run: bool, as_json: bool) -> None:
     from airflow_calib_provider.cli.output import emit_json
 
     row = found.payload
     if as_json:
         about = {"tag": row.tag, "revision": row.revision, "content_hash": row.content_hash}
-        emit_json({**about, "option": found.option, "person": found.person})
+        members = [{"tag": tag, "revision": revision, "content_hash": of} for tag, revision, of in found.members]
+        answered = {"option": found.option, "person": found.person, "answered": not dry_run}
+        emit_json({**about, **answered, "about": found.content_hash, "members": members})
         return
     by = f" by {found.person}" if found.person else ""
-    print(f"answered{by}: {found.option}, about {row.tag} revision {row.revision}, content {row.content_hash[:12]}")
+    said = f"would answer: {found.option}" if dry_run else f"answered{by}: {found.option}"
+    if len(found.members) == 1:
+        print(f"{said}, about {row.tag} revision {row.revision}, content {row.content_hash[:12]}")
+        return
+    print(f"{said}, about all of a set of {len(found.members)}, content {found.content_hash[:12]}")
+    for tag, revision, content in found.members:
+        print(f"  {tag} revision {revision}, content {content[:12]}")
 
 
 def withdraw(
@@ -219,33 +235,48 @@ def withdraw(
     campaign: Campaign = PROMPT,
     as_json: Json = False,
 ) -> None:
-    """Take a payload back: it holds for no run any more. Lists first who has used it, what they made is then stale."""
+    """Take a payload back with its set, here and in outside stores: it holds for no run. Lists who has used it."""
     from airflow_calib_provider import api
-    from airflow_calib_provider.cli.output import emit_json, table
+    from airflow_calib_provider.cli.output import emit_json
     from airflow_calib_provider.errors import CommandLineError
 
     reason = _said(reason)
     ledger = open_ledger()
     row = api.payload_record(ledger, tag, run=run, campaign=campaign).payload
-    used = api.payload_consumers(ledger, row)
+    rows = api.payload_set(ledger, row)
+    used = list(dict.fromkeys(one for member in rows for one in api.payload_consumers(ledger, member)))
     if used and not as_json:
-        table(
-            ["used by", "group", "campaign", "generation"],
-            [(f"{one.workflow}.{one.task}", one.group, one.campaign, one.generation) for one in used],
-        )
+        _print_used(used)
     if used and not yes:
         raise CommandLineError(
-            f"{len(used)} tasks have used revision {row.revision} of {tag}",
+            f"{len(used)} tasks have used revision {row.revision} of {_named(rows)}",
             f"say --yes, or put the one before in its place: `calib payload rollback {tag} {run}`",
         )
     done = api.withdraw_payload(ledger, row, reason=reason, person=person())
     if as_json:
         about = {"tag": done.tag, "revision": done.revision, "state": done.state}
-        emit_json({**about, "used_by": [vars(one) for one in used]})
-    else:
-        before = "was withdrawn already" if row.state == done.state else "withdrawn"
-        nobody = "" if used else "; nobody has used it"
-        print(f"{before}: {done.tag} revision {done.revision} for {of_runs(done.first_run, done.last_run)}{nobody}")
+        rest = [{"tag": one.tag, "revision": one.revision} for one in rows[1:]]
+        emit_json({**about, "rest": rest, "used_by": [vars(one) for one in used]})
+        return
+    before = "was withdrawn already" if row.state == done.state else "withdrawn"
+    nobody = "" if used else "; nobody has used it"
+    for one in rows:
+        print(f"{before}: {one.tag} revision {one.revision} for {of_runs(one.first_run, one.last_run)}{nobody}")
+
+
+def _named(rows: Sequence[Payload]) -> str:
+    """A payload, with the others of its set."""
+    first, *rest = (one.tag for one in rows)
+    return f"{first}, or of {' or '.join(rest)} in its set" if rest else first
+
+
+def _print_used(used: Sequence[Consumer]) -> None:
+    from airflow_calib_provider.cli.output import table
+
+    table(
+        ["used by", "group", "campaign", "generation"],
+        [(f"{one.workflow}.{one.task}", one.group, one.campaign, one.generation) for one in used],
+    )
 
 
 def _said(reason: str | None) -> str:

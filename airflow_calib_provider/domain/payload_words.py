@@ -16,12 +16,18 @@ def _what(params: Mapping[str, Any]) -> str:
 def _awaits(params: Mapping[str, Any]) -> str:
     who = params.get("listed") or " or ".join(params["users"]) or "whoever may answer in Airflow"
     until = f", until {format_time(params['until'])}" if params.get("until") else ""
-    return f"{_what(params)} (content {params['hash'][:12]}) waits for the approval of {who}{until}"
+    others = f", with {' and '.join(params['with'])} of its set" if params.get("with") else ""
+    return f"{_what(params)}{others} (content {params['hash'][:12]}) waits for the approval of {who}{until}"
 
 
 def _publishing(params: Mapping[str, Any]) -> str:
     said = f"; {params['said']}" if params.get("said") else ""
     return f"is on its way to {' and '.join(params['stores'])}{said}"
+
+
+def _withdrawing(params: Mapping[str, Any]) -> str:
+    said = f"; {params['said']}" if params.get("said") else ""
+    return f"is being taken back from {' and '.join(params['stores'])}, as {params['person']} wants it{said}"
 
 
 def _published(params: Mapping[str, Any]) -> str:
@@ -43,6 +49,8 @@ TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "publishing": _publishing,
     "store_refused": lambda p: f"{p['tag']} {'are' if ', ' in p['tag'] else 'is'} not published: {p['said']}",
     "not_approved": lambda p: f"{_what(p)} is not published: {p['how']}",
+    "withdrawing": _withdrawing,
+    "withdrawal_refused": lambda p: f"{p['tag']} was not withdrawn: {p['said']}",
 }
 
 RELEASES: dict[str, str] = {
@@ -50,5 +58,7 @@ RELEASES: dict[str, str] = {
     "publishing": "nothing: it is taken further by Airflow's retry and by housekeeping",
     "store_refused": "mend it in the store or in the spec, and then `calib retry`",
     "awaits_approval": "one of them: `calib payload approve`, or Required Actions in Airflow",
+    "withdrawing": "nothing: it is taken further by housekeeping",
+    "withdrawal_refused": "mend it in the store, and withdraw it again",
     "not_approved": "`calib retry`: then they are asked anew",
 }

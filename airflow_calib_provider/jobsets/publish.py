@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from airflow_calib_provider.checksums import checksum
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.domain.iteration.endings import EndingName
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.errors import PayloadError, ProductError
+from airflow_calib_provider.errors import NotWithdrawn, PayloadError, ProductError
 from airflow_calib_provider.jobsets.begin import stated_params
 from airflow_calib_provider.jobsets.context import GroupContext, gather
 from airflow_calib_provider.jobsets.inputs import remedy, why_dropped
@@ -34,7 +35,7 @@ from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
-from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, by_id, not_published
+from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, by_id, not_published, note, why_held
 from airflow_calib_provider.payloads.publication import carry_out
 from airflow_calib_provider.payloads.store import EXTENDS, Published, make_all_valid, note_task, publish
 from airflow_calib_provider.payloads.unchanged import extended, skip
@@ -92,10 +93,12 @@ def publish_group(
         stores = stores_of(workflow.name, task.publish, tag, campaign, default)
         more = {**provenance, **({intents.STORES: stores} if stores else {}), **unchanged.get(tag, {})}
         made.append(_one(ledger, workflow, task, context, more, tag, file, conditions, now))
-    held = next((one for one in made if one.reason is not None), None)
-    if held is not None and held.reason is not None and held.reason["code"] != AWAITS:
-        raise not_published(held.reason)
-    if conditions is not None and conditions.together and held is None:
+    for one in made:
+        if one.reason is not None and one.reason["code"] != AWAITS:
+            raise not_published(one.reason)
+    if any(one.reason is not None for one in made):
+        made = _asked_first(ledger, group_id, made, now)
+    elif conditions is not None and conditions.together:
         made = _together(ledger, group_id, made, now)
     return as_it_is(ledger, made, finish(ledger, group_id, task.name))
 
@@ -185,6 +188,16 @@ def _together(ledger: Ledger, group_id: int, made: Sequence[Published], now: dat
     return list(made)
 
 
+def _asked_first(ledger: Ledger, group_id: int, made: Sequence[Published], now: datetime) -> list[Published]:
+    """A set that persons are asked about: what waits for them comes before what is published as it is."""
+    found = sorted(made, key=lambda one: one.reason is None)
+    if found[-1].reason is None:  # the task was taken for done with that
+        with ledger.write() as connection:
+            row = by_id(connection, found[0].payload_id)
+            note(connection, group_by_id(connection, group_id), row, found[0], now)
+    return found
+
+
 def as_it_is(ledger: Ledger, made: Sequence[Published], taken_further: bool) -> Published:
     """The first of a set, with the rest of it, as it is after what was on its way was taken further."""
     first, *rest = (one for top in made for one in (replace(top, rest=()), *top.rest))
@@ -192,7 +205,7 @@ def as_it_is(ledger: Ledger, made: Sequence[Published], taken_further: bool) -> 
         with ledger.read() as connection:
             rows = {one.payload_id: by_id(connection, one.payload_id) for one in (first, *rest)}
         first, *rest = (
-            replace(one, state=rows[one.payload_id].state, reason=rows[one.payload_id].reason) for one in (first, *rest)
+            replace(one, state=(row := rows[one.payload_id]).state, reason=why_held(row)) for one in (first, *rest)
         )
     return replace(first, new=any(one.new for one in (first, *rest)), rest=tuple(rest))
 
@@ -207,7 +220,8 @@ def finish(ledger: Ledger, group_id: int, task: str) -> bool:
     with ledger.read() as connection:
         keys = on_their_way(connection, group_id, task)
     for key in keys:
-        carry_out(ledger, key, lambda: datetime.now(UTC))
+        with suppress(NotWithdrawn):  # it holds as before, and that is told where a person looks who has wanted it
+            carry_out(ledger, key, lambda: datetime.now(UTC))
     return bool(keys)
 
 

@@ -19,7 +19,9 @@ publication = Table(
     Column("position", Integer, nullable=False, comment="of the store among those of the set"),
     Column("key", AnyText, nullable=False, comment="what the store is told of the set"),
     Column("store", String(STORE_LENGTH), nullable=False, comment="kind:place"),
-    Column("state", State, nullable=False, comment="intended, planned, applied, published, returning, refused"),
+    Column(
+        "state", State, nullable=False, comment="intended, planned, applied, published or withdrawn, returning, refused"
+    ),
     Column("wanted", JSON, nullable=False, comment="what is to hold under which tags"),
     Column("plan", JSON(none_as_null=True), comment="what is changed there"),
     Column("receipt", JSON(none_as_null=True), comment="what it has said"),

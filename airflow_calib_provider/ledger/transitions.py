@@ -136,12 +136,12 @@ GRAPHS: dict[str, dict[str | None, frozenset[str]]] = {
         "publishing": frozenset({"candidate", "approved", "publishing", "published", "rejected", "expired"}),
         "published": frozenset({"superseded", "withdrawn"}),
     },
-    # A set on its way to a store. Returning: one has refused, and what was there before is put back.
+    # A set on its way to a store, or back. Returning: one has refused, and what was there before is put back.
     "publication": {
         None: frozenset({"intended"}),
         "intended": frozenset({"planned", "returning"}),
         "planned": frozenset({"applied", "returning"}),
-        "applied": frozenset({"published", "returning"}),
+        "applied": frozenset({"published", "withdrawn", "returning"}),
         "returning": frozenset({"refused"}),
     },
     "dag_run_request": {

@@ -14,7 +14,6 @@ from airflow.sdk.api.datamodels._generated import HITLDetailRequest
 from airflow.sdk.api.datamodels._generated import HITLUser as APIHITLUser
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
-from airflow_calib_provider.domain.listing import of_runs
 from airflow_calib_provider.hooks.campaign import base_of, from_base
 from airflow_calib_provider.hooks.group import group_of, refuse
 from airflow_calib_provider.hooks.ledger import task_ledger
@@ -23,10 +22,11 @@ from airflow_calib_provider.operators.publish import PublishOperator
 from airflow_calib_provider.spec.language import APPROVE_SUFFIX, CANDIDATE_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from airflow.sdk import Context
+    from pydantic import JsonValue
 
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Group
@@ -41,11 +41,17 @@ ASKED = "asked"
 class CandidateOperator(PublishOperator):
     """Makes the candidate that persons are asked about, after its validation."""
 
-    def _said(self, published: Published) -> dict[str, str | int]:
+    def _said(self, published: Published) -> dict[str, JsonValue]:
         said = super()._said(published)
         if not published.payload_id:  # nothing is new: nobody is asked
             return said
-        return {**said, "payload_id": published.payload_id, "hash": published.content_hash}
+        rest: list[JsonValue] = [one.payload_id for one in published.rest]
+        return {
+            **said,
+            "payload_id": published.payload_id,
+            "hash": published.content_hash,
+            **({"rest": rest} if rest else {}),
+        }
 
 
 class AskOperator(HITLOperator):
@@ -60,7 +66,7 @@ class AskOperator(HITLOperator):
     template_fields = ()
 
     def __init__(self, *, workflow: Workflow, task: str, **kwargs: Any) -> None:
-        from airflow_calib_provider.payloads.approvals import APPROVE, REJECT
+        from airflow_calib_provider.payloads.questions import APPROVE, REJECT
 
         self._workflow, self._task_name = workflow, task
         publish = workflow.tasks[task].publish
@@ -70,7 +76,7 @@ class AskOperator(HITLOperator):
         # Airflow gives an operator the params of its DAG: this form has none of them.
         kwargs["params"] = {"comment": comment}
         super().__init__(
-            subject=f"Publish {publish.tag}?",
+            subject=f"Publish {' and '.join(publish.tags)}?",
             options=[APPROVE, REJECT],
             defaults=REJECT,
             response_timeout=publish.approve.expires,
@@ -102,9 +108,10 @@ class AskOperator(HITLOperator):
             self.log.warning("four eyes are asked for, and no author is known: the approver's are the only ones")
         ti = context["ti"]
         place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        rest = tuple(made.get("rest", ()))
         try:
-            self._write(ledger, made["payload_id"], ti.id)
-            request = approvals.ask(ledger, made["payload_id"], rules, place, datetime.now(UTC))
+            self._write(ledger, (made["payload_id"], *rest), ti.id)
+            request = approvals.ask(ledger, made["payload_id"], rules, place, datetime.now(UTC), rest)
         except (LedgerError, IllegalTransition):
             raise
         except CalibError as error:
@@ -112,29 +119,30 @@ class AskOperator(HITLOperator):
         if request is None:
             self.log.info("it is published already: nobody is asked")
             return {"not_asked": "it is published"}
-        ti.xcom_push(ASKED, {"payload_id": request.payload_id, "content_hash": request.content_hash})
+        asked = {"payload_id": request.payload_id, "content_hash": request.content_hash}
+        ti.xcom_push(ASKED, {**asked, "rest": list(rest)} if rest else asked)
         ti.xcom_push("reason", f"waits for {' or '.join(rules.users)}")
         return super().execute(context)
 
     def validate_chosen_options(self, chosen_options: list[str]) -> None:
         """What an answer is worth is found where it is published, with the content that it names."""
 
-    def _write(self, ledger: Ledger, payload_id: int, ti_id: UUID) -> None:
+    def _write(self, ledger: Ledger, payload_ids: Sequence[int], ti_id: UUID) -> None:
         """Write the question into Airflow; one about what nobody has to approve any more is not written.
 
         :raises CalibError: Airflow shows another one.
         """
         from airflow_calib_provider.ledger.payload_states import UNPUBLISHED
-        from airflow_calib_provider.payloads import comparison, life
-        from airflow_calib_provider.payloads.approvals import APPROVE, REJECT, option
+        from airflow_calib_provider.payloads import life
+        from airflow_calib_provider.payloads.questions import question_of
 
         with ledger.read() as connection:
-            row = life.by_id(connection, payload_id)
-            if row.state not in UNPUBLISHED:
+            rows = [life.by_id(connection, number) for number in payload_ids]
+            if not any(row.state in UNPUBLISHED for row in rows):
                 return
-            self.subject = f"Publish {row.tag} for {of_runs(row.first_run, row.last_run)}?"
-            self.body = comparison.request_text(connection, row)
-        self.options = [option(word, row.content_hash) for word in (APPROVE, REJECT)]
+            question = question_of(connection, rows)
+        row = rows[0]
+        self.subject, self.body, self.options = question.subject, question.body, list(question.options)
         self.defaults = self.options[1:]
         # The task's process has it only while the task runs.
         from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
@@ -182,7 +190,7 @@ class ApprovedOperator(PublishOperator):
             ledger,
             group_id=group.id,
             task=self._task_name,
-            tag=spec.publish.tag,
+            tags=spec.publish.tags,
             request=request_from(ti.xcom_pull(task_ids=asked, key=ASKED)),
             answer=answer_from(ti.xcom_pull(task_ids=asked)),
             rules=rules_of(ledger, group, spec, workflow, context),
@@ -211,7 +219,8 @@ def request_from(found: object) -> ApprovalRequest | None:
 
     if not isinstance(found, dict) or not {"payload_id", "content_hash"} <= found.keys():
         return None
-    return ApprovalRequest(int(found["payload_id"]), str(found["content_hash"]))
+    rest = tuple(int(one) for one in found.get("rest", ()))
+    return ApprovalRequest(int(found["payload_id"]), str(found["content_hash"]), rest)
 
 
 def answer_from(found: object) -> ApprovalAnswer | None:

@@ -18,6 +18,7 @@ from airflow_calib_provider.operators.waiting import ask_again, tell_of_failed, 
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from pydantic import JsonValue
 
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Group
@@ -96,7 +97,7 @@ class PublishOperator(BaseOperator):
         params = stated_params(self._workflow, context["params"])
         return publish_group(ledger, workflow, spec, group.id, now=datetime.now(UTC), params=params)
 
-    def _said(self, published: Published) -> dict[str, str | int]:
+    def _said(self, published: Published) -> dict[str, JsonValue]:
         """The task's result, and what the events of its assets say."""
         return {
             "tag": published.tag,

@@ -207,8 +207,9 @@ class GitStore(WritableStore):
             _git(repository, "read-tree", *([head] if head else ["--empty"]), more=more)
             entries = io.StringIO()
             for tag, change in changes.items():
+                listed = {one.file for one in change.current}  # with another interval: nothing is to be brought
                 for one in change.missing:
-                    if blob := self._blob(repository, head, one.file):
+                    if one.file not in listed and (blob := self._blob(repository, head, one.file)):
                         entries.write(f"100644 {blob}\t{_path(repository, one.file)}\n")
                 text = repository.layout.write(change.target)
                 blob = _git(repository, "hash-object", "-w", "--stdin", given=text).strip()

@@ -190,6 +190,32 @@ def make_plan(
     return StorePlan(tuple(tags), tuple(conflicts), tuple(cuts), tuple(gaps), moved)
 
 
+def make_withdrawal(
+    taken: Sequence[WantedPlacement],
+    expected: Mapping[str, Sequence[Placement]],
+    listings: Mapping[str, Sequence[PlacedPayload]],
+    can: Capabilities,
+    guard: Guard = NO_GUARD,
+) -> StorePlan:
+    """What is to be done so that no tag has anything of a group any more; what it has cut goes on again.
+
+    :param taken: what was wanted when it was published.
+    :param expected: of each tag, what the ledger says that it has.
+    :param listings: and what the store says.
+    """
+    tags, conflicts, gaps = [], [], []
+    moved: int | None = None
+    for one in taken:
+        before = sorted(expected.get(one.tag, ()), key=lambda placed: placed.first_run)
+        laying = _Laying(one.tag, before)
+        laying.conflicts += [f"{one.tag} was changed there: {said}" for said in drift(before, listings[one.tag])]
+        tags.append(difference(one.tag, before, _without(laying, one, can, guard)))
+        conflicts += laying.conflicts
+        gaps += laying.gaps
+        moved = laying.moved if moved is None else moved
+    return StorePlan(tuple(tags), tuple(conflicts), (), tuple(gaps), moved)
+
+
 def drift(expected: Iterable[Placement], listing: Iterable[PlacedPayload]) -> list[str]:
     """How a store differs from what the ledger says of it, for people."""
     ours = {one.key: one for one in expected}
@@ -252,6 +278,41 @@ def _first(laying: _Laying, one: WantedPlacement, guard: Guard) -> int:
     return max(one.first_run, safe)
 
 
+def _without(laying: _Laying, one: WantedPlacement, can: Capabilities, guard: Guard) -> list[Placement]:
+    """What the tag has when nothing of the group is there any more, but for what was processed, if that is to stay."""
+    own = [placed for placed in laying.before if placed.group_id == one.group_id]
+    if not own:
+        return list(laying.before)
+    begins, safe = own[0].first_run, guard.safe_run
+    if safe is not None and begins < safe:
+        if not guard.move or safe > one.last_run:
+            said = f"{one.tag} would change from run {begins} on, and runs below {safe} were processed already"
+            laying.conflicts.append(said)
+            return list(laying.before)
+        begins = laying.moved = safe
+    rest = [placed for placed in laying.before if placed.group_id != one.group_id]
+    kept = [left for placed in own for left in _below(placed, laying.moved)]
+    gone_on = [] if kept else _going_on(rest, begins, one)
+    there = [placed for placed in [*rest, *kept] if not any(placed.first_run == new.first_run for new in gone_on)]
+    after = _closed([*there, *gone_on], None, one.after, can)
+    if not any(_overlaps(placed, begins, one.last_run) for placed in after):
+        laying.gaps.append(f"{one.tag}: [{begins}, {one.last_run}]")
+    return after
+
+
+def _going_on(rest: Sequence[Placement], begins: int, one: WantedPlacement) -> list[Placement]:
+    """What goes on where a group has ended it: what was open before we came, what is held, or a default."""
+    before = max((placed for placed in rest if placed.first_run < begins), key=lambda it: it.first_run, default=None)
+    if before is None or before.firm_last is None or before.last_run != begins - 1:
+        return []
+    is_default = before.firm_last < before.first_run
+    if before.group_id is None or is_default or before.firm_last < before.last_run or one.after == "hold":
+        return [replace(before, last_run=None)]
+    if one.after == "default" and one.default is not None:
+        return [Placement(begins, None, one.default, before.firm_last, before.group_id)]
+    return []
+
+
 def _below(placed: Placement, safe: int | None) -> list[Placement]:
     """What stays of a group's former interval: what was processed with it."""
     if safe is None or placed.first_run >= safe:
@@ -289,7 +350,7 @@ def _behind(rest: Sequence[Placement], one: WantedPlacement) -> list[Placement]:
     return [Placement(one.last_run + 1, None, one.default, one.last_run, one.group_id)]
 
 
-def _closed(placed: Sequence[Placement], made: Placement, after: After, can: Capabilities) -> list[Placement]:
+def _closed(placed: Sequence[Placement], made: Placement | None, after: After, can: Capabilities) -> list[Placement]:
     """With ends where the next ones begin, of what is open or must be."""
     ordered = sorted(placed, key=lambda one: one.first_run)
     found = []

@@ -26,6 +26,7 @@ from airflow_calib_provider.outside.placing import (
     TagPlan,
     WantedPlacement,
     make_plan,
+    make_withdrawal,
 )
 
 TRIES = 3
@@ -164,7 +165,20 @@ class WritableStore(ConditionsStore):
         :param expected: what the ledger says that they have; the plan has a conflict where that is not so.
         """
         listings = {one.tag: self.current(one.tag) for one in wanted}
-        plan = make_plan(wanted, expected, listings, self.capabilities(), guard)
+        return self._with_altered(make_plan(wanted, expected, listings, self.capabilities(), guard), listings)
+
+    def plan_withdrawal(
+        self, taken: Sequence[WantedPlacement], expected: Mapping[str, Sequence[Placement]], guard: Guard = NO_GUARD
+    ) -> StorePlan:
+        """What is to be done so that tags have nothing of a group any more.
+
+        :param taken: what was wanted when it was published.
+        :param expected: as of :meth:`plan`.
+        """
+        listings = {one.tag: self.current(one.tag) for one in taken}
+        return self._with_altered(make_withdrawal(taken, expected, listings, self.capabilities(), guard), listings)
+
+    def _with_altered(self, plan: StorePlan, listings: Mapping[str, Sequence[PlacedPayload]]) -> StorePlan:
         altered = [
             f"{tag} was changed there: {said}"
             for tag, listing in listings.items()

@@ -109,7 +109,7 @@ def _lines(connection: Connection, row: Payload) -> Iterator[str]:
         yield ""
         yield "Plots among the products:"
         yield ""
-        yield from (f"- {_inert(file)} of {task}, generation {n}, job {job}" for task, n, job, file in found[:20])
+        yield from (f"- {inert(file)} of {task}, generation {n}, job {job}" for task, n, job, file in found[:20])
 
 
 def _verdicts(connection: Connection, row: Payload) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _verdicts(connection: Connection, row: Payload) -> Iterator[str]:
         numbers = one["values"]
         said = ", ".join(number if isinstance(number, str) else f"{number:g}" for number in numbers)
         verdict = "good" if one["passed"] else "**bad**"
-        yield f"| {_inert(one['name'])} | {said or 'not reported'} | {one['asked']} | {verdict} |"
+        yield f"| {inert(one['name'])} | {said or 'not reported'} | {one['asked']} | {verdict} |"
 
 
 def _table(compared: Iterable[OldAndNew]) -> Iterator[str]:
@@ -135,9 +135,9 @@ def _table(compared: Iterable[OldAndNew]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for one in rows[:100]:
         cells = [f"{number:.6g}" if number is not None else "" for number in (one.new, one.old, one.change)]
-        yield f"| {_inert(one.name)} | {' | '.join(cells)} |"
+        yield f"| {inert(one.name)} | {' | '.join(cells)} |"
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     """A name that jobs have given, in Markdown: it must not look like a line of what is asked."""
     return _SIGNS.sub(r"\\\1", escaped(text))

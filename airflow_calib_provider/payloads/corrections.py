@@ -1,4 +1,4 @@
-"""Taking back what was published: the former content again, or nothing (rule 69). Nothing is ever deleted."""
+"""Who has used what was published, and the former content again (rule 70). Nothing is ever deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from airflow_calib_provider.domain.intervals import Iov
-from airflow_calib_provider.errors import NotFound, PayloadError
+from airflow_calib_provider.errors import NotFound
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
@@ -25,6 +25,7 @@ from airflow_calib_provider.ledger.rows import Group, Payload, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, insert_one
 from airflow_calib_provider.payloads import intents, life, store
 from airflow_calib_provider.payloads.store import Published
+from airflow_calib_provider.payloads.withdrawing import stated
 
 payload = tables.payload
 
@@ -64,28 +65,6 @@ def consumers(connection: Connection, row: Payload) -> list[Consumer]:
     return list(found.values())
 
 
-def withdraw(ledger: Ledger, payload_id: int, *, person: str, reason: str, now: datetime) -> Payload:
-    """Take a payload back: it holds for no run any more.
-
-    :raises NotFound: there is none.
-    :raises PayloadError: it is not published, no reason is given, or outside stores have it, too.
-    """
-    reason = _reason(reason)
-    with ledger.write() as connection:
-        row = life.by_id(connection, payload_id)
-        if row.state == WITHDRAWN:
-            return row
-        if row.state != PUBLISHED:
-            said = f"revision {row.revision} of {row.tag} is {row.state}: there is nothing to be taken back"
-            raise PayloadError(said, "`calib payload list --history` shows all revisions")
-        if stores := [target.store for target in intents.targets_of(row)]:
-            said = f"{row.tag} is in {' and '.join(stores)}, too, where something must hold in its place"
-            hint = f"`calib payload rollback` puts the content before there, too; if there is none, {_way_out(row)}"
-            raise PayloadError(said, hint)
-        life.decide(connection, row, life.PayloadDecision("withdrawal", "done", person, reason), now)
-        return life.go(connection, row, WITHDRAWN, {"superseded_at": now}, by=person, comment=reason)
-
-
 def rollback(
     ledger: Ledger, payload_id: int, *, person: str, reason: str, now: datetime, revision: int | None = None
 ) -> list[Published]:
@@ -98,7 +77,7 @@ def rollback(
     :raises PayloadError: no reason is given, or another group's payload holds for one of its runs.
     :raises PayloadStoreDown: another revision is on its way to outside stores.
     """
-    reason = _reason(reason)
+    reason = stated(reason)
     with ledger.write() as connection:
         row = life.by_id(connection, payload_id)
         group = group_by_id(connection, row.group_id)
@@ -141,7 +120,7 @@ def _no_former(row: Payload, of_tags: Mapping[str, list[Payload]]) -> str:
 
 def _way_out(row: Payload) -> str:
     again = f"mend what it is made from, and `calib retry {row.group_name} --task {row.task}`: that takes its place"
-    return again if intents.targets_of(row) else f"`calib payload withdraw` leaves nothing in its place, or {again}"
+    return f"`calib payload withdraw` leaves nothing in its place; or {again}"
 
 
 def _held_with(
@@ -231,10 +210,3 @@ def _former(rows: list[Payload], now: Payload, revision: int | None) -> Iterator
             continue
         if named or (revision is None and row.revision < before):
             yield row
-
-
-def _reason(given: str) -> str:
-    """:raises PayloadError: it says nothing."""
-    if not given.strip():
-        raise PayloadError("a reason is needed", 'say why: --reason "..."')
-    return given.strip()

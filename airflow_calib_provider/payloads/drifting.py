@@ -11,7 +11,7 @@ from airflow_calib_provider.errors import CalibError
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.outside.placing import drift
-from airflow_calib_provider.payloads.publication import writable
+from airflow_calib_provider.payloads.outgoing import writable
 
 UNCHECKED = "unchecked"
 """It was not compared."""

@@ -1,4 +1,7 @@
-"""What a payload is published to besides the ledger, and the intent to do so, before any store is asked (rule 71)."""
+"""What a payload is published to besides the ledger, and the intent to do so, or to take it back (rule 71).
+
+An intent is there before any store is asked.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, func, or_, select, update
 
-from airflow_calib_provider.domain.reasons import render
+from airflow_calib_provider.domain.reasons import Reason, render
 from airflow_calib_provider.errors import PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.groups import set_task_states
-from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHING
+from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHED, PUBLISHING
 from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.outside.placing import Guard
@@ -23,6 +26,12 @@ STORES = "stores"
 
 ON_ITS_WAY = "publishing"
 """The code of the reason of a task whose set is on its way."""
+
+WITHDRAWAL = "withdrawal"
+"""In what is wanted of a store: that it is taken back, by whom, why, and of which payloads."""
+
+WITHDRAWING = "withdrawing"
+"""The code of the reason of a payload that is published, and is being taken back from its stores."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +73,10 @@ def intend(
     :returns: the key of the set.
     """
     falls_back = any(FALLBACK_OF in row.provenance for row, _ in rows)
-    stores = []
-    for position, target in enumerate(targets_of(rows[0][0])):
-        safe = _safe_run(connection, group, [row.tag for row, _ in rows], target) if target.protect else None
-        items = [
-            {
-                **{"tag": targets_of(row)[position].tag, "payload": row.id, "from": row.state},
-                **{"first_run": row.first_run, "last_run": row.last_run},
-                **{"file_name": row.file_name, "hash": row.content_hash},
-                "default": targets_of(row)[position].default,
-            }
-            for row, _ in rows
-        ]
-        guard = asdict(Guard(safe, target.protect == "move"))
-        more = {"after": target.after, "guard": guard, "refuse_gaps": target.refuse_gaps, "fallback": falls_back}
-        stores.append((target.store, {"items": items, **more}))
+    stores = [
+        (store, {**wanted, "fallback": falls_back})
+        for store, wanted in _wanted(connection, group, [row for row, _ in rows])
+    ]
     task = rows[0][0].task
     key = publications.intend(connection, group, task, stores, now)
     for row, said in rows:
@@ -93,9 +91,69 @@ def intend(
     return key
 
 
-def refuse_on_its_way(*rows: Payload) -> None:
-    """:raises PayloadStoreDown: outside stores are getting one just now: neither it nor what follows it may change."""
+def intend_withdrawal(
+    connection: Connection, group: Group, rows: Sequence[Payload], now: datetime, *, person: str, reason: str
+) -> str:
+    """Let payloads be on their way back from their stores; until they are, they hold.
+
+    :param rows: all that are published of a set.
+    :returns: the key of that.
+    """
+    ids = [row.id for row in rows]
+    more = {"person": person, "reason": reason, "payloads": ids}
+    stores = [
+        (store, {**wanted, "refuse_gaps": False, WITHDRAWAL: more})
+        for store, wanted in _wanted(connection, group, rows)
+    ]
+    key = publications.intend(connection, group, rows[0].task, stores, now)
+    told = {"code": WITHDRAWING, "key": key, "stores": [store for store, _ in stores], "person": person, "said": ""}
+    note_reason(connection, ids, told)
+    return key
+
+
+def note_reason(connection: Connection, payload_ids: Sequence[int], reason: Reason) -> None:
+    """Write down why what is published is still there; that of its stores is told by their events."""
+    table = tables.payload
+    here = (tables.one_of(table.c.id, payload_ids), table.c.state == PUBLISHED)
+    connection.execute(update(table).where(*here).values(reason=reason))
+
+
+def withdrawal_of(row: Payload) -> str | None:
+    """The key of the withdrawal that is on its way; ``None``: there is none."""
+    reason = row.reason or {}
+    return str(reason["key"]) if row.state == PUBLISHED and reason.get("code") == WITHDRAWING else None
+
+
+def _wanted(connection: Connection, group: Group, rows: Sequence[Payload]) -> list[tuple[str, dict[str, Any]]]:
+    """Each store, in the order of the spec, and what of a set belongs there."""
+    by_store: dict[str, list[tuple[Payload, Target]]] = {}
     for row in rows:
+        for target in targets_of(row):
+            by_store.setdefault(target.store, []).append((row, target))
+    found = []
+    for store, placed in by_store.items():
+        target = placed[0][1]
+        safe = _safe_run(connection, group, placed) if target.protect else None
+        items = [
+            {
+                **{"tag": there.tag, "payload": row.id, "from": row.state},
+                **{"first_run": row.first_run, "last_run": row.last_run},
+                **{"file_name": row.file_name, "hash": row.content_hash, "default": there.default},
+            }
+            for row, there in placed
+        ]
+        guard = asdict(Guard(safe, target.protect == "move"))
+        more = {"after": target.after, "guard": guard, "refuse_gaps": target.refuse_gaps}
+        found.append((store, {"items": items, **more}))
+    return found
+
+
+def refuse_on_its_way(*rows: Payload) -> None:
+    """:raises PayloadStoreDown: outside stores are getting one just now, or giving it back: it may not change."""
+    for row in rows:
+        if withdrawal_of(row) is not None:
+            said = f"revision {row.revision} of {row.tag} of {row.group_name} is being taken back from its stores"
+            raise PayloadStoreDown(said, f"it is taken further by housekeeping; see `calib payload show {row.tag}`")
         if row.state == PUBLISHING:
             said = f"revision {row.revision} of {row.tag} of {row.group_name} is on its way to its stores"
             raise PayloadStoreDown(said, "it is taken further by housekeeping; `calib explain` says what it waits for")
@@ -110,12 +168,12 @@ def refuse_held(row: Payload) -> None:
         )
 
 
-def _safe_run(connection: Connection, group: Group, tags: Sequence[str], target: Target) -> int | None:
+def _safe_run(connection: Connection, group: Group, placed: Sequence[tuple[Payload, Target]]) -> int | None:
     """Behind the last run that a task has begun with which reads one of these tags, here or there."""
     lock, task, of_group = tables.lock, tables.group_task, tables.run_group
     tag, store = (lock.c.parameters[name].as_string() for name in ("tag", "store"))
-    here = store.is_(None) & tag.in_(tags)
-    there = (store == target.store) & (tag == target.tag)
+    here = store.is_(None) & tag.in_([row.tag for row, _ in placed])
+    there = (store == placed[0][1].store) & tag.in_([target.tag for _, target in placed])
     query = (
         select(func.max(of_group.c.last_run))
         .join(lock, lock.c.group_id == of_group.c.id)

@@ -19,7 +19,7 @@ from airflow_calib_provider.domain.verdicts import Finding
 from airflow_calib_provider.errors import NotFound, NotPublished
 from airflow_calib_provider.ledger import tables
 from airflow_calib_provider.ledger.groups import set_task_states
-from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, CURRENT, VALIDATED
+from airflow_calib_provider.ledger.payload_states import APPROVED, CANDIDATE, CURRENT, PUBLISHED, VALIDATED
 from airflow_calib_provider.ledger.rows import Group, Payload, first_row, read_rows
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.payloads import store
@@ -98,6 +98,11 @@ class PayloadDecision:
 def about(row: Payload) -> dict[str, object]:
     """A payload in a reason."""
     return {"tag": row.tag, "revision": row.revision, "first_run": row.first_run, "last_run": row.last_run}
+
+
+def why_held(row: Payload) -> Reason | None:
+    """Why a payload goes no further towards its publication; that of one which is published is of a withdrawal."""
+    return row.reason if row.state != PUBLISHED else None
 
 
 def not_published(reason: Reason) -> NotPublished:
@@ -195,14 +200,26 @@ def _approved(connection: Connection, row: Payload, approval: Approval, now: dat
     return row
 
 
-def waits_for(row: Payload, users: Sequence[str], listed: str, expires: datetime | None) -> Reason:
-    """That persons must approve it."""
+def waits_for(
+    row: Payload,
+    users: Sequence[str],
+    listed: str,
+    expires: datetime | None,
+    others: Sequence[str] = (),
+    digest: str = "",
+) -> Reason:
+    """That persons must approve it.
+
+    :param others: the other tags of its set, about which the same answer is.
+    :param digest: what the answer is about, if not its own content alone.
+    """
     until = expires.isoformat(timespec="minutes") if expires else None
     named = {"listed": listed} if listed else {}
     return {
         "code": AWAITS,
         **about(row),
-        "hash": row.content_hash,
+        "hash": digest or row.content_hash,
+        **({"with": list(others)} if others else {}),
         "users": list(users),
         **named,
         "until": until,

@@ -296,6 +296,7 @@ def _about(row: Payload) -> dict[str, object]:
 def _made_valid(connection: Connection, row: Payload, now: datetime, said_too: Mapping[str, object]) -> Payload:
     here = _published(row.campaign, row.tag).where(payload.c.group_id == row.group_id)
     for old in read_rows(connection, here, Payload):
+        intents.refuse_on_its_way(old)
         end(connection, old, now)
     subject = Subject(row.campaign, row.workflow, row.task, row.group_name)
     data = {**_about(row), **said_too}

@@ -244,8 +244,6 @@ class PublishKeys(Keys):
     def check(self) -> Iterator[tuple[Where, PydanticCustomError]]:
         """One tag or a set; what belongs to stores needs one."""
         yield from self._of_tags()
-        if self.has_set() and isinstance(self.approve, ApproveKeys):
-            yield ("approve",), mistake(f"{WHAT} is of one tag", "approve: automatic, or one tag", at_key=True)
         yield from self._together()
         if self.after == "default" and not self.has("default"):
             yield ("after",), mistake(f"{WHAT} names no file", "default: <a file>")

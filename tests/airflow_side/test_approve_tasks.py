@@ -37,6 +37,18 @@ def test_the_question_stands_between_the_candidate_and_its_publication(tmp_path:
     assert dag.get_task("deliver").outlets
 
 
+def test_of_a_set_there_is_one_question(tmp_path: Path) -> None:
+    (tmp_path / "sources.yaml").write_text(SOURCES)
+    file = '"{{ tasks.scale.products.constants }}"'
+    one, both = f"tag: Scale, file: {file}", f"set: [{{tag: Scale, file: {file}}}, {{tag: Errors, file: {file}}}]"
+    text = SPEC.replace("FOLDER", "/x").replace(", APPROVE", ", approve: {by: conveners}")
+    assert one in text
+    (tmp_path / "ecal.yaml").write_text(text.replace(one, both))
+    dag = build_dag(load_workflow(tmp_path / "ecal.yaml"), "run")
+    assert dag.task_ids == ["scale", "validate", "deliver.candidate", "deliver.approve", "deliver"]
+    assert dag.get_task("deliver.approve").subject == "Publish Scale and Errors?"
+
+
 def test_a_rule_asks_nobody(tmp_path: Path) -> None:
     (tmp_path / "sources.yaml").write_text(SOURCES)
     text = SPEC.replace("FOLDER", "/x").replace(", APPROVE", ", approve: automatic")
@@ -80,3 +92,4 @@ def test_an_answer_as_airflow_keeps_it() -> None:
         ("Approve",), None, "", at
     )
     assert request_from({"payload_id": 3, "content_hash": "a"}) == ApprovalRequest(3, "a")
+    assert request_from({"payload_id": 3, "content_hash": "a", "rest": [4]}) == ApprovalRequest(3, "a", (4,))

@@ -180,6 +180,8 @@ NO_COMMAND = {
     # what the message says, the run source, or the site
     "lock_unknown", "lock_trouble", "dag_run_refused", "backend_trouble", "credential", "not_completed", "spec_clash",
     "airflow_unreachable", "publish_by", "publishing",
+    # of what is published, as `calib payload show` tells it
+    "withdrawing", "withdrawal_refused",
     "metadatabase_down", "dag_run_missing", "payload", "lock", "not_read", "boundary_cuts", "before_boundaries",
     # the advice of each of its parts
     "several", "any_of",

@@ -20,6 +20,7 @@ from airflow_calib_provider.outside.placing import (
     NO_GUARD,
     Guard,
     Placement,
+    Ref,
     StorePlan,
     TagPlan,
     WantedPlacement,
@@ -232,6 +233,92 @@ class WritableStoreConformance:
         publish(expected, "b", 200, 299, tags, group=2, after="default")
         assert [one.first_run for one in store.current(tags[0])] == [100, 200, 300]
         self.has(store, expected)
+
+    @pytest.fixture
+    def withdraw(self, store):
+        """Take back what a group has under tags."""
+
+        def run(
+            expected: Expected, first: int, last: int, tags: tuple[str, ...], *, group: int = 1, after: str = "next",
+            default: Ref | None = None, tries: int = 1, guard: Guard = NO_GUARD,
+        ) -> StorePlan:  # fmt: skip
+            ref = Ref("", "")
+            taken = [WantedPlacement(tag, first, last, ref, group, after, default) for tag in tags]
+            plan = self._tried(lambda: store.plan_withdrawal(taken, expected, guard), tries)
+            if not plan.conflicts:
+                self._tried(lambda: store.apply(plan, "w"), tries)
+                for change in plan.tags:
+                    expected[change.tag] = applied(expected[change.tag], change)
+            return plan
+
+        return run
+
+    def test_what_is_withdrawn_is_gone_and_the_others_stay(self, store, publish, withdraw, ready_tags):
+        tags, expected = ready_tags(), {}
+        for group in (1, 2, 3):
+            publish(expected, "abc"[group - 1], 100 * group, 100 * group + 99, tags, group=group)
+        withdraw(expected, 200, 299, tags, group=2)
+        self.has(store, expected)
+        assert [one.first_run for one in store.current(tags[1])] == [100, 300]
+        found = store.look_up(tags[0], 250)
+        assert (found is None) == store.capabilities().ends, "without ends the one before goes on"
+        plan = withdraw(expected, 200, 299, tags, group=2)
+        assert all(one.is_empty for one in plan.tags)
+        for group in (1, 3):
+            withdraw(expected, 100 * group, 100 * group + 99, tags, group=group)
+        assert [store.current(tag) for tag in tags] == [[], []]
+        publish(expected, "b", 200, 299, tags, group=2)
+        self.has(store, expected)
+
+    def test_what_was_held_before_what_is_withdrawn_goes_on_again(self, store, publish, withdraw, ready_tags):
+        tags, expected = ready_tags(), {}
+        publish(expected, "a", 100, 199, tags, after="hold")
+        before = {tag: store.current(tag) for tag in tags}
+        publish(expected, "b", 200, 299, tags, group=2, after="hold")
+        withdraw(expected, 200, 299, tags, group=2, after="hold")
+        self.has(store, expected)
+        assert {tag: store.current(tag) for tag in tags} == before
+
+    def test_what_was_open_before_we_came_goes_on_again(self, store, put, publish, withdraw, ready_tags):
+        tag, _ = ready_tags()
+        put(tag, [(0, None, "old")])
+        before = store.current(tag)
+        expected = {tag: [Placement.found(one) for one in before]}
+        publish(expected, "a", 100, 199, (tag,))
+        withdraw(expected, 100, 199, (tag,))
+        assert store.current(tag) == before
+
+    def test_a_default_holds_again_behind_the_group_before(self, store, publish, withdraw, ready_tags):
+        (tag, _), expected = ready_tags(), {}
+        publish(expected, "a", 100, 199, (tag,), after="default")
+        default = expected[tag][-1].ref
+        before = store.current(tag)
+        publish(expected, "b", 200, 299, (tag,), group=2, after="default")
+        withdraw(expected, 200, 299, (tag,), group=2, after="default", default=default)
+        self.has(store, expected)
+        assert store.current(tag) == before
+
+    def test_what_was_processed_is_not_withdrawn(self, store, publish, withdraw, ready_tags):
+        tags, expected = ready_tags(), {}
+        publish(expected, "a", 100, 199, tags)
+        for guard in (Guard(150), Guard(250, move=True)):
+            plan = withdraw(expected, 100, 199, tags, guard=guard)
+            assert "were processed already" in plan.conflicts[0]
+        plan = withdraw(expected, 100, 199, tags, guard=Guard(150, move=True))
+        assert plan.moved == 150
+        self.has(store, expected)
+        assert store.look_up(tags[0], 149) is not None
+        assert (store.look_up(tags[0], 150) is None) == store.capabilities().ends
+
+    def test_any_call_of_a_withdrawal_may_fail(self, store, publish, withdraw, ready_tags, faults):
+        for what, number in (("before", 2), ("after", 3), ("before", 4), ("after", 5)):
+            tags, expected = ready_tags(), {}
+            publish(expected, "a", 100, 199, tags)
+            publish(expected, "b", 200, 299, tags, group=2)
+            faults.arm(number, what, os.getpid())
+            withdraw(expected, 100, 199, tags, tries=4)
+            faults.disarm()
+            self.has(store, expected)
 
     def test_what_somebody_has_changed_is_told_and_refused(self, store, publish, put, ready_tags):
         tags, expected = ready_tags(), {}

@@ -16,7 +16,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.outside.connections import OutsideConnection, look_up_with
 from airflow_calib_provider.outside.placing import drift
 from airflow_calib_provider.payloads import store
-from airflow_calib_provider.payloads.publication import writable
+from airflow_calib_provider.payloads.outgoing import writable
 from airflow_calib_provider.payloads.store import Published
 from airflow_calib_provider.spec.models import OutsideTarget, Publish, Workflow
 from tests.ledger.making import facts, fill, group_ids, put_runs, task, workflow

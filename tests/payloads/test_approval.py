@@ -26,10 +26,10 @@ from airflow_calib_provider.payloads.approvals import (
     Rules,
     ask,
     authors_of,
-    option,
     remind,
     settle,
 )
+from airflow_calib_provider.payloads.questions import option
 from airflow_calib_provider.payloads.store import Published, publish
 from airflow_calib_provider.spec.models import Approval
 from airflow_calib_provider.spec.publications import approvers_of
@@ -64,7 +64,7 @@ class Asking(Living):
 
     def answer(self, request: ApprovalRequest | None, answer: ApprovalAnswer | None) -> Published:
         return settle(
-            self.ledger, group_id=self.group, task="deliver", tag="Scale", request=request, answer=answer,
+            self.ledger, group_id=self.group, task="deliver", tags=["Scale"], request=request, answer=answer,
             rules=self.rules(), before=["scale", "validate"], now=self.now + timedelta(hours=1),
         )  # fmt: skip
 
@@ -283,7 +283,7 @@ def _settle(url: str, group: int, request: ApprovalRequest, now: datetime) -> No
     rules = Rules(Approval(users=("ada",)), ["ada"])
     answer = ApprovalAnswer((option("Approve", request.content_hash),), "ada", "", now)
     settle(
-        Ledger(url), group_id=group, task="deliver", tag="Scale", request=request, answer=answer, rules=rules,
+        Ledger(url), group_id=group, task="deliver", tags=["Scale"], request=request, answer=answer, rules=rules,
         before=["scale", "validate"], now=now,
     )  # fmt: skip
 

@@ -17,9 +17,11 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.transitions import Subject
-from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, option, settle
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.fallback import fall_back
-from airflow_calib_provider.payloads.publication import finish_all, writable
+from airflow_calib_provider.payloads.outgoing import writable
+from airflow_calib_provider.payloads.publication import finish_all
+from airflow_calib_provider.payloads.questions import option
 from airflow_calib_provider.spec.models import Approval, PublishBy
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
@@ -137,7 +139,7 @@ def test_a_candidate_that_persons_approve_later_takes_the_place(world):
         world.ledger,
         group_id=world.groups[1],
         task="deliver",
-        tag="Scale",
+        tags=["Scale"],
         request=ApprovalRequest(waits.payload_id, waits.content_hash),
         answer=ApprovalAnswer((option("Approve", waits.content_hash),), "ada", "fine", clock()),
         rules=Rules(asks["approve"], ("ada",), set()),

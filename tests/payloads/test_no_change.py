@@ -17,7 +17,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import require_open
 from airflow_calib_provider.payloads.approvals import Rules, settle
-from airflow_calib_provider.payloads.publication import writable
+from airflow_calib_provider.payloads.outgoing import writable
 from airflow_calib_provider.spec.models import Approval
 from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, Outward
@@ -104,7 +104,7 @@ def test_a_candidate_without_change_expires_and_nobody_is_asked(world):
         world.ledger,
         group_id=world.groups[1],
         task="deliver",
-        tag="Scale",
+        tags=["Scale"],
         request=None,
         answer=None,
         rules=Rules(Approval(users=("ada",)), ("ada",), set()),

@@ -15,9 +15,10 @@ from airflow_calib_provider.errors import CalibError, NotFound, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import publication, store
-from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, option, settle
+from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.corrections import rollback
 from airflow_calib_provider.payloads.publication import finish_all
+from airflow_calib_provider.payloads.questions import option
 from airflow_calib_provider.spec.models import Approval
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
@@ -57,14 +58,14 @@ def dies(world: Outward, point: str, text: str = "a") -> str:
 def test_a_set_that_another_has_finished_meanwhile_is_not_begun_again(world, monkeypatch, point):
     """Between the look at it and the hold on its tags."""
     key = dies(world, point)
-    hold = publication._Set.hold
+    hold = publication.PublishedSet.hold
 
     def after_another(self):
-        monkeypatch.setattr(publication._Set, "hold", hold)
+        monkeypatch.setattr(publication.PublishedSet, "hold", hold)
         assert finish_all(world.ledger, clock) == []
         hold(self)
 
-    monkeypatch.setattr(publication._Set, "hold", after_another)
+    monkeypatch.setattr(publication.PublishedSet, "hold", after_another)
     made = publication.carry_out(world.ledger, key, clock)
     assert [row.state for row in made] == ["published"] * 2
     world.is_whole()
@@ -74,7 +75,7 @@ def test_a_set_that_another_has_finished_meanwhile_is_not_begun_again(world, mon
 
 def test_who_was_overtaken_does_not_let_go_what_another_holds(world):
     key = dies(world, "publication.after_put")
-    late = publication._Set(world.ledger, key, clock)
+    late = publication.PublishedSet(world.ledger, key, clock)
     late.hold()
     with world.ledger.write() as connection:
         held = update(tables.conditions_tag).values(holder="elsewhere:1:x", held_until=clock() + timedelta(minutes=9))
@@ -117,7 +118,7 @@ def test_an_answer_about_what_is_on_its_way_changes_nothing(world):
             world.ledger,
             group_id=world.groups[0],
             task="deliver",
-            tag="Scale",
+            tags=["Scale"],
             request=ApprovalRequest(row.id, row.content_hash),
             answer=ApprovalAnswer((option(chosen, row.content_hash),), "ada", "", clock()),
             rules=Rules(approval, ("ada",), set()),
