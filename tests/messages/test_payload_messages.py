@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_calib_provider import api
+from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.rows import Event
 from airflow_calib_provider.messages.making import made
+from airflow_calib_provider.messages.preview import preview
+from tests.messages.histories import spec
 from tests.messages.test_making import AT, GROUPS, LINK, event
+from tests.outside.nopayloaddb import nopayloaddb
+from tests.payloads.outward import DATABASE, Outward
 
 SECOND = 10**9
 
@@ -113,3 +121,20 @@ def test_held_jobs_say_who_helps_and_other_campaigns_are_named_in_the_title() ->
     assert told.why == "2 jobs held: no memory"
     assert told.to_do.startswith("What helps: a person: mend what keeps them, then release them")
     assert "calib jobs list --group fill-r4" in told.to_do
+
+
+def test_a_set_that_goes_to_stores_and_is_rolled_back_is_told_once_each(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events as they are written."""
+    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with nopayloaddb() as server:
+        world = Outward(tmp_path, ledger, server)
+        world.publish(world.groups[0], "a", stores=(DATABASE,))
+        world.publish(world.groups[0], "b", stores=(DATABASE,))
+        row = api.payload_record(ledger, "Scale", run=1).payload
+        api.rollback_payload(ledger, row, reason="noisy", person="anna")
+        told = [one.title for one in preview(ledger, spec(at_most=100), since)]
+    numbered = [f"Published: Scale and Errors revision {number} for runs 1–2" for number in (1, 2, 3)]
+    assert told == numbered
