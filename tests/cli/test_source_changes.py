@@ -89,17 +89,17 @@ class TestLines:
     def test_a_line_that_changes(self, busy: World, calib: Calib) -> None:
         busy.inject(row(2, lumi=7.5), row(3), row(4, fill=2), row(5, fill=2), row(6, fill=3), row(7, fill=3, lumi=1.0))
         assert [cause["text"] for cause in told(calib, "2", "--workflow", "demo")] == [
-            "the source changed after assignment: lumi: 6.0 → 7.5"
+            "the source changed after assignment: lumi: 6 → 7.5"
         ]
         (of_group,) = told(calib, "fill-r2")
-        assert of_group["text"] == "the source changed after assignment: lumi: 6.0 → 7.5"
+        assert of_group["text"] == "the source changed after assignment: lumi: 6 → 7.5"
         (not_selected,) = told(calib, "7", "--workflow", "demo")
-        assert "lumi: 0.0 → 1.0" in not_selected["text"]
+        assert "lumi: 0 → 1" in not_selected["text"]
 
     def test_several_of_a_group(self, busy: World, calib: Calib) -> None:
         busy.inject(row(2, lumi=7.5), row(3, lumi=None), row(4, fill=2), row(5, fill=2), row(6, fill=3))
         (of_group,) = told(calib, "fill-r2")
-        assert "run 2: lumi: 6.0 → 7.5; run 3: lumi: 6.0 → nothing" in of_group["text"]
+        assert "run 2: lumi: 6 → 7.5; run 3: lumi: 6 → nothing" in of_group["text"]
         assert "--runs 2,3" in of_group["release"]
 
     def test_no_longer_completed(self, busy: World, calib: Calib) -> None:

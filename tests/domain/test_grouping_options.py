@@ -42,7 +42,7 @@ def test_a_change_of_a_field_starts_a_group_also_where_a_run_that_is_not_selecte
     runs = [run(1), run(2, magnet=0.0, selected=False), run(3), run(4, magnet=None, selected=False), run(5, magnet=2.0)]
     found = groups(counted(9, break_on=("magnet",)), *runs)
     assert [one.added for one in found] == [[1], [3], [5]]
-    assert why_closed(found[0].close_reason) == "magnet is 0.0 from run 2 on, and was 3.8"
+    assert why_closed(found[0].close_reason) == "magnet is 0 from run 2 on, and was 3.8"
     assert "a field changed that groups have in common" in why_opened(found[1].open_reason)
 
 

@@ -99,7 +99,7 @@ def test_a_commit_acts_on_what_comes_after_it_and_is_named_for_what_came_before(
     repository.list("1,0.9,good", "2,0.1,good", "3,0.1,good")
     assert repository.inject_commit(second) == []
     assert repository.states() == {1: "grouped", 2: "not_selected", 3: "grouped"}
-    said = f"as they were then; they were edited since (2026-03-01T02:00:00+00:00, in {second[:12]})"
+    said = f"as they were then; they were edited since (2026-03-01 02:00 UTC, in {second[:12]})"
     assert repository.told(2) == f"not selected: in none of the categories physics, cosmics, {said}"
     with repository.ledger.read() as connection:
         (row,) = runs_numbered(connection, 2)

@@ -109,7 +109,7 @@ def test_changed_metadata_is_an_event_and_regroups_nothing(world: World) -> None
     before = world.members("fill")
     events = count(world.ledger, tables.event)
     world.runs({"number": 1, "fill": 77, "lumi_pb": 500}, 2, 3, 4)
-    changed = "run 1 of daq: the source changed after assignment: fill: 0 → 77, lumi_pb: 20.0 → 500.0"
+    changed = "run 1 of daq: the source changed after assignment: fill: 0 → 77, lumi_pb: 20 → 500"
     assert world.inject(ECAL) == InjectionReport(changed_runs=1, source_changes=[changed])
     assert world.members("fill") == before
     assert count(world.ledger, tables.event) == events + 1

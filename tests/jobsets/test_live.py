@@ -82,7 +82,7 @@ def test_explain_says_what_holds_the_jobs(tell: Callable[..., Story]) -> None:
     assert [cause.text for cause in found if cause.code in ("backend_trouble", "live_jobs")] == [
         "the backend local is in trouble: the log is not readable",
         "2 jobs submitted: idle: no machine matches",
-        "1 job held: no space left; released or tried anew at 2026-05-01T00:05:01+00:00",
+        "1 job held: no space left; released or tried anew at 2026-05-01 00:05 UTC",
         "1 job running: suspended",
     ]
     assert [cause.about for cause in found if not cause.release] == []
