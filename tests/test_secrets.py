@@ -9,7 +9,7 @@ import threading
 import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -94,15 +94,24 @@ class _Heard(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def parrot() -> Iterator[Parrot]:
+@contextmanager
+def parroting() -> Iterator[Parrot]:
+    """One that runs until the end of the block."""
     server = Parrot()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def parrot() -> Iterator[Parrot]:
+    with parroting() as server:
+        yield server
 
 
 def told(say: Say, caplog: pytest.LogCaptureFixture) -> str:

@@ -27,6 +27,7 @@ from tests.backends.condor_kit import (
     last,
 )
 from tests.backends.conformance import finals, follow, shell, states
+from tests.backends.planted import PLANTED, has_planted, plain
 
 pytestmark = [pytest.mark.condor, pytest.mark.usefixtures("soon")]
 
@@ -45,6 +46,23 @@ def test_ads_say_where_a_job_belongs(backend, make_round, pool):
         "flow", "task", "fill-r17", "0", "1", "true", 'E"CAL', "5", "flow.task.fill-r17", "calib",
     ]  # fmt: skip
     backend.remove(one.key)
+
+
+def test_no_secret_of_airflow_is_in_an_ad_or_reaches_a_job(backend, make_round, pool, monkeypatch):
+    for name, value in PLANTED.items():
+        monkeypatch.setenv(name, value)
+    one = make_round()
+    folder = one.job(*shell("echo seen-by-the-job; env; sleep 60"), environment={"OWN": "value-of-its-own"})
+    backend.submit(one.key, one.jobs)
+    follow_to(backend, one.key, RUNNING)
+    ads = pool.tool("condor_q", "-all", str(cluster_of(backend, one.key)), "-long")
+    backend.remove(one.key)
+    follow(backend, [one.key])
+    spool = [file for file in backend._folder(one.key).path.rglob("*") if file.is_file()]
+    texts = [ads, *(file.read_text(errors="replace") for file in (*spool, *folder.parent.rglob("std*")))]
+    assert "CALIB_SCRIPT" in ads
+    assert any("value-of-its-own" in plain(text) for text in texts)
+    assert not any(has_planted(text) for text in texts)
 
 
 def test_file_transfer(backend, make_round, condor_root):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 import pytest
+import yaml
 
 from airflow_calib_provider.backends.kubernetes import survey
 from airflow_calib_provider.backends.kubernetes.rights import RIGHTS
@@ -15,6 +17,7 @@ from airflow_calib_provider.errors import SubmissionRefused
 from tests.backends.conformance import finals, follow, running, shell
 from tests.backends.kubernetes_kit import KubernetesBackends
 from tests.backends.kubernetes_rights import account_with
+from tests.backends.planted import PLANTED, has_planted
 from tests.cluster.api import until
 
 MIB = 1 << 20
@@ -45,6 +48,22 @@ def reason_of(backend: Any, key: Any, words: str) -> Observation:
 
 
 class TestReasons(KubernetesBackends):
+    def test_no_secret_of_airflow_is_in_an_object_or_reaches_a_job(self, backend, make_round, namespace, monkeypatch):
+        for name, value in PLANTED.items():
+            monkeypatch.setenv(name, value)
+        one = make_round()
+        folder = one.job(*shell("env; sleep 1"), environment={"OWN": "value-of-its-own"})
+        backend.submit(one.key, one.jobs)
+        follow(backend, [one.key], patience=90)
+        made = [namespace.list(kind) for kind in ("jobs", "pods", "configmaps", "secrets", "events")]
+        texts = [json.dumps(made), *(file.read_text(errors="replace") for file in folder.rglob("std*"))]
+        assert all(made[:2])
+        assert any("value-of-its-own" in text for text in texts[1:])
+        (user,) = yaml.safe_load(namespace.api.kubeconfig.read_text())["users"]
+        own = [value for value in user["user"].values() if isinstance(value, str) and len(value) > 20]
+        assert own
+        assert not any(has_planted(text) or any(value in text for value in own) for text in texts)
+
     def test_too_much_memory(self, backend, make_round):
         one = make_round()
         one.job(*shell("x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo $x"), resources=Resources(memory=32 * MIB))
