@@ -243,7 +243,7 @@ def in_xcom(installation: Installation) -> str:
     for dag in ("calib_messages", f"{WORKFLOW}__run", "calib_inject"):
         path = f"/api/v2/dags/{dag}/dagRuns/~/taskInstances/~/xcomEntries?limit=500"
         for entry in installation.airflow.call("GET", path)["xcom_entries"]:
-            where = f"/api/v2/dags/{dag}/dagRuns/{entry['dag_run_id']}/taskInstances/{entry['task_id']}"
+            where = f"/api/v2/dags/{dag}/dagRuns/{entry['run_id']}/taskInstances/{entry['task_id']}"
             texts.append(json.dumps(installation.airflow.call("GET", f"{where}/xcomEntries/{entry['key']}")))
     assert texts
     return "".join(texts)
