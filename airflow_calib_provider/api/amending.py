@@ -100,14 +100,19 @@ def publish_candidates(
     :param tag: only that of this tag.
     :raises NotFound: there is no such campaign or group, or it has no candidate.
     :raises PayloadError: a payload that is published holds for one of the runs.
+    :raises OutsideError: the connection of an outside store cannot be seen from here: nothing was changed.
     :raises PayloadStoreDown: an outside store does not answer: it is on its way, and taken further by housekeeping.
     """
     from airflow_calib_provider.jobsets.publish import finish
-    from airflow_calib_provider.payloads import store
+    from airflow_calib_provider.ledger.payload_states import UNPUBLISHED
+    from airflow_calib_provider.payloads import life, store
+    from airflow_calib_provider.payloads.outgoing import require_connections
 
     with ledger.read() as connection:
         check_names(connection, campaign, workflow)
         found = find_group(connection, campaign, workflow, group)
+        made_of_it = life.of_group(connection, found.id)
+    require_connections(row for row in made_of_it if row.state in UNPUBLISHED and tag in (None, row.tag))
     made = store.publish_candidates(ledger, found.id, person=person, now=datetime.now(UTC), tag=tag)
     for task in dict.fromkeys(one.task for one in made if one.task):
         finish(ledger, found.id, task)

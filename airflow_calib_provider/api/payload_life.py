@@ -208,12 +208,15 @@ def withdraw_payload(ledger: Ledger, payload: Payload, *, reason: str, person: s
     :returns: it, as it is then.
     :raises PayloadError: it is not published, or no reason is given.
     :raises NotWithdrawn: an outside store has refused it: nothing was changed.
+    :raises OutsideError: the connection of a store cannot be seen from here: nothing was changed.
     :raises PayloadStoreDown: one does not answer: it is on its way, and taken further by housekeeping.
     """
     from airflow_calib_provider.payloads.life import by_id
+    from airflow_calib_provider.payloads.outgoing import require_connections
     from airflow_calib_provider.payloads.publication import carry_out
     from airflow_calib_provider.payloads.withdrawing import withdraw
 
+    require_connections([payload])
     key = withdraw(ledger, payload.id, person=person, reason=reason, now=datetime.now(UTC))
     if key is not None:
         carry_out(ledger, key, lambda: datetime.now(UTC))
@@ -239,11 +242,14 @@ def rollback_payload(
     :raises NotFound: there is no such revision that was published.
     :raises PayloadError: no reason is given, or another group's payload holds for one of the runs.
     :raises NotPublished: an outside store has refused it: nothing was changed.
+    :raises OutsideError: the connection of a store cannot be seen from here: nothing was changed.
     :raises PayloadStoreDown: one does not answer: it is on its way, and taken further by housekeeping.
     """
     from airflow_calib_provider.jobsets.publish import as_it_is, finish
     from airflow_calib_provider.payloads.corrections import rollback
+    from airflow_calib_provider.payloads.outgoing import require_connections
 
+    require_connections([payload])
     now = datetime.now(UTC)
     made = rollback(ledger, payload.id, person=person, reason=reason, now=now, revision=revision)
     return as_it_is(ledger, made, finish(ledger, payload.group_id, payload.task))

@@ -95,7 +95,8 @@ def unreadable(name: str, error: Exception) -> OutsideError:
 
 def _missing(name: str) -> OutsideError:
     asked = f"AIRFLOW_CONN_{name.upper()}, secrets backends, and Airflow"
-    return OutsideError(f"there is no connection {name!r} (asked were {asked})", "create it in Airflow")
+    hint = "create it in Airflow; a command sees the connections of the Airflow whose settings its shell has"
+    return OutsideError(f"there is no connection {name!r} (asked were {asked})", hint)
 
 
 def _look_up(name: str) -> OutsideConnection | OutsideError:

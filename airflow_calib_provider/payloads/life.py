@@ -247,6 +247,13 @@ def current(connection: Connection, group_id: int, tag: str) -> Payload | None:
     return own_of(read_rows(connection, query, Payload))
 
 
+def of_group(connection: Connection, group_id: int) -> list[Payload]:
+    """All that a group has made, by tag."""
+    return read_rows(
+        connection, store.with_group().where(payload.c.group_id == group_id).order_by(payload.c.tag), Payload
+    )
+
+
 def decisions(connection: Connection, payload_ids: Sequence[int]) -> list[Any]:
     """What was decided about payloads, in the order of time."""
     query = select(decision).where(tables.one_of(decision.c.payload_id, payload_ids))

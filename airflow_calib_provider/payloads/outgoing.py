@@ -11,7 +11,7 @@ import os
 import socket
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -35,9 +35,10 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.publications import APPLIED, INTENDED, PLANNED, REFUSED, RETURNING, Publication
 from airflow_calib_provider.ledger.rows import Group, Payload
+from airflow_calib_provider.outside.connections import outside_connection
 from airflow_calib_provider.outside.placing import Guard, Placement, StorePlan, WantedPlacement, undone
 from airflow_calib_provider.outside.writing import WritableStore
-from airflow_calib_provider.payloads import life
+from airflow_calib_provider.payloads import intents, life
 from airflow_calib_provider.payloads.base import payload_store
 
 FINAL = (StoreRefused, StoreUnauthorised, StoreInvalid, KindError)
@@ -272,6 +273,18 @@ def writable(name: str) -> WritableStore:
     if not isinstance(made, WritableStore):
         raise KindError(f"the store {kind!r} can only be read", "publish to another one")
     return made
+
+
+def require_connections(rows: Iterable[Payload]) -> None:
+    """See to it that this process knows how stores are reached, before it begins what it could not go on with.
+
+    :param rows: what is to be published there, or taken back.
+    :raises OutsideError: a connection is not there, or not to be seen from here.
+    """
+    for name in dict.fromkeys(target.store for row in rows for target in intents.targets_of(row)):
+        outside = writable(name)
+        if used := outside.connection(outside.place):
+            outside_connection(used)
 
 
 def wanted_at(outside: WritableStore, row: Publication) -> list[WantedPlacement]:

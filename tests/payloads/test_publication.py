@@ -20,12 +20,13 @@ from typer.testing import CliRunner
 from airflow_calib_provider import api, crash
 from airflow_calib_provider.cli.app import app
 from airflow_calib_provider.domain.reasons import render
-from airflow_calib_provider.errors import NotFound, NotPublished, PayloadStoreDown
+from airflow_calib_provider.errors import NotFound, NotPublished, OutsideError, PayloadStoreDown
 from airflow_calib_provider.jobsets.publish import as_it_is, finish, stores_of
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import standing_of
+from airflow_calib_provider.outside.connections import look_up_with
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.outgoing import writable
 from airflow_calib_provider.payloads.publication import finish_all
@@ -35,7 +36,7 @@ from airflow_calib_provider.spec.models import Approval
 from airflow_calib_provider.spec.overrides import sorted_out
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
-from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, flow_of, publish
+from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, connect, flow_of, publish
 
 POINTS = sorted(point for point in crash.POINTS if point.startswith("publication."))
 OF_REFUSALS = ("publication.after_refusal", "publication.after_return", "publication.after_back")
@@ -219,6 +220,13 @@ def test_rollback_puts_the_former_content_into_the_stores(world):
     world.publish(world.groups[0], "a")
     world.publish(world.groups[0], "b")
     row = api.payload_record(world.ledger, "Scale", run=1).payload
+    look_up_with({}.get)
+    for take_back in (api.rollback_payload, api.withdraw_payload):
+        with pytest.raises(OutsideError, match="there is no connection 'conditions'"):
+            take_back(world.ledger, row, reason="wrong", person="ada")
+        assert "publishing" not in world.states(), "what could not be gone on with is not begun"
+        assert api.payload_record(world.ledger, "Scale", run=1).payload == row
+    connect(world.folder, world.server.url)
     made = api.rollback_payload(world.ledger, row, reason="wrong", person="ada")
     assert (made.state, made.revision) == ("published", 3)
     world.is_whole()
