@@ -17,7 +17,7 @@ _WITH_SCHEME = re.compile(
 )
 _WITHOUT_SCHEME = re.compile(r"(?<![\w./…@-])(?P<host>[\w-]+(?:(?:\.[\w-]+)+(?::\d+)?|:\d+))(?P<rest>[/?]\S*)")
 _MARK = re.compile("://|%3a%2f%2f", re.IGNORECASE)
-_BEHIND = re.compile(r"['\"`,;:.)\]}…]*$")
+_BEHIND = "'\"`,;:.)]}…"
 _WEB = ("http", "https")
 CUT = "…"
 
@@ -43,7 +43,6 @@ def without_secret_addresses(text: str, *, every: bool = False) -> str:
 
 
 def _cut(rest: str) -> str:
-    behind = _BEHIND.search(rest)
-    end = behind[0].lstrip(CUT) if behind is not None else ""
+    end = rest[len(rest.rstrip(_BEHIND)) :].lstrip(CUT)
     kept = rest[: len(rest) - len(end)]
     return rest if kept in ("", "/") else f"/{CUT}{end}"

@@ -27,6 +27,7 @@ from airflow_calib_provider.outside.placing import (
     WantedPlacement,
     make_plan,
     make_withdrawal,
+    undone,
 )
 
 TRIES = 3
@@ -201,6 +202,17 @@ class WritableStore(ConditionsStore):
         placed = {one.tag: one.insert for one in plan.tags}
         return Receipt(key, placed, ", ".join(dict.fromkeys(filter(None, notes))))
 
+    def take_back(self, plan: StorePlan, key: str) -> None:
+        """Put back what was there before a plan, of whatever of it is there.
+
+        A tag that has nothing of the plan any more, as somebody has put something else there, stays as it is.
+
+        :param key: of the publication.
+        :raises StoreError: it is not done, or somebody has put something else beside what is to be taken back.
+        """
+        back = tuple(undone(one) for one in plan.tags if not _has_nothing_of(one, self.current(one.tag)))
+        self.apply(StorePlan(back), f"{key}/back")
+
     def _applied(self, part: Sequence[TagPlan], key: str) -> str:
         note = ""
         for _ in range(TRIES):
@@ -267,6 +279,18 @@ def to_do(plan: TagPlan, listing: Sequence[PlacedPayload]) -> TagChange:
     made = [PlacedPayload(one.first_run, one.last_run, one.ref.file, one.ref.hash) for one in insert.values()]
     target = sorted([*kept, *made], key=lambda one: one.first_run)
     return TagChange(tuple(listing), tuple(target))
+
+
+def _has_nothing_of(plan: TagPlan, listing: Sequence[PlacedPayload]) -> bool:
+    """Whether somebody has put something else there, and no content of the plan is left."""
+    made = {one.ref for one in plan.insert} - {one.ref for one in plan.remove}
+    if any(Ref(one.file, one.hash) in made for one in listing):
+        return False
+    try:
+        to_do(undone(plan), listing)
+    except StoreRefused:
+        return True
+    return False
 
 
 def _overlap(one: PlacedPayload, other: Placement) -> bool:

@@ -36,7 +36,7 @@ from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.publications import APPLIED, INTENDED, PLANNED, REFUSED, RETURNING, Publication
 from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.outside.connections import outside_connection
-from airflow_calib_provider.outside.placing import Guard, Placement, StorePlan, WantedPlacement, undone
+from airflow_calib_provider.outside.placing import Guard, Placement, StorePlan, WantedPlacement
 from airflow_calib_provider.outside.writing import WritableStore
 from airflow_calib_provider.payloads import intents, life
 from airflow_calib_provider.payloads.base import payload_store
@@ -238,12 +238,20 @@ class OutgoingSet(ABC):
         self.read()
 
     def _return(self) -> list[Payload]:
-        """Put back what was there, the last store first."""
+        """Put back what was there, the last store first.
+
+        One in which that is refused does not keep the others from being put back; it is asked again.
+        """
+        refused: list[CalibError] = []
         for row in reversed(self._in(RETURNING)):
             if row.plan is not None:
-                back = StorePlan(tuple(undone(one) for one in publications.plan_of(row).tags))
-                writable(row.store).apply(back, f"{self.key}/back")
+                try:
+                    writable(row.store).take_back(publications.plan_of(row), self.key)
+                except FINAL as error:
+                    refused.append(error)
             crash_point("publication.after_return", row.task)
+        if refused:
+            raise refused[0]
         now = self.clock()
         reason = next(row.reason for row in self.rows if row.reason is not None)
         with self.ledger.write() as connection:
