@@ -12,7 +12,7 @@ from airflow_calib_provider.errors import CalibError, NotFound
 from airflow_calib_provider.ledger import names, publications
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import find_group
-from airflow_calib_provider.ledger.payload_states import CURRENT
+from airflow_calib_provider.ledger.payload_states import CURRENT, UNPUBLISHED
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -162,7 +162,8 @@ def _asked(
 
     with ledger.read() as connection:
         row = _chosen(connection, tag, None, group, None, campaign, workflow)
-        waits = [one for one in of_task(connection, row) if (one.reason or {}).get("code") == life.AWAITS]
+        here = [one for one in of_task(connection, row) if one.state in UNPUBLISHED]
+        waits = [one for one in here if (one.reason or {}).get("code") == life.AWAITS]
         rows = [one for one in waits if one.id == row.id] or waits
         asked = [one for one in life.decisions(connection, [one.id for one in rows[:1]]) if one.kind == "request"]
     details: dict[str, Any] = dict(asked[-1].details) if asked else {}

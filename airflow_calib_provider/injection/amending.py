@@ -34,7 +34,7 @@ from airflow_calib_provider.ledger.groups import TaskChange, change_tasks, group
 from airflow_calib_provider.ledger.payload_states import CURRENT
 from airflow_calib_provider.ledger.rows import Group, Payload, read_rows, select_of
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
-from airflow_calib_provider.payloads import store
+from airflow_calib_provider.payloads import intents, store
 
 member, group, group_task, payload = tables.membership, tables.run_group, tables.group_task, tables.payload
 request = tables.dag_run_request
@@ -219,7 +219,9 @@ def _absorb(connection: Connection, change: Change, subject: Subject, target: Gr
     query = select_of(Payload, payload).add_columns(group.c.name.label("group_name"))
     query = query.join(group, group.c.id == payload.c.group_id)
     current = query.where(payload.c.group_id == row.id, payload.c.state.in_(CURRENT))
-    for made in read_rows(connection, current, Payload):
+    rows = read_rows(connection, current, Payload)
+    intents.refuse_on_its_way(*rows)
+    for made in rows:
         store.end(connection, made, now, into=target.name)
     editions.settle(connection, [row.id])
 

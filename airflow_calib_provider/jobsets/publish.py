@@ -35,7 +35,16 @@ from airflow_calib_provider.ledger.rows import Campaign
 from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.payloads import intents
 from airflow_calib_provider.payloads.base import payload_store
-from airflow_calib_provider.payloads.life import AWAITS, Conditions, advance, by_id, not_published, note, why_held
+from airflow_calib_provider.payloads.life import (
+    AWAITS,
+    Conditions,
+    advance,
+    by_id,
+    end_others,
+    not_published,
+    note,
+    why_held,
+)
 from airflow_calib_provider.payloads.publication import carry_out
 from airflow_calib_provider.payloads.store import EXTENDS, Published, make_all_valid, note_task, publish
 from airflow_calib_provider.payloads.unchanged import extended, skip
@@ -93,6 +102,8 @@ def publish_group(
         stores = stores_of(workflow.name, task.publish, tag, campaign, default)
         more = {**provenance, **({intents.STORES: stores} if stores else {}), **unchanged.get(tag, {})}
         made.append(_one(ledger, workflow, task, context, more, tag, file, conditions, now))
+    with ledger.write() as connection:
+        end_others(connection, group_id, task.name, task.publish.tags, now)
     for one in made:
         if one.reason is not None and one.reason["code"] != AWAITS:
             raise not_published(one.reason)

@@ -16,7 +16,7 @@ from airflow_calib_provider.domain.reasons import Reason, render
 from airflow_calib_provider.errors import PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.groups import set_task_states
-from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHED, PUBLISHING
+from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHED, PUBLISHING, UNPUBLISHED
 from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.outside.placing import Guard
@@ -26,6 +26,9 @@ STORES = "stores"
 
 ON_ITS_WAY = "publishing"
 """The code of the reason of a task whose set is on its way."""
+
+REST = "rest"
+"""In what is wanted of a store: what is published with it here, and goes to no store."""
 
 WITHDRAWAL = "withdrawal"
 """In what is wanted of a store: that it is taken back, by whom, why, and of which payloads."""
@@ -60,8 +63,18 @@ class Target:
 
 def targets_of(row: Payload) -> list[Target]:
     """Where a payload is published besides the ledger, as was said when it was made."""
-    found: Any = row.provenance.get(STORES, ())
+    return targets_in(row.provenance)
+
+
+def targets_in(provenance: Mapping[str, Any]) -> list[Target]:
+    """As :func:`targets_of`, of what is to be published."""
+    found: Any = provenance.get(STORES, ())
     return [Target(**{**one, "default": tuple(one["default"]) if one["default"] else None}) for one in found]
+
+
+def goes_there(row: Payload, provenance: Mapping[str, Any]) -> bool:
+    """Whether what does not hold yet goes to the stores that are named now; what holds stays as it is."""
+    return row.state not in UNPUBLISHED or targets_of(row) == targets_in(provenance)
 
 
 def intend(
@@ -69,12 +82,13 @@ def intend(
 ) -> str:
     """Let payloads be on their way to their stores, as one set.
 
-    :param rows: all of one task and with the same stores, each with what its event says.
+    :param rows: all of one task, each with what its event says; what no store gets is published with the others.
     :returns: the key of the set.
     """
     falls_back = any(FALLBACK_OF in row.provenance for row, _ in rows)
+    rest = [[row.id, row.state] for row, _ in rows if not targets_of(row)]
     stores = [
-        (store, {**wanted, "fallback": falls_back})
+        (store, {**wanted, "fallback": falls_back, **({REST: rest} if rest else {})})
         for store, wanted in _wanted(connection, group, [row for row, _ in rows])
     ]
     task = rows[0][0].task

@@ -254,6 +254,14 @@ def of_group(connection: Connection, group_id: int) -> list[Payload]:
     )
 
 
+def end_others(connection: Connection, group_id: int, task: str, tags: Sequence[str], now: datetime) -> None:
+    """What a task has proposed under tags that it does not publish any more has expired: nobody can approve it."""
+    here = (payload.c.group_id == group_id, payload.c.task == task, payload.c.tag.not_in(tags))
+    proposed = payload.c.state.in_((CANDIDATE, VALIDATED, APPROVED))
+    for row in read_rows(connection, store.with_group().where(*here, proposed), Payload):
+        store.end(connection, row, now)
+
+
 def decisions(connection: Connection, payload_ids: Sequence[int]) -> list[Any]:
     """What was decided about payloads, in the order of time."""
     query = select(decision).where(tables.one_of(decision.c.payload_id, payload_ids))

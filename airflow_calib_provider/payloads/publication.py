@@ -31,7 +31,7 @@ from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.outside.placing import Guard, Placement, StorePlan
 from airflow_calib_provider.outside.writing import WritableStore
 from airflow_calib_provider.payloads import life, store
-from airflow_calib_provider.payloads.intents import ON_ITS_WAY, WITHDRAWAL
+from airflow_calib_provider.payloads.intents import ON_ITS_WAY, REST, WITHDRAWAL
 from airflow_calib_provider.payloads.outgoing import FINAL, OutgoingSet, told, wanted_at
 from airflow_calib_provider.payloads.withdrawing import WithdrawnSet
 
@@ -85,7 +85,13 @@ class PublishedSet(OutgoingSet):
 
     def payloads(self) -> list[int]:
         """Those that are to hold."""
-        return list(dict.fromkeys(item["payload"] for row in self.rows for item in row.wanted["items"]))
+        return list(self._before)
+
+    @property
+    def _before(self) -> dict[int, str]:
+        """Each, and its state before; what goes to no store is among them."""
+        found = {item["payload"]: item["from"] for row in self.rows for item in row.wanted["items"]}
+        return {**found, **{number: state for row in self.rows for number, state in row.wanted.get(REST, ())}}
 
     def note(self, error: CalibError) -> None:
         """In the reason of the task."""
@@ -131,8 +137,7 @@ class PublishedSet(OutgoingSet):
         }
 
     def _say_refused(self, connection: Connection, reason: Reason, now: datetime) -> None:
-        states = {item["payload"]: item["from"] for row in self.rows for item in row.wanted["items"]}
-        for number, state in states.items():
+        for number, state in self._before.items():
             target = APPROVED if state == APPROVED else EXPIRED if self.falls_back else CANDIDATE
             payload = life.go(connection, life.by_id(connection, number), target, {"reason": reason}, reason=reason)
             if state == VALIDATED:

@@ -164,7 +164,7 @@ def _publish_row(
     rows = read_rows(connection, newest, Payload)
     intents.refuse_on_its_way(*rows)
     own = own_of(rows)
-    same_as = own is not None and FALLBACK_OF not in own.provenance
+    same_as = own is not None and FALLBACK_OF not in own.provenance and intents.goes_there(own, provenance)
     if own is not None and same_as and own.content_hash == digest and Iov(own.first_run, own.last_run) == iov:
         note_lineage(connection, own, provenance)
         result = Published(tag, iov, own.revision, digest, new=False, state=own.state, payload_id=own.id)
@@ -284,7 +284,8 @@ def make_all_valid(
     going = [row for row in rows if row.state != PUBLISHING and intents.targets_of(row)]
     if not going:
         return [_made_valid(connection, row, now, said_too) for row in rows]
-    told = [(row, {**_about(row), **said_too}) for row in going]
+    # All of the set, also what goes to no store: it is published with the rest, or not at all.
+    told = [(row, {**_about(row), **said_too}) for row in rows if row.state != PUBLISHING]
     intents.intend(connection, group, told, now)
     return [replace(row, state=PUBLISHING, reason=None) for row in rows]
 

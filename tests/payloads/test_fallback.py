@@ -181,3 +181,22 @@ def test_dying_at(world, point):
     assert finish_all(world.ledger, clock) == []
     assert states_of(world) == [(1, "published")]
     world.is_whole()
+
+
+def test_a_set_of_which_one_tag_has_no_store_holds_as_a_whole(world):
+    """Its first tag is from before there were stores, and was the same since."""
+    world.publish(world.groups[0], "a", stores=())
+    world.publish(world.groups[0], {"Scale": "a", "Errors": "b"})
+    assert passes(world) == []
+    assert states_of(world) == [(1, "published")]
+    assert world.holds(3) == ["a of Scale", "b of Errors"]
+    assert writable(GIT.store).look_up("Errors", 3) is not None
+    assert passes(world) == []
+
+
+def test_a_set_of_which_one_tag_has_no_store_is_refused_as_a_whole(world):
+    world.publish(world.groups[0], "a", stores=())
+    world.publish(world.groups[0], {"Scale": "a", "Errors": "b"})
+    world.server.place("PROMPT", "Errors", "by-hand", 700, 800)
+    assert len(passes(world)) == 1
+    assert states_of(world) == [(1, "expired")]

@@ -172,3 +172,16 @@ def test_a_rollback_ends_what_waited_for_an_approval(world):
     (made, *_) = rollback(world.ledger, number, person="ada", reason="wrong", now=clock())
     assert (made.revision, made.state) == (4, "published")
     assert world.states() == ["superseded", "superseded", "expired", "published"]
+
+
+def test_what_was_proposed_before_there_were_stores_goes_there_too(world):
+    """With the same content as before, and another one of the set that has changed since."""
+    with world.ledger.write() as connection:
+        connection.execute(update(tables.run_group).values(late=True))
+    world.publish(world.groups[0], "a", stores=())
+    world.publish(world.groups[0], {"Scale": "a", "Errors": "b"})
+    assert world.states() == ["expired"] * 2 + ["candidate"] * 2
+    store.publish_candidates(world.ledger, world.groups[0], person="ada", now=clock())
+    assert finish_all(world.ledger, clock) == []
+    assert world.states() == ["expired"] * 2 + ["published"] * 2
+    world.is_whole()

@@ -319,3 +319,22 @@ def test_the_command_says_that_it_is_about_all(asking: Asking) -> None:
         *(f"  {row.tag} revision {row.revision}, content {row.content_hash[:12]}" for row in rows),
     ]
     assert asking.task() == "waiting"
+
+
+def test_what_is_answered_is_the_question_of_now(asking):
+    """Also where a tag is named that is published as it is, and the other was asked about before."""
+    asking.publish(asking.groups[0], "a", stores=())
+    asking.propose({"Scale": "b", "Errors": "a"})
+    request = asking.propose({"Scale": "c", "Errors": "a"})
+    for tag in TAGS:
+        found = api.approve_payload(asking.ledger, tag, "fill-r1", dry_run=True)
+        assert found.content_hash == request.content_hash
+
+
+def test_what_was_asked_about_a_tag_that_the_set_has_no_more_has_expired(asking):
+    """The spec has lost a tag since: nobody could approve it, and nobody is to be reminded of it."""
+    asking.propose("a")
+    made = asking.publish(asking.groups[0], "a", stores=(), approve=APPROVAL, more=())
+    ask(asking.ledger, made.payload_id, asking.rules(), PLACE, clock())
+    assert asking.states() == ["candidate", "expired"]
+    assert remind(asking.ledger, clock() + 7 * HOURS) == 1
