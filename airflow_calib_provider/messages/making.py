@@ -32,13 +32,16 @@ class GroupRuns(NamedTuple):
     late: bool = False
 
 
+_OUTCOMES = ("done", "failed", "refused")
+"""States of an action from chat in which it is over."""
+
 WANTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("group_task", ("failed",)),
     ("group_edition", ("stuck",)),
     ("payload", ("candidate", "validated", "approved", "published", "withdrawn")),
     ("alarm", ("raised",)),
     ("publication_deadline", ("near", "passed")),
-    ("chat_action", ("done", "failed", "refused")),
+    ("chat_action", _OUTCOMES),
 )
 """Entity → states of which something may be told; all others are not even read."""
 
@@ -89,7 +92,7 @@ _TOPICS: dict[str, Callable[[Event], str]] = {
     "alarm": lambda event: _OF_ALARM.get(str(event.data.get("code")), "") if event.to_state == "raised" else "",
     "publication_deadline": lambda event: "deadline" if event.to_state in ("near", "passed") else "",
     # A press that came to nothing was told to who pressed.
-    "chat_action": lambda event: "from_chat" if event.from_state else "",
+    "chat_action": lambda event: "from_chat" if event.from_state and event.to_state in _OUTCOMES else "",
 }
 
 

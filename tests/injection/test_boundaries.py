@@ -80,7 +80,7 @@ def test_a_boundary_that_would_cut_a_closed_group_is_named_and_all_else_goes_on(
     other = workflow("muon", task("fit", between(1, 4)))
     report = world.inject(wrong, other)
     (said,) = report.errors
-    assert "the boundary 4 of period would cut the closed group period-r1, whose runs are 1 to 6" in said
+    assert "the boundary 4 of period would cut the closed group period-r1, of runs 1–6" in said
     assert world.members("run")[12] == "run-r12", "the other grouping of this workflow goes on"
     assert 12 not in world.members("period")
     assert world.members("period", flow="muon")[12] == "period-r4"
