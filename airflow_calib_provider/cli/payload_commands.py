@@ -39,7 +39,9 @@ MORE = ("workflow", "task", "group_name", "published_at", "superseded_at")
 def list_payloads(
     tag: Annotated[str | None, typer.Option("--tag", help="Only this tag.")] = None,
     campaign: Campaign = PROMPT,
-    history: Annotated[bool, typer.Option("--history", help="Superseded revisions, too.")] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="What is superseded, withdrawn, rejected or expired, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List payloads with their intervals of validity (first and last run, both inclusive).

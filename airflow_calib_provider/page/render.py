@@ -54,8 +54,8 @@ DEADLINES: Mapping[str, tuple[str, str]] = {
     publication_deadlines.COUNTING: ("◷", ""),
     publication_deadlines.NEAR: ("!", "near"),
     publication_deadlines.PASSED: ("✗", ""),
-    publication_deadlines.MET: ("✓", "published"),
-    publication_deadlines.LIFTED: ("–", "lifted"),
+    publication_deadlines.MET: ("✓", "published; was due"),
+    publication_deadlines.LIFTED: ("–", "lifted; was due"),
 }
 """Sign and word of each state of a deadline."""
 

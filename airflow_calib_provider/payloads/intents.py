@@ -16,7 +16,7 @@ from airflow_calib_provider.domain.reasons import Reason, render
 from airflow_calib_provider.errors import PayloadError, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.groups import set_task_states
-from airflow_calib_provider.ledger.payload_states import FALLBACK_OF, PUBLISHED, PUBLISHING, UNPUBLISHED
+from airflow_calib_provider.ledger.payload_states import FALLBACK, FALLBACK_OF, PUBLISHED, PUBLISHING, UNPUBLISHED
 from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.ledger.transitions import Move, Subject, move
 from airflow_calib_provider.outside.placing import Guard
@@ -29,6 +29,9 @@ ON_ITS_WAY = "publishing"
 
 REST = "rest"
 """In what is wanted of a store: what is published with it here, and goes to no store."""
+
+DECIDED = "decided"
+"""Key of what is wanted of a store: payload → who or what has decided that it is published."""
 
 WITHDRAWAL = "withdrawal"
 """In what is wanted of a store: that it is taken back, by whom, why, and of which payloads."""
@@ -87,10 +90,9 @@ def intend(
     """
     falls_back = any(FALLBACK_OF in row.provenance for row, _ in rows)
     rest = [[row.id, row.state] for row, _ in rows if not targets_of(row)]
-    stores = [
-        (store, {**wanted, "fallback": falls_back, **({REST: rest} if rest else {})})
-        for store, wanted in _wanted(connection, group, [row for row, _ in rows])
-    ]
+    decided = {str(row.id): _decided(row, said) for row, said in rows}
+    more = {"fallback": falls_back, DECIDED: decided, **({REST: rest} if rest else {})}
+    stores = [(store, {**wanted, **more}) for store, wanted in _wanted(connection, group, [row for row, _ in rows])]
     task = rows[0][0].task
     key = publications.intend(connection, group, task, stores, now)
     for row, said in rows:
@@ -103,6 +105,13 @@ def intend(
     reason = {"code": ON_ITS_WAY, "key": key, "stores": [store for store, _ in stores], "said": ""}
     set_task_states(connection, group.id, "processing", reason, now, task=task)
     return key
+
+
+def _decided(row: Payload, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Who or what has decided that it is published, which is told again once it is."""
+    back: Any = row.provenance.get("rollback")
+    more = {"rollback": back["of"]} if back else {}
+    return {**{name: said[name] for name in ("by", "comment", FALLBACK) if said.get(name)}, **more}
 
 
 def intend_withdrawal(

@@ -31,7 +31,7 @@ from airflow_calib_provider.ledger.rows import Group, Payload
 from airflow_calib_provider.outside.placing import Guard, Placement, StorePlan
 from airflow_calib_provider.outside.writing import WritableStore
 from airflow_calib_provider.payloads import life, store
-from airflow_calib_provider.payloads.intents import ON_ITS_WAY, REST, WITHDRAWAL
+from airflow_calib_provider.payloads.intents import DECIDED, ON_ITS_WAY, REST, WITHDRAWAL
 from airflow_calib_provider.payloads.outgoing import FINAL, OutgoingSet, told, wanted_at
 from airflow_calib_provider.payloads.withdrawing import WithdrawnSet
 
@@ -119,8 +119,10 @@ class PublishedSet(OutgoingSet):
 
     def _say_done(self, connection: Connection, group: Group, now: datetime) -> list[Payload]:
         done = []
+        decided = {number: said for row in self.rows for number, said in row.wanted.get(DECIDED, {}).items()}
         for number in self.payloads():
-            row = store.make_valid(connection, group, life.by_id(connection, number), now, publication=self.key)
+            said = {"publication": self.key, **decided.get(str(number), {})}
+            row = store.make_valid(connection, group, life.by_id(connection, number), now, **said)
             done.append(row)
             made = store.Published(
                 row.tag, Iov(row.first_run, row.last_run), row.revision, row.content_hash, new=True,

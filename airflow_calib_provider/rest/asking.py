@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_calib_provider.errors import AirflowUnreachable, CalibError, NotFound
-from airflow_calib_provider.rest.client import part
+from airflow_calib_provider.rest.client import AWAITING, part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +29,6 @@ class AskedQuestion:
     content_hash: str
     retried: str
     users: Sequence[str] = ()
-
-
-AWAITING = "awaiting_input"
-"""Airflow's state of a task that has asked."""
 
 
 def answer(airflow: Airflow, question: AskedQuestion, option: str, comment: str) -> str:

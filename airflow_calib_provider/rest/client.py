@@ -28,6 +28,9 @@ TIMEOUT = 10.0
 CHANGE_TIMEOUT = 60.0
 """Seconds for what changes something: whoever gives up earlier does not know whether it has happened."""
 
+AWAITING = "awaiting_input"
+"""Airflow's state of a task that has asked persons."""
+
 LOOKS = 3
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a DAG run that was cleared: longer than a scheduler needs to write what it has found."""
@@ -222,9 +225,12 @@ class Airflow:
         if not task_ids:
             return
         if (self.dag_run(dag_id, run_id) or {}).get("state") not in ("failed", "success"):
+            there = self.task_instances(dag_id, run_id)
+            waits = any(there.get(one, {}).get("state") == AWAITING for one in task_ids)
+            first = "reject what is asked about, such as with `calib payload reject`; then " if waits else ""
             raise CalibError(
                 f"the DAG run {run_id} of {dag_id} has not ended: its question cannot be asked anew yet",
-                "nothing was changed; try it again when the other tasks have ended",
+                f"nothing was changed; {first}try it again when the other tasks have ended",
             )
         where = f"/api/v2/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances"
         for task_id in task_ids:

@@ -95,8 +95,13 @@ def check_publications(
         if listed and approvers is not None and listed not in approvers:
             node = written.at("tasks", name, "publish", "approve", "by")
             known = one_of(sorted(approvers)) or f"a list of `approvers` in {SOURCES_FILE}, which has none"
-            near = partial(nearest, listed, approvers)
+            near = partial(_nearest_list, listed, approvers)
             problems.add(f"unknown list of approvers {listed!r}", node, expected=known, hint=near)
+
+
+def _nearest_list(listed: str, approvers: Mapping[str, tuple[str, ...]]) -> str:
+    """A list that is meant, or how a user is named: one without brackets reads as the name of a list."""
+    return nearest(listed, approvers) or f"a user of that id is put into brackets: [{listed}]"
 
 
 def _check_validation(

@@ -25,6 +25,7 @@ from airflow_calib_provider.domain.scalars import (
     Tag,
     Template,
     mistake,
+    one_of,
     text,
     unlike,
     word,
@@ -38,6 +39,8 @@ def _store(value: object) -> str:
     stated = value.text if isinstance(value, Scalar) else ""
     outside = stated in CONDITIONS_STORES
     hint = f"an outside store goes into stores: [{{store: {stated}, …}}]" if outside else ""
+    if not isinstance(value, Scalar):
+        raise unlike(value, one_of(PAYLOAD_STORES.names()), "outside stores go into stores: [{store: …}, …]")
     return word(value, tuple(PAYLOAD_STORES.names()), hint=hint)
 
 

@@ -427,7 +427,14 @@ def test_a_question_is_never_asked_again_as_it_was(filled: World, airflow: FakeA
     airflow.set(f"{path}/taskInstances/{question}", None)
     filled.do("fill-r2", "scale")
     airflow.set(path, {"state": "running"})
-    assert "its question cannot be asked anew yet" in calib.fails("retry", "fill-r2", "--task", "deliver")
+    said = calib.fails("retry", "fill-r2", "--task", "deliver")
+    assert "its question cannot be asked anew yet" in said
+    assert "reject" not in said
+    waiting = [{**one, "state": "awaiting_input"} if one["task_id"] == question else one for one in listed]
+    airflow.set(f"{path}/taskInstances", {"task_instances": waiting, "total_entries": len(listed)})
+    said = calib.fails("retry", "fill-r2", "--task", "deliver")
+    assert "reject what is asked about, such as with `calib payload reject`; then try it again" in said
+    airflow.set(f"{path}/taskInstances", {"task_instances": listed, "total_entries": len(listed)})
     assert not [method for method, _, _ in airflow.asked if method != "GET"]
     airflow.set(path, {"state": "failed"})
     calib.plain("retry", "fill-r2", "--task", "deliver")

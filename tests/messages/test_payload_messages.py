@@ -135,6 +135,8 @@ def test_a_set_that_goes_to_stores_and_is_rolled_back_is_told_once_each(
         world.publish(world.groups[0], "b", stores=(DATABASE,))
         row = api.payload_record(ledger, "Scale", run=1).payload
         api.rollback_payload(ledger, row, reason="noisy", person="anna")
-        told = [one.title for one in preview(ledger, spec(at_most=100), since)]
+        messages = list(preview(ledger, spec(at_most=100), since))
+        told = [one.title for one in messages]
     numbered = [f"Published: Scale and Errors revision {number} for runs 1–2" for number in (1, 2, 3)]
     assert told == numbered
+    assert messages[-1].why == "anna has put the content of revision 1 back: noisy"

@@ -69,7 +69,7 @@ def test_a_group_has_it_beside_its_task(due: World, page: TestClient) -> None:
     due.publish("fill-r3")
     text = page.get("/group?name=fill-r3").text
     (deliver,) = [one for one in rows_of(text[text.index('id="tasks"') :]) if one[0] == "deliver"]
-    assert re.fullmatch(rf"✓ published{AT}", deliver[-1])
+    assert re.fullmatch(rf"✓ published; was due{AT}", deliver[-1])
     assert "to be published" not in of_run(page, 3)
 
 

@@ -17,6 +17,7 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.groups import group_by_id
 from airflow_calib_provider.ledger.transitions import Subject
+from airflow_calib_provider.messages.preview import preview
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.fallback import fall_back
 from airflow_calib_provider.payloads.outgoing import writable
@@ -24,6 +25,7 @@ from airflow_calib_provider.payloads.publication import finish_all
 from airflow_calib_provider.payloads.questions import option
 from airflow_calib_provider.spec.models import Approval, PublishBy
 from tests import processes
+from tests.messages.histories import spec
 from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, Outward, connect, flow_of
 
@@ -107,6 +109,10 @@ def test_the_payload_before_holds_until_its_own_is_published(world):
         assert writable(store).look_up("Scale", 3).hash == writable(store).look_up("Scale", 1).hash
     made = api.payload_record(world.ledger, "Scale", run=3).payload
     told = made.provenance["fallback_of"]
+    messages = preview(world.ledger, spec(at_most=100), datetime.now(UTC) - timedelta(hours=1))
+    (said,) = [one for one in messages if one.title.startswith("Published in its place: ")]
+    assert said.title == "Published in its place: Scale and Errors revision 1 for runs 3–4"
+    assert said.why.startswith("the content of the group before holds for these runs for now: it was to be published")
     assert (told["group"], told["revision"], told["first_run"], told["last_run"]) == ("fill-r1", 1, 1, 2)
     assert told["why"].startswith("it was to be published by 20")
     assert (task_state(world), deadline_state(world)) == (before, "passed")
