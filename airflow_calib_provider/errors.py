@@ -309,6 +309,10 @@ class PayloadStoreDown(PayloadError):
     """The payload store cannot be written now, such as a full disk: nothing is wrong with the payload."""
 
 
+class OutsideStoreDown(PayloadStoreDown):
+    """An outside store does not answer, or has something of the payload on its way: it is taken further later."""
+
+
 class MirrorError(CalibError):
     """The mirror's target cannot be used as it is, or does not answer. Nothing is lost: the ledger has it all."""
 

@@ -23,7 +23,7 @@ MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 _VERSION = table(VERSION_TABLE, column("version_num")).c.version_num
 
-HEAD = "0038"
+HEAD = "0039"
 """The newest of the migrations. It is written down, since importing Alembic takes longer than most commands do."""
 
 

@@ -50,7 +50,13 @@ class PublishOperator(BaseOperator):
     @told
     def execute(self, context: Context) -> dict[str, object]:
         """Publish the group's product; doing it again publishes nothing twice."""
-        from airflow_calib_provider.errors import CalibError, IllegalTransition, LedgerError, PayloadStoreDown
+        from airflow_calib_provider.errors import (
+            CalibError,
+            IllegalTransition,
+            LedgerError,
+            OutsideStoreDown,
+            PayloadStoreDown,
+        )
         from airflow_calib_provider.hooks.assets import tell_assets
         from airflow_calib_provider.jobsets.publish import as_it_is, finish
 
@@ -69,9 +75,9 @@ class PublishOperator(BaseOperator):
                 published = as_it_is(ledger, [published], finish(ledger, group.id, self._task_name))
         except LeftOut as error:
             return end_left_out(context, error)
-        except PayloadStoreDown as error:
+        except OutsideStoreDown as error:
             ask_again(self, error, self._since)
-        except (LedgerError, IllegalTransition):
+        except (LedgerError, IllegalTransition, PayloadStoreDown):
             raise  # transient: Airflow tries again
         except CalibError as error:
             wait_in_place(self, ledger, group, self._task_name, error)

@@ -10,7 +10,7 @@ from airflow_calib_provider.hooks.group import airflow_retry_delay
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-    from airflow_calib_provider.errors import CalibError, PayloadStoreDown
+    from airflow_calib_provider.errors import CalibError, OutsideStoreDown
     from airflow_calib_provider.ledger.engine import Ledger
     from airflow_calib_provider.ledger.rows import Group
 
@@ -48,11 +48,11 @@ def wait_in_place(operator: BaseOperator, ledger: Ledger, group: Group, task: st
     operator.defer(trigger=LedgerWaitTrigger(group.id, task, back=True), method_name="execute_again")
 
 
-def ask_again(operator: BaseOperator, error: PayloadStoreDown, since: datetime | None) -> NoReturn:
+def ask_again(operator: BaseOperator, error: OutsideStoreDown, since: datetime | None) -> NoReturn:
     """Let a publication whose stores do not answer ask them again, ever more rarely, without a worker slot.
 
     :param since: when they first did not; ``None``: now.
-    :raises PayloadStoreDown: that was too long ago; Airflow's tries are left.
+    :raises OutsideStoreDown: that was too long ago; Airflow's tries are left.
     """
     from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, func, or_, select, update
 
 from airflow_calib_provider.domain.reasons import Reason, render
-from airflow_calib_provider.errors import PayloadError, PayloadStoreDown
+from airflow_calib_provider.errors import OutsideStoreDown, PayloadError
 from airflow_calib_provider.ledger import publications, tables
 from airflow_calib_provider.ledger.groups import set_task_states
 from airflow_calib_provider.ledger.payload_states import FALLBACK, FALLBACK_OF, PUBLISHED, PUBLISHING, UNPUBLISHED
@@ -172,14 +172,14 @@ def _wanted(connection: Connection, group: Group, rows: Sequence[Payload]) -> li
 
 
 def refuse_on_its_way(*rows: Payload) -> None:
-    """:raises PayloadStoreDown: outside stores are getting one just now, or giving it back: it may not change."""
+    """:raises OutsideStoreDown: outside stores are getting one just now, or giving it back: it may not change."""
     for row in rows:
         if withdrawal_of(row) is not None:
             said = f"revision {row.revision} of {row.tag} of {row.group_name} is being taken back from its stores"
-            raise PayloadStoreDown(said, f"it is taken further by housekeeping; see `calib payload show {row.tag}`")
+            raise OutsideStoreDown(said, f"it is taken further by housekeeping; see `calib payload show {row.tag}`")
         if row.state == PUBLISHING:
             said = f"revision {row.revision} of {row.tag} of {row.group_name} is on its way to its stores"
-            raise PayloadStoreDown(said, "it is taken further by housekeeping; `calib explain` says what it waits for")
+            raise OutsideStoreDown(said, "it is taken further by housekeeping; `calib explain` says what it waits for")
 
 
 def refuse_held(row: Payload) -> None:

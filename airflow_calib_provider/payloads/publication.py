@@ -19,6 +19,7 @@ from airflow_calib_provider.errors import (
     NotPublished,
     NotWithdrawn,
     OutsideError,
+    OutsideStoreDown,
     PayloadError,
     PayloadStoreDown,
 )
@@ -61,10 +62,10 @@ def carry_out(ledger: Ledger, key: str, clock: Callable[[], datetime]) -> list[P
     except (PayloadError, *FINAL) as error:
         if isinstance(error, PayloadStoreDown | NotPublished | NotWithdrawn):
             raise
-        raise PayloadStoreDown(told(error), "see `calib explain`") from error  # what was to be taken back is not yet
+        raise OutsideStoreDown(told(error), "see `calib explain`") from error  # what was to be taken back is not yet
     except OutsideError as error:
         set_.note(error)
-        raise PayloadStoreDown(told(error), "it is tried again, by Airflow and by housekeeping") from error
+        raise OutsideStoreDown(told(error), "it is tried again, by Airflow and by housekeeping") from error
 
 
 def _of_kind(ledger: Ledger, key: str, clock: Callable[[], datetime]) -> OutgoingSet:
