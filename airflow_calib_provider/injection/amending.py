@@ -28,7 +28,7 @@ from airflow_calib_provider.injection.amendments import (
     others_made_before,
     planned,
 )
-from airflow_calib_provider.ledger import editions, exclusions, publication_deadlines, skips, tables
+from airflow_calib_provider.ledger import editions, exclusions, publication_deadlines, publications, skips, tables
 from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.groups import TaskChange, change_tasks, group_by_id
 from airflow_calib_provider.ledger.payload_states import CURRENT
@@ -223,6 +223,7 @@ def _absorb(connection: Connection, change: Change, subject: Subject, target: Gr
     intents.refuse_on_its_way(*rows)
     for made in rows:
         store.end(connection, made, now, into=target.name)
+    publications.hand_over(connection, row.id, target.id)
     editions.settle(connection, [row.id])
 
 

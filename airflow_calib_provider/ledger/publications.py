@@ -184,6 +184,11 @@ def note_placed(connection: Connection, store: str, change: TagPlan) -> None:
     _insert(connection, store, change.tag, change.insert)
 
 
+def hand_over(connection: Connection, group_id: int, to: int) -> None:
+    """Let what stores have of a group be another one's, whose next publication takes its place there."""
+    connection.execute(update(placement).where(placement.c.group_id == group_id).values(group_id=to))
+
+
 def _insert(connection: Connection, store: str, tag: str, placed: Sequence[Placement]) -> None:
     rows = [
         {

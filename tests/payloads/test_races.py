@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from airflow_calib_provider import api
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import CalibError, NotFound, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
@@ -17,12 +18,13 @@ from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import publication, store
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.corrections import rollback
+from airflow_calib_provider.payloads.outgoing import writable
 from airflow_calib_provider.payloads.publication import finish_all
 from airflow_calib_provider.payloads.questions import option
 from airflow_calib_provider.spec.models import Approval
 from tests import processes
 from tests.outside.nopayloaddb import nopayloaddb
-from tests.payloads.outward import Outward, publish
+from tests.payloads.outward import DATABASE, GIT, Outward, publish
 
 
 @pytest.fixture
@@ -157,6 +159,26 @@ def test_a_set_of_late_runs_is_published_as_one(world):
         assert len(publications.on_their_way(connection)) == 1
     assert finish_all(world.ledger, clock) == []
     assert world.states() == ["published"] * 2
+    world.is_whole()
+
+
+def test_what_late_runs_have_in_stores_goes_to_the_group_that_takes_them(world):
+    """With its next edition they have what that has made; until then they have what they had."""
+    target, late = world.groups[:2]
+    with world.ledger.write() as connection:
+        connection.execute(update(tables.run_group).where(tables.run_group.c.id == late).values(late=True))
+        names = dict(connection.execute(select(tables.run_group.c.id, tables.run_group.c.name)).all())
+    world.publish(target, "a")
+    world.publish(late, "b")
+    store.publish_candidates(world.ledger, late, person="ada", now=clock())
+    with pytest.raises(CalibError, match="runs: nothing was changed"):
+        api.amend_group(world.ledger, names[target], add=[3, 4], reason="late", person="ada")
+    assert finish_all(world.ledger, clock) == []
+    api.amend_group(world.ledger, names[target], add=[3, 4], reason="late", person="ada")
+    for one in (GIT, DATABASE):
+        assert len(writable(one.store).current("Scale")) == 2, "until the next edition is published"
+    assert world.publish(target, "c").iov == Iov(1, 4)
+    assert world.states() == ["superseded"] * 4 + ["published"] * 2
     world.is_whole()
 
 
