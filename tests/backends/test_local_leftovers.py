@@ -89,6 +89,12 @@ def until(condition: Callable[[], object], patience: float = 20) -> None:
         time.sleep(0.01)
 
 
+def freeze(pid: int) -> None:
+    """Stop a process, and see it stopped: on a busy machine it goes on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+
+
 def start(backend: LocalBackend, one: Round, here: Path, way: str, timeout: float | None = None) -> None:
     one.job(*bash(f'{WAYS[way]}; echo $$ >> "$1"; sleep 472', str(here)), timeout=timeout)
     backend.submit(one.key, one.jobs)
@@ -196,7 +202,7 @@ def test_death_of_supervisor_and_keeper(backend: LocalBackend, one: Round, here:
     """What nobody has inherited is found by its mark."""
     start(backend, one, here, "setsid")
     for pid in (supervisor(backend, one.key), keeper(backend, one.key)):
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     for pid in (keeper(backend, one.key), supervisor(backend, one.key)):
         os.kill(pid, signal.SIGKILL)
     assert finals(follow(backend, [one.key])[one.key])[0].state is AttemptState.LOST
@@ -225,7 +231,8 @@ def test_slots_are_taken_until_nothing_lives(backend: LocalBackend, one: Round, 
     other = Round(tmp_path / "jobs", RoundKey("c", "flow", "task", "run-r2", 1, 0, 1))
     other.job(*bash('for p in $(cat "$1"); do test -e /proc/$p && echo $p; done; :', str(here)))
     narrow.submit(other.key, other.jobs)
-    os.kill(keeper(narrow, one.key), signal.SIGSTOP)
+    for pid in (supervisor(narrow, one.key), keeper(narrow, one.key)):  # the one would let the other go on
+        freeze(pid)
     os.kill(supervisor(narrow, one.key), signal.SIGKILL)
     time.sleep(0.5)
     assert not any(item.state is AttemptState.RUNNING for item in narrow.poll({other.key: ""})[other.key].observations)

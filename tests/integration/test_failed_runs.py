@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from sqlalchemy import select
@@ -54,9 +56,15 @@ def reason(installation: Installation, group: str) -> str:
 
 
 def log_of(installation: Installation, group: str, task: str) -> str:
-    """The log of its first try."""
+    """The log of its first try, when Airflow gives it out."""
     where = f"/api/v2/dags/{WORKFLOW}__count/dagRuns/prompt__{group}/taskInstances/{task}/logs/1?full_content=true"
-    return json.dumps(installation.airflow.call("GET", where))
+
+    def given() -> str:
+        with suppress(HTTPError):
+            return json.dumps(installation.airflow.call("GET", where))
+        return ""
+
+    return str(installation.wait(given, 60, f"the log of {task}"))
 
 
 def explain(installation: Installation, what: str) -> str:
