@@ -24,6 +24,7 @@ SHARED = {
         "test_amending.py",
         "test_failed_runs.py",
         "test_approval.py",
+        "test_set_approval.py",
         "test_publishing.py",
         "test_iterating.py",
         "test_kinds.py",
