@@ -10,7 +10,7 @@ from airflow_calib_provider.spec.kinds import Integration, form_field
 
 CALIBRATION = Integration("Calibration", "https://airflow.apache.org/docs/apache-airflow/stable/")
 INFLUXDB = Integration("InfluxDB", "https://docs.influxdata.com/influxdb/")
-NOPAYLOADDB = Integration("nopayloaddb", "https://github.com/BNLNPPS/nopayloaddb")
+NOPAYLOADDB = Integration("nopayloaddb", "https://hepsoftwarefoundation.org/activities/conditionsdb.html")
 
 OPERATORS = ("approve", "folder", "backfill", "campaign", "jobs", "dag_jobs", "publish", "inject", "mirror", "messages")
 LINKS = ("AwaitedLink", "SpecLink")

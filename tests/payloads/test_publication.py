@@ -8,10 +8,8 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -23,7 +21,6 @@ from airflow_calib_provider.domain.reasons import render
 from airflow_calib_provider.errors import NotFound, NotPublished, OutsideError, PayloadStoreDown
 from airflow_calib_provider.jobsets.publish import as_it_is, finish, stores_of
 from airflow_calib_provider.ledger import publications, tables
-from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.ledger.explain import Scope, explain_run
 from airflow_calib_provider.ledger.starting import standing_of
 from airflow_calib_provider.outside.connections import look_up_with
@@ -35,18 +32,10 @@ from airflow_calib_provider.payloads.store import content_path
 from airflow_calib_provider.spec.models import Approval
 from airflow_calib_provider.spec.overrides import sorted_out
 from tests import processes
-from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, connect, flow_of, publish
 
 POINTS = sorted(point for point in crash.POINTS if point.startswith("publication."))
 OF_REFUSALS = ("publication.after_refusal", "publication.after_return", "publication.after_back")
-
-
-@pytest.fixture
-def world(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outward]:
-    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
-    with nopayloaddb() as server:
-        yield Outward(tmp_path, ledger, server)
 
 
 def clock() -> datetime:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -14,7 +12,6 @@ from airflow_calib_provider import api
 from airflow_calib_provider.domain.intervals import Iov
 from airflow_calib_provider.errors import CalibError, NotFound, PayloadStoreDown
 from airflow_calib_provider.ledger import publications, tables
-from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads import publication, store
 from airflow_calib_provider.payloads.approvals import ApprovalAnswer, ApprovalRequest, Rules, settle
 from airflow_calib_provider.payloads.corrections import rollback
@@ -23,7 +20,6 @@ from airflow_calib_provider.payloads.publication import finish_all
 from airflow_calib_provider.payloads.questions import option
 from airflow_calib_provider.spec.models import Approval
 from tests import processes
-from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, Outward, publish
 
 
@@ -31,13 +27,6 @@ from tests.payloads.outward import DATABASE, GIT, Outward, publish
 def database() -> str:
     """One will do: the statements are those of the other modules."""
     return "sqlite"
-
-
-@pytest.fixture
-def world(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outward]:
-    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
-    with nopayloaddb() as server:
-        yield Outward(tmp_path, ledger, server)
 
 
 def clock() -> datetime:

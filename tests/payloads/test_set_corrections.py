@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from airflow_calib_provider.payloads.corrections import Consumer
 from airflow_calib_provider.payloads.outgoing import writable
 from airflow_calib_provider.payloads.publication import finish_all
 from tests import processes
-from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, connect
 
 
@@ -35,13 +33,6 @@ from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, Reader, connect
 def database() -> str:
     """One will do: the statements are those of the other modules."""
     return "sqlite"
-
-
-@pytest.fixture
-def world(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outward]:
-    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
-    with nopayloaddb() as server:
-        yield Outward(tmp_path, ledger, server)
 
 
 def clock() -> datetime:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from airflow_calib_provider import api
 from airflow_calib_provider.errors import NotPublished, PayloadStoreDown
 from airflow_calib_provider.ledger import publications
-from airflow_calib_provider.ledger.engine import Ledger
 from airflow_calib_provider.payloads.outgoing import writable
 from airflow_calib_provider.payloads.publication import finish_all
 from airflow_calib_provider.spec.models import OutsideTarget
 from tests import processes
-from tests.outside.nopayloaddb import nopayloaddb
 from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, publish
 
 
@@ -25,13 +21,6 @@ from tests.payloads.outward import DATABASE, GIT, TAGS, Outward, publish
 def database() -> str:
     """One will do: the statements are those of the other modules."""
     return "sqlite"
-
-
-@pytest.fixture
-def world(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outward]:
-    monkeypatch.setenv("CALIB_HOME", str(tmp_path))
-    with nopayloaddb() as server:
-        yield Outward(tmp_path, ledger, server)
 
 
 def clock() -> datetime:
